@@ -1,0 +1,104 @@
+"""Looking over blocks without expanding them, so that what is never called, or stands in a branch not taken, is no
+place for mistakes to hide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bcgraph.dsl import kinds, syntax
+from bcgraph.dsl.evaluate import INPUT, Failed, Scope, Value, unknown_name
+from bcgraph.dsl.frames import WORDS, misplaced
+from bcgraph.dsl.layers import LAYERS
+from bcgraph.dsl.library import Definition, Library, Namespace
+from bcgraph.dsl.values import Parameter, bind, convert, parameters_of
+from bcgraph.dsl.walk import expressions_of, names_in
+
+_NO_WORDS: frozenset[str] = frozenset()
+
+
+def check_blocks(namespace: Namespace, library: Library, scope: Scope) -> None:
+    """Report what can be known to be wrong with the blocks of a namespace before they are called.
+
+    These are unknown names (E030), unknown layers and blocks (E031), wrong arguments (E042), statements out of place
+    (E035), and constant arguments of layers that are out of their range (E040 to E043).
+    """
+    for definition in list(namespace.definitions.values()):
+        values: dict[str, Value] = {}
+        inner = replace(scope, in_block=True, values=values)
+        for parameter in definition.block.parameters:
+            if parameter.default is not None:
+                _names(parameter.default, inner, WORDS)
+            values[parameter.name] = 0
+        _body(definition.block.body, definition, library, inner)
+
+
+def _body(body: tuple[syntax.Statement, ...], definition: Definition, library: Library, scope: Scope) -> None:
+    for statement in body:
+        match statement:
+            case syntax.Assign(target=target, value=value):
+                if isinstance(target, syntax.Computed):
+                    _names(target.value, scope, _NO_WORDS)
+                if isinstance(value, syntax.Call):
+                    _call(value, definition, library, scope)
+            case syntax.Bare(call=call):
+                _call(call, definition, library, scope)
+            case syntax.Sum() | syntax.Concat():
+                for branch in statement.body:
+                    if isinstance(branch, syntax.Branch):
+                        if branch.test is not None:
+                            _names(branch.test, scope, _NO_WORDS)
+                        _body(branch.body, definition, library, scope)
+            case syntax.If():
+                _names(statement.test, scope, _NO_WORDS)
+                _body(statement.then, definition, library, scope)
+                _body(statement.otherwise, definition, library, scope)
+            case syntax.Repeat():
+                for expression in expressions_of(statement.values):
+                    _names(expression, scope, _NO_WORDS)
+                values = {**scope.values, statement.variable: 0}
+                _body(statement.body, definition, library, replace(scope, values=values))
+            case _:
+                misplaced(statement, scope)
+
+
+def _call(call: syntax.Call, definition: Definition, library: Library, scope: Scope) -> None:
+    layer = LAYERS.get(call.name)
+    if layer is not None:
+        _arguments(call, layer.parameters, scope)
+        return
+    try:
+        callee = library.require(call, definition.namespace, scope)
+    except Failed:
+        return
+    parameters = [Parameter(p.name, None, p.default is None) for p in callee.block.parameters]
+    bound, _ = bind(call, parameters, scope)
+    for value in bound.values():
+        _names(value, scope, WORDS)
+
+
+def _arguments(call: syntax.Call, parameters: tuple[Parameter, ...], scope: Scope) -> None:
+    bound, _ = bind(call, parameters, scope)
+    for parameter in parameters:
+        value = bound.get(parameter.name)
+        kind = parameter.kind
+        if value is None or kind is None:
+            continue
+        options: Mapping[str, type] = dict(kind.options) if isinstance(kind, kinds.Called) else {}
+        if isinstance(value, syntax.Call) and value.name in options:
+            _arguments(value, parameters_of(options[value.name]), scope)
+        elif any(isinstance(n, syntax.Dotted) or n.name in scope.values for n in names_in(value)):
+            _names(value, scope, frozenset(kind.options) if isinstance(kind, kinds.Word) else _NO_WORDS)
+        else:
+            try:
+                convert(value, kind, scope, f"`{parameter.name}`")
+            except Failed:
+                continue
+
+
+def _names(expression: syntax.Expression | syntax.Argument, scope: Scope, words: frozenset[str]) -> None:
+    inner = expression.value if isinstance(expression, syntax.Argument) else expression
+    for name in names_in(inner):
+        known = name.name in INPUT if isinstance(name, syntax.Dotted) else name.name in scope.values
+        if not known and name.name not in words:
+            unknown_name(name, scope, words)

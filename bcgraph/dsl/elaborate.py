@@ -1,0 +1,167 @@
+"""From the syntax tree to the specification, reporting everything that is wrong on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from bcgraph import schema, shapes
+from bcgraph.dsl import kinds, syntax
+from bcgraph.dsl.check import check_blocks
+from bcgraph.dsl.connections import Ports, connections
+from bcgraph.dsl.evaluate import Failed, Scope
+from bcgraph.dsl.expand import Expander
+from bcgraph.dsl.layers import Defaults
+from bcgraph.dsl.library import Library, Namespace, check_header
+from bcgraph.dsl.printer import print_blocks
+from bcgraph.dsl.settings import Settings
+from bcgraph.dsl.sizes import MAX_ACTIVATIONS, Budget, Size
+from bcgraph.dsl.source import Reporter
+from bcgraph.errors import Span, nearest
+
+# Findings that a statement lost to a syntax error may cause on its own.
+_CONSEQUENCES = frozenset(
+    ("E020", "E021", "E030", "E031", "E034", "E042", "E050", "E051", "E052", "E053", "E060", "E061")
+)
+
+_SECTIONS: dict[str, type[BaseModel]] = {"search": schema.SearchSpec, "train": schema.TrainSpec}
+_TOP = ("network", "block", "import", "data", *_SECTIONS)
+_SETTINGS = ("input", "steps", "readout", "neuron", "norm", "backbone")
+_REQUIRED = {"input": "input = image(3, 32, 32)", "steps": "steps = 4", "backbone": "backbone = resnet18()"}
+
+
+def elaborate(
+    file: syntax.File, name: str, reporter: Reporter, path: Path | None, base: Path | None
+) -> schema.NetworkSpec | None:
+    """The specification that a text describes, or None where the reporter holds reasons against it.
+
+    `path` is the text's own file, `base` the folder its imports are relative to; either may be None. Where the
+    reporter already holds syntax errors, only findings are added that no lost statement can explain.
+    """
+    broken = bool(reporter)
+    spec = _Elaboration(reporter, Library(reporter), Settings(reporter, Scope(reporter, Budget(reporter)))).run(
+        file, name, path, base
+    )
+    if broken:
+        reporter.drop(_CONSEQUENCES)
+    return None if reporter else spec
+
+
+@dataclass(frozen=True, slots=True)
+class _Elaboration:
+    reporter: Reporter
+    library: Library
+    settings: Settings
+
+    def run(self, file: syntax.File, name: str, path: Path | None, base: Path | None) -> schema.NetworkSpec | None:
+        check_header(file, name, self.reporter)
+        namespace = self.library.of_text(file, path, base)
+        values: dict[str, Any] = {}
+        networks: list[syntax.Network] = []
+        seen: dict[str, Span] = {}
+        for statement in file.statements:
+            match statement:
+                case syntax.Header() | syntax.Import() | syntax.Block():
+                    pass
+                case syntax.Network():
+                    networks.append(statement)
+                case syntax.Section() if statement.name in _SECTIONS:
+                    if self.settings.first(statement.name, statement.name_span, seen):
+                        model = _SECTIONS[statement.name]
+                        values[statement.name] = self.settings.section(model, statement.body, statement.name)
+                case syntax.Assign(target=syntax.Name(name="data") as target):
+                    if self.settings.first("data", target.span, seen):
+                        values["data"] = self.settings.data(statement.value)
+                case _:
+                    self.settings.stray(statement, "at the top of a file", _TOP, tuple(_SECTIONS))
+        for network in networks[1:]:
+            message = "a file has one network, and this is another"
+            self.reporter.add("E021", message, network.name_span, f"the first is at {networks[0].name_span}")
+        if not networks:
+            self.reporter.add("E021", "the text has no network", Span(name, 1, 1, 1, 1), "write `network name { ... }`")
+        spec = self._network(networks[0], namespace) if networks else {}
+        check_blocks(namespace, self.library, self.settings.scope)
+        if self.reporter:
+            return None
+        return schema.NetworkSpec(name=networks[0].name, **spec, **values)
+
+    def _network(self, network: syntax.Network, namespace: Namespace) -> dict[str, Any]:
+        """The fields of a specification that stand in the network itself."""
+        written: dict[str, syntax.Expression] = {}
+        backward: list[syntax.Backward] = []
+        seen: dict[str, Span] = {}
+        for statement in network.body:
+            match statement:
+                case syntax.Backward():
+                    backward.append(statement)
+                case syntax.Assign(target=syntax.Name(name=name) as target) if name in _SETTINGS:
+                    if self.settings.first(name, target.span, seen):
+                        written[name] = statement.value
+                case _:
+                    self.settings.stray(statement, "in a network", (*_SETTINGS, "backward"))
+        for name, example in _REQUIRED.items():
+            if name not in written:
+                message = f"the network `{network.name}` has no `{name}`"
+                self.reporter.add("E034", message, network.name_span, f"write `{example}`, for example")
+        fields = kinds.fields(schema.NetworkSpec)
+        values: dict[str, Any] = {}
+        for name, value in written.items():
+            if name != "backbone":
+                self.settings.read(values, name, value, kinds.kind_of(fields[name]))
+        size = Size(self.reporter)
+        expander = Expander(
+            self.reporter,
+            self.library,
+            Defaults(values.get("neuron", schema.Neuron()), values.get("norm", schema.Norm())),
+            size,
+            self.settings.scope.budget,
+        )
+        if "backbone" in written:
+            shape = self._input_shape(values.get("input"), written)
+            values["backbone"] = self._backbone(written["backbone"], namespace, shape, expander)
+        complete = expander.complete and bool(expander.ports)
+        values["backward"] = connections(backward, Ports(tuple(expander.ports), complete), size, self.settings)
+        if "steps" in values:
+            size.check_steps(values["steps"], written["steps"].span)
+        return values
+
+    def _input_shape(self, given: Any, written: dict[str, syntax.Expression]) -> shapes.Shape | None:
+        if given is None:
+            return None
+        shape = (given.channels, given.height, given.width)
+        if shape[0] * shape[1] * shape[2] > MAX_ACTIVATIONS:
+            message = f"an input of more than {MAX_ACTIVATIONS:,} values is too large"
+            self.reporter.stop("E054", message, written["input"].span)
+        return shape
+
+    def _backbone(
+        self, value: syntax.Expression, namespace: Namespace, shape: shapes.Shape | None, expander: Expander
+    ) -> schema.Backbone | None:
+        scope = self.settings.scope
+        if isinstance(value, syntax.Name):
+            value = syntax.Call(value.name, (), name_span=value.span, span=value.span)
+        if not isinstance(value, syntax.Call):
+            scope.fail("E040", "`backbone` needs a block", value.span, "write `backbone = resnet18()`, for example")
+            return None
+        definition = self.library.find(value.name, namespace)
+        if definition is None:
+            known = self.library.known(namespace)
+            hint = nearest(value.name, known) or f"known: {', '.join(f'`{n}`' for n in known[:12])}"
+            scope.fail("E031", f"there is no backbone `{value.name}`", value.name_span, hint)
+            return None
+        try:
+            body, behind, arguments = expander.call(value, scope, definition, shape)
+        except Failed:
+            return None
+        if expander.complete and behind is not None and len(behind) != 1:
+            message = f"the network ends in {shapes.text(behind)} instead of one value per class"
+            self.reporter.add("E052", message, value.span, "end it with `flatten()` and a `linear` layer")
+        if expander.complete and not expander.ports:
+            self.reporter.add("E053", "the network has no LIF layer", value.span, "add `name = lif()`")
+        if self.reporter:
+            return None
+        source = print_blocks(value.name, namespace)
+        return schema.Backbone.build(schema.Call(value.name, arguments), source, tuple(body))

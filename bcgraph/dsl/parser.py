@@ -1,0 +1,243 @@
+"""From tokens to the syntax tree, going on behind each error to find the next one.
+
+Parsing is LALR with lark's tables. At the start of each statement the parser's stack is remembered; an error throws
+the statement away, goes back to that stack, and takes up again at the next statement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, cast
+
+from lark import Lark
+from lark.exceptions import UnexpectedToken
+from lark.parsers.lalr_interactive_parser import InteractiveParser
+
+from bcgraph.dsl import syntax
+from bcgraph.dsl.build import Builder
+from bcgraph.dsl.expected import explain
+from bcgraph.dsl.source import Reporter, Source
+from bcgraph.dsl.tokens import CLOSERS, MAX_DEPTH, OPENERS, Lexeme, lark, tokenize
+from bcgraph.dsl.walk import bodies, deeper_than, heads
+from bcgraph.errors import Span
+
+
+@cache
+def grammar() -> Lark:
+    """The grammar with the builder of the syntax tree."""
+    return lark(Builder())
+
+
+def parse_file(source: Source, reporter: Reporter) -> syntax.File:
+    """The syntax tree of a text; what is wrong with it goes to `reporter`.
+
+    Statements with errors are left out of the tree. Raises `Stop` when no tree can be made, because braces do not
+    match (E011) or a limit is passed.
+    """
+    reporter.sources.setdefault(source.file, source)
+    tokens = tokenize(grammar(), source, reporter)
+    file = _Parse(source, tokens, reporter).run()
+    _check_depth(file, reporter)
+    return file
+
+
+def _check_depth(file: syntax.File, reporter: Reporter) -> None:
+    """Stop where the tree is too deep (E004); behind this, it may be walked by recursion."""
+    pending: list[tuple[syntax.Statement, int]] = [(statement, 0) for statement in file.statements]
+    while pending:
+        statement, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            reporter.stop("E004", f"this is nested more than {MAX_DEPTH} levels deep", statement.span)
+        pending.extend((inner, depth + 1) for body in bodies(statement) for inner in body)
+        for expression in heads(statement):
+            deep = deeper_than(MAX_DEPTH, expression)
+            if deep is not None:
+                reporter.stop(
+                    "E004", f"this expression is nested more than {MAX_DEPTH} levels deep", deep.span, "split it up"
+                )
+
+
+def _finish(parser: InteractiveParser) -> syntax.File:
+    return cast(syntax.File, parser.feed_eof())  # type: ignore[no-untyped-call]
+
+
+# Kinds of token that can begin a statement.
+_STARTS = frozenset(
+    ("NAME", "INT", "LSQB", "BCG", "IMPORT", "BLOCK", "NETWORK", "BACKWARD", "SUM", "CONCAT", "BRANCH", "IF", "REPEAT")
+)
+
+
+@dataclass(slots=True)
+class _Parse:
+    """One parse. `starts` holds the parser's stack at the start of the statement being read, and of those around it."""
+
+    source: Source
+    tokens: list[Lexeme]
+    reporter: Reporter
+    parser: InteractiveParser = field(default_factory=lambda: grammar().parse_interactive())
+    position: int = 0
+    brackets: list[Lexeme] = field(default_factory=list)
+    statement: list[Lexeme] = field(default_factory=list)
+    starts: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
+    # Between an error and the next line, further errors say nothing new.
+    quiet: bool = False
+    # The first brace whose partner stands further left than its own line: the one between them may be missing.
+    suspect: Lexeme | None = None
+
+    def run(self) -> syntax.File:
+        self.starts.append(self._stack())
+        while self.position < len(self.tokens):
+            token = self.tokens[self.position]
+            kind = token.type
+            if kind == "COMMENT" or (kind == "NEWLINE" and self._in_parentheses()):
+                self.position += 1
+            elif kind == "RBRACE" and len(self.starts) == 1 and not self._in_parentheses():
+                self.reporter.add("E010", "this `}` closes nothing", token.span)
+                self.position += 1
+            else:
+                self._feed(token)
+        if self.quiet and self._in_parentheses():
+            self._leave_parentheses()
+            self._go_back()
+        if self.brackets:
+            bracket = self.suspect or self.brackets[0]
+            self.reporter.stop("E011", f"this `{bracket}` is never closed", bracket.span, _add(bracket))
+        try:
+            return _finish(self.parser)
+        except UnexpectedToken:
+            line, column = len(self.source.lines), len(self.source.lines[-1]) + 1
+            end = Span(self.source.file, line, column, line, column + 1)
+            _, hint = explain(self.parser, None, self.statement)
+            self.reporter.add("E011", "the text ends in the middle of a statement", end, hint)
+            self._go_back()
+            return _finish(self.parser)
+
+    def _feed(self, token: Lexeme) -> None:
+        """Give a token to the parser, and keep the books about brackets and statements."""
+        try:
+            self.parser.feed_token(token)
+        except UnexpectedToken:
+            self._recover(token)
+            return
+        self.position += 1
+        kind = token.type
+        if kind == "STRING" and token.broken:
+            # The rest of the line went into the string; what is missing there is no finding of its own.
+            self.quiet = True
+        if kind in OPENERS:
+            self.brackets.append(token)
+        elif kind in CLOSERS:
+            self._compare(self.brackets.pop(), token)
+        if kind == "LBRACE":
+            self.starts.append(self._stack())
+        elif kind == "RBRACE":
+            self.starts.pop()
+        elif kind in ("NEWLINE", "SEMICOLON"):
+            self.starts[-1] = self._stack()
+            self.quiet = self.quiet and kind != "NEWLINE"
+        else:
+            self.statement.append(token)
+            return
+        self.statement.clear()
+        if kind == "RBRACE":
+            self.statement.append(token)
+
+    def _compare(self, opener: Lexeme, closer: Lexeme) -> None:
+        """Suspect a brace that is closed by one that stands at the beginning of a line, further left."""
+        line = self.source.lines[opener.span.line - 1]
+        indent = len(line) - len(line.lstrip())
+        before = self.source.lines[closer.span.line - 1][: closer.span.column - 1]
+        if self.suspect is None and not before.strip() and len(before) < indent:
+            self.suspect = opener
+
+    def _stack(self) -> tuple[list[Any], list[Any]]:
+        state = self.parser.parser_state
+        return list(state.state_stack), list(state.value_stack)
+
+    def _go_back(self) -> None:
+        """Forget the statement that was being read."""
+        state = self.parser.parser_state
+        state.state_stack[:], state.value_stack[:] = self.starts[-1]
+        self.statement.clear()
+
+    def _in_parentheses(self) -> bool:
+        return bool(self.brackets) and self.brackets[-1].type != "LBRACE"
+
+    def _recover(self, token: Lexeme) -> None:
+        """Report the error and move to the next statement."""
+        opener = self.brackets[-1] if self._in_parentheses() else None
+        starts_line = self.position == 0 or self.tokens[self.position - 1].type in ("NEWLINE", "COMMENT")
+        if opener is not None and starts_line:
+            self._report(f"this `{opener}` is never closed", opener.span, _add(opener))
+            self._leave_parentheses()
+            self._go_back()
+            return
+        message, hint = explain(self.parser, token, self.statement)
+        self._report(message, token.span, hint)
+        if opener is None and token.type in _STARTS and self._end_statement(token):
+            return
+        inside = self._parenthesis_depth()
+        self._leave_parentheses()
+        self._go_back()
+        end = self._closing(inside)
+        if end is not None:
+            self.position = end + 1
+        self._skip_statement()
+
+    def _report(self, message: str, span: Span, hint: str | None) -> None:
+        if not self.quiet:
+            self.reporter.add("E010", message, span, hint)
+
+    def _end_statement(self, token: Lexeme) -> bool:
+        """End the statement before `token` where it is complete, as if a `;` stood there."""
+        try:
+            self.parser.feed_token(Lexeme("SEMICOLON", ";", 0, token.line, token.column))
+        except UnexpectedToken:
+            return False
+        self.starts[-1] = self._stack()
+        self.statement.clear()
+        self.quiet = True
+        return True
+
+    def _parenthesis_depth(self) -> int:
+        depth = 0
+        for bracket in reversed(self.brackets):
+            if bracket.type == "LBRACE":
+                break
+            depth += 1
+        return depth
+
+    def _leave_parentheses(self) -> None:
+        while self._in_parentheses():
+            self.brackets.pop()
+
+    def _closing(self, depth: int) -> int | None:
+        """Where the parentheses around the error close, if they do so within the statement."""
+        if depth == 0:
+            return None
+        for position in range(self.position, len(self.tokens)):
+            kind = self.tokens[position].type
+            if kind in ("LBRACE", "RBRACE", "SEMICOLON"):
+                return None
+            if kind in ("LPAR", "LSQB"):
+                depth += 1
+            elif kind in ("RPAR", "RSQB"):
+                depth -= 1
+                if depth == 0:
+                    return position
+        return None
+
+    def _skip_statement(self) -> None:
+        """Move to the end of the statement, over the bodies in it."""
+        depth = 0
+        while self.position < len(self.tokens):
+            kind = self.tokens[self.position].type
+            if depth == 0 and kind in ("NEWLINE", "SEMICOLON", "RBRACE"):
+                return
+            depth += {"LBRACE": 1, "RBRACE": -1}.get(kind, 0)
+            self.position += 1
+
+
+def _add(opener: Lexeme) -> str:
+    return f"add the `{ {'(': ')', '[': ']', '{': '}'}[str(opener)] }` that belongs to it"

@@ -1,0 +1,124 @@
+"""The page about error codes, `docs/errors.md`, made from the table of codes and from texts that are really read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bcgraph.errors import CODES, SpecError, render
+
+# The first code of each group, and what the group is about.
+GROUPS: Mapping[str, str] = {
+    "E001": "The text itself",
+    "E020": "Names and structure",
+    "E040": "Values",
+    "E050": "The network that a text describes",
+    "E060": "Backward connections",
+    "E070": "The temporal graph, and what is compiled from it",
+    "E080": "Data, weights and runs",
+}
+
+_NETWORK = "bcg 1\n\nnetwork net {\n  input    = image(3, 32, 32)\n  steps    = 4\n  backbone = tiny()\n}\n"
+
+
+def _in_network(line: str) -> str:
+    return _NETWORK.replace("  backbone = tiny()\n", f"  backbone = tiny()\n  {line}\n")
+
+
+def _in_block(*lines: str) -> str:
+    body = "".join(f"  {line}\n" for line in lines)
+    return f"bcg 1\n\nblock body() {{\n{body}}}\n\n" + _NETWORK[7:].replace("tiny()", "body()")
+
+
+_END = "spikes = lif(); flatten(); fc = linear(10)"
+
+# Code -> a text that shows it. Codes without one come up where files are read, or behind the language.
+EXAMPLES: Mapping[str, str] = {
+    "E004": _in_block(f"conv = conv({'(' * 65}8{')' * 65})", _END),
+    "E005": _NETWORK + '\ndata = digits(root="data)\n',
+    "E010": _NETWORK.replace("steps    = 4", "steps    : 4"),
+    "E011": _NETWORK.removesuffix("}\n"),
+    "E020": _NETWORK.replace("bcg 1", "bcg 2"),
+    "E021": "bcg 1\n\ntrain {\n  epochs = 10\n}\n",
+    "E022": _NETWORK.replace("bcg 1\n", 'bcg 1\n\nimport "residul.bcg"\n'),
+    "E030": _in_block("conv = conv(chanels)", _END),
+    "E031": _NETWORK.replace("tiny()", "resnt18()"),
+    "E032": _in_network("readuot = last"),
+    "E033": _in_network("steps = 6"),
+    "E034": _NETWORK.replace("  steps    = 4\n", ""),
+    "E035": _in_network("flatten()"),
+    "E040": _NETWORK.replace("= 4", "= 4.5"),
+    "E041": _in_network("neuron = lif(tau=2)"),
+    "E042": _NETWORK.replace("tiny()", "tiny(widht=8)"),
+    "E043": _in_network("readout = first"),
+    "E044": _in_block("conv = conv(8 // 0)", _END),
+    "E050": _in_block("spikes = lif()", "fc = linear(10)"),
+    "E051": _in_block("sum {", "  branch { a = conv(8) }", "  branch { b = conv(16) }", "}", _END),
+    "E052": _in_block("conv = conv(8)", "spikes = lif()"),
+    "E053": _in_block("flatten()", "fc = linear(10)"),
+    "E054": _in_block("repeat i in range(100000) { [i] = lif() }", _END),
+    "E055": _in_block("again = body()"),
+    "E060": _in_network("backward @9 -> @0"),
+    "E061": _in_network("backward lif1 -> layer2.0.lif2"),
+    "E062": _in_network("backward @2 -> @0; backward @2 -> @0 { delay = 2 }"),
+    "E063": _in_network("backward @2 -> @0 { delay = 0 }"),
+    "E080": _NETWORK + "\ndata = cifar()\n",
+}
+
+
+def markdown() -> str:
+    """The whole page."""
+    lines = [
+        "# Error codes",
+        "",
+        "<!-- Made by `python -m bcgraph.errordocs docs/errors.md`; a test holds it to the table of codes. -->",
+        "",
+        "Everything that can be wrong with an input has a code. A message says where the mistake is, shows the line",
+        "with the exact part marked, and gives a hint where there is one: the nearest known name, or what is allowed.",
+        "Several mistakes are reported in one run; `--json` gives the same as data. A command that reports mistakes",
+        "ends with exit code 1.",
+        "",
+    ]
+    for code, meaning in CODES.items():
+        if code in GROUPS:
+            lines += [f"## {GROUPS[code]}", "", "| code | what is wrong |", "|---|---|"]
+        lines.append(f"| {code} | {meaning} |")
+        if _last_of_group(code):
+            lines += ["", *_examples(code)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _last_of_group(code: str) -> bool:
+    codes = list(CODES)
+    following = codes.index(code) + 1
+    return following == len(codes) or codes[following] in GROUPS
+
+
+def _examples(last: str) -> list[str]:
+    """The examples of the group that ends with this code."""
+    codes = list(CODES)
+    end = codes.index(last) + 1
+    start = max(index for index in range(end) if codes[index] in GROUPS)
+    lines: list[str] = []
+    for code in codes[start:end]:
+        if code in EXAMPLES:
+            lines += ["```text", *message(code).split("\n"), "```", ""]
+    return lines
+
+
+def message(code: str) -> str:
+    """What is said about the example of a code. Raises LookupError when its text is in order, or wrong otherwise."""
+    from bcgraph import dsl
+
+    try:
+        dsl.parse(EXAMPLES[code], file="net.bcg")
+    except SpecError as error:
+        (found,) = error.diagnostics
+        if found.code == code:
+            return render(found)
+    raise LookupError(code)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(markdown(), encoding="utf-8")

@@ -1,0 +1,244 @@
+"""Diagnostics: what went wrong, where, and what would be right.
+
+Every mistake a user can make ends in a `BcgraphError` that carries one or more `Diagnostic` values; each has
+a code from `CODES`, a message, the span it is about, and a hint where there is one. They are rendered in one
+place, `render`. A bug of ours is any other exception, and is never caught on the user's behalf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+
+class BcgraphWarning(UserWarning):
+    """Something a user should know about that does not stop the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a source text. Lines and columns count from 1; the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+# One line per code: what the code stands for. `docs/errors.md` is generated from this table.
+CODES: dict[str, str] = {
+    # The text itself.
+    "E001": "the file cannot be read",
+    "E002": "the text is too large",
+    "E003": "the text is not valid UTF-8 or holds a NUL byte",
+    "E004": "blocks, lists or expressions are nested too deeply",
+    "E005": "a number or a string literal is malformed or out of range",
+    "E010": "a character or word does not fit the grammar here",
+    "E011": "the text ends too early",
+    # Names and structure.
+    "E020": "the language version is missing or not supported",
+    "E021": "a file needs exactly one network",
+    "E022": "an import cannot be resolved",
+    "E023": "imports form a cycle",
+    "E030": "an unknown name",
+    "E031": "an unknown layer, block or backbone",
+    "E032": "an unknown setting",
+    "E033": "a name is defined twice",
+    "E034": "a required setting is missing",
+    "E035": "a section or statement does not belong here",
+    "E036": "a name is taken",
+    # Values.
+    "E040": "a value has the wrong type",
+    "E041": "a value is out of range",
+    "E042": "an argument is unknown, missing or given twice",
+    "E043": "a value is not one of the allowed words",
+    "E044": "an expression cannot be evaluated",
+    # The network that a text describes.
+    "E050": "a layer does not fit the shape that reaches it",
+    "E051": "branches of a sum or a concatenation do not fit together",
+    "E052": "the network does not end in one value per class",
+    "E053": "a network needs at least one LIF layer",
+    "E054": "the network would be too large",
+    "E055": "blocks call each other without end",
+    # Backward connections.
+    "E060": "an unknown port",
+    "E061": "a connection does not run backward",
+    "E062": "a backward connection is given twice",
+    "E063": "a delay is out of range",
+    # The temporal graph and what is compiled from it.
+    "E070": "a cycle of delay zero",
+    "E071": "a port cannot be reached",
+    "E072": "an unknown schedule, pass or target",
+    "E073": "a target cannot express the network",
+    "E074": "a backend cannot run the network",
+    "E075": "an exported file does not compute what its source computes",
+    # Data, weights, runs.
+    "E080": "an unknown data set",
+    "E081": "a data set is missing, damaged or does not fit the network",
+    "E082": "a weights file is missing or damaged",
+    "E083": "weights do not fit the network",
+    "E084": "a file cannot be written",
+    "E085": "a run directory belongs to something else",
+    "E086": "a run directory is in use",
+    "E087": "a model file is missing, damaged or foreign",
+    "E088": "training failed",
+    "E089": "a search setting cannot be met",
+    "E090": "an input has the wrong shape or type",
+    "E091": "a storage cannot be reached",
+    "E092": "an optional part is not installed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding about a user's input.
+
+    `excerpt` is the source line under the span; `notes` are further lines of explanation.
+    """
+
+    code: str
+    message: str
+    span: Span | None = None
+    hint: str | None = None
+    excerpt: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"diagnostic code {self.code} is not in the table")
+
+    def as_data(self) -> dict[str, Any]:
+        """The finding as plain data, for `--json`."""
+        place: dict[str, Any] = {}
+        if self.span is not None:
+            place = {
+                "file": self.span.file,
+                "line": self.span.line,
+                "column": self.span.column,
+                "end_line": self.span.end_line,
+                "end_column": self.span.end_column,
+            }
+        return {
+            "code": self.code,
+            "message": self.message,
+            **place,
+            "hint": self.hint,
+            "excerpt": self.excerpt,
+            "notes": list(self.notes),
+        }
+
+
+class BcgraphError(Exception):
+    """A user's mistake, as one or more diagnostics.
+
+    The constructor takes the parts of a single diagnostic; `of` takes several finished ones. The command line
+    prints the diagnostics and ends with exit code 1.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        span: Span | None = None,
+        hint: str | None = None,
+        excerpt: str | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.diagnostics: tuple[Diagnostic, ...] = (Diagnostic(code, message, span, hint, excerpt, tuple(notes)),)
+        super().__init__(message)
+
+    @classmethod
+    def of(cls, diagnostics: Iterable[Diagnostic]) -> BcgraphError:
+        """An error that carries several diagnostics. Raises ValueError when there is none."""
+        found = tuple(diagnostics)
+        if not found:
+            raise ValueError("an error needs at least one diagnostic")
+        error = cls.__new__(cls)
+        error.diagnostics = found
+        Exception.__init__(error, found[0].message)
+        return error
+
+    @property
+    def code(self) -> str:
+        """The code of the first diagnostic."""
+        return self.diagnostics[0].code
+
+    @property
+    def span(self) -> Span | None:
+        """The span of the first diagnostic."""
+        return self.diagnostics[0].span
+
+    @property
+    def hint(self) -> str | None:
+        """The hint of the first diagnostic."""
+        return self.diagnostics[0].hint
+
+    def __str__(self) -> str:
+        return "\n".join(render(d) for d in self.diagnostics)
+
+
+class SpecError(BcgraphError):
+    """The text or the values of a specification are at fault."""
+
+
+class CompileError(BcgraphError):
+    """A specification cannot be lowered, scheduled or sent to a target as asked."""
+
+
+class DataError(BcgraphError):
+    """A data set is unknown, missing, damaged, or does not fit the network."""
+
+
+class WeightsError(BcgraphError):
+    """Weights or checkpoints are missing, damaged, or do not fit the network."""
+
+
+class RunError(BcgraphError):
+    """A run directory, a storage or an output file cannot be used."""
+
+
+class SearchError(BcgraphError):
+    """A search or a score was asked for something that cannot be done."""
+
+
+def nearest(name: str, known: Iterable[str], *, limit: int = 1) -> str | None:
+    """A hint that names the known names closest to `name`, or None when none is close."""
+    matches = get_close_matches(name, list(known), n=limit, cutoff=0.6)
+    return f"did you mean {' or '.join(f'`{m}`' for m in matches)}?" if matches else None
+
+
+def render(diagnostic: Diagnostic) -> str:
+    """The text of one diagnostic: place, code, message, source line with carets, notes, hint."""
+    span = diagnostic.span
+    place = f"{span}: " if span is not None else ""
+    lines = [f"{place}error[{diagnostic.code}]: {diagnostic.message}"]
+    if span is not None and diagnostic.excerpt is not None:
+        shown, start, width = _window(diagnostic.excerpt, span)
+        gutter = f"{span.line:>5} | "
+        lines.append(gutter + shown)
+        lines.append(" " * (len(gutter) - 2) + "| " + " " * start + "^" * width)
+    lines.extend(f"  note: {note}" for note in diagnostic.notes)
+    if diagnostic.hint is not None:
+        lines.append(f"  hint: {diagnostic.hint}")
+    return "\n".join(lines)
+
+
+def _window(excerpt: str, span: Span, limit: int = 160) -> tuple[str, int, int]:
+    """The part of a source line to show, and where the carets stand under it."""
+    text = "".join(" " if c == "\t" else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in excerpt)
+    start = min(max(span.column - 1, 0), len(text))
+    end = span.end_column - 1 if span.end_line == span.line else len(text)
+    width = max(1, min(end, len(text)) - start)
+    if len(text) > limit:
+        left = max(0, min(start - limit // 4, len(text) - limit))
+        text = text[left : left + limit]
+        start -= left
+        width = max(1, min(width, limit - start))
+    return text, start, width

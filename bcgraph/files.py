@@ -1,0 +1,148 @@
+"""Writing files so that a reader never sees half of one.
+
+Everything that lasts is written to a temporary file beside its target, flushed to the disk, and moved into place in
+one step. When anything goes wrong, a full disk and Ctrl-C included, the target keeps its old content and the
+temporary file is removed. The temporary name carries `TEMPORARY`, so that `sweep` can remove what a killed process
+left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bcgraph.errors import RunError
+
+TEMPORARY = ".bcgraph-tmp-"
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path in the directory of `path`, moved to `path` when the block ends well.
+
+    The block may only write to the temporary path: an OSError in it is taken for a failure to write. The suffix of
+    `path` is kept, so that writers which choose a format by it work. A symbolic link is followed, the mode of an
+    existing file is kept, and the directory is not created. Raises RunError (E084).
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        final = target.resolve()
+        mode = _mode(final)
+        temporary = final.with_name(f".{final.stem}{TEMPORARY}{secrets.token_hex(6)}{final.suffix}")
+        # Made here and not by the block, so that an unwritable directory is found out before the work.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
+        _flush(temporary)
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(final)
+        temporary = None
+        _flush_directory(final.parent)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace the content of `path` in one step. Raises RunError (E084)."""
+    with writing(path) as temporary, temporary.open("wb") as stream:
+        stream.write(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Replace the content of `path` by `text` as UTF-8, in one step. Raises RunError (E084)."""
+    write_bytes(path, text.encode())
+
+
+def directory(path: str | os.PathLike[str]) -> Path:
+    """`path` as a directory that exists, made with its parents. Raises RunError (E084)."""
+    made = Path(path)
+    try:
+        made.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(made, error) from error
+    return made
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Hold a run directory for this process alone, made if it is missing, and sweep it.
+
+    The lock belongs to the process and dies with it, also after a kill. On a file system without locks the
+    directory is used unlocked. Raises RunError: E086 when another process holds it, E084 when it cannot be written.
+    """
+    made = directory(path)
+    try:
+        handle = os.open(made / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise cannot_write(made, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                "E086",
+                f"the run directory `{made}` is in use by another process",
+                hint="wait for it to end, or name another directory",
+            ) from error
+        except OSError:
+            pass
+        else:
+            sweep(made)
+        yield made
+    finally:
+        os.close(handle)
+
+
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that a killed process left in a directory nobody else is writing to."""
+    for left in Path(path).glob(f".*{TEMPORARY}*"):
+        with suppress(OSError):
+            left.unlink()
+
+
+def cannot_write(path: str | os.PathLike[str], error: OSError) -> RunError:
+    """The error for a failure to write `path`: E084 with one line that says what the system answered."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return RunError(
+        "E084",
+        f"cannot write `{os.fspath(path)}`: {reason[:1].lower()}{reason[1:]}",
+        hint="nothing was changed; free space or name another place, and run the same command again",
+    )
+
+
+def _mode(final: Path) -> int | None:
+    """The permissions of an existing target, None for a new one; refuses to replace what is not a file."""
+    try:
+        found = final.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(None, "it is a directory")
+    if not stat.S_ISREG(found.st_mode):
+        # Moving a file over a device or a pipe would replace the device itself.
+        raise OSError(None, "it is not a regular file")
+    return stat.S_IMODE(found.st_mode)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush_directory(path: Path) -> None:
+    # The file is in place already; a file system that cannot flush a directory is no reason to fail.
+    with suppress(OSError):
+        _flush(path)

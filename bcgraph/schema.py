@@ -1,0 +1,506 @@
+"""The specification: what a `.bcg` file means, as frozen values.
+
+`NetworkSpec` is the one value that travels: the language elaborates a text to it, search operators map it to
+another one, the compiler lowers it. It is hashable and equal by content; where a value came from (its `span`)
+takes no part in that. Nothing here imports torch.
+
+A backbone's `body` is a tree: layers in the order of the data, with `Sum` and `Concat` nodes that hold
+branches. Names in it are complete (`layer1.0.conv1`), since blocks are already expanded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import field
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
+
+from bcgraph.errors import Span, SpecError, nearest
+
+_CONFIG = ConfigDict(extra="forbid", strict=True)
+
+PositiveInt: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
+Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+Scalar: TypeAlias = bool | int | float | str
+
+
+# --- Neuron and normalization -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Triangle:
+    """Surrogate gradient `ds/du = max(0, width - |u - threshold|) / width**2` (paper eq. 5)."""
+
+    width: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    kind: Literal["triangle"] = "triangle"
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Neuron:
+    """Leaky integrate-and-fire (paper eq. 1 and 2).
+
+    `u[t] = tau*v[t-1] + I[t]`, `s[t] = 1 if u[t] > threshold`, `v[t] = u[t]*(1 - s[t])` for `reset = hard`
+    and `u[t] - threshold*s[t]` for `soft`. With `detach_reset` no gradient flows through the reset's spike.
+    """
+
+    tau: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    threshold: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    reset: Literal["hard", "soft"] = "hard"
+    surrogate: Triangle = Triangle()
+    detach_reset: bool = False
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Norm:
+    """Batch normalization. `per_step` keeps running statistics for each step; the affine part is shared."""
+
+    eps: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-5
+    momentum: Probability = 0.1
+    statistics: Literal["shared", "per_step"] = "shared"
+
+
+# --- Layers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class _Node:
+    name: str
+    span: Annotated[Span | None, Field(exclude=True)] = Field(default=None, exclude=True, repr=False)
+
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(v for k, v in self.__dict__.items() if k != "span")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self._key()))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Conv(_Node):
+    """2-d convolution to `channels` output channels; padding defaults to half the kernel."""
+
+    kind: Literal["conv"] = "conv"
+    channels: PositiveInt
+    kernel: PositiveInt = 3
+    stride: PositiveInt = 1
+    padding: Count = 0
+    dilation: PositiveInt = 1
+    groups: PositiveInt = 1
+    bias: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class BatchNorm(_Node):
+    """Batch normalization over channels (of an image) or features (of a vector)."""
+
+    kind: Literal["bn"] = "bn"
+    norm: Norm = Norm()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Lif(_Node):
+    """A LIF layer: one port of the network."""
+
+    kind: Literal["lif"] = "lif"
+    neuron: Neuron = Neuron()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Linear(_Node):
+    """Fully connected layer on a vector."""
+
+    kind: Literal["linear"] = "linear"
+    features: PositiveInt
+    bias: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Pool(_Node):
+    """Average or maximum over square windows."""
+
+    kind: Literal["avgpool", "maxpool"]
+    kernel: PositiveInt
+    stride: PositiveInt
+    padding: Count = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class AdaptivePool(_Node):
+    """Average or maximum to a fixed square output size."""
+
+    kind: Literal["adaptive_avgpool", "adaptive_maxpool"]
+    size: PositiveInt = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Flatten(_Node):
+    """`[C, H, W]` to `[C*H*W]`."""
+
+    kind: Literal["flatten"] = "flatten"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Dropout(_Node):
+    """Dropout with a mask of its own at each step."""
+
+    kind: Literal["dropout"] = "dropout"
+    probability: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Sum(_Node):
+    """The sum of its branches; an empty branch is the identity."""
+
+    kind: Literal["sum"] = "sum"
+    branches: tuple[tuple[LayerNode, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Concat(_Node):
+    """The concatenation of its branches along channels (features); an empty branch is the identity."""
+
+    kind: Literal["concat"] = "concat"
+    branches: tuple[tuple[LayerNode, ...], ...]
+
+
+LayerNode: TypeAlias = Annotated[
+    Conv | BatchNorm | Lif | Linear | Pool | AdaptivePool | Flatten | Dropout | Sum | Concat,
+    Field(discriminator="kind"),
+]
+
+Body: TypeAlias = tuple[LayerNode, ...]
+
+
+def walk(body: Body) -> Iterator[LayerNode]:
+    """Every node of a body in topological order, a `Sum` or `Concat` after its branches."""
+    for node in body:
+        if isinstance(node, Sum | Concat):
+            for branch in node.branches:
+                yield from walk(branch)
+        yield node
+
+
+# --- Backbone, input, connections -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class ImageInput:
+    """A static image `[N, C, H, W]`, fed unchanged at every step (direct coding)."""
+
+    channels: PositiveInt
+    height: PositiveInt
+    width: PositiveInt
+    kind: Literal["image"] = "image"
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class SequenceInput:
+    """A sequence `[T, N, C, H, W]` of frames; frame t is fed at step t."""
+
+    channels: PositiveInt
+    height: PositiveInt
+    width: PositiveInt
+    kind: Literal["sequence"] = "sequence"
+
+
+InputSpec: TypeAlias = Annotated[ImageInput | SequenceInput, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Call:
+    """A name with arguments by name, as written in the text: `resnet18(width=64, classes=10)`."""
+
+    name: str
+    arguments: tuple[tuple[str, Scalar], ...] = ()
+
+
+@dataclass(frozen=True, eq=False, config=_CONFIG)
+class Backbone:
+    """A network without backward connections, with its blocks expanded.
+
+    `call` and `source` say how it was written: the backbone's name with its arguments, and the text of every
+    block that the user defined for it ("" when all come from the standard library). `body` is what they expand
+    to, and alone decides equality. `ports` are the names of the LIF layers in topological order.
+    """
+
+    call: Call
+    source: str
+    body: Body
+    ports: tuple[str, ...] = ()
+    digest: str = ""
+
+    @staticmethod
+    def build(call: Call, source: str, body: Body) -> Backbone:
+        """A backbone with `ports` and `digest` derived from its body."""
+        ports = tuple(n.name for n in walk(body) if isinstance(n, Lif))
+        return Backbone(call=call, source=source, body=body, ports=ports, digest=body_digest(body))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Backbone) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@dataclass(frozen=True, order=True, config=_CONFIG)
+class BackwardConnection:
+    """The spikes of port `source` reach the current of port `target` after `delay` steps (paper eq. 6)."""
+
+    source: Annotated[int, Field(ge=0)]
+    target: Annotated[int, Field(ge=0)]
+    delay: Annotated[int, Field(ge=1, le=1_000)] = 1
+    span: Annotated[Span | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
+
+
+# --- Data, training, search: settings with the paper's values as defaults ---------------------------------
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataSpec(_Frozen):
+    """Which data set, from where, and in which batches; `augment` says whether training changes samples at random."""
+
+    name: str = "digits"
+    root: str = "data"
+    batch: PositiveInt = 128
+    augment: bool = True
+
+
+class AdamW(_Frozen):
+    """AdamW with decoupled weight decay (paper 5.1)."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.02
+
+
+class SGD(_Frozen):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.1
+    momentum: Probability = 0.9
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 5e-4
+    nesterov: bool = False
+
+
+class Cosine(_Frozen):
+    """Cosine decay to zero over the whole training, after `warmup` epochs of linear increase."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: Count = 0
+
+
+class StepDecay(_Frozen):
+    """The learning rate times `gamma` every `every` epochs, after `warmup` epochs of linear increase."""
+
+    kind: Literal["step"] = "step"
+    every: PositiveInt = 30
+    gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    warmup: Count = 0
+
+
+class Constant(_Frozen):
+    """A constant learning rate, after `warmup` epochs of linear increase."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: Count = 0
+
+
+class TrainSpec(_Frozen):
+    """How a network is trained (paper 5.1), and below `schedule` what the paper does not do and is off by default.
+
+    With `accumulate` each batch is computed in that many parts, one after the other, whose gradients add up to one
+    update: less memory, and batch norm takes the statistics of each part. `clip` bounds the norm of the gradient, 0
+    does not. `label_smoothing` mixes the labels with the uniform distribution. `ema` is the decay by update of a
+    moving average of the weights, which is then what is evaluated and kept. `mean_squared` is the weight w of the
+    second term of the TET loss, which is then (1-w) times the cross-entropies plus w times the mean squared distance
+    of all outputs from the threshold.
+    """
+
+    epochs: PositiveInt = 300
+    loss: Literal["tet", "mean", "last"] = "tet"
+    optimizer: Annotated[AdamW | SGD, Field(discriminator="kind")] = AdamW()
+    schedule: Annotated[Cosine | StepDecay | Constant, Field(discriminator="kind")] = Cosine()
+    accumulate: PositiveInt = 1
+    clip: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    mean_squared: Probability = 0.0
+
+
+class InitSpec(_Frozen):
+    """Step one: score-based selection of the first population (paper 4.2.2).
+
+    `pool = all` takes the whole space.
+    """
+
+    pool: Count | Literal["all"] = 2000
+    keep: PositiveInt = 20
+    scores: tuple[Literal["n", "e"], ...] = ("n", "e")
+    batch: PositiveInt = 64
+
+
+class SupernetSpec(_Frozen):
+    """The weight-sharing network: training epochs, and batches of BN recalibration before an evaluation."""
+
+    epochs: PositiveInt = 100
+    recalibrate: Count = 0
+
+
+class EvolveSpec(_Frozen):
+    """Step two: evolution (paper 4.2.3, sizes of 5.1)."""
+
+    strategy: Literal["evolutionary", "random", "tpe", "nsga2"] = "evolutionary"
+    score: Literal["oneshot", "n", "e"] = "oneshot"
+    iterations: Count = 20
+    top: PositiveInt = 10
+    population: PositiveInt = 20
+    offspring: Count = 10
+    mutation: Probability = 0.2
+    crossover: Probability = 0.5
+
+
+class SearchSpec(_Frozen):
+    """The two-step search (paper 4.2)."""
+
+    max_backward: Count = 2
+    same_resolution: bool = False
+    init: InitSpec = InitSpec()
+    supernet: SupernetSpec = SupernetSpec()
+    evolve: EvolveSpec = EvolveSpec()
+
+
+# --- The specification ------------------------------------------------------------------------------------
+
+
+class NetworkSpec(_Frozen):
+    """A whole `.bcg` file: the network, and how it is fed, trained and searched.
+
+    Two specs are equal when they describe the same thing: the order in which backward connections are written
+    does not count.
+    """
+
+    name: str
+    input: InputSpec
+    steps: Annotated[int, Field(ge=1, le=10_000)]
+    readout: Literal["mean", "last"] = "mean"
+    neuron: Neuron = Neuron()
+    norm: Norm = Norm()
+    backbone: Backbone
+    backward: tuple[BackwardConnection, ...] = ()
+    data: DataSpec = DataSpec()
+    search: SearchSpec = SearchSpec()
+    train: TrainSpec = TrainSpec()
+
+    @model_validator(mode="after")
+    def _connections(self) -> NetworkSpec:
+        seen: set[tuple[int, int]] = set()
+        for bc in self.backward:
+            check_connection(bc, self.backbone.ports)
+            if (bc.source, bc.target) in seen:
+                raise SpecError(
+                    "E062",
+                    f"the backward connection @{bc.source} -> @{bc.target} is given twice",
+                    span=bc.span,
+                    hint="a pair of ports carries at most one backward connection",
+                )
+            seen.add((bc.source, bc.target))
+        return self
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The names of the LIF layers in topological order; a port's number is its index."""
+        return self.backbone.ports
+
+    def with_backward(
+        self, backward: Iterable[BackwardConnection | tuple[int, int] | tuple[int, int, int]]
+    ) -> NetworkSpec:
+        """The same network with exactly these backward connections.
+
+        Each is a `BackwardConnection` or a tuple `(source, target)` or `(source, target, delay)`. Raises
+        SpecError when one is not on the network, does not run backward, or repeats another.
+        """
+        connections = tuple(bc if isinstance(bc, BackwardConnection) else _connection(bc) for bc in backward)
+        fields = dict(self.__dict__)
+        fields["backward"] = connections
+        return NetworkSpec(**fields)
+
+    def fingerprint(self) -> str:
+        """A digest of the network alone (not of data, search or training): weights fit when it is equal."""
+        content = {
+            "input": _plain(self.input),
+            "steps": self.steps,
+            "readout": self.readout,
+            "norm": _plain(self.norm),
+            "neuron": _plain(self.neuron),
+            "backbone": self.backbone.digest,
+            "backward": sorted((bc.source, bc.target, bc.delay) for bc in self.backward),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(tuple(sorted(value)) if name == "backward" else value for name, value in self.__dict__.items())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NetworkSpec) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+def check_connection(bc: BackwardConnection, ports: tuple[str, ...]) -> None:
+    """Raise SpecError unless `bc` joins two of `ports` and runs backward (or from a port to itself)."""
+    for number in (bc.source, bc.target):
+        if number >= len(ports):
+            raise SpecError(
+                "E060",
+                f"there is no port @{number}",
+                span=bc.span,
+                hint=f"the ports are @0 to @{len(ports) - 1}",
+            )
+    if bc.source < bc.target:
+        raise SpecError(
+            "E061",
+            f"@{bc.source} -> @{bc.target} runs forward: the source must not come before the target",
+            span=bc.span,
+            hint=f"did you mean @{bc.target} -> @{bc.source}?",
+        )
+
+
+def _connection(numbers: tuple[int, ...]) -> BackwardConnection:
+    if len(numbers) not in (2, 3) or not all(type(n) is int for n in numbers):
+        raise SpecError("E040", f"{numbers!r} is not (source, target) or (source, target, delay)")
+    if min(numbers[:2]) < 0:
+        raise SpecError("E060", f"there is no port @{min(numbers[:2])}", hint="ports count from 0")
+    if len(numbers) == 3 and not 1 <= numbers[2] <= 1_000:
+        raise SpecError("E063", f"a delay of {numbers[2]} steps is not possible", hint="allowed: 1 to 1000")
+    source, target, delay = (*numbers, 1)[:3]
+    return BackwardConnection(source, target, delay)
+
+
+def unknown_port(name: str, ports: tuple[str, ...], span: Span | None = None) -> SpecError:
+    """The error for a port name that is not on the network, with the nearest one as a hint."""
+    return SpecError("E060", f"there is no port `{name}`", span=span, hint=nearest(name, ports))
+
+
+_BODY: TypeAdapter[Body] = TypeAdapter(Body)
+
+
+def body_digest(body: Body) -> str:
+    """A digest of an expanded backbone: names, layers and their settings, and nothing else."""
+    return hashlib.sha256(_BODY.dump_json(body)).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return TypeAdapter(type(value)).dump_python(value, mode="json")

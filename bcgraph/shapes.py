@@ -1,0 +1,175 @@
+"""Shapes and sizes of layers: the one place that says what a layer makes of what it gets.
+
+A shape is that of one sample at one step, without the batch axis: `(C, H, W)` or `(F,)`. Elaboration uses this
+to report misfits with a span and to refuse what would be too large; lowering uses it to type the temporal graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from bcgraph import schema
+from bcgraph.errors import SpecError
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+def infer(layer: schema.LayerNode, shape: Shape) -> Shape:
+    """The shape behind `layer` for `shape` before it. Raises SpecError (E050, E051) with the layer's span.
+
+    `Sum` and `Concat` recurse into their branches.
+    """
+    return _RULES[type(layer)](layer, shape)
+
+
+def parameters(layer: schema.LayerNode, shape: Shape) -> int:
+    """Number of trained values of a single layer that `shape` reaches (0 for `Sum` and `Concat`)."""
+    if isinstance(layer, schema.Conv):
+        weights = layer.channels * (shape[0] // layer.groups) * layer.kernel**2
+        return weights + (layer.channels if layer.bias else 0)
+    if isinstance(layer, schema.Linear):
+        return layer.features * (shape[0] + (1 if layer.bias else 0))
+    if isinstance(layer, schema.BatchNorm):
+        return 2 * shape[0]
+    return 0
+
+
+def operations(layer: schema.LayerNode, shape: Shape) -> int:
+    """Multiply-accumulates of one sample and one step in a single layer that `shape` reaches."""
+    if isinstance(layer, schema.Conv):
+        _, height, width = infer(layer, shape)
+        return layer.channels * (shape[0] // layer.groups) * layer.kernel**2 * height * width
+    if isinstance(layer, schema.Linear):
+        return layer.features * shape[0]
+    return 0
+
+
+def spatial(shape: Shape) -> tuple[int, int]:
+    """Height and width; a vector counts as 1x1 (a port with no spatial axes)."""
+    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+
+
+def power_of_two(a: int, b: int) -> bool:
+    """Whether one size is the other times a power of two, so that their ratio is exact in floating point."""
+    big, small = max(a, b), min(a, b)
+    return big % small == 0 and (big // small).bit_count() == 1
+
+
+def text(shape: Shape) -> str:
+    """`64x8x8` or `256`."""
+    return "x".join(str(n) for n in shape)
+
+
+def _misfit(layer: schema.LayerNode, message: str, hint: str | None = None) -> SpecError:
+    return SpecError("E050", f"`{layer.name}`: {message}", span=layer.span, hint=hint)
+
+
+def _image(layer: schema.LayerNode, shape: Shape) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise _misfit(
+            layer,
+            f"{layer.kind} needs channels, height and width, but a vector of {text(shape)} reaches it",
+            "it stands behind a flatten()",
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _window(layer: schema.LayerNode, size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    result = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    if result < 1:
+        raise _misfit(
+            layer,
+            f"a window of {dilation * (kernel - 1) + 1} does not fit a size of {size} with padding {padding}",
+            "the input is too small for this depth, or the kernel too large",
+        )
+    return result
+
+
+def _conv(layer: schema.Conv, shape: Shape) -> Shape:
+    channels, height, width = _image(layer, shape)
+    if channels % layer.groups or layer.channels % layer.groups:
+        raise _misfit(layer, f"{channels} and {layer.channels} channels do not divide into {layer.groups} groups")
+    args = (layer.kernel, layer.stride, layer.padding, layer.dilation)
+    return (layer.channels, _window(layer, height, *args), _window(layer, width, *args))
+
+
+def _pool(layer: schema.Pool, shape: Shape) -> Shape:
+    channels, height, width = _image(layer, shape)
+    if 2 * layer.padding > layer.kernel:
+        raise _misfit(layer, f"padding {layer.padding} is more than half the kernel {layer.kernel}")
+    args = (layer.kernel, layer.stride, layer.padding)
+    return (channels, _window(layer, height, *args), _window(layer, width, *args))
+
+
+def _adaptive(layer: schema.AdaptivePool, shape: Shape) -> Shape:
+    channels, height, width = _image(layer, shape)
+    if layer.size > min(height, width):
+        raise _misfit(layer, f"cannot pool {height}x{width} to {layer.size}x{layer.size}")
+    return (channels, layer.size, layer.size)
+
+
+def _linear(layer: schema.Linear, shape: Shape) -> Shape:
+    if len(shape) != 1:
+        raise _misfit(layer, f"linear needs a vector, but {text(shape)} reaches it", "put a flatten() before it")
+    return (layer.features,)
+
+
+def _flatten(layer: schema.Flatten, shape: Shape) -> Shape:
+    return (math.prod(shape),)
+
+
+def _same(layer: schema.LayerNode, shape: Shape) -> Shape:
+    return shape
+
+
+def run(body: Sequence[schema.LayerNode], shape: Shape) -> Shape:
+    """The shape behind a whole body."""
+    for layer in body:
+        shape = infer(layer, shape)
+    return shape
+
+
+def _sum(layer: schema.Sum, shape: Shape) -> Shape:
+    shapes = [run(branch, shape) for branch in layer.branches]
+    if not shapes:
+        return shape
+    if any(s != shapes[0] for s in shapes):
+        listed = " and ".join(text(s) for s in shapes)
+        raise SpecError(
+            "E051",
+            f"the branches of a sum have different shapes: {listed}",
+            span=layer.span,
+            hint="give the shorter branch the same channels and stride",
+        )
+    return shapes[0]
+
+
+def _concat(layer: schema.Concat, shape: Shape) -> Shape:
+    shapes = [run(branch, shape) for branch in layer.branches]
+    if not shapes:
+        return shape
+    if any(s[1:] != shapes[0][1:] for s in shapes):
+        listed = " and ".join(text(s) for s in shapes)
+        raise SpecError(
+            "E051",
+            f"the branches of a concatenation differ beyond their channels: {listed}",
+            span=layer.span,
+            hint="height and width must agree",
+        )
+    return (sum(s[0] for s in shapes), *shapes[0][1:])
+
+
+_RULES: dict[type, Callable[[Any, Shape], Shape]] = {
+    schema.Conv: _conv,
+    schema.BatchNorm: _same,
+    schema.Lif: _same,
+    schema.Linear: _linear,
+    schema.Pool: _pool,
+    schema.AdaptivePool: _adaptive,
+    schema.Flatten: _flatten,
+    schema.Dropout: _same,
+    schema.Sum: _sum,
+    schema.Concat: _concat,
+}
