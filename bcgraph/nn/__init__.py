@@ -1,0 +1,1 @@
+"""The parts of a network in torch: neurons, surrogates, norms, initialization."""

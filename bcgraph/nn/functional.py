@@ -1,0 +1,99 @@
+"""The wiring between layers and steps, as functions of tensors without state.
+
+Shapes: one step of one layer is `[N, C, H, W]` or `[N, F]`; all steps are `[T*N, ...]`, time first, or `[T, N, ...]`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bcgraph.errors import DataError
+from bcgraph.shapes import power_of_two
+
+
+def fold_norm(
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution `[out, in, k, k]` with the batch norm behind it folded in, for inference."""
+    factor = scale * torch.rsqrt(var + eps)
+    offset = -mean if bias is None else bias - mean
+    return weight * factor.view(-1, 1, 1, 1), torch.addcmul(shift, offset, factor)
+
+
+def fold(*steps: Tensor) -> Tensor:
+    """Steps `[N, ...]` as one batch `[T*N, ...]`, time first."""
+    return torch.cat(steps)
+
+
+def fold_frames(x: Tensor, steps: int) -> Tensor:
+    """A sequence `[T, N, C, H, W]` as one batch `[T*N, C, H, W]`. Raises DataError (E090) for another length."""
+    return _checked(x, steps).flatten(0, 1)
+
+
+def repeat(x: Tensor, steps: int) -> Tensor:
+    """`[N, ...]` for each of `steps`, as `[T*N, ...]`."""
+    return x.repeat(steps, *([1] * (x.dim() - 1)))
+
+
+def shift(x: Tensor, delay: int, steps: int) -> Tensor:
+    """`[T*N, ...]` late by `delay` steps: step t holds step t - delay, and zero before."""
+    batch = x.shape[0] // steps
+    late = min(delay, steps) * batch
+    return torch.cat([x.new_zeros((late, *x.shape[1:])), x[: x.shape[0] - late]])
+
+
+def at(x: Tensor, step: int, steps: int) -> Tensor:
+    """One step of `[T*N, ...]`, `[N, ...]`."""
+    return x.view(steps, -1, *x.shape[1:])[step]
+
+
+def unfold(x: Tensor, steps: int) -> Tensor:
+    """`[T*N, ...]` as `[T, N, ...]`."""
+    return x.view(steps, -1, *x.shape[1:])
+
+
+def resize(x: Tensor, height: int, width: int) -> Tensor:
+    """Nearest neighbor, `[N, C, h, w]` to `[N, C, height, width]`: row i reads row `floor(i*h/height)`.
+
+    torch's own nearest multiplies by a rounded ratio, which is exact for powers of two only; elsewhere rows
+    and columns are picked by integer arithmetic.
+    """
+    h, w = x.shape[-2], x.shape[-1]
+    if power_of_two(height, h) and power_of_two(width, w):
+        return F.interpolate(x, size=(height, width), mode="nearest")
+    rows = torch.arange(height, device=x.device) * h // height
+    columns = torch.arange(width, device=x.device) * w // width
+    return x.index_select(-2, rows).index_select(-1, columns)
+
+
+def frames(x: Tensor, steps: int) -> tuple[Tensor, ...]:
+    """The frames of a sequence `[T, N, C, H, W]`, one a step. Raises DataError (E090) for another number of them."""
+    return _checked(x, steps).unbind(0)
+
+
+def _checked(x: Tensor, steps: int) -> Tensor:
+    if x.dim() != 5 or x.shape[0] != steps:
+        raise DataError(
+            "E090",
+            f"the network reads a sequence [{steps}, N, C, H, W], but got a tensor {list(x.shape)}",
+            hint="time comes first; its length is the network's `steps`",
+        )
+    return x
+
+
+def zeros(x: Tensor, *shape: int) -> Tensor:
+    """Zero of `shape` for each sample of the batch `x`, `[N, *shape]`."""
+    return x.new_zeros((x.shape[0], *shape))
+
+
+def ones(x: Tensor) -> Tensor:
+    """1 for each sample of the batch `x`, `[N]`."""
+    return x.new_ones((x.shape[0],))

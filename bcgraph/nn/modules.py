@@ -1,0 +1,185 @@
+"""Modules that own parameters, and their initialization by key.
+
+A parameter's initial value depends on the seed and on its own name alone, so that all candidates of a search begin with
+the same weights wherever they have the same layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bcgraph import schema
+from bcgraph.keys import derive
+from bcgraph.nn.norm import step_norm
+from bcgraph.nn.spikes import spike_conv
+from bcgraph.shapes import Shape
+
+
+class Conv(nn.Conv2d):
+    """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass."""
+
+    def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
+        """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.spikes.pack(x)`."""
+        if bits is None:
+            return super().forward(x)
+        padding = self.padding
+        assert not isinstance(padding, str)
+        return spike_conv(x, bits, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class BatchNorm(_BatchNorm):
+    """Batch normalization of `[N, C, H, W]` or `[N, C]`, with torch's names and running statistics."""
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  (torch's name)
+        pass
+
+    def forward(
+        self, x: Tensor, exists: Tensor | None = None, *, steps: int = 1, repeats: int = 1, updates: int = 1
+    ) -> Tensor:
+        """Normalize one step, `[N, C, ...]`, or `steps` of them, `[T*N, C, ...]`, each by its own statistics.
+
+        `exists`, one number a sample `[N]`, is 0 where the step that `x` comes from lies before the first: there the
+        result is exactly zero, and when it is 0 everywhere no statistics are taken. `repeats` is how often each
+        value stands for itself (it is resized later), `updates` for how many equal steps `x` stands.
+        """
+        if not self.training:
+            y = super().forward(x)
+        elif exists is None and steps == repeats == updates == 1:
+            return super().forward(x)
+        else:
+            y, mean, var = step_norm(x, self.weight, self.bias, steps, self.eps)
+            count = repeats * x.numel() // (steps * x.shape[1])
+            if count == 1:
+                raise ValueError("batch statistics need more than one value per channel")
+            self._update(mean, var * (count / (count - 1)), updates, exists)
+        return y if exists is None else y * exists.view(-1, *([1] * (x.dim() - 1)))
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, var: Tensor, updates: int, exists: Tensor | None) -> None:
+        """Take means and unbiased variances `[T, C]` into the running statistics, in step order.
+
+        `updates` equal updates are one with the weight `1 - (1 - momentum)**updates`.
+        """
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        share = 1.0 - (1.0 - self.momentum) ** updates
+        counts = mean.new_ones(()) if exists is None else (exists.amax() > 0).to(mean.dtype)
+        for mean_t, var_t in zip(mean, var, strict=True):
+            self.running_mean += counts * share * (mean_t - self.running_mean)
+            self.running_var += counts * share * (var_t - self.running_var)
+        self.num_batches_tracked += (counts * len(mean) * updates).to(self.num_batches_tracked.dtype)
+
+
+class BatchNormPerStep(nn.Module):
+    """Batch normalization with running statistics `[T, C]` of its own for each step and one shared affine part."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, features: int, steps: int, eps: float, momentum: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(steps, features))
+        self.register_buffer("running_var", torch.ones(steps, features))
+        self.register_buffer("num_batches_tracked", torch.zeros(steps, dtype=torch.long))
+
+    def forward(self, x: Tensor, step: int) -> Tensor:
+        """Normalize step number `step`, `[N, C, H, W]` or `[N, C]`."""
+        if self.training:
+            self.num_batches_tracked[step] += 1
+        return F.batch_norm(
+            x,
+            self.running_mean[step],
+            self.running_var[step],
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+
+def _bare(kind: Callable[..., nn.Module], *args: Any) -> nn.Module:
+    """A module whose parameters are allocated but not drawn: `initialize` draws them by key."""
+    module: nn.Module = nn.utils.skip_init(kind, *args)  # type: ignore[no-untyped-call]
+    return module
+
+
+def _conv(layer: schema.Conv, given: Shape, steps: int) -> nn.Module:
+    return _bare(
+        Conv,
+        given[0],
+        layer.channels,
+        layer.kernel,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+        layer.bias,
+    )
+
+
+def _linear(layer: schema.Linear, given: Shape, steps: int) -> nn.Module:
+    return _bare(nn.Linear, given[0], layer.features, layer.bias)
+
+
+def _norm(layer: schema.BatchNorm, given: Shape, steps: int) -> nn.Module:
+    norm = layer.norm
+    if norm.statistics == "per_step":
+        return BatchNormPerStep(given[0], steps, norm.eps, norm.momentum)
+    return BatchNorm(given[0], norm.eps, norm.momentum)
+
+
+def _dropout(layer: schema.Dropout, given: Shape, steps: int) -> nn.Module:
+    return nn.Dropout(layer.probability)
+
+
+_MODULES: dict[type, Callable[[Any, Shape, int], nn.Module]] = {
+    schema.Conv: _conv,
+    schema.Linear: _linear,
+    schema.BatchNorm: _norm,
+    schema.Dropout: _dropout,
+}
+
+
+def build(layers: Iterable[tuple[str, schema.LayerNode, Shape]], steps: int, seed: int) -> nn.Module:
+    """A tree of modules that own the parameters of `layers`, each a name, a layer and the shape that reaches it.
+
+    The names in the state dict are the layers' names, as in torchvision.
+    """
+    root = nn.Module()
+    for name, layer, given in layers:
+        owner = root
+        *path, last = name.split(".")
+        for part in path:
+            if not hasattr(owner, part):
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        module = _MODULES[type(layer)](layer, given, steps)
+        initialize(module, name, seed)
+        owner.add_module(last, module)
+    return root
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, name: str, seed: int) -> None:
+    """Draw the weights of one convolution or linear layer, uniform in +-1/sqrt(fan in); norms begin as identity."""
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        return
+    bound = 1.0 / math.sqrt(module.weight[0].numel())
+    for part, parameter in module.named_parameters():
+        generator = torch.Generator().manual_seed(derive(seed, "init", f"{name}.{part}"))
+        parameter.uniform_(-bound, bound, generator=generator)

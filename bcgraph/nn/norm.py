@@ -1,0 +1,70 @@
+"""Batch normalization over several steps at once, each step with statistics of its own.
+
+Shapes: `[T*N, C, H, W]` or `[T*N, C]`, time first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _StepNorm(torch.autograd.Function):
+    """torch's own kernels on one step after the other; keeps the input and two vectors a step."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        if steps == 1:
+            y, mean, invstd = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
+            return y, mean[None], invstd[None]
+        y = torch.empty_like(x)
+        # The kernels keep statistics in the weights' precision, on other devices than the CPU in at least float32.
+        kept = weight.dtype if x.device.type == "cpu" else torch.promote_types(weight.dtype, torch.float32)
+        mean = x.new_empty((steps, x.shape[1]), dtype=kept)
+        invstd = torch.empty_like(mean)
+        parts = zip(split(x, steps), split(y, steps), mean, invstd, strict=True)
+        for x_t, y_t, mean_t, invstd_t in parts:
+            out = (y_t, mean_t, invstd_t)
+            torch.native_batch_norm(x_t, weight, bias, None, None, True, 0.0, eps, out=out)
+        return y, mean, invstd
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        x, weight, _, ctx.steps, ctx.eps = inputs
+        _, mean, invstd = output
+        ctx.mark_non_differentiable(mean, invstd)
+        ctx.save_for_backward(x, weight, mean, invstd)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, invstd = ctx.saved_tensors
+        needs = list(ctx.needs_input_grad[:3])
+        to_x = torch.empty_like(x) if needs[0] else None
+        to_weight, to_bias = torch.zeros_like(weight), torch.zeros_like(weight)
+        for t, (g_t, x_t) in enumerate(zip(split(gradients[0], ctx.steps), split(x, ctx.steps), strict=True)):
+            g_x, g_weight, g_bias = torch.ops.aten.native_batch_norm_backward(
+                g_t, x_t, weight, None, None, mean[t], invstd[t], True, ctx.eps, needs
+            )
+            if to_x is not None:
+                split(to_x, ctx.steps)[t].copy_(g_x)
+            if needs[1]:
+                to_weight += g_weight
+            if needs[2]:
+                to_bias += g_bias
+        return to_x, to_weight if needs[1] else None, to_bias if needs[2] else None, None, None
+
+
+def split(x: Tensor, steps: int) -> tuple[Tensor, ...]:
+    """The steps of `[T*N, ...]`, each a view `[N, ...]`."""
+    return x.view(steps, -1, *x.shape[1:]).unbind(0)
+
+
+def step_norm(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalize `[T*N, C, ...]` by the batch statistics of each step.
+
+    Returns the result, the means `[T, C]` and the variances `[T, C]` (biased), which carry no gradient.
+    """
+    y, mean, invstd = _StepNorm.apply(x, weight, bias, steps, eps)
+    return y, mean, (invstd.detach() ** -2 - eps).clamp_min(0.0)

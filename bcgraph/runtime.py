@@ -1,0 +1,280 @@
+"""Running an exported network with onnxruntime: numpy in, numpy out, no torch.
+
+onnxruntime keeps nothing between two calls, so a network in `step` form takes its states as inputs and hands the next
+ones back; `Network` carries them from step to step and starts every batch from zero.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from bcgraph.errors import RunError
+from bcgraph.schema import ImageInput, InputSpec, SequenceInput
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Floats = NDArray[np.floating[Any]]
+
+FORMS = ("unrolled", "step", "scan")
+
+_INPUT: TypeAdapter[ImageInput | SequenceInput] = TypeAdapter(InputSpec)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What an exported file says of itself, in its metadata."""
+
+    form: str
+    steps: int
+    readout: str
+    input: ImageInput | SequenceInput
+    states: tuple[tuple[str, str, tuple[int, ...]], ...]
+    """Of each state the name of the input, the name of the output that is its next value, and the shape of one
+    sample."""
+    classes: tuple[str, ...] = ()
+    normalization: Normalization | None = None
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How samples are normalized by channel, and whether the file does that itself (`inside`)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    inside: bool
+
+    def raw(self, values: Floats) -> Floats:
+        """Normalized samples `[..., C, H, W]` as they were before."""
+        mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
+        return np.asarray(values * std + mean)
+
+
+class Network:
+    """An exported network, ready to run.
+
+    `Network(path)` raises RunError (E087) when the file is missing, damaged, or was not written by bcgraph.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        self.path = Path(path)
+        self._session = _session(self.path, threads)
+        self.signature = _signature(self.path, self._session)
+        self._names = [value.name for value in self._session.get_inputs()]
+        self._outputs = [value.name for value in self._session.get_outputs()]
+        _check_states(self.path, self.signature, self._names, self._outputs)
+
+    def __call__(self, inputs: Floats) -> Floats:
+        """The output `O`, `[T, N, classes]`.
+
+        `inputs` are `[N, C, H, W]` for a static image and `[T, N, C, H, W]` for a sequence. Raises RunError (E090)
+        when they have another shape.
+        """
+        if np.asarray(inputs).dtype.kind not in "fiub":
+            raise RunError("E090", f"the network takes numbers, but the input is of type {np.asarray(inputs).dtype}")
+        values = np.ascontiguousarray(inputs, dtype=np.float32)
+        self._check_shape(values)
+        try:
+            if self.signature.form == "step":
+                return self._stepped(values)
+            (result,) = self._session.run(self._outputs[:1], {self._names[0]: values})
+            return np.asarray(result)
+        except _runtime_errors() as error:
+            raise RunError("E087", f"`{self.path}` cannot be run: {_first_line(error)}") from error
+
+    def predict(self, inputs: Floats) -> NDArray[np.int64]:
+        """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
+        output = self(inputs)
+        chosen = output.mean(axis=0) if self.signature.readout == "mean" else output[-1]
+        return np.asarray(chosen.argmax(axis=1), dtype=np.int64)
+
+    def stream(self) -> Stream:
+        """One stream of frames, with its own states. Raises RunError (E087) for a file of another form than `step`."""
+        if self.signature.form != "step":
+            raise RunError(
+                "E087",
+                f"`{self.path}` computes all steps in one call, so it cannot be fed one frame at a time",
+                hint="compile the network again with --form step",
+            )
+        return Stream(self)
+
+    def step(self, frame: Floats, states: dict[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
+        """One step of a file in `step` form: O_t `[N, classes]` and the next states, by the names of their inputs."""
+        try:
+            results = self._session.run(None, {self._names[0]: frame, **states})
+        except _runtime_errors() as error:
+            raise RunError("E087", f"`{self.path}` cannot be run: {_first_line(error)}") from error
+        named = dict(zip(self._outputs, map(np.asarray, results), strict=True))
+        return named[self._outputs[0]], {name: named[following] for name, following, _ in self.signature.states}
+
+    def zeros(self, batch: int) -> dict[str, Floats]:
+        """The states that every sample starts from, by the names of their inputs."""
+        return {name: np.zeros((batch, *shape), np.float32) for name, _, shape in self.signature.states}
+
+    def _stepped(self, values: Floats) -> Floats:
+        sequence = self.signature.input.kind == "sequence"
+        batch = values.shape[1 if sequence else 0]
+        states = self.zeros(batch)
+        collected = []
+        for step in range(self.signature.steps):
+            output, states = self.step(values[step] if sequence else values, states)
+            collected.append(output)
+        return np.stack(collected)
+
+    def _check_shape(self, values: Floats) -> None:
+        form = self.signature.input
+        sample = (form.channels, form.height, form.width)
+        sequence = form.kind == "sequence"
+        # A scan takes any number of frames.
+        steps = values.shape[0] if self.signature.form == "scan" and values.ndim == 5 else self.signature.steps
+        length = "T" if self.signature.form == "scan" else str(steps)
+        wanted = (f"[{length}, N, " if sequence else "[N, ") + ", ".join(map(str, sample)) + "]"
+        fits = values.ndim == (5 if sequence else 4) and values.shape[-3:] == sample
+        if not fits or (sequence and values.shape[0] != steps):
+            raise RunError("E090", f"the network takes {wanted}, but the input is {list(values.shape)}")
+
+
+@dataclass
+class Stream:
+    """A stream of frames through a network in `step` form: the states go from frame to frame.
+
+    `seconds` are what each call of onnxruntime took.
+    """
+
+    network: Network
+    frames: int = 0
+    seconds: list[float] = field(default_factory=list)
+    _states: dict[str, Floats] = field(default_factory=dict)
+    _total: Floats | None = None
+
+    def push(self, frame: Floats) -> Floats:
+        """Feed one frame `[C, H, W]`; the readout over all frames so far, `[classes]`.
+
+        With the readout `mean` that is the mean of the outputs, with `last` the newest. Raises RunError (E090) for a
+        frame of another shape or type.
+        """
+        signature = self.network.signature
+        wanted = (signature.input.channels, signature.input.height, signature.input.width)
+        given = np.asarray(frame)
+        if given.shape != wanted or given.dtype.kind not in "fiub":
+            raise RunError(
+                "E090", f"a frame is {list(wanted)} of numbers, but this is {list(given.shape)} of {given.dtype}"
+            )
+        if not self.frames:
+            self._states = self.network.zeros(1)
+        started = time.perf_counter()
+        output, self._states = self.network.step(np.ascontiguousarray(given[None], dtype=np.float32), self._states)
+        self.seconds.append(time.perf_counter() - started)
+        self.frames += 1
+        if signature.readout == "last":
+            return np.asarray(output[0])
+        total = output[0] if self._total is None else self._total + output[0]
+        self._total = total
+        return np.asarray(total / self.frames)
+
+    def reset(self) -> None:
+        """Begin a new sequence: zero states, nothing read out."""
+        self.frames, self._total = 0, None
+
+
+def accuracy(
+    network: Network, inputs: Floats, labels: NDArray[np.integer[Any]], *, batch: int = 256, on_batch: Any = None
+) -> float:
+    """The share of samples that are classified right. `on_batch(n)` is called after every n samples."""
+    axis = 1 if network.signature.input.kind == "sequence" else 0
+    right = 0
+    for start in range(0, len(labels), batch):
+        part = labels[start : start + batch]
+        values = np.take(inputs, range(start, start + len(part)), axis=axis)
+        right += int((network.predict(values) == part).sum())
+        if on_batch is not None:
+            on_batch(len(part))
+    return right / len(labels)
+
+
+def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    try:
+        with path.open("rb") as stream:
+            stream.read(1)
+    except OSError as error:
+        raise RunError("E087", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _runtime_errors() as error:
+        reason = _first_line(error)
+        if "opset" in reason.lower() or "ir version" in reason.lower():
+            raise RunError(
+                "E087",
+                f"`{path}` is of a newer ONNX version than this onnxruntime knows",
+                notes=(reason,),
+                hint="install a newer onnxruntime, or compile the network again",
+            ) from None
+        raise RunError("E087", f"`{path}` is damaged, or no ONNX file", notes=(reason,)) from None
+
+
+def _signature(path: Path, session: onnxruntime.InferenceSession) -> Signature:
+    found: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    if "bcgraph.form" not in found:
+        raise RunError(
+            "E087",
+            f"`{path}` was not written by bcgraph",
+            hint="`bcgraph compile SPEC_OR_RUN -o net.onnx` writes a file that can be run here",
+        )
+    try:
+        states = tuple(
+            (str(s["input"]), str(s["output"]), tuple(int(n) for n in s["shape"]))
+            for s in json.loads(found.get("bcgraph.states", "[]"))
+        )
+        signature = Signature(
+            form=found["bcgraph.form"],
+            steps=int(found["bcgraph.steps"]),
+            readout=found["bcgraph.readout"],
+            input=_INPUT.validate_json(found["bcgraph.input"]),
+            states=states,
+            classes=tuple(str(name) for name in json.loads(found.get("bcgraph.classes", "[]"))),
+            normalization=_normalization(found.get("bcgraph.normalization")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError("E087", f"`{path}` has damaged metadata", notes=(_first_line(error),)) from None
+    if signature.form not in FORMS or signature.readout not in ("mean", "last") or signature.steps < 1:
+        raise RunError("E087", f"`{path}` is of a kind that this version of bcgraph does not know")
+    return signature
+
+
+def _normalization(text: str | None) -> Normalization | None:
+    if text is None:
+        return None
+    read = json.loads(text)
+    mean, std = (tuple(float(value) for value in read[key]) for key in ("mean", "std"))
+    return Normalization(mean, std, bool(read["inside"]))
+
+
+def _check_states(path: Path, signature: Signature, inputs: list[str], outputs: list[str]) -> None:
+    states = signature.states if signature.form == "step" else ()
+    if inputs[1:] != [name for name, _, _ in states] or outputs[1:] != [name for _, name, _ in states]:
+        raise RunError("E087", f"`{path}` has metadata that do not describe its inputs and outputs")
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    # onnxruntime's exceptions have no common public base; all of them live in its extension module.
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return tuple(value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,222 @@
+"""Weights as safetensors files: saved with the network they belong to, loaded without running anyone's code.
+
+A file's metadata says for which network it was made. There is one metadata entry, JSON, because safetensors writes
+several in an order that changes from run to run; so equal weights give equal files. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from bcgraph import files
+from bcgraph.errors import WeightsError, nearest
+from bcgraph.schema import BackwardConnection, NetworkSpec
+
+ENTRY = "bcgraph"
+LISTED = 8
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `apply` found: names the file lacks, names the network lacks, and names whose shapes differ."""
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    misshaped: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether everything fitted."""
+        return not (self.missing or self.unexpected or self.misshaped)
+
+    def lines(self) -> tuple[str, ...]:
+        """One line for each kind of misfit; long lists are cut."""
+        kinds = (
+            ("missing in the file", self.missing),
+            ("not in the network", self.unexpected),
+            ("of another shape", self.misshaped),
+        )
+        return tuple(f"{kind}: {_listed(found)}" for kind, found in kinds if found)
+
+
+def save(
+    path: str | PathLike[str],
+    state_dict: Mapping[str, Tensor],
+    *,
+    spec: NetworkSpec,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write `state_dict` for the network of `spec`, in one step. `metadata` is kept with it.
+
+    Equal arguments give equal bytes. Raises RunError (E084).
+    """
+    described = {**describe(spec), "metadata": dict(sorted((metadata or {}).items()))}
+    files.write_bytes(path, pack(state_dict, described))
+
+
+def load(path: str | PathLike[str], *, spec: NetworkSpec | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    With `spec`, a file that says it was made for another network is refused; a file that does not say (one from
+    elsewhere) is left to `apply`. Raises WeightsError: E082 when the file is missing or damaged, E083 for another
+    network.
+    """
+    tensors, described = unpack(path)
+    if spec is not None and "fingerprint" in described and described["fingerprint"] != spec.fingerprint():
+        own = describe(spec)
+        raise WeightsError(
+            "E083",
+            f"`{path}` holds weights of another network: {_named(described)}, where {_named(own)} is needed",
+            notes=_differences(described, own),
+        )
+    return tensors
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """The weights that torchvision publishes for its model `name`, for example `resnet18`; for `apply` with `partial`.
+
+    torchvision keeps them where it keeps all (`TORCH_HOME`), and when they are not there downloads them and compares
+    their checksum. They are loaded as tensors only. Raises WeightsError (E082).
+    """
+    from torchvision.models import get_model_weights, list_models
+
+    if name not in list_models():
+        raise WeightsError("E082", f"torchvision has no model `{name}`", hint=nearest(name, list_models()))
+    chosen = get_model_weights(name).DEFAULT
+    try:
+        with redirect_stdout(sys.stderr):  # torch announces a download on standard output, where results belong
+            state: dict[str, Tensor] = chosen.get_state_dict(check_hash=True, weights_only=True, progress=False)
+    # No connection, a file cut off, more than tensors in it: torch's reader lets every kind of exception through.
+    except Exception as error:
+        raise WeightsError(
+            "E082",
+            f"the published weights of `{name}` cannot be had: {(str(error) or type(error).__name__).splitlines()[0]}",
+            hint=f"download {chosen.url} to `{torch.hub.get_dir()}/checkpoints`",
+        ) from error
+    return state
+
+
+def metadata(path: str | PathLike[str]) -> dict[str, str]:
+    """What `save` was given to keep with the weights. Raises WeightsError (E082)."""
+    found = unpack(path)[1].get("metadata", {})
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def apply(model: nn.Module, state_dict: Mapping[str, Tensor], *, partial: bool = False) -> Fit:
+    """Copy `state_dict` into `model`, converting dtype and device, and say what fitted.
+
+    With `partial` what fits is copied and the rest is left as it is. Otherwise any misfit raises WeightsError (E083),
+    which lists the names, and the model is unchanged.
+    """
+    own = model.state_dict()
+    shared = [name for name in own if name in state_dict]
+    fit = Fit(
+        missing=tuple(name for name in own if name not in state_dict),
+        unexpected=tuple(name for name in state_dict if name not in own),
+        misshaped=tuple(
+            f"{name} ({_shape(state_dict[name])} for {_shape(own[name])})"
+            for name in shared
+            if state_dict[name].shape != own[name].shape
+        ),
+    )
+    if not fit and not partial:
+        first = next(iter(fit.unexpected), None)
+        hint = nearest(first, fit.missing) if first is not None else None
+        raise WeightsError("E083", "the weights do not fit the network", notes=fit.lines(), hint=hint)
+    with torch.no_grad():
+        for name in shared:
+            if state_dict[name].shape == own[name].shape:
+                own[name].copy_(state_dict[name])
+    return fit
+
+
+def describe(spec: NetworkSpec) -> dict[str, object]:
+    """What a file says of the network it belongs to."""
+    return {
+        "fingerprint": spec.fingerprint(),
+        "network": spec.name,
+        "backbone": spec.backbone.call.name,
+        "steps": spec.steps,
+        "backward": ", ".join(_backward(bc) for bc in sorted(spec.backward)) or "none",
+    }
+
+
+def pack(tensors: Mapping[str, Tensor], described: Mapping[str, object]) -> bytes:
+    """A safetensors file as bytes, with `described` as JSON in its metadata."""
+    # Cloned, because safetensors refuses tensors that share memory, as tied weights and views do.
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    packed: bytes = safetensors.torch.save(own, {ENTRY: json.dumps(described, sort_keys=True)})
+    return packed
+
+
+def unpack(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """The tensors of a safetensors file and what its metadata says. Raises WeightsError (E082)."""
+    place = Path(path)
+    try:
+        if not place.is_file():
+            kind = "is a directory" if place.is_dir() else "does not exist"
+            raise WeightsError("E082", f"the weights file `{place}` {kind}", hint=_beside(place))
+        with safe_open(place, framework="pt", device="cpu") as file:
+            entries = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+        described = json.loads(entries.get(ENTRY, "{}"))
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise WeightsError("E082", f"`{place}` is not a whole safetensors file", hint=_other_format(place)) from error
+    return tensors, described if isinstance(described, dict) else {}
+
+
+def _other_format(place: Path) -> str:
+    try:
+        with place.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return (
+            "it is a pickle, which can run code when loaded and is not accepted: load it where you trust it and "
+            "save its state_dict with safetensors.torch.save_file"
+        )
+    return "it is damaged, cut off, or of another format"
+
+
+def _beside(place: Path) -> str | None:
+    try:
+        return nearest(place.name, [p.name for p in place.parent.iterdir()])
+    except OSError:
+        return None
+
+
+def _named(described: Mapping[str, object]) -> str:
+    return f"`{described.get('network')}` ({str(described.get('fingerprint'))[:12]})"
+
+
+def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> tuple[str, ...]:
+    found = tuple(
+        f"{key}: {one.get(key)} in the file, {other.get(key)} here"
+        for key in ("backbone", "steps", "backward")
+        if one.get(key) != other.get(key)
+    )
+    return found or ("they differ in a setting of the input, the neuron, the normalization or the layers",)
+
+
+def _backward(bc: BackwardConnection) -> str:
+    return f"@{bc.source} -> @{bc.target}" + (f" delay {bc.delay}" if bc.delay > 1 else "")
+
+
+def _listed(found: tuple[str, ...]) -> str:
+    rest = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return ", ".join(found[:LISTED]) + rest
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(n) for n in tensor.shape) or "scalar"

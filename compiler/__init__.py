@@ -1,0 +1,40 @@
+"""The compiler: temporal graph, passes, schedules, targets.
+
+`lower` and the graph's text need no torch; `compile`, `export` and the targets are loaded when first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bcgraph.compiler.ir import Edge, Node, Program, State, TemporalGraph, Value
+from bcgraph.compiler.lower import lower
+from bcgraph.compiler.text import graph_text, program_text
+
+if TYPE_CHECKING:
+    from bcgraph.compiler.pipeline import compile
+    from bcgraph.compiler.targets.write import export
+
+__all__ = [
+    "Edge",
+    "Node",
+    "Program",
+    "State",
+    "TemporalGraph",
+    "Value",
+    "compile",
+    "export",
+    "graph_text",
+    "lower",
+    "program_text",
+]
+
+_LAZY = {"compile": "bcgraph.compiler.pipeline", "export": "bcgraph.compiler.targets.write"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,173 @@
+"""From a specification to its temporal graph.
+
+Each layer becomes a node with the shape it computes; a LIF layer becomes the three equations `charge`, `fire` and
+`reset`, tied by an edge of delay 1; a backward connection becomes a projection whose reader has an edge with the
+connection's delay (paper eq. 6). The delay stands after the projection, so that before step d it adds exactly zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bcgraph import schema, shapes
+from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
+from bcgraph.compiler.ops import attributes
+from bcgraph.compiler.verify import verify
+from bcgraph.errors import Span
+
+
+def lower(spec: schema.NetworkSpec) -> TemporalGraph:
+    """The temporal graph of `spec`, verified. Raises CompileError when it cannot run."""
+    builder = _Builder(spec)
+    end = builder.body(spec.backbone.body, builder.input)
+    builder.connections()
+    graph = TemporalGraph(
+        name=spec.name,
+        steps=spec.steps,
+        sequence=spec.input.kind == "sequence",
+        inputs=(Value(builder.input, builder.shape[builder.input]),),
+        nodes=tuple(builder.nodes),
+        outputs=(end,),
+        ports=spec.ports,
+    )
+    verify(graph)
+    return graph
+
+
+def projection(bc: schema.BackwardConnection) -> str:
+    """The name that owns the parameters of a backward connection, `backward.16_0`."""
+    return f"backward.{bc.source}_{bc.target}"
+
+
+class _Builder:
+    def __init__(self, spec: schema.NetworkSpec) -> None:
+        image = spec.input
+        self.spec = spec
+        self.nodes: list[Node] = []
+        self.input = free("x", {layer.name for layer in schema.walk(spec.backbone.body)})
+        self.shape: dict[str, shapes.Shape] = {self.input: (image.channels, image.height, image.width)}
+        self.port = 0
+        self.into: dict[int, list[schema.BackwardConnection]] = {}
+        for bc in sorted(spec.backward):
+            self.into.setdefault(bc.target, []).append(bc)
+
+    def emit(
+        self,
+        name: str,
+        op: str,
+        inputs: tuple[Edge, ...],
+        shape: shapes.Shape,
+        *,
+        module: str | None = None,
+        port: int | None = None,
+        span: Span | None = None,
+        **attrs: Any,
+    ) -> str:
+        value = Value(name, shape)
+        self.nodes.append(Node(name, op, inputs, (value,), attributes(**attrs), module, port, span=span))
+        self.shape[name] = shape
+        return name
+
+    def body(self, body: schema.Body, value: str) -> str:
+        for layer in body:
+            value = _LAYERS[type(layer)](self, layer, value)
+        return value
+
+    def connections(self) -> None:
+        for bc in sorted(self.spec.backward):
+            self._connection(bc)
+
+    def _connection(self, bc: schema.BackwardConnection) -> None:
+        name = projection(bc)
+        spikes = f"{self.spec.ports[bc.source]}.s"
+        target = self.shape[f"{self.spec.ports[bc.target]}.u"]
+        shape = self.shape[spikes]
+        size = shapes.spatial(target)
+        if len(shape) == 1:
+            shape = (shape[0], 1, 1)
+            spikes = self.emit(f"{name}.image", "to_image", (Edge(spikes),), shape, span=bc.span)
+        if shape[1:] != size:
+            shape = (shape[0], *size)
+            spikes = self.emit(f"{name}.resize", "resize", (Edge(spikes),), shape, span=bc.span, size=size)
+        conv = schema.Conv(name=f"{name}.conv", channels=target[0], kernel=1, span=bc.span)
+        shape = shapes.infer(conv, shape)
+        value = self.emit(conv.name, "conv", (Edge(spikes),), shape, module=conv.name, span=bc.span, layer=conv)
+        norm = schema.BatchNorm(name=f"{name}.bn", norm=self.spec.norm, span=bc.span)
+        value = self.emit(norm.name, "bn", (Edge(value),), shape, module=norm.name, span=bc.span, layer=norm)
+        if len(target) == 1:
+            self.emit(f"{name}.vector", "to_vector", (Edge(value),), target, span=bc.span)
+
+    def layer(self, layer: Any, value: str) -> str:
+        shape = shapes.infer(layer, self.shape[value])
+        module = layer.name if layer.kind in ("conv", "linear", "bn", "dropout") else None
+        return self.emit(layer.name, layer.kind, (Edge(value),), shape, module=module, span=layer.span, layer=layer)
+
+    def lif(self, layer: schema.Lif, value: str) -> str:
+        port, self.port = self.port, self.port + 1
+        shape = self.shape[value]
+        neuron = layer.neuron
+        name = layer.name
+        arriving = self.into.get(port, [])
+        if arriving:
+            vector = ".vector" if len(shape) == 1 else ".bn"
+            edges = tuple(Edge(projection(bc) + vector, bc.delay) for bc in arriving)
+            value = self.emit(f"{name}.current", "add", (Edge(value), *edges), shape, port=port, span=layer.span)
+        u = self.emit(
+            f"{name}.u",
+            "charge",
+            (Edge(value), Edge(f"{name}.v", 1)),
+            shape,
+            port=port,
+            span=layer.span,
+            tau=neuron.tau,
+        )
+        s = self.emit(
+            f"{name}.s",
+            "fire",
+            (Edge(u),),
+            shape,
+            port=port,
+            span=layer.span,
+            threshold=neuron.threshold,
+            surrogate=neuron.surrogate,
+        )
+        self.emit(
+            f"{name}.v",
+            "reset",
+            (Edge(u), Edge(s)),
+            shape,
+            port=port,
+            span=layer.span,
+            threshold=neuron.threshold,
+            mode=neuron.reset,
+            detach=neuron.detach_reset,
+        )
+        return s
+
+    def sum(self, layer: schema.Sum, value: str) -> str:
+        return self._join(layer, "add", value)
+
+    def concat(self, layer: schema.Concat, value: str) -> str:
+        return self._join(layer, "concat", value)
+
+    def _join(self, layer: schema.Sum | schema.Concat, op: str, value: str) -> str:
+        ends = tuple(self.body(branch, value) for branch in layer.branches)
+        if not ends:
+            return value
+        shape = shapes.infer(layer, self.shape[value])
+        return self.emit(layer.name, op, tuple(map(Edge, ends)), shape, span=layer.span)
+
+
+_LAYERS: dict[type, Callable[[_Builder, Any, str], str]] = {
+    schema.Conv: _Builder.layer,
+    schema.BatchNorm: _Builder.layer,
+    schema.Linear: _Builder.layer,
+    schema.Pool: _Builder.layer,
+    schema.AdaptivePool: _Builder.layer,
+    schema.Flatten: _Builder.layer,
+    schema.Dropout: _Builder.layer,
+    schema.Lif: _Builder.lif,
+    schema.Sum: _Builder.sum,
+    schema.Concat: _Builder.concat,
+}

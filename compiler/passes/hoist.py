@@ -1,0 +1,59 @@
+"""`hoist`: what a static image alone decides is the same at every step, and is computed once.
+
+The pass marks such nodes; a schedule places a marked node once. Its batch norm then takes the statistics of
+all steps in one update, which the closed form of a repeated exponential average makes equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from bcgraph.compiler.ir import Node, TemporalGraph
+
+_STEADY = frozenset(
+    {
+        "conv",
+        "linear",
+        "bn",
+        "avgpool",
+        "maxpool",
+        "adaptive_avgpool",
+        "adaptive_maxpool",
+        "flatten",
+        "add",
+        "concat",
+        "resize",
+        "to_image",
+        "to_vector",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Hoist:
+    """Mark every node that only time-invariant values reach. Dropout and per-step statistics are not steady."""
+
+    name: ClassVar[str] = "hoist"
+    inference_only: ClassVar[bool] = False
+
+    def run(self, graph: TemporalGraph) -> TemporalGraph:
+        """The graph with invariant nodes marked. A sequence has none."""
+        if graph.sequence:
+            return graph
+        steady = {v.name for v in graph.inputs}
+        nodes: list[Node] = []
+        for node in graph.nodes:
+            weights = node.op == "fold_norm"
+            if weights or (_may(node) and all(e.delay == 0 and e.value in steady for e in node.inputs)):
+                steady.update(v.name for v in node.outputs)
+                node = replace(node, invariant=not weights or node.invariant)
+            nodes.append(node)
+        after = graph.with_nodes(tuple(nodes))
+        return graph if after == graph else after
+
+
+def _may(node: Node) -> bool:
+    if node.op == "bn" and node.attrs["layer"].norm.statistics == "per_step":
+        return False
+    return node.op in _STEADY

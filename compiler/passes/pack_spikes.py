@@ -1,0 +1,44 @@
+"""`pack_spikes`: for training, convolutions that read spikes keep their bits for the backward pass, not
+their floats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value
+
+# Operations that hand on zeros and ones when they are given zeros and ones.
+_BINARY = frozenset({"resize", "maxpool", "adaptive_maxpool", "to_image", "concat"})
+
+
+@dataclass(frozen=True)
+class PackSpikes:
+    """Give each convolution of a spike tensor a second operand: the tensor's bits, packed once for all of them."""
+
+    name: ClassVar[str] = "pack_spikes"
+    inference_only: ClassVar[bool] = False
+
+    def run(self, graph: TemporalGraph) -> TemporalGraph:
+        """The graph with a `pack` node behind each spike tensor that a convolution reads."""
+        binary: set[str] = set()
+        packed: dict[str, str] = {}
+        nodes: list[Node] = []
+        changed = False
+        for node in graph.nodes:
+            reads = node.inputs
+            if node.op in ("fire", "lif"):
+                binary.add(node.outputs[0].name)
+            elif node.op in _BINARY and all(e.delay == 0 and e.value in binary for e in reads):
+                binary.add(node.output.name)
+            elif node.op == "conv" and len(reads) == 1 and reads[0].delay == 0 and reads[0].value in binary:
+                source = reads[0].value
+                if source not in packed:
+                    packed[source] = f"{source}.bits"
+                    shape = graph.values()[source].shape
+                    span = graph.producers()[source].span
+                    nodes.append(Node(packed[source], "pack", reads, (Value(packed[source], shape),), span=span))
+                node = replace(node, inputs=(*reads, Edge(packed[source])))
+                changed = True
+            nodes.append(node)
+        return graph.with_nodes(tuple(nodes)) if changed else graph

@@ -1,0 +1,92 @@
+"""What schedules share: which value of which step is needed, and how one node of one step is placed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, at_step
+from bcgraph.compiler.ops import OPS, attributes
+
+# For each value and step, the name that holds it in the program; None where it is zero.
+Where = dict[tuple[str, int], str | None]
+
+
+def needed(graph: TemporalGraph) -> frozenset[tuple[str, int]]:
+    """Every value and step that the outputs of all steps depend on."""
+    producers = graph.producers()
+    pending = [(name, t) for name in graph.outputs for t in range(graph.steps)]
+    found = set(pending)
+    while pending:
+        name, t = pending.pop()
+        for edge in producers[name].inputs if name in producers else ():
+            read = (edge.value, t - edge.delay)
+            if read[1] >= 0 and read not in found:
+                found.add(read)
+                pending.append(read)
+    return frozenset(found)
+
+
+def needed_at(node: Node, t: int, wanted: frozenset[tuple[str, int]]) -> bool:
+    """Whether anything that `node` computes at step t is needed."""
+    return any((v.name, t) in wanted for v in node.outputs)
+
+
+def needed_steps(node: Node, steps: int, wanted: frozenset[tuple[str, int]]) -> tuple[int, ...]:
+    """The steps at which `node` is needed."""
+    return tuple(t for t in range(steps) if needed_at(node, t, wanted))
+
+
+def frame(value: Value, step: int) -> Node:
+    """The node that takes one step out of a sequence input."""
+    name = at_step(value.name, step)
+    return Node(name, "frame", (Edge(value.name),), (Value(name, value.shape),), attributes(step=step), step=step)
+
+
+def once(node: Node, steps: tuple[int, ...], all_steps: int, where: Where) -> Node:
+    """A time-invariant node, placed once for all `steps` that need it; a norm is told how many they are."""
+    reads = tuple(Edge(_held(where[e.value, steps[0]])) for e in node.inputs)
+    where.update({(v.name, t): v.name for v in node.outputs for t in range(all_steps)})
+    node = replace(node, inputs=reads)
+    return node.with_attrs(updates=len(steps)) if node.op == "bn" else node
+
+
+def place(node: Node, t: int, where: Where, values: dict[str, Value], wanted: frozenset[tuple[str, int]]) -> list[Node]:
+    """The node at step t, or nothing when its value is zero or another's. `where` learns its values.
+
+    A LIF layer whose membrane nobody reads again is left without it.
+    """
+    reads = [where[e.value, t - e.delay] if t >= e.delay else None for e in node.inputs]
+    zeros = frozenset(i for i, name in enumerate(reads) if name is None)
+    verdict = OPS[node.op].zero(node, zeros) if zeros else None
+    if verdict == "zero":
+        where.update({(v.name, t): None for v in node.outputs})
+        return []
+    if verdict == "pass":
+        (left,) = [name for name in reads if name is not None]
+        where[node.output.name, t] = left
+        return []
+    built: list[Node] = []
+    if verdict == "keep":
+        for index in sorted(zeros):
+            zero = zeros_like(f"{node.name}.zero{index}", values[node.inputs[index].value], t)
+            built.append(zero)
+            reads[index] = zero.name
+    if node.op == "lif" and reads[-1] is None:
+        node = node.with_attrs(start=True)
+    inputs = tuple(Edge(name) for name in reads if name is not None)
+    kept = [v for v in node.outputs if (v.name, t) in wanted] if node.op == "lif" else node.outputs
+    kept = kept if kept and kept[0] is node.outputs[0] else node.outputs
+    outputs = tuple(Value(at_step(v.name, t), v.shape) for v in kept)
+    where.update({(v.name, t): at_step(v.name, t) for v in kept})
+    return [*built, replace(node, name=at_step(node.name, t), inputs=inputs, outputs=outputs, step=t)]
+
+
+def zeros_like(name: str, value: Value, t: int) -> Node:
+    """A node that builds zero in the shape of `value`, for an operand that cannot be left out."""
+    name = at_step(name, t)
+    return Node(name, "zeros", (), (Value(name, value.shape),), step=t)
+
+
+def _held(name: str | None) -> str:
+    assert name is not None, "a time-invariant value is never zero"
+    return name

@@ -1,0 +1,45 @@
+"""Schedule `step`: the graph itself, with each delay as states that go in and come out.
+
+A value read d steps late needs d states, the newest first. All start at zero, and zero in every state of a sample
+is the beginning of its time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bcgraph.compiler.ir import Edge, Program, State, TemporalGraph, Value, before
+from bcgraph.compiler.passes.defer_norm import DeferNorm
+
+
+def step(graph: TemporalGraph) -> Program:
+    """One step of `graph`: `(x_t, *states) -> (O_t, *states)`."""
+    graph = DeferNorm().run(graph)
+    values = graph.values()
+    flags = {n.output.name for n in graph.nodes if n.op == "one"}
+    states: list[State] = []
+    for name, longest in graph.delayed().items():
+        for delay in range(1, longest + 1):
+            newer = before(name, delay - 1) if delay > 1 else name
+            meaning = f"{_meaning(name, flags)}, {delay} step{'s' if delay > 1 else ''} ago"
+            states.append(State(before(name, delay), newer, values[name].shape, meaning))
+    nodes = tuple(
+        replace(n, inputs=tuple(Edge(before(e.value, e.delay)) if e.delay else e for e in n.inputs))
+        for n in graph.nodes
+    )
+    inputs = (*graph.inputs, *(Value(s.input, s.shape) for s in states))
+    outputs = (*graph.outputs, *(s.output for s in states))
+    return Program(graph.name, "step", graph.steps, graph.sequence, inputs, nodes, outputs, tuple(states), graph.ports)
+
+
+def _meaning(name: str, flags: set[str]) -> str:
+    if name in flags:
+        return "1 when the step existed, else 0"
+    if name.startswith("backward."):
+        return f"projection of backward connection {name.split('.')[1].replace('_', ' -> ')}"
+    owner, _, part = name.rpartition(".")
+    if part == "v":
+        return f"membrane of {owner}"
+    if part == "s":
+        return f"spikes of {owner}"
+    return f"value of {name}"

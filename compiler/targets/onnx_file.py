@@ -1,0 +1,153 @@
+"""ONNX files: the passes of each form, what a file says of itself, and its proof in onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, fx
+
+from bcgraph import dsl, files
+from bcgraph.compiler import schedules
+from bcgraph.compiler.ir import Program, at_step
+from bcgraph.compiler.pipeline import optimized
+from bcgraph.compiler.targets import proof
+from bcgraph.compiler.targets.common import ExportReport, Request, plain
+from bcgraph.compiler.targets.fx import StepModule
+from bcgraph.compiler.targets.onnx import OPSET, to_onnx
+from bcgraph.compiler.targets.onnx_scan import to_scan
+from bcgraph.errors import CompileError, nearest
+
+# The passes of each form. In a step the norms of backward connections stay, so that its states are those of
+# the torch module; a scan keeps its states to itself, and has them folded.
+FORMS: Mapping[str, tuple[str, ...]] = {
+    "unrolled": ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist"),
+    "step": ("dce", "sink_resize", "defer_norm", "fold_bn", "fuse_lif"),
+    "scan": ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist"),
+}
+# For each form, the schedule of its program.
+_SCHEDULES = {"unrolled": "unrolled", "step": "step", "scan": "step"}
+
+
+def write(request: Request) -> ExportReport:
+    """Write an ONNX file. Raises as `export` does."""
+    data, found = build(request)
+    files.write_bytes(request.path, data)
+    return ExportReport(request.path, request.form, OPSET, len(data), found)
+
+
+def build(request: Request) -> tuple[bytes, proof.Proof]:
+    """The bytes of the file and what its proof found; nothing is written."""
+    form = request.form
+    if form not in FORMS:
+        hint = nearest(form, FORMS) or f"known: {', '.join(FORMS)}"
+        raise CompileError("E072", f"there is no form `{form}`", hint=hint)
+    module = plain(request, "step" if form == "step" else "unrolled")
+    values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
+    program = schedules.schedule(_SCHEDULES[form], optimized(request.spec, FORMS[form]))
+    facts = metadata(request, program)
+    emit = to_scan if form == "scan" else to_onnx
+    watch = list(proof.watched(module))
+    if form == "scan":
+        watch = list(dict.fromkeys(name.rpartition("@t")[0] for name in watch))
+    found = _PROVE[form](request, module, emit(program, values, facts, watch, request.inside), program)
+    return _serialize(emit(program, values, facts, (), request.inside)), found
+
+
+def metadata(request: Request, program: Program) -> dict[str, str]:
+    """What the file says of itself: the specification, its fingerprint, the states and what they mean."""
+    spec = request.spec
+    states = [
+        {"input": s.input, "output": f"next.{s.input}", "shape": list(s.shape), "meaning": s.meaning}
+        for s in program.states
+    ]
+    image = {"kind": spec.input.kind, "channels": spec.input.channels}
+    image |= {"height": spec.input.height, "width": spec.input.width}
+    facts = {
+        "bcgraph.spec": dsl.format_spec(spec),
+        "bcgraph.fingerprint": spec.fingerprint(),
+        "bcgraph.form": request.form,
+        "bcgraph.steps": str(spec.steps),
+        "bcgraph.readout": spec.readout,
+        "bcgraph.input": json.dumps(image),
+        "bcgraph.ports": json.dumps(list(spec.ports)),
+        "bcgraph.states": json.dumps(states if request.form == "step" else []),
+        "bcgraph.classes": json.dumps(list(request.classes)),
+        "bcgraph.opset": str(OPSET),
+    }
+    normal = request.normalization
+    if normal is not None:
+        described = {"mean": list(normal.mean), "std": list(normal.std), "inside": normal.inside}
+        facts["bcgraph.normalization"] = json.dumps(described)
+    return facts
+
+
+def _serialize(model: ir.Model) -> bytes:
+    data: bytes = ir.to_proto(model).SerializeToString()
+    return data
+
+
+class _Running:
+    """A model in onnxruntime that gives out O and the spikes it watches, checked before it is loaded."""
+
+    def __init__(self, model: ir.Model) -> None:
+        data = _serialize(model)
+        onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+        self.session = proof.session(data)
+        self.names = [value.name for value in self.session.get_outputs()]
+
+    def __call__(self, feed: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        results = self.session.run(self.names, {k: v.numpy() for k, v in feed.items()})
+        return {n.removesuffix(".watched"): r for n, r in zip(self.names, results, strict=True)}
+
+
+def _both(request: Request) -> tuple[Tensor, Tensor]:
+    """The inputs for torch and for the file, which takes them before normalization if it normalizes itself."""
+    if request.inside is None:
+        return request.inputs, request.inputs
+    raw = request.inside.raw(request.inputs)
+    return request.inside.normalized(raw), raw
+
+
+def _prove_whole(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
+    ours, theirs = _both(request)
+    name = program.inputs[0].name
+    return proof.compare(module, {name: ours}, _Running(model)({name: theirs}), request.spec.readout)
+
+
+def _prove_scan(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
+    ours, theirs = _both(request)
+    name = program.inputs[0].name
+    first, *spikes = _Running(model)({name: theirs}).items()
+    split = {at_step(n, t): value for n, steps in spikes for t, value in enumerate(steps)}
+    return proof.compare(module, {name: ours}, dict([first]) | split, request.spec.readout)
+
+
+def _prove_step(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
+    """From zero states, then from the states that steps of torch have made."""
+    assert isinstance(module, StepModule)
+    spec, run = request.spec, _Running(model)
+    frames = [x if spec.input.kind == "sequence" else [x] for x in _both(request)]
+    states = module.initial_states(frames[0][0])
+    found: list[proof.Proof] = []
+    for t in range(3):
+        ours, theirs = (part[min(t, len(part) - 1)] for part in frames)
+        names = [v.name for v in program.inputs]
+        feeds = (dict(zip(names, (frame, *states), strict=True)) for frame in (ours, theirs))
+        found.append(proof.compare(module, next(feeds), run(next(feeds)), spec.readout))
+        with torch.no_grad():
+            states = module(ours, *states)[1:]
+    return proof.Proof(
+        samples=found[0].samples,
+        firing=min(p.firing for p in found),
+        logit_difference=max(p.logit_difference for p in found),
+        differing_spikes=max(p.differing_spikes for p in found),
+        differing_samples=max(p.differing_samples for p in found),
+    )
+
+
+_PROVE = {"unrolled": _prove_whole, "step": _prove_step, "scan": _prove_scan}
