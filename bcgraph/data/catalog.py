@@ -1,0 +1,101 @@
+"""The table of data sets, and loading by name."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from bcgraph.data.sources import DataSet, Floats, Integers, Loader, Request
+from bcgraph.errors import DataError, nearest
+from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
+
+if TYPE_CHECKING:
+    from bcgraph.data.split import Splits
+
+# Name -> module and function; a module is imported when its data set is asked for.
+LOADERS: dict[str, tuple[str, str]] = {
+    "cifar10": ("bcgraph.data.cifar", "load_cifar10"),
+    "cifar100": ("bcgraph.data.cifar", "load_cifar100"),
+    "cifar10dvs": ("bcgraph.data.events", "load_cifar10dvs"),
+    "digits": ("bcgraph.data.digits", "load_images"),
+    "digits_rows": ("bcgraph.data.digits", "load_rows"),
+    "folder": ("bcgraph.data.folders", "load_folder"),
+    "tiny_imagenet": ("bcgraph.data.folders", "load_tiny_imagenet"),
+}
+
+# The network input and the steps that a data set of a fixed form has, for `arrays` without a network.
+FORMS: dict[str, tuple[InputSpec, int]] = {
+    "digits": (ImageInput(1, 8, 8), 1),
+    "digits_rows": (SequenceInput(1, 1, 8), 8),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """One part of a data set as numpy: `inputs` `[N, C, H, W]` or `[T, N, C, H, W]`, normalized, and `labels` `[N]`."""
+
+    inputs: Floats
+    labels: Integers
+    classes: tuple[str, ...]
+
+
+def names() -> tuple[str, ...]:
+    """The names of all data sets."""
+    return tuple(LOADERS)
+
+
+def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
+    """The data set that `data` names, for a network with this input and these steps, without torch.
+
+    Raises DataError: E080 for an unknown name, E081 when it is missing, damaged or does not fit the network.
+    """
+    if data.name not in LOADERS:
+        known = ", ".join(names())
+        raise DataError(
+            "E080",
+            f"there is no data set `{data.name}`",
+            hint=nearest(data.name, names()) or f"the data sets are {known}",
+        )
+    module, function = LOADERS[data.name]
+    loader = cast("Loader", getattr(importlib.import_module(module), function))
+    shape = (form.channels, form.height, form.width)
+    return loader(Request(Path(data.root), shape, isinstance(form, SequenceInput), steps))
+
+
+def load(data: DataSpec, form: InputSpec, steps: int) -> Splits:
+    """The training and the test part as torch tensors, for a network with this input and these steps.
+
+    Raises DataError: E080 for an unknown name, E081 when it is missing, damaged or does not fit the network.
+    """
+    from bcgraph.data.split import Splits
+
+    return Splits.of(read(data, form, steps), augment=data.augment)
+
+
+def arrays(
+    name: str,
+    *,
+    root: str = "data",
+    form: InputSpec | None = None,
+    steps: int | None = None,
+    part: str = "test",
+) -> Arrays:
+    """The test (or "train") part of a data set as numpy arrays, normalized as for training; imports no torch.
+
+    `form` and `steps` are those of the network; `digits` and `digits_rows` have a form of their own and need none.
+    Raises DataError (E080, E081).
+    """
+    own = FORMS.get(name)
+    if own is None and name in LOADERS and (form is None or steps is None):
+        raise DataError("E081", f"the data set `{name}` is read for a network: its input and steps are needed")
+    known_form, known_steps = own or (ImageInput(1, 1, 1), 1)
+    found = read(DataSpec(name=name, root=root), form or known_form, known_steps if steps is None else steps)
+    chosen = {"train": found.train, "test": found.test}[part]
+    inputs = found.prepare(chosen.samples.take(np.arange(len(chosen.labels))))
+    if inputs.ndim == 5:
+        inputs = np.ascontiguousarray(inputs.swapaxes(0, 1))
+    return Arrays(inputs, chosen.labels, found.classes)

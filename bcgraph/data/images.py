@@ -1,0 +1,65 @@
+"""Image files, decoded when they are asked for, and the checks that image data sets share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.Image import DecompressionBombError
+
+from bcgraph.data.sources import Floats, Integers
+from bcgraph.errors import DataError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MODES = {1: "L", 3: "RGB"}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images in files, as `[C, H, W]` with values from 0 to 1, resized where they are not of `size` (height, width)."""
+
+    paths: tuple[Path, ...]
+    channels: int
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, indices: Integers) -> Floats:
+        """The images at `indices`. Raises DataError (E081) for a file that cannot be decoded."""
+        if len(indices) == 0:
+            return np.zeros((0, self.channels, *self.size), dtype=np.float32)
+        # Decoding releases the interpreter, so threads help.
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            return np.stack(list(pool.map(self._decode, (self.paths[int(i)] for i in indices))))
+
+    def _decode(self, path: Path) -> Floats:
+        try:
+            with Image.open(path) as image:
+                pixels = image.convert(MODES[self.channels])
+                if pixels.size != self.size[::-1]:
+                    pixels = pixels.resize(self.size[::-1], Image.Resampling.BILINEAR)
+                array = np.asarray(pixels, dtype=np.float32)
+        except (OSError, ValueError, SyntaxError, DecompressionBombError) as error:
+            raise DataError(
+                "E081", f"the image `{path}` cannot be read: {error}", hint="replace the file, or remove it"
+            ) from error
+        array = array.reshape(*self.size, self.channels).transpose(2, 0, 1)
+        return array / np.float32(255)
+
+
+def listed(folder: Path) -> tuple[Path, ...]:
+    """The image files of one folder, by name."""
+    return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()))
+
+
+def absent(name: str, looked: Path, problem: str, how: str, notes: Sequence[str] = ()) -> DataError:
+    """The one message for a data set that is not there or not whole: what, where, and how to get it."""
+    return DataError(
+        "E081", f"the data set `{name}`: {problem}", notes=(f"looked in `{looked.absolute()}`", *notes), hint=how
+    )

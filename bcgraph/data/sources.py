@@ -1,0 +1,121 @@
+"""What a data set is to the rest of the package: samples, labels, classes, normalization, augmentation.
+
+Everything up to the last conversion is numpy, so that `bcgraph run` needs no torch and both paths feed the same
+numbers. Samples are `[C, H, W]` for an image data set and `[T, C, H, W]` for a sequence, float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bcgraph.errors import DataError
+
+Floats: TypeAlias = NDArray[np.float32]
+Integers: TypeAlias = NDArray[np.int64]
+
+
+class Samples(Protocol):
+    """Inputs by index, read when they are asked for."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def take(self, indices: Integers) -> Floats:
+        """The samples at `indices`, `[n, C, H, W]` or `[n, T, C, H, W]`, before normalization."""
+        ...
+
+
+class Augmentation(Protocol):
+    """A random change of single samples, decided by one key a sample and by nothing else."""
+
+    def __call__(self, samples: Floats, keys: list[int]) -> Floats:
+        """`samples` `[n, ..., H, W]` changed as the n `keys` decide; the argument stays as it is."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Samples held in memory, as they are stored (often uint8), times `scale`."""
+
+    data: NDArray[np.generic]
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def take(self, indices: Integers) -> Floats:
+        """The samples at `indices` as float32."""
+        taken: Floats = self.data[indices].astype(np.float32)
+        return taken if self.scale == 1.0 else taken * np.float32(self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The training or the test part of a data set. Raises DataError (E081) when samples and labels differ in number."""
+
+    samples: Samples
+    labels: Integers
+
+    def __post_init__(self) -> None:
+        if len(self.samples) != len(self.labels):
+            raise DataError("E081", f"{len(self.samples)} samples come with {len(self.labels)} labels")
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A loaded data set. `mean` and `std` are by channel, in units of the samples; `augment` is for training only."""
+
+    name: str
+    train: Part
+    test: Part
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: tuple[Augmentation, ...] = ()
+
+    def prepare(self, samples: Floats) -> Floats:
+        """`samples` `[..., C, H, W]` normalized by channel."""
+        mean = np.asarray(self.mean, dtype=np.float32)[:, None, None]
+        std = np.asarray(self.std, dtype=np.float32)[:, None, None]
+        prepared: Floats = (samples - mean) / std
+        return prepared
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a network asks of a data set: where it lies, the shape of one frame, whether frames are steps."""
+
+    root: Path
+    shape: tuple[int, int, int]
+    sequence: bool
+    steps: int
+
+
+Loader: TypeAlias = Callable[[Request], DataSet]
+
+
+def check_shape(name: str, request: Request, shape: tuple[int, int, int], *, sequence: bool) -> None:
+    """Raise DataError (E081) unless the network takes frames of `shape` as an image (or as a sequence)."""
+    wanted = _text(shape, sequence)
+    if request.sequence != sequence or request.shape != shape:
+        raise DataError(
+            "E081",
+            f"the data set `{name}` is {wanted}, but the network takes {_text(request.shape, request.sequence)}",
+            hint=f"write `input = {wanted}`",
+        )
+
+
+def check_kind(name: str, request: Request, *, channels: int, sequence: bool) -> None:
+    """Raise DataError (E081) unless kind and channels fit; height and width may be any, images are resized."""
+    check_shape(name, request, (channels, *request.shape[1:]), sequence=sequence)
+
+
+def _text(shape: tuple[int, int, int], sequence: bool) -> str:
+    return f"{'sequence' if sequence else 'image'}({', '.join(str(n) for n in shape)})"

@@ -1,0 +1,155 @@
+"""The parts of a data set as torch sees them: batches in a keyed order, with keyed augmentation.
+
+No generator state is kept: the order of an epoch and the change of each sample follow from one key, so a resumed
+run draws what the interrupted one would have drawn, whatever the batch size or the number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bcgraph import keys
+from bcgraph.data.sources import DataSet, Integers, Part
+from bcgraph.errors import DataError
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set, or some of it.
+
+    `chosen` are the indices into the part, in the order in which they are read without a key. `augmented` says
+    whether batches that are drawn with a key are augmented.
+    """
+
+    source: DataSet
+    part: Part
+    chosen: Integers
+    augmented: bool = False
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels `[N]`, int64."""
+        return torch.from_numpy(self.part.labels[self.chosen])
+
+    @property
+    def inputs(self) -> Tensor:
+        """All inputs, `[N, C, H, W]` or `[T, N, C, H, W]`; for data sets that fit into memory."""
+        return self.take(range(len(self)))[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; a label is an index into them."""
+        return self.source.classes
+
+    def take(self, indices: Sequence[int] | Integers, key: int | None = None) -> Batch:
+        """The samples at `indices` (into this split), normalized: x `[n, C, H, W]` or `[T, n, C, H, W]`, y `[n]`.
+
+        With a key, and where the split is augmented, each sample is changed as its own key decides.
+        """
+        members = self.chosen[np.asarray(indices, dtype=np.int64)]
+        samples = self.part.samples.take(members)
+        if key is not None and self.augmented:
+            for change in self.source.augment:
+                samples = change(samples, [keys.derive(key, "augment", int(member)) for member in members])
+        x = torch.from_numpy(self.source.prepare(samples))
+        if x.dim() == 5:
+            x = x.transpose(0, 1).contiguous()
+        return x, torch.from_numpy(self.part.labels[members])
+
+    def batches(
+        self, size: int, key: int | None = None, drop_last: bool = False, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
+        """The split in batches of `size`: in its own order, or with a key shuffled (and augmented) by the key.
+
+        Each sample comes once; the last batch may be smaller, or is left out with `drop_last`. With
+        `share = (rank, world)` each batch is divided, and only the part of process `rank` is read; `size` remains that
+        of the whole batch.
+        """
+        order = self._order(key)
+        rank, world = share
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            if drop_last and len(batch) < size:
+                return
+            yield self.take(batch[len(batch) * rank // world : len(batch) * (rank + 1) // world], key)
+
+    def steps(self, size: int, drop_last: bool = False) -> int:
+        """Number of batches that `batches` yields."""
+        return len(self) // size if drop_last else -(-len(self) // size)
+
+    def subset(self, indices: Sequence[int] | Integers) -> Self:
+        """The samples at `indices` as a split of its own."""
+        return replace(self, chosen=self.chosen[np.asarray(indices, dtype=np.int64)])
+
+    def plain(self) -> Self:
+        """The same samples without augmentation."""
+        return replace(self, augmented=False)
+
+    def divide(self, fraction: float, key: int) -> tuple[Self, Self]:
+        """Two splits, the first with about `fraction` of each class, drawn by `key`, the second with the rest.
+
+        The search divides the training part 8:2 (paper 5.1); the second, for validation, is not augmented.
+        """
+        first: list[int] = []
+        for label, members in enumerate(self._by_class()):
+            drawn = list(members)
+            keys.rng(key, "divide", label).shuffle(drawn)
+            first += drawn[: round(fraction * len(drawn))]
+        rest = np.setdiff1d(np.arange(len(self)), first)
+        return self.subset(sorted(first)), self.subset(rest).plain()
+
+    def balanced(self, size: int, key: int) -> Batch:
+        """A batch of `size` samples, as evenly from all classes as `size` allows, drawn by `key`, not augmented.
+
+        Raises DataError (E081) when there are not enough samples.
+        """
+        if size > len(self):
+            raise DataError("E081", f"a batch of {size} cannot be drawn from {len(self)} samples")
+        queues = []
+        for label, members in enumerate(self._by_class()):
+            drawn = list(members)
+            keys.rng(key, "balanced", label).shuffle(drawn)
+            queues.append(drawn)
+        keys.rng(key, "balanced", "classes").shuffle(queues)
+        longest = max(len(queue) for queue in queues)
+        turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+        return self.take(sorted(turns[:size]))
+
+    def _by_class(self) -> list[list[int]]:
+        labels = self.part.labels[self.chosen]
+        return [[int(i) for i in np.flatnonzero(labels == label)] for label in range(len(self.classes))]
+
+    def _order(self, key: int | None) -> list[int]:
+        order = list(range(len(self)))
+        if key is not None:
+            keys.rng(key, "order").shuffle(order)
+        return order
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set for training: two parts, the names of the classes, and the normalization by channel."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @staticmethod
+    def of(source: DataSet, *, augment: bool = True) -> Splits:
+        """Both parts of `source`; the training part is augmented, with `augment`, where the data set says how."""
+        train = Split(source, source.train, np.arange(len(source.train.labels)), augmented=augment)
+        test = Split(source, source.test, np.arange(len(source.test.labels)))
+        return Splits(train, test, source.classes, source.mean, source.std)

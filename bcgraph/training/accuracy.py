@@ -1,0 +1,40 @@
+"""Accuracy of a compiled network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from bcgraph.data.split import Split
+from bcgraph.training.losses import predict
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """`model` in evaluation mode and without gradients; the mode it was in is restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def evaluate(model: nn.Module, split: Split, *, readout: str = "mean", batch: int = 256) -> float:
+    """The share of samples of `split` whose class `model` predicts, between 0 and 1.
+
+    `model` maps x to O `[T, N, classes]`; `readout` is `mean` or `last`. Inputs go to the device and floating-point
+    type of the model's parameters.
+    """
+    correct = 0
+    like = next(model.parameters())
+    with evaluating(model):
+        for x, y in split.batches(batch):
+            outputs = model(x.to(device=like.device, dtype=like.dtype))
+            correct += int((predict(outputs, readout) == y.to(like.device)).sum())
+    return correct / len(split)

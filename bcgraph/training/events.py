@@ -1,0 +1,63 @@
+"""What training reports while it runs, and what it returns."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """After update `step` of `steps` in epoch `epoch` of `epochs`; all count from 1. `loss` is that of the batch."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """After a whole epoch: the learning rate it ended with, the mean loss and accuracy of training, and the test's.
+
+    The test accuracy is recorded, and decides nothing but which epoch `best.safetensors` keeps.
+    """
+
+    epoch: int
+    lr: float
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+    seconds: float
+
+
+Event: TypeAlias = Step | Epoch
+Progress: TypeAlias = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A finished training. `accuracy` is that of the last epoch on the test part, and the one to report.
+
+    `best` is the highest test accuracy of any epoch: chosen on the test part, it is too good by construction.
+    `path` is the weights file of the last epoch.
+    """
+
+    accuracy: float
+    best: float
+    history: tuple[Epoch, ...]
+    path: Path
+
+
+def log_text(history: Sequence[Epoch]) -> str:
+    """`log.csv`: a header and one line an epoch."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [field.name for field in fields(Epoch)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(epoch) for epoch in history)
+    return stream.getvalue()

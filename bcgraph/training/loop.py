@@ -1,0 +1,186 @@
+"""Training a network: epochs over keyed batches, a checkpoint after each, resumable to the bit.
+
+What an update does follows from the specification, the seed, the epoch and the step alone. A run that is stopped,
+by Ctrl-C or a kill, goes on after its last whole epoch and ends with the weights that it would have had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
+
+from bcgraph import data, files, shapes
+from bcgraph import weights as weight_files
+from bcgraph.compiler import compile as compile_network
+from bcgraph.data import Splits
+from bcgraph.errors import BcgraphWarning, DataError, RunError
+from bcgraph.schema import NetworkSpec
+from bcgraph.training import board
+from bcgraph.training.average import Average
+from bcgraph.training.events import Progress, TrainResult
+from bcgraph.training.options import FABRIC, Options
+from bcgraph.training.session import Training
+from bcgraph.training.synchronized import synchronize
+
+PUBLISHED = "torchvision:"
+
+
+def train(
+    spec: NetworkSpec,
+    *,
+    out: str | PathLike[str],
+    seed: int = 0,
+    epochs: int | None = None,
+    schedule: str = "unrolled",
+    weights: str | PathLike[str] | Mapping[str, Tensor] | None = None,
+    progress: Progress | None = None,
+    resume: bool = True,
+    device: str = "cpu",
+    options: Options | None = None,
+    splits: Splits | None = None,
+    tensorboard: bool = False,
+) -> TrainResult:
+    """Train the network of `spec` as it says and keep the run in the directory `out`.
+
+    Written are `spec.bcg`, `state.safetensors` (to go on from), `last.safetensors`, `best.safetensors` (best test
+    accuracy), `log.csv`, and with `tensorboard` a log for TensorBoard in the folder of that name. A run that is in
+    `out` already is gone on with, or with `resume=False` begun anew. `weights` are those to begin with, a file, a state
+    dict, or `torchvision:NAME` for published ones, of which those that do not fit are left out with a BcgraphWarning;
+    `epochs` overrides that of `spec`; `splits` replace the data set that `spec` names. `progress` is called with a
+    `Step` after each update and an `Epoch` after each epoch.
+
+    Raises DataError (E080, E081), WeightsError (E082, E083), RunError: E084 when a file cannot be written, E085 when
+    `out` holds another run, E086 when it is in use, E088 when the loss is not finite, E092 when TensorBoard is not
+    installed. KeyboardInterrupt passes, with the last whole epoch kept.
+    """
+    options = options or Options(accelerator=device)
+    if tensorboard:
+        board.check()
+    spec = spec if epochs is None else _with_epochs(spec, epochs)
+    splits = splits or data.load(spec.data, spec.input, spec.steps)
+    check_classes(spec, splits.classes)
+    given = _given(weights)
+    check_batch(spec, options)
+    fabric = fabric_of(spec, options)
+    model = compile_network(spec, schedule=schedule, dtype=options.dtype, device=fabric.device, seed=seed)
+    if given is not None:
+        fit = weight_files.apply(model, given, partial=_is_published(weights))
+        if not fit:
+            warnings.warn(BcgraphWarning("\n".join((f"not all of {weights} fits", *fit.lines()))), stacklevel=2)
+    if fabric.world_size > 1:
+        synchronize(model)
+    # Of several processes one writes, and so one holds the directory.
+    held = files.locked(out) if fabric.is_global_zero else nullcontext(Path(out))
+    with held as folder, torch.random.fork_rng():
+        fabric.barrier()
+        identity = _identity(spec, seed, schedule, options, given)
+        training = Training(
+            spec,
+            folder,
+            seed,
+            identity,
+            splits,
+            options,
+            fabric,
+            model,
+            progress or _ignore,
+            Average(model, spec.train.ema),
+            tensorboard,
+        )
+        return training.run(resume=resume)
+
+
+def fabric_of(spec: NetworkSpec, options: Options) -> Fabric:
+    """Lightning Fabric for `options`. With several devices the processes that share the work are running after this.
+
+    Fabric starts them by running this program's command line again; `torchrun` and cluster launchers work too.
+    """
+    strategy: str | DDPStrategy = "auto"
+    if options.devices > 1:
+        # A projection that no step reads has parameters without a gradient.
+        strategy = DDPStrategy(find_unused_parameters=any(bc.delay >= spec.steps for bc in spec.backward))
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy=strategy,
+        precision=FABRIC[options.precision],  # type: ignore[arg-type]
+    )
+    if options.devices > 1:
+        fabric.launch()
+    return fabric
+
+
+def check_batch(spec: NetworkSpec, options: Options) -> None:
+    """Raise RunError (E041) when a batch has not two samples for each part that is computed on its own."""
+    parts = options.devices * spec.train.accumulate
+    if parts > 1 and spec.data.batch < 2 * parts:
+        raise RunError(
+            "E041",
+            f"a batch of {spec.data.batch} cannot be computed in {parts} parts",
+            hint=f"batch norm needs two samples in each: a batch of {2 * parts} or more",
+        )
+
+
+def check_classes(spec: NetworkSpec, classes: tuple[str, ...]) -> None:
+    """Raise DataError (E081) unless the network has one output for each of `classes`."""
+    form = spec.input
+    outputs = math.prod(shapes.run(spec.backbone.body, (form.channels, form.height, form.width)))
+    if outputs != len(classes):
+        raise DataError(
+            "E081",
+            f"the data set `{spec.data.name}` has {len(classes)} classes, but the network has {outputs} outputs",
+            hint=f"write `classes = {len(classes)}`",
+        )
+
+
+def _is_published(weights: object) -> bool:
+    return isinstance(weights, str | PathLike) and str(weights).startswith(PUBLISHED)
+
+
+def _given(weights: str | PathLike[str] | Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+    if not isinstance(weights, str | PathLike):
+        return weights
+    if _is_published(weights):
+        return weight_files.published(str(weights).removeprefix(PUBLISHED))
+    return weight_files.load(weights)
+
+
+def _identity(
+    spec: NetworkSpec, seed: int, schedule: str, options: Options, given: Mapping[str, Tensor] | None
+) -> dict[str, Any]:
+    """What two trainings must have in common for one to go on with the other's checkpoint."""
+    described = weight_files.describe(spec)
+    initial = None if given is None else hashlib.sha256(weight_files.pack(given, {})).hexdigest()[:16]
+    return {
+        **described,
+        **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},
+        "data": spec.data.name,
+        "batch": spec.data.batch,
+        "augment": spec.data.augment,
+        "seed": seed,
+        "schedule": schedule,
+        **{key: value for key, value in asdict(options).items() if key != "accelerator"},
+        "weights": initial,
+    }
+
+
+def _with_epochs(spec: NetworkSpec, epochs: int) -> NetworkSpec:
+    fields = dict(spec.__dict__)
+    fields["train"] = type(spec.train)(**{**spec.train.__dict__, "epochs": epochs})
+    return NetworkSpec(**fields)
+
+
+def _ignore(_: object) -> None:
+    pass

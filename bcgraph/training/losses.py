@@ -1,0 +1,51 @@
+"""Losses and readouts: functions of the outputs of all steps, `[T, N, classes]`.
+
+A loss is chosen by the word of the specification, from `LOSSES`; so is a readout, from `READOUTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Loss: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
+
+
+def tet(outputs: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The mean over all steps of the cross-entropy of each step's output (temporal efficient training, paper eq. 3).
+
+    `outputs` `[T, N, classes]`, `labels` `[N]`; a scalar. Every step counts the same, so this equals the mean over
+    T*N independent samples.
+    """
+    return F.cross_entropy(outputs.flatten(0, 1), labels.repeat(outputs.shape[0]), label_smoothing=smoothing)
+
+
+def mean(outputs: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The cross-entropy of the mean output over all steps."""
+    return F.cross_entropy(outputs.mean(0), labels, label_smoothing=smoothing)
+
+
+def last(outputs: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The cross-entropy of the last step's output."""
+    return F.cross_entropy(outputs[-1], labels, label_smoothing=smoothing)
+
+
+def mean_squared(outputs: Tensor, threshold: float) -> Tensor:
+    """The mean squared distance of all outputs from `threshold`: the second term of the TET loss."""
+    return (outputs - threshold).square().mean()
+
+
+LOSSES: dict[str, Loss] = {"tet": tet, "mean": mean, "last": last}
+
+READOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda outputs: outputs.mean(0),
+    "last": lambda outputs: outputs[-1],
+}
+
+
+def predict(outputs: Tensor, readout: str) -> Tensor:
+    """The predicted class of each sample, `[N]`: the arg max of the mean output (`mean`) or the last one (`last`)."""
+    return READOUTS[readout](outputs).argmax(1)

@@ -1,0 +1,71 @@
+"""Optimizers and learning-rate schedules, by the classes of the specification.
+
+A schedule is a pure function of the step, so there is no scheduler whose state would have to be saved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from bcgraph import schema
+
+
+def _adamw(parameters: Iterable[nn.Parameter], settings: schema.AdamW) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def _sgd(parameters: Iterable[nn.Parameter], settings: schema.SGD) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
+    )
+
+
+OPTIMIZERS: dict[type, Callable[[Iterable[nn.Parameter], Any], torch.optim.Optimizer]] = {
+    schema.AdamW: _adamw,
+    schema.SGD: _sgd,
+}
+
+
+def optimizer(parameters: Iterable[nn.Parameter], settings: schema.AdamW | schema.SGD) -> torch.optim.Optimizer:
+    """The optimizer that `settings` describes; weight decay covers all parameters (paper 5.1)."""
+    return OPTIMIZERS[type(settings)](parameters, settings)
+
+
+def _cosine(_: schema.Cosine, epoch: float, epochs: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+
+
+def _step(settings: schema.StepDecay, epoch: float, _: int) -> float:
+    return settings.gamma ** (math.floor(epoch) // settings.every)
+
+
+def _constant(_: schema.Constant, __: float, ___: int) -> float:
+    return 1.0
+
+
+# The factor on the learning rate, `epoch` epochs (with fraction) after the warm-up, of `epochs` without it.
+SCHEDULES: dict[type, Callable[[Any, float, int], float]] = {
+    schema.Cosine: _cosine,
+    schema.StepDecay: _step,
+    schema.Constant: _constant,
+}
+
+
+def factor(settings: schema.Cosine | schema.StepDecay | schema.Constant, step: int, steps: int, epochs: int) -> float:
+    """The factor on the learning rate at update `step` (from 0 over the whole training), with `steps` an epoch.
+
+    The warm-up rises linearly and ends at 1; the schedule proper runs over the epochs that remain.
+    """
+    warmup = min(settings.warmup, epochs) * steps
+    if step < warmup:
+        return (step + 1) / warmup
+    return SCHEDULES[type(settings)](settings, (step - warmup) / steps, epochs - warmup // steps)

@@ -1,0 +1,81 @@
+"""Batch normalization over several processes, so that they compute what one process would on the whole batch.
+
+torch's own works on GPUs only; this one is made of differentiable sums over all processes, and works on every device.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from bcgraph.nn.modules import BatchNorm, BatchNormPerStep
+
+
+def _everywhere(value: Tensor) -> Tensor:
+    summed: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+    return summed
+
+
+def normalize(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`x` `[T*N, C, ...]` normalized by the statistics of each step over all processes.
+
+    Returns it with the means and the biased variances `[T, C]` and the number of values by channel in all processes.
+    """
+    shaped = x.view(steps, -1, *x.shape[1:])
+    axes = [1, *range(3, shaped.dim())]
+    around = [steps, 1, x.shape[1], *([1] * (shaped.dim() - 3))]
+    count = torch.tensor(x.numel() // (steps * x.shape[1]), dtype=x.dtype, device=x.device)
+    dist.all_reduce(count)
+    mean = _everywhere(shaped.sum(axes)) / count
+    centered = shaped - mean.view(around)
+    var = _everywhere(centered.square().sum(axes)) / count
+    scale = (var + eps).rsqrt().view(around)
+    channel = [1, 1, x.shape[1], *([1] * (shaped.dim() - 3))]
+    y = centered * scale * weight.view(channel) + bias.view(channel)
+    return y.flatten(0, 1), mean.detach(), var.detach(), count
+
+
+class SynchronizedBatchNorm(BatchNorm):
+    """`BatchNorm` whose batch statistics are those of all processes."""
+
+    def forward(
+        self, x: Tensor, exists: Tensor | None = None, *, steps: int = 1, repeats: int = 1, updates: int = 1
+    ) -> Tensor:
+        """As `BatchNorm`."""
+        if not self.training:
+            return super().forward(x, exists, steps=steps, repeats=repeats, updates=updates)
+        y, mean, var, count = normalize(x, self.weight, self.bias, steps, self.eps)
+        count = count * repeats
+        self._update(mean, var * count / (count - 1), updates, exists)
+        return y if exists is None else y * exists.view(-1, *([1] * (x.dim() - 1)))
+
+
+class SynchronizedPerStep(BatchNormPerStep):
+    """`BatchNormPerStep` whose batch statistics are those of all processes."""
+
+    def forward(self, x: Tensor, step: int) -> Tensor:
+        """As `BatchNormPerStep`."""
+        if not self.training:
+            return super().forward(x, step)
+        y, mean, var, count = normalize(x, self.weight, self.bias, 1, self.eps)
+        with torch.no_grad():
+            self.num_batches_tracked[step] += 1
+            self.running_mean[step].lerp_(mean[0], self.momentum)
+            self.running_var[step].lerp_(var[0] * count / (count - 1), self.momentum)
+        return y
+
+
+_KINDS: dict[type[nn.Module], type[nn.Module]] = {
+    BatchNorm: SynchronizedBatchNorm,
+    BatchNormPerStep: SynchronizedPerStep,
+}
+
+
+def synchronize(model: nn.Module) -> None:
+    """Make all batch norms of `model` share their statistics over all processes; parameters and names stay."""
+    for module in model.modules():
+        if type(module) in _KINDS:
+            # The kind is all that changes: the parameters must stay the same objects, since compiled code holds them.
+            module.__class__ = _KINDS[type(module)]
