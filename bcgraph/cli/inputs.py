@@ -1,0 +1,85 @@
+"""What a command is given: a file, standard input, or the directory of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bcgraph.errors import RunError, WeightsError
+
+if TYPE_CHECKING:
+    from bcgraph.schema import NetworkSpec
+
+SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A .bcg file, or - for standard input.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="SPEC_OR_RUN", help="A .bcg file, - for standard input, or the directory of a run.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The directory of the run.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="All randomness follows from it.")]
+
+STDIN = "<stdin>"
+
+# The specification and the weights of a run, the first pair that is there: a search's choice, a training's result.
+_RUN_FILES = (("best.bcg", "best.safetensors"), ("spec.bcg", "last.safetensors"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A specification and, when it comes from a run, the weights that belong to it."""
+
+    spec: NetworkSpec
+    weights: Path | None = None
+
+
+def read_spec(argument: str) -> NetworkSpec:
+    """The specification in a file or on standard input (`-`). Raises SpecError with all that is wrong with it."""
+    from bcgraph import dsl
+
+    if argument == "-":
+        return dsl.parse(read_text("-"), file=STDIN, base=Path.cwd())
+    return dsl.load(argument)
+
+
+def read_source(argument: str) -> Source:
+    """Like `read_spec`, and for the directory of a run its specification with its weights (if it has any yet)."""
+    directory = Path(argument)
+    if argument == "-" or not directory.is_dir():
+        return Source(read_spec(argument))
+    if (directory / "run.json").is_file() and not (directory / "best.bcg").is_file():
+        raise RunError(
+            "E085",
+            f"the search in `{argument}` is not finished, and so has no result",
+            hint="run it again to go on, or see what it has found so far with `bcgraph report`",
+        )
+    for spec_name, weights_name in _RUN_FILES:
+        if (directory / spec_name).is_file():
+            weights = directory / weights_name
+            return Source(read_spec(str(directory / spec_name)), weights if weights.is_file() else None)
+    raise RunError(
+        "E085",
+        f"`{argument}` is not the directory of a run",
+        hint="it holds neither best.bcg nor spec.bcg; give a .bcg file, or the --out of a search or a training",
+    )
+
+
+def read_text(argument: str) -> str:
+    """The text of a file or of standard input (`-`). Raises SpecError when it is too large or no text."""
+    from bcgraph.dsl.source import read
+
+    return read("/dev/stdin", STDIN) if argument == "-" else read(argument)
+
+
+def needed_weights(source: Source, asked: Path | None) -> Path:
+    """The weights that were asked for, else those of the run. Raises WeightsError (E082) when there are none."""
+    found = asked or source.weights
+    if found is None:
+        raise WeightsError(
+            "E082",
+            "there are no weights to use",
+            hint="name a file with --weights, or give the directory of a finished run",
+        )
+    return found

@@ -1,0 +1,75 @@
+"""The `bcgraph` command: finds the command that was asked for and runs it.
+
+A command's module is imported only when it is called (or when all are listed), and imports what is heavy inside its
+function, so that `bcgraph check` never pays for torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from bcgraph.cli.guard import INTERRUPTED, guarded, prepare_streams
+
+# What each command does, in the order of `bcgraph --help`. Command `x` is function `x` of module `bcgraph.cli.x`.
+COMMANDS: dict[str, str] = {
+    "check": "Check files and print what is wrong with them.",
+    "fmt": "Rewrite files in canonical form; comments stay.",
+    "show": "Show what a file describes: its ports, shapes and sizes, or its temporal graph.",
+    "schema": "Print the JSON schema of a specification.",
+    "compile": "Compile a network to a file: .onnx, .pt2 or .py.",
+    "score": "Score a network at initialization, without training it.",
+    "search": "Search for backward connections.",
+    "train": "Train a network.",
+    "eval": "Measure the accuracy of a network on the test set.",
+    "run": "Run an exported network with onnxruntime and measure its accuracy.",
+    "profile": "Show what a network costs: operations, spikes, energy, memory of its states.",
+    "draw": "Draw a network with its backward connections as arcs.",
+    "report": "Print what a search did.",
+}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"bcgraph {version('bcgraph')}")
+        raise typer.Exit
+
+
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Backward connections in spiking neural networks: describe, compile, search, train, export."""
+
+
+def build(asked: str | None = None) -> typer.Typer:
+    """The application, with the command `asked` alone if there is such a command, else with all of them."""
+    app = typer.Typer(
+        name="bcgraph",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in [asked] if asked in COMMANDS else COMMANDS:
+        function = getattr(import_module(f"bcgraph.cli.{name}"), f"{name}_command")
+        app.command(name, help=COMMANDS[name])(guarded(function))
+    return app
+
+
+def main() -> None:
+    """The entry point. Exit codes: 0 done, 1 the input is at fault, 2 wrong usage, 130 interrupted."""
+    try:
+        prepare_streams()
+        build(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="bcgraph")
+    except KeyboardInterrupt:
+        # Before a command has begun, so there is nothing to go on with.
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,88 @@
+"""What commands print: results on standard output, messages and progress on standard error.
+
+Of several processes that share a training, which all run the same command, only the first prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bcgraph.errors import RunError
+
+# How Lightning and the launchers of clusters number the processes of one training.
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+
+
+def leads() -> bool:
+    """Whether this is the first of the processes that share the work, or the only one."""
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
+def emit(text: str) -> None:
+    """Print a result. Raises RunError (E084) when standard output takes no more, BrokenPipeError when it is closed."""
+    if not leads():
+        return
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence_stdout()
+        raise RunError("E084", f"standard output cannot be written: {error.strerror}") from None
+
+
+def emit_json(value: Any) -> None:
+    """Print a result as one JSON document; numbers that JSON does not know become null."""
+    emit(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Print a message for the person at the terminal."""
+    if leads():
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:
+    """A plain table: columns aligned with spaces, those numbered in `right` to the right, and a rule below the header.
+
+    The same on a terminal and in a file, so that it can be pasted and compared.
+    """
+    cells = [[str(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = (v.rjust(w) if i in right else v.ljust(w) for i, (v, w) in enumerate(zip(values, widths, strict=True)))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * w for w in widths), *map(line, cells)])
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 port`, `5 ports`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def connections(pairs: Iterable[Sequence[int]]) -> str:
+    """Backward connections, each `(source, target)`, as `@4 -> @0, @2 -> @2`; `none` when there are none."""
+    return ", ".join(f"@{source} -> @{target}" for source, target in pairs) or "none"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _silence_stdout() -> None:
+    """Drop what standard output still holds, or Python fails once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,111 @@
+"""`bcgraph train`: a network trained as its file says; the same command goes on after an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from bcgraph.cli.inputs import JsonOption, OutOption, RunArgument, SeedOption, read_source
+from bcgraph.cli.output import count, emit, emit_json
+from bcgraph.cli.progress import is_terminal
+
+if TYPE_CHECKING:
+    from bcgraph.training.events import Event, Progress, TrainResult
+    from bcgraph.training.options import Precision
+
+
+def train_command(
+    spec: RunArgument,
+    out: OutOption,
+    seed: SeedOption = 0,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, metavar="N", help="Instead of those in the file.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="FILE", help="To begin with: a .safetensors file, or torchvision:NAME."),
+    ] = None,
+    schedule: Annotated[str, typer.Option("--schedule", metavar="NAME", help="How the steps are run.")] = "unrolled",
+    device: Annotated[
+        str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda, mps or auto.")
+    ] = "cpu",
+    devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many of them share a batch.")] = 1,
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="NAME", help="32, 64, bf16-mixed or 16-mixed.")
+    ] = "32",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard; log.csv is written in any case.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, also where DIR holds this training.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train, and leave in DIR the specification, the weights of the last and of the best epoch, and a log."""
+    network = read_source(spec).spec
+    from bcgraph import training
+
+    options = training.Options(device, devices, cast("Precision", precision))
+    with progress() as on_event:
+        result = training.train(
+            network,
+            out=out,
+            seed=seed,
+            epochs=epochs,
+            schedule=schedule,
+            weights=weights,
+            progress=on_event,
+            resume=not fresh,
+            options=options,
+            tensorboard=tensorboard,
+        )
+    if as_json:
+        emit_json(_data(result))
+    else:
+        emit(
+            f"{result.path}: accuracy {result.accuracy:.4f} on the test part of {network.data.name} "
+            f"after {count(len(result.history), 'epoch')}"
+        )
+
+
+@contextmanager
+def progress(label: str = "training") -> Iterator[Progress | None]:
+    """Shows a training's events as a bar of its updates, on a terminal; otherwise yields None."""
+    if not is_terminal():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]:.3f}  test {task.fields[test]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(label, total=None, epoch="-", loss=float("nan"), test="-")
+
+        def on_event(event: Event) -> None:
+            from bcgraph.training.events import Step
+
+            if isinstance(event, Step):
+                done = (event.epoch - 1) * event.steps + event.step
+                epoch = f"{event.epoch}/{event.epochs}"
+                shown.update(task, total=event.epochs * event.steps, completed=done, epoch=epoch, loss=event.loss)
+            else:
+                shown.update(task, test=f"{event.test_accuracy:.4f}")
+
+        yield on_event
+
+
+def _data(result: TrainResult) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "weights": str(result.path),
+        "accuracy": result.accuracy,
+        "best": result.best,
+        "history": [asdict(epoch) for epoch in result.history],
+    }

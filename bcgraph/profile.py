@@ -1,0 +1,222 @@
+"""What a network costs: parameters, operations, firing rates, synaptic operations, energy, memory of its states.
+
+Counting needs the specification alone. Firing rates come from spikes that were measured on data; with them, a layer
+that reads spikes is charged one accumulate for each operation whose spike is there (operations times the firing rate of
+the port it reads), and a layer that reads numbers one multiply-accumulate for each operation. Energies are those of a
+45 nm process, as papers on spiking networks quote them. Batch norm is counted in parameters only: for inference it is
+folded into the convolution before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bcgraph import schema, shapes
+from bcgraph.schema import BackwardConnection, NetworkSpec
+from bcgraph.shapes import Shape
+
+ACCUMULATE = 0.9e-12
+MULTIPLY_ACCUMULATE = 4.6e-12
+
+# By port, by step: the share of neurons that fire.
+Rates = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One convolution, linear layer or backward projection, for one sample.
+
+    `reads` is the number of the port whose spikes it reads, None when it reads numbers; `steps` is in how many steps it
+    is computed, `delay` by how many its input is late. `operations` are multiply-accumulates in one step.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    operations: int
+    steps: int
+    reads: int | None = None
+    delay: int = 0
+
+    def synaptic(self, rates: Rates) -> float:
+        """Accumulates in all steps: operations whose spike is there. 0 for a layer that reads numbers."""
+        if self.reads is None:
+            return 0.0
+        return self.operations * math.fsum(rates[self.reads][: self.steps])
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One LIF layer: its name, the shape of its membrane, and the firing rate in each step where it was measured."""
+
+    name: str
+    shape: Shape
+    rates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The costs of one network and one sample."""
+
+    network: str
+    steps: int
+    parameters: int
+    layers: tuple[Layer, ...]
+    ports: tuple[Port, ...]
+    state_values: int
+
+    @property
+    def operations(self) -> int:
+        """Multiply-accumulates of one step with all projections, were nothing sparse."""
+        return sum(layer.operations for layer in self.layers)
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are firing rates, and so synaptic operations and energies."""
+        return all(port.rates for port in self.ports)
+
+    @property
+    def rates(self) -> Rates:
+        """Firing rates by port and step."""
+        return tuple(port.rates for port in self.ports)
+
+    def energy(
+        self, layer: Layer, accumulate: float = ACCUMULATE, multiply_accumulate: float = MULTIPLY_ACCUMULATE
+    ) -> float:
+        """Joules that `layer` takes in all steps, for the given joules an operation."""
+        if layer.reads is None:
+            return layer.operations * layer.steps * multiply_accumulate
+        return layer.synaptic(self.rates) * accumulate
+
+    def as_data(
+        self, accumulate: float = ACCUMULATE, multiply_accumulate: float = MULTIPLY_ACCUMULATE
+    ) -> dict[str, Any]:
+        """Everything as plain data, for `--json`. Energies in joules a sample, states in values a sample."""
+        layers = [self._layer(layer, accumulate, multiply_accumulate) for layer in self.layers]
+        total = {key: sum(entry[key] for entry in layers) for key in ("synaptic", "energy")} if self.measured else {}
+        return {
+            "network": self.network,
+            "steps": self.steps,
+            "parameters": self.parameters,
+            "operations": self.operations,
+            "state_values": self.state_values,
+            **total,
+            "layers": layers,
+            "ports": [{"name": port.name, "shape": list(port.shape), "rates": list(port.rates)} for port in self.ports],
+        }
+
+    def _layer(self, layer: Layer, accumulate: float, multiply_accumulate: float) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "name": layer.name,
+            "kind": layer.kind,
+            "parameters": layer.parameters,
+            "operations": layer.operations,
+            "steps": layer.steps,
+            "reads": layer.reads,
+        }
+        if self.measured:
+            found["synaptic"] = layer.synaptic(self.rates)
+            found["energy"] = self.energy(layer, accumulate, multiply_accumulate)
+        return found
+
+
+def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = None) -> Profile:
+    """The costs of `spec`, with synaptic operations and energies when `rates` by (port, step) are given."""
+    form = spec.input
+    counter = _Counter(spec.steps)
+    counter.body(spec.backbone.body, (form.channels, form.height, form.width), None)
+    measured = rates or {}
+    ports = tuple(
+        Port(name, shape, tuple(measured[(number, t)] for t in range(spec.steps)) if measured else ())
+        for number, (name, shape) in enumerate(zip(spec.ports, counter.ports, strict=True))
+    )
+    projections = [_projection(bc, counter.ports, spec.steps) for bc in sorted(spec.backward)]
+    layers = (*counter.layers, *projections)
+    norms = counter.norms + sum(2 * counter.ports[bc.target][0] for bc in spec.backward)
+    return Profile(
+        network=spec.name,
+        steps=spec.steps,
+        parameters=sum(layer.parameters for layer in layers) + norms,
+        layers=layers,
+        ports=ports,
+        state_values=_states(spec),
+    )
+
+
+def _states(spec: NetworkSpec) -> int:
+    """What the step form carries from one step to the next: membranes, and what the delays of connections hold."""
+    from bcgraph.compiler import lower, passes, schedules
+
+    graph = passes.run(passes.pipeline(("dce", "sink_resize", "fuse_lif")), lower(spec))
+    return sum(math.prod(state.shape) for state in schedules.schedule("step", graph).states)
+
+
+def measure(model: Any, batches: Iterator[tuple[Any, Any]]) -> dict[tuple[int, int], float]:
+    """Firing rates by (port, step) of a compiled network over batches of data, in evaluation mode.
+
+    `model` is a module of the schedule `unrolled` or `folded`; `batches` yields (x, y) as `Split.batches` does.
+    """
+    from bcgraph.compiler.targets.fx import spikes
+    from bcgraph.training.accuracy import evaluating
+
+    fired: dict[tuple[int, int], float] = {}
+    values: dict[tuple[int, int], int] = {}
+    like = next(model.parameters())
+    with evaluating(model):
+        for x, _ in batches:
+            _, found = spikes(model, x.to(device=like.device, dtype=like.dtype))
+            for place, value in found.items():
+                fired[place] = fired.get(place, 0.0) + float(value.double().sum())
+                values[place] = values.get(place, 0) + value.numel()
+    return {place: fired[place] / values[place] for place in fired}
+
+
+class _Counter:
+    """Walks a backbone in the order of the data, and keeps track of what the layers read."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.layers: list[Layer] = []
+        self.ports: list[Shape] = []
+        self.norms = 0
+
+    def body(self, body: schema.Body, shape: Shape, reads: int | None) -> tuple[Shape, int | None]:
+        """The shape behind `body`, and the port whose spikes come out of it (None: numbers)."""
+        for node in body:
+            behind = shapes.infer(node, shape)
+            match node:
+                case schema.Conv() | schema.Linear():
+                    cost = shapes.parameters(node, shape), shapes.operations(node, shape)
+                    self.layers.append(Layer(node.name, node.kind, *cost, self.steps, reads))
+                    reads = None
+                case schema.BatchNorm():
+                    self.norms += shapes.parameters(node, shape)
+                    reads = None
+                case schema.Lif():
+                    reads = len(self.ports)
+                    self.ports.append(shape)
+                case schema.Sum() | schema.Concat():
+                    ends = {self.body(branch, shape, reads)[1] for branch in node.branches}
+                    alone = isinstance(node, schema.Concat) or len(node.branches) == 1
+                    reads = ends.pop() if alone and len(ends) == 1 else None
+                case schema.Pool() | schema.AdaptivePool() if "avg" in node.kind:
+                    reads = reads if behind == shape else None
+                case _:  # The maximum of spikes is a spike; flattening and dropout change nothing.
+                    pass
+            shape = behind
+        return shape, reads
+
+
+def _projection(bc: BackwardConnection, ports: list[Shape], steps: int) -> Layer:
+    """A backward connection: its 1x1 convolution, computed at the smaller of the two resolutions.
+
+    A 1x1 convolution and a resize by repetition may change places, so the smaller one is enough.
+    """
+    source, target = ports[bc.source], ports[bc.target]
+    weights = source[0] * target[0]
+    places = min(math.prod(shapes.spatial(source)), math.prod(shapes.spatial(target)))
+    name = f"backward.{bc.source}_{bc.target}.conv"
+    return Layer(name, "backward", weights, weights * places, max(0, steps - bc.delay), bc.source, bc.delay)

@@ -1,0 +1,44 @@
+"""Search: operators on specs, scores, evolution, the study."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bcgraph.search.operators import crossover, mutate, sample, space, space_size
+
+if TYPE_CHECKING:
+    from bcgraph.search.driver import Options, SearchResult, run
+    from bcgraph.search.events import Event
+    from bcgraph.search.evolution import evolve
+    from bcgraph.search.report import history
+
+__all__ = [
+    "Event",
+    "Options",
+    "SearchResult",
+    "crossover",
+    "evolve",
+    "history",
+    "mutate",
+    "run",
+    "sample",
+    "space",
+    "space_size",
+]
+
+# What only a search needs is loaded when it is first used: operators must not pay for it.
+_WHERE = {
+    "Event": "events",
+    "Options": "driver",
+    "SearchResult": "driver",
+    "evolve": "evolution",
+    "history": "report",
+    "run": "driver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"bcgraph.search.{_WHERE[name]}"), name)

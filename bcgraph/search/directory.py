@@ -1,0 +1,123 @@
+"""The directory of a run: whose it is, and whether it may be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bcgraph
+from bcgraph import dsl, files, keys
+from bcgraph.errors import RunError
+from bcgraph.schema import NetworkSpec
+
+NAME = "run.json"
+SPEC = "spec.bcg"
+
+FORMAT = 1
+"""The version of what a run directory holds. A change of meaning of any record raises it."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two runs the same: specification, seed, version and options."""
+
+    spec: NetworkSpec
+    seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def study_name(self) -> str:
+        """The name of the run in a storage that other runs may share."""
+        return f"{self.spec.name}-{keys.derive(self.seed, json.dumps(self._spec(), sort_keys=True)):016x}"
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data; the backbone as its call and its digest."""
+        return {
+            "format": FORMAT,
+            "version": bcgraph.__version__,
+            "study": self.study_name,
+            "seed": self.seed,
+            "options": dict(self.options),
+            "spec": self._spec(),
+        }
+
+    def _spec(self) -> dict[str, Any]:
+        spec = self.spec.model_dump(mode="json", exclude={"backbone"})
+        spec["backward"] = sorted([bc.source, bc.target, bc.delay] for bc in self.spec.backward)
+        call = self.spec.backbone.call
+        arguments = ", ".join(f"{name}={value}" for name, value in call.arguments)
+        spec["backbone"] = f"{call.name}({arguments})"
+        spec["layers"] = self.spec.backbone.digest
+        return spec
+
+
+def claim(directory: Path, identity: Identity) -> bool:
+    """Make a directory that is locked the run's own; whether it was so before, which means that the run resumes.
+
+    Raises RunError: E085 when it belongs to another run, with the differences named, or holds other files of ours;
+    E084 when it cannot be written.
+    """
+    path = directory / NAME
+    here = json.loads(json.dumps(identity.as_data()))
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        _refuse_foreign(directory)
+        files.write_text(directory / SPEC, dsl.format_spec(identity.spec))
+        # Last, since it is what makes the directory a run.
+        files.write_text(path, json.dumps(here, indent=1) + "\n")
+        return False
+    except (OSError, ValueError) as error:
+        raise RunError("E085", f"`{path}` cannot be read", hint="start in a new directory") from error
+    differences = [d for d in compare(there, here) if d[0] != "study"]
+    if differences:
+        raise RunError(
+            "E085",
+            f"`{directory}` holds another run",
+            notes=[f"{name}: {theirs} there, {ours} here" for name, theirs, ours in differences[:8]],
+            hint="give it another --out, or repeat the command that began it",
+        )
+    return True
+
+
+def read_identity(directory: Path) -> dict[str, Any]:
+    """What `run.json` says. Raises RunError (E085) when `directory` is not that of a search."""
+    path = directory / NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            "E085", f"`{directory}` is not the directory of a search", hint=f"it holds no readable {NAME}"
+        ) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise RunError("E085", f"`{directory}` was written by another version of bcgraph")
+    return data
+
+
+def compare(there: Any, here: Any, name: str = "") -> list[tuple[str, str, str]]:
+    """Where two values of plain data differ: a dotted name, and both sides as text."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        found = []
+        for key in sorted(set(there) | set(here)):
+            inner = f"{name}.{key}" if name else key
+            found += compare(there.get(key), here.get(key), inner.removeprefix("spec."))
+        return found
+    return [] if there == here else [(name, _short(there), _short(here))]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse_foreign(directory: Path) -> None:
+    for name in ("weights.safetensors", "checkpoint.safetensors", "log.jsonl", "best.bcg"):
+        if (directory / name).exists():
+            raise RunError(
+                "E085",
+                f"`{directory}` holds `{name}` of something else",
+                hint="give a new or an empty directory",
+            )

@@ -1,0 +1,273 @@
+"""The search behind `bcgraph search SPEC --out DIR`: from a specification to the best architecture found.
+
+Everything that is decided follows from keys and from recorded evaluations, and each evaluation is recorded before the
+next one begins. So the same command on the same directory goes on where it was stopped, with the same result.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import bcgraph
+from bcgraph import dsl, files
+from bcgraph.errors import RunError, SearchError
+from bcgraph.schema import NetworkSpec
+from bcgraph.search import directory, selection
+from bcgraph.search.events import Event, Progress
+from bcgraph.search.evolution import Evaluate, evolve
+from bcgraph.search.log import Log
+from bcgraph.search.operators.space import Architecture, space
+from bcgraph.search.records import FITNESS, NAMES, Evaluation, Measure, Note, Record, Stage, ranking
+from bcgraph.search.stability import stability
+from bcgraph.search.study import Layout, Studies, without_password
+
+BEST = "best.bcg"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a run that no specification holds.
+
+    `inits` initializations are averaged by the scores; `score_dtype` is what scored networks compute in; `storage` is
+    an Optuna storage URL in place of the run's own file.
+    """
+
+    inits: int = 1
+    score_dtype: str = "float32"
+    storage: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a finished search found. `best` is the specification with the chosen connections."""
+
+    path: Path
+    seed: int
+    spec: NetworkSpec
+    best: NetworkSpec
+    chosen: Record
+    records: tuple[Record, ...]
+    notes: tuple[Note, ...]
+
+
+class Hook(Protocol):
+    """Called with the result while the run's directory is still held: writes weights, exports, reports."""
+
+    def __call__(self, result: SearchResult, /) -> None:
+        """Do the work."""
+
+
+class Evaluators(Protocol):
+    """Where a run gets its evaluations from. Each is asked for only if it is needed, and once."""
+
+    def init(self) -> Evaluate:
+        """The scores of the pool."""
+
+    def evolve(self, progress: Progress) -> Evaluate:
+        """The fitness of the evolution. Trains a supernet first where that is what is asked for."""
+
+
+def run(
+    spec: NetworkSpec,
+    out: Path,
+    *,
+    seed: int = 0,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    hooks: Sequence[Hook] = (),
+    evaluators: Evaluators | None = None,
+) -> SearchResult:
+    """Search `spec` in the directory `out`, or go on with the search that is there.
+
+    Writes `spec.bcg`, `run.json`, `log.jsonl`, the study and `best.bcg`; `hooks` run at the end, again when a finished
+    search is called for again. Raises SearchError (E089) for settings that cannot be met or when no candidate lives;
+    RunError: E084 when something cannot be written, E085 when `out` belongs to another run, E086 when it is in use,
+    E091 when a storage cannot be reached; and what loading the data raises.
+    """
+    options = options or Options()
+    notes = selection.check(spec)
+    with files.locked(out):
+        directory.claim(
+            out,
+            directory.Identity(
+                spec,
+                seed,
+                {
+                    "inits": options.inits,
+                    "score_dtype": options.score_dtype,
+                    "storage": None if options.storage is None else without_password(options.storage),
+                },
+            ),
+        )
+        log = Log.open(out)
+        try:
+            studies = Studies.open(out, layout(spec, seed), options.storage, log.history.records)
+            if evaluators is None:
+                from bcgraph.search.evaluators import Standard
+
+                evaluators = Standard(spec, seed, out, inits=options.inits, score_dtype=options.score_dtype)
+            search = _Search(spec, seed, log, studies, evaluators, progress or _ignore)
+            for note in notes:
+                search.note(note)
+            result = search.result(out)
+        finally:
+            log.close()
+        for hook in hooks:
+            hook(result)
+        # Last: where it stands, the run is finished.
+        files.write_text(out / BEST, describe(result))
+        return result
+
+
+def layout(spec: NetworkSpec, seed: int) -> Layout:
+    """How the studies of a search are named and what they hold."""
+    settings = spec.search
+    choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
+    measures: dict[Stage, tuple[Measure, ...]] = {"evolve": (FITNESS[settings.evolve.score],)}
+    if settings.init.pool != 0:
+        measures = {"init": settings.init.scores, **measures}
+    return Layout(directory.Identity(spec, seed).study_name, choices, measures)
+
+
+def describe(result: SearchResult) -> str:
+    """The text of `best.bcg`: the chosen network, with a comment that says how it was found."""
+    settings = result.spec.search
+    measure = FITNESS[settings.evolve.score]
+    value = result.chosen.evaluation.value(measure)
+    choices = space(result.spec, settings.max_backward, same_resolution=settings.same_resolution)
+    scored = sum(r.stage == "init" for r in result.records)
+    tried = len(result.records) - scored
+    how = (
+        f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {choices.size} architectures in the space.\n"
+        f"# Step one scored {scored} of them; step two ({settings.evolve.strategy}) evaluated {tried} by "
+        f"{settings.evolve.score}.\n"
+        f"# Chosen: evaluation {result.chosen.index} of iteration {result.chosen.iteration}, "
+        f"{NAMES[measure]} {value:.6g}.\n"
+    )
+    return how + dsl.format_spec(result.best)
+
+
+@dataclass
+class _Search:
+    """A run under way."""
+
+    spec: NetworkSpec
+    seed: int
+    log: Log
+    studies: Studies
+    evaluators: Evaluators
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.notes = list(self.log.history.notes)
+        self.records = list(self.log.history.records)
+
+    def result(self, out: Path) -> SearchResult:
+        """Go through both steps, as far as the log has not been through them."""
+        initial = self._initial()
+        chosen = self._evolution(initial)
+        best = self.spec.with_backward(chosen.architecture)
+        return SearchResult(out, self.seed, self.spec, best, chosen, tuple(self.records), tuple(self.notes))
+
+    def note(self, note: Note) -> None:
+        """Keep a note, once."""
+        if note not in self.notes:
+            self.log.append(note)
+            self.notes.append(note)
+
+    def keep(self, record: Record) -> None:
+        """Keep a record: in the log first."""
+        self.log.append(record)
+        self.records.append(record)
+        self.studies.add(record)
+
+    def _initial(self) -> list[Architecture]:
+        """Step one: score the pool and select, or start from random architectures."""
+        settings = self.spec.search.init
+        pool = selection.pool(self.spec, self.seed)
+        if settings.pool == 0:
+            return selection.unscored(self.spec, self.seed)
+        known = [r for r in self.records if r.stage == "init"]
+        _expect(known, pool)
+        rest = pool[len(known) :]
+        if rest:
+            timed = _timed(self.evaluators.init()([self.spec.with_backward(a) for a in rest]))
+            for index, (architecture, (found, seconds)) in enumerate(zip(rest, timed, strict=True), len(known)):
+                record = Record("init", 0, index, architecture, found, "pool", seconds)
+                self.keep(record)
+                known.append(record)
+                self.progress(Event("init", index + 1, len(pool)))
+            self.studies.flush()
+        for note in stability(known):
+            self.note(note)
+        return [r.architecture for r in selection.select(known, settings.scores, settings.keep)]
+
+    def _evolution(self, initial: list[Architecture]) -> Record:
+        """Step two; returns the chosen record."""
+        settings = self.spec.search.evolve
+        measure = FITNESS[settings.score]
+        known = [r for r in self.records if r.stage == "evolve"]
+        total = len(initial) + settings.iterations * settings.population
+        best = max((r.evaluation.value(measure) for r in known), default=-math.inf)
+        evaluate = _Once(lambda: self.evaluators.evolve(self.progress))
+        for entry in evolve(self.spec, evaluate, seed=self.seed, initial=initial, history=known):
+            if isinstance(entry, Note):
+                self.note(entry)
+                continue
+            self.keep(entry)
+            known.append(entry)
+            best = max(best, entry.evaluation.value(measure))
+            self.progress(Event("evolve", len(known), total, best if math.isfinite(best) else None))
+        self.studies.flush()
+        chosen = ranking(known, measure)[0]
+        if not math.isfinite(chosen.evaluation.value(measure)):
+            reasons = dict(chosen.evaluation.reasons)
+            raise SearchError(
+                "E089",
+                f"none of the {len(known)} candidates is alive: {reasons.get(measure, 'no finite value')}",
+                hint="check the data, the threshold and the depth of the network",
+            )
+        return chosen
+
+
+class _Once:
+    """An evaluator that is made when it is first called."""
+
+    def __init__(self, make: Callable[[], Evaluate]) -> None:
+        self.make = make
+        self.made: Evaluate | None = None
+
+    def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
+        if self.made is None:
+            self.made = self.make()
+        yield from self.made(specs)
+
+
+def _timed(results: Iterable[Evaluation]) -> Iterator[tuple[Evaluation, float]]:
+    """Each result with the seconds that it took."""
+    started = time.monotonic()
+    for result in results:
+        now = time.monotonic()
+        yield result, now - started
+        started = time.monotonic()
+
+
+def _expect(known: Sequence[Record], pool: Sequence[Architecture]) -> None:
+    """Raise RunError (E085) unless the records are the first of the pool."""
+    if len(known) > len(pool) or any(
+        (r.index, r.architecture) != (place, pool[place]) for place, r in enumerate(known)
+    ):
+        raise RunError(
+            "E085",
+            "the scored candidates in the log are not those of this search",
+            hint="the log was changed, or was written by another version; start in a new directory",
+        )
+
+
+def _ignore(event: Event) -> None:
+    """The progress of nobody watching."""

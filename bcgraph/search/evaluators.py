@@ -1,0 +1,78 @@
+"""Where a search gets its evaluations from: the data of the spec, the scores, the supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from bcgraph import data, keys
+from bcgraph.data.split import Split
+from bcgraph.errors import SearchError
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.events import Event, Progress
+from bcgraph.search.evolution import Evaluate
+from bcgraph.search.oneshot import OneShot
+from bcgraph.search.records import Measure
+from bcgraph.search.scorer import Scorer, ScoringBatch
+from bcgraph.search.supernet import Supernet
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+}
+
+TRAIN_SHARE = 0.8
+"""The part of the training data that a search trains on; the rest is for validation (paper 5.1)."""
+
+
+class Standard:
+    """The evaluations as the specification asks for them. The test set is never touched."""
+
+    def __init__(self, spec: NetworkSpec, seed: int, out: Path, *, inits: int, score_dtype: str) -> None:
+        if score_dtype not in DTYPES:
+            raise SearchError(
+                "E089", f"scores cannot be computed in `{score_dtype}`", hint=f"one of {', '.join(DTYPES)}"
+            )
+        self.spec = spec
+        self.seed = seed
+        self.out = out
+        self.inits = inits
+        self.dtype = DTYPES[score_dtype]
+
+    @cached_property
+    def splits(self) -> tuple[Split, Split]:
+        """Training and validation data, 8:2."""
+        found = data.load(self.spec.data, self.spec.input, self.spec.steps)
+        return found.train.divide(TRAIN_SHARE, keys.derive(self.seed, "search", "split"))
+
+    def init(self) -> Scorer:
+        """The scores of step one."""
+        return self._scorer(self.spec.search.init.scores)
+
+    def evolve(self, progress: Progress) -> Evaluate:
+        """The fitness of step two."""
+        return _EVOLVE[self.spec.search.evolve.score](self, progress)
+
+    def _scorer(self, measures: tuple[Measure, ...]) -> Scorer:
+        key = keys.derive(self.seed, "init", "batch")
+        size = self.spec.search.init.batch
+        batch = ScoringBatch.draw(self.splits[0], size, key, pairs="e" in measures)
+        return Scorer(batch, self.seed, measures, self.inits, self.dtype)
+
+    def _oneshot(self, progress: Progress) -> Evaluate:
+        settings = self.spec.search.supernet
+        train, validation = self.splits
+        supernet = Supernet(self.spec, self.seed, train)
+        supernet.train(self.out, lambda e: progress(Event("supernet", e.epoch, settings.epochs)))
+        return OneShot(supernet, validation, settings.recalibrate)
+
+
+_EVOLVE: dict[str, Callable[[Standard, Progress], Evaluate]] = {
+    "oneshot": lambda standard, progress: standard._oneshot(progress),
+    "n": lambda standard, _: standard._scorer(("n",)),
+    "e": lambda standard, _: standard._scorer(("e",)),
+}

@@ -1,0 +1,113 @@
+"""The weights that all candidates of a search share: those of the backbone, and one projection for each pair.
+
+A module is made when a candidate first needs it, and its values depend on the seed and its own name alone, so the order
+of candidates does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, fx, nn
+
+from bcgraph.compiler import schedules
+from bcgraph.compiler.ir import Program
+from bcgraph.compiler.lower import lower
+from bcgraph.compiler.pipeline import channels_last_pays, optimized
+from bcgraph.compiler.targets.fx import to_fx
+from bcgraph.nn import modules
+from bcgraph.schema import NetworkSpec
+
+
+class SharedWeights:
+    """Modules by name, and compiled candidates that hold them.
+
+    `dtype` and `device` are those of the modules, `layout` the memory format of convolutions (default: what is faster).
+    All candidates must have one backbone.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        layout: torch.memory_format | None = None,
+    ) -> None:
+        self.seed = seed
+        self.dtype = dtype
+        self.device = device
+        self.frozen = False
+        self.modules: dict[str, nn.Module] = {}
+        self._layout: torch.memory_format | None = layout
+
+    def candidate(self, spec: NetworkSpec, schedule: str = "unrolled") -> fx.GraphModule:
+        """The compiled network of `spec`, which shares its modules with every other candidate."""
+        return self.module(spec, schedules.schedule(schedule, optimized(spec)))
+
+    def module(self, spec: NetworkSpec, program: Program) -> fx.GraphModule:
+        """The module of a program of `spec`, with the shared modules."""
+        return to_fx(program, self.root(spec))
+
+    def freeze(self) -> None:
+        """From now on, no weight asks for a gradient."""
+        self.frozen = True
+        for module in self.modules.values():
+            module.requires_grad_(False)
+
+    def layout_for(self, spec: NetworkSpec) -> torch.memory_format:
+        """The memory format of all convolutions, unless given the one in which the backbone of `spec` runs faster.
+
+        The backbone decides for all, whichever candidate comes first: the layout changes the last digits.
+        """
+        if self._layout is None:
+            self._layout = torch.contiguous_format
+            last = channels_last_pays(self.root(spec.with_backward(())))
+            self._layout = torch.channels_last if last else torch.contiguous_format
+            for module in self.modules.values():
+                module.to(memory_format=self._layout)
+        return self._layout
+
+    def root(self, spec: NetworkSpec) -> nn.Module:
+        """A tree of the modules that `spec` uses, made as far as they are missing."""
+        layout = self.layout_for(spec)
+        graph = lower(spec)
+        shapes = graph.values()
+        root = nn.Module()
+        for node in graph.nodes:
+            name = node.module
+            if name is None:
+                continue
+            if name not in self.modules:
+                given = shapes[node.inputs[0].value].shape
+                made = modules.build([(name, node.attrs["layer"], given)], graph.steps, self.seed)
+                self.modules[name] = made.get_submodule(name).to(device=self.device, dtype=self.dtype)
+                self.modules[name].to(memory_format=layout).requires_grad_(not self.frozen)
+            _attach(root, name, self.modules[name])
+        return root
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every value under its standard name (`backward.J_I.conv.weight`); shared, not copied."""
+        return {
+            f"{name}.{part}": value
+            for name, module in self.modules.items()
+            for part, value in module.state_dict(keep_vars=True).items()
+        }
+
+    @torch.no_grad()
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Take over values by name. Raises KeyError when one belongs to no module that was made."""
+        own = self.state_dict()
+        for name, value in values.items():
+            own[name].copy_(value)
+
+
+def _attach(root: nn.Module, name: str, module: nn.Module) -> None:
+    owner = root
+    *path, last = name.split(".")
+    for part in path:
+        if part not in owner._modules:
+            owner.add_module(part, nn.Module())
+        owner = owner.get_submodule(part)
+    owner.add_module(last, module)

@@ -1,0 +1,191 @@
+"""Pictures of architectures: the ports in a row, backward connections as arcs over them (paper figures 7 and 8)."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, PathPatch
+from matplotlib.path import Path as Curve
+
+from bcgraph import files
+from bcgraph.errors import RunError
+from bcgraph.schema import BackwardConnection, NetworkSpec
+from bcgraph.search.operators.space import port_resolutions
+
+FORMATS = ("svg", "png")
+
+# Colors that stay apart for color-blind readers (Okabe and Ito); connections beyond the last begin anew.
+COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+_INK, _FAINT, _BAND = "#333333", "#9A9A9A", "#F1F1EE"
+_RADIUS = 0.19
+# Equal text for equal input: no dates, no random ids.
+STYLE: Any = {"svg.hashsalt": "bcgraph", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
+
+
+def draw(spec: NetworkSpec, path: str | os.PathLike[str]) -> None:
+    """Draw the network of `spec` with its backward connections to `path`, as SVG or PNG by its ending.
+
+    Equal networks give equal SVG files. Raises RunError (E084) for another ending or when it cannot be written.
+    """
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise RunError("E084", f"`{path}` ends in neither .svg nor .png", hint="the ending chooses the format")
+    data = render(spec, kind)
+    files.write_bytes(path, data)
+
+
+def svg(spec: NetworkSpec) -> str:
+    """The picture as an `<svg>` element, for a page that holds it inline."""
+    text = render(spec, "svg").decode()
+    return text[text.index("<svg") :]
+
+
+def render(spec: NetworkSpec, kind: str) -> bytes:
+    """The picture as the content of a file."""
+    with mpl.rc_context(STYLE):
+        figure = _figure(spec)
+        stream = io.BytesIO()
+        figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        return stream.getvalue()
+
+
+def plot(
+    axes: Axes,
+    ports: Sequence[str],
+    backward: Iterable[BackwardConnection | tuple[int, int]],
+    *,
+    sizes: Sequence[tuple[int, int]] = (),
+    labels: bool = True,
+) -> None:
+    """Draw ports and connections into `axes`, which are cleared of their frame.
+
+    Port i stands at x = i, y = 0. `sizes` (height and width of each port) shades stretches of one resolution;
+    `labels` writes the names of the ports.
+    """
+    connections = sorted(
+        bc if isinstance(bc, BackwardConnection) else BackwardConnection(bc[0], bc[1]) for bc in backward
+    )
+    count = len(ports)
+    top = max((_height(bc) for bc in connections), default=0.4) + 0.5
+    low = -0.5 - (_label_room(ports) if labels else 0.0)
+    _bands(axes, sizes, top)
+    axes.plot([0, count - 1], [0, 0], color=_FAINT, linewidth=1.4, zorder=1)
+    for place, bc in enumerate(connections):
+        _arc(axes, bc, COLORS[place % len(COLORS)])
+    ends = {p for bc in connections for p in (bc.source, bc.target)}
+    for number, name in enumerate(ports):
+        _port(axes, number, name if labels else "", strong=number in ends)
+    axes.set_xlim(-0.75, count - 0.25)
+    axes.set_ylim(low, top)
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def _figure(spec: NetworkSpec) -> Figure:
+    count = len(spec.ports)
+    heights = max((_height(bc) for bc in spec.backward), default=0.4) + 1.0 + _label_room(spec.ports)
+    unit = 0.62 if count > 10 else 0.8
+    figure = Figure(figsize=(max(3.6, unit * (count + 0.5)), unit * heights + 0.45), layout="constrained")
+    axes = figure.add_subplot()
+    plot(axes, spec.ports, spec.backward, sizes=port_resolutions(spec))
+    kinds = len(spec.backward)
+    word = "connection" if kinds == 1 else "connections"
+    axes.set_title(
+        f"{spec.name}: {kinds or 'no'} backward {word}, T = {spec.steps}", fontsize=10, color=_INK, loc="left"
+    )
+    return figure
+
+
+def _height(bc: BackwardConnection) -> float:
+    """How high the arc of a connection rises."""
+    return 0.95 if bc.source == bc.target else 0.5 + 0.24 * (bc.source - bc.target)
+
+
+def _label_room(ports: Sequence[str]) -> float:
+    return 0.062 * max((len(p) for p in ports), default=0)
+
+
+def _port(axes: Axes, number: int, name: str, *, strong: bool) -> None:
+    axes.scatter(
+        [number],
+        [0],
+        s=190,
+        facecolor=_INK if strong else "white",
+        edgecolor=_INK,
+        linewidth=1.2,
+        zorder=4,
+    )
+    color = "white" if strong else _INK
+    axes.text(number, -0.01, str(number), ha="center", va="center", fontsize=7.5, color=color, zorder=5)
+    if name:
+        axes.text(
+            number + 0.08,
+            -0.32,
+            name,
+            ha="right",
+            va="top",
+            rotation=40,
+            rotation_mode="anchor",
+            fontsize=7.5,
+            color=_INK,
+        )
+
+
+def _arc(axes: Axes, bc: BackwardConnection, color: str) -> None:
+    height = _height(bc)
+    text = f"{bc.source}\N{RIGHTWARDS ARROW}{bc.target}" + (f", delay {bc.delay}" if bc.delay > 1 else "")
+    if bc.source == bc.target:
+        x, spread = bc.source, 0.42
+        points = [(x + 0.12, _RADIUS), (x + spread, height * 1.2), (x - spread, height * 1.2), (x - 0.12, _RADIUS)]
+        at = (float(x), height)
+    else:
+        # A cubic with both handles at 4/3 of the height peaks at the height.
+        points = [(bc.source, _RADIUS), (bc.source, height * 4 / 3), (bc.target, height * 4 / 3), (bc.target, _RADIUS)]
+        at = ((bc.source + bc.target) / 2, height + 0.07)
+    curve = Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
+    axes.add_patch(PathPatch(curve, facecolor="none", edgecolor=color, linewidth=1.8, zorder=2))
+    tip, before = points[3], points[2]
+    direction = (tip[0] - before[0], tip[1] - before[1])
+    length = (direction[0] ** 2 + direction[1] ** 2) ** 0.5
+    start = (tip[0] - 0.05 * direction[0] / length, tip[1] - 0.05 * direction[1] / length)
+    head = FancyArrowPatch(
+        start, tip, arrowstyle="-|>", mutation_scale=12, color=color, shrinkA=0, shrinkB=0, linewidth=0, zorder=3
+    )
+    axes.add_patch(head)
+    axes.text(
+        at[0],
+        at[1],
+        text,
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color=color,
+        zorder=6,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75},
+    )
+
+
+def _bands(axes: Axes, sizes: Sequence[tuple[int, int]], top: float) -> None:
+    """Shade every other stretch of ports of one resolution, and say which it is."""
+    start = 0
+    for stretch, end in enumerate(i for i in range(1, len(sizes) + 1) if i == len(sizes) or sizes[i] != sizes[i - 1]):
+        if stretch % 2 == 0:
+            axes.axvspan(start - 0.5, end - 0.5, color=_BAND, linewidth=0, zorder=0)
+        axes.text(
+            (start + end - 1) / 2,
+            top,
+            f"{sizes[start][0]}\N{MULTIPLICATION SIGN}{sizes[start][1]}",
+            ha="center",
+            va="top",
+            fontsize=7,
+            color=_FAINT,
+        )
+        start = end

@@ -1,0 +1,77 @@
+"""The report of a search: one self-contained page of pictures and tables, without scripts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bcgraph import dsl, files
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.directory import SPEC
+from bcgraph.search.records import FITNESS, NAMES
+from bcgraph.search.report import history
+from bcgraph.viz import charts
+
+NAME = "report.html"
+
+# How many architectures are drawn, and how many rows the table has.
+_DRAWN, _ROWS = 6, 20
+
+
+def write(directory: Path, *, storage: str | None = None) -> Path:
+    """Write `report.html` of the search in `directory`, finished or not, and return its path.
+
+    Raises RunError: E085 when it is not the directory of a search, E084 when the page cannot be written.
+    """
+    found = history(directory, storage=storage)
+    path = directory / NAME
+    files.write_text(path, page(found, dsl.load(directory / SPEC)))
+    return path
+
+
+def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
+    """The page for a history (as `bcgraph.search.history` gives it) of a search of `spec`."""
+    measure = FITNESS[found["settings"]["evolve"]["score"]]
+    pool = [e for e in found["evaluations"] if e["stage"] == "init"]
+    evolved = [e for e in found["evaluations"] if e["stage"] == "evolve"]
+    best = sorted(evolved, key=lambda e: -math.inf if e[measure] is None else e[measure], reverse=True)
+    tenth = best[: max(1, math.ceil(len(best) / 10))] if best else []
+    ports = len(spec.ports)
+    start = [e["backward"] for e in evolved if e["iteration"] == 0]
+    both = {"n", "e"} <= set(spec.search.init.scores) and pool
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bcgraph.viz", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html.j2").render(
+        found=found,
+        spec=spec,
+        label=NAMES[measure],
+        names=NAMES,
+        measure=measure,
+        pool=pool,
+        evolved=evolved,
+        best=best[:_ROWS],
+        drawn=[(e, charts.architecture(spec.ports, e["backward"])) for e in best[:_DRAWN]],
+        progress=charts.progress(evolved, measure, NAMES[measure]) if evolved else "",
+        plane=charts.plane(pool, start) if both else "",
+        heat=charts.heat(evolved, measure, NAMES[measure], ports) if evolved else "",
+        positions=charts.positions(evolved, tenth, ports) if evolved else "",
+        tenth=len(tenth),
+        settings=_flat(found["settings"]),
+    )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names and values."""
+    rows: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            rows.append((prefix + name, shown))
+    return rows
