@@ -1,0 +1,68 @@
+import json
+from pathlib import Path
+
+from tests.cli.conftest import TINY, Command
+
+
+def test_a_good_file_gets_one_line(bcgraph: Command, tiny: Path) -> None:
+    done = bcgraph("check", "net.bcg")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "net.bcg: tiny_net: 5 ports, 1 backward connection, 2 steps\n"
+
+
+def test_errors_name_place_code_and_hint(bcgraph: Command, tiny: Path) -> None:
+    tiny.write_text(TINY.replace("tiny(", "tiyn(").replace("epochs = 4", "epoch = 4"))
+    done = bcgraph("check", "net.bcg")
+    assert done.code == 1
+    assert done.out == ""
+    lines = done.err.splitlines()
+    assert lines[0].startswith("net.bcg:6:14: error[E031]: ")
+    assert lines[1] == "    6 |   backbone = tiyn(width=4, classes=10)"
+    assert "net.bcg:12:9: error[E032]: " in done.err
+    assert "did you mean `tiny`?" in done.err
+    assert "did you mean `epochs`?" in done.err
+    assert lines[-1] == "2 errors in 1 file"
+
+
+def test_json_holds_the_same_as_data(bcgraph: Command, tiny: Path) -> None:
+    assert json.loads(bcgraph("check", "--json", "net.bcg").out) == {"diagnostics": []}
+    tiny.write_text(TINY.replace("tiny(", "tiyn("))
+    done = bcgraph("check", "--json", "net.bcg")
+    assert (done.code, done.err) == (1, "")
+    (found,) = json.loads(done.out)["diagnostics"]
+    assert (found["file"], found["line"], found["column"], found["code"]) == ("net.bcg", 6, 14, "E031")
+    assert found["hint"] == "did you mean `tiny`?"
+
+
+def test_all_files_are_checked_after_one_has_failed(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.bcg").write_text("bcg 1\nnetwork {")
+    done = bcgraph("check", "bad.bcg", "missing.bcg", "net.bcg")
+    assert done.code == 1
+    assert "bad.bcg:2:9: error[" in done.err
+    assert "error[E001]" in done.err
+    assert "missing.bcg" in done.err
+    assert done.out.startswith("net.bcg: tiny_net")
+    assert done.err.splitlines()[-1].endswith("in 2 files")
+
+
+def test_standard_input(process: Command) -> None:
+    done = process("check", "-", stdin=TINY.encode())
+    assert done.out == "-: tiny_net: 5 ports, 1 backward connection, 2 steps\n"
+    done = process("check", "-", stdin=TINY.replace("tiny(", "tiyn(").encode())
+    assert done.fault("E031").startswith("<stdin>:6:14: ")
+
+
+def test_text_that_is_none(process: Command, tmp_path: Path) -> None:
+    for name, data in {"nul.bcg": b"bcg 1\n\0", "latin.bcg": b"bcg 1\n# caf\xe9\n"}.items():
+        (tmp_path / name).write_bytes(data)
+        assert name in process("check", name).fault("E003")
+    assert process("check", "-", stdin=b"\xff\xfe").fault("E003")
+    assert process("check", ".").fault("E001")
+    assert process("check", "").fault("E001")
+
+
+def test_wrong_usage(process: Command) -> None:
+    for arguments in (["check"], ["check", "--nothing", "x"], ["nothing"]):
+        done = process(*arguments)
+        assert done.code == 2, arguments
+        assert "Traceback" not in done.err

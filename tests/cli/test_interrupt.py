@@ -1,0 +1,34 @@
+"""Ctrl-C: exit code 130, the line that goes on, and a run that ends as if nothing had happened."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+
+def interrupt(arguments: list[str], cwd: Path, after: Path) -> tuple[int, str]:
+    """Send SIGINT once the file `after` is there; the exit code and standard error."""
+    process = subprocess.Popen([sys.executable, "-m", "bcgraph", *arguments], cwd=cwd, stderr=subprocess.PIPE)
+    limit = time.monotonic() + 120
+    while not (cwd / after).exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    assert process.poll() is None, "it ended too early"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err.decode()
+
+
+@pytest.mark.slow
+def test_training_goes_on_to_the_same_weights(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    arguments = ["train", "net.bcg", "--out", "run", "--epochs", "6"]
+    code, err = interrupt(arguments, tmp_path, Path("run/state.safetensors"))
+    assert code == 130
+    assert err == "interrupted; resume with: bcgraph train net.bcg --out run --epochs 6\n"
+    assert bcgraph(*arguments).code == 0
+    assert bcgraph("train", "net.bcg", "--out", "whole", "--epochs", "6").code == 0
+    assert (tmp_path / "run/last.safetensors").read_bytes() == (tmp_path / "whole/last.safetensors").read_bytes()

@@ -1,0 +1,101 @@
+"""Every kind of thing has an entry in every table that is about it."""
+
+import ast
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+import bcgraph.dsl
+from bcgraph import schema
+from bcgraph.dsl import evaluate, expand, fmt, kinds, printer, syntax, tokens, values, wording
+from bcgraph.dsl.build import Builder
+from bcgraph.dsl.frames import WORDS
+from bcgraph.dsl.layers import LAYERS
+from bcgraph.dsl.parser import grammar
+
+BLOCK_STATEMENTS = {syntax.Assign, syntax.Bare, syntax.Sum, syntax.Concat, syntax.If, syntax.Repeat}
+
+
+def test_every_rule_of_the_grammar_has_a_builder() -> None:
+    rules = {str(rule.alias or rule.origin.name) for rule in grammar().rules if not rule.alias or rule.alias}
+    named = {name for name in rules if not name.startswith("_")}
+    transparent = {"statement", "target", "expression", "disjunction", "conjunction", "negation", "comparison"}
+    transparent |= {"arithmetic", "term", "factor", "atom"}
+    assert {name for name in named - transparent if not hasattr(Builder, name)} == set()
+
+
+def test_every_node_says_where_it_stands() -> None:
+    nodes = [c for _, c in inspect.getmembers(syntax, inspect.isclass) if issubclass(c, syntax.Node)]
+    assert len(nodes) > 25
+    for node in nodes:
+        (span,) = (f for f in dataclasses.fields(node) if f.name == "span")
+        assert not span.compare
+        assert node.__dataclass_params__.frozen
+
+
+def test_expressions() -> None:
+    every = set(get_args(syntax.Expression))
+    assert set(evaluate._RULES) == every
+
+
+def test_statements() -> None:
+    assert set(expand._STATEMENTS) == BLOCK_STATEMENTS
+    assert set(printer._STATEMENTS) == BLOCK_STATEMENTS | {syntax.Branch}
+
+
+def test_kinds() -> None:
+    assert set(values._RULES) == set(get_args(kinds.Kind))
+
+
+def test_layers() -> None:
+    union = get_args(get_args(schema.LayerNode)[0])
+    made = {option for layer in union for option in get_args(kinds.fields(layer)["kind"].annotation)}
+    assert set(LAYERS) == made - {"sum", "concat"}
+    assert {"hard", "soft", "per_step", "shared", "triangle"} == WORDS
+
+
+def test_keywords_are_those_of_the_grammar() -> None:
+    words = {str(t.pattern.value) for t in grammar().terminals if t.pattern.type == "str" and t.pattern.value.isalpha()}
+    assert words == set(wording.KEYWORDS)
+
+
+def test_token_types_mentioned_in_code_exist() -> None:
+    known = {t.name for t in grammar().terminals}
+    mentioned = set(tokens.OPENERS) | set(tokens.CLOSERS) | fmt._TIGHT_AFTER | fmt._TIGHT_BEFORE | fmt._OPERANDS
+    assert mentioned <= known
+
+
+MODELS: list[Any] = [
+    c
+    for _, c in inspect.getmembers(schema, inspect.isclass)
+    if (issubclass(c, BaseModel) or hasattr(c, "__pydantic_fields__"))
+    and c.__module__ == schema.__name__
+    and not c.__name__.startswith("_")
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_setting_of_the_schema_has_a_kind_and_a_description(model: type) -> None:
+    skipped = {"name", "span", "kind", "body", "branches", "ports", "call", "arguments", "backward", "backbone"}
+    for name, field in kinds.fields(model).items():
+        if name not in skipped and not kinds.is_section(field.annotation):
+            assert kinds.describe(kinds.kind_of(field))
+
+
+def test_nothing_of_the_language_imports_torch() -> None:
+    for path in Path(bcgraph.dsl.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] in ("torch", "numpy") for name in names), path
+            assert not any(n.startswith(("bcgraph.compiler", "bcgraph.data", "bcgraph.search")) for n in names), path
+
+
+def test_public_names() -> None:
+    assert bcgraph.dsl.__all__ == ["format_spec", "format_text", "load", "parse"]
+    for name in bcgraph.dsl.__all__:
+        assert getattr(bcgraph.dsl, name).__doc__

@@ -1,0 +1,49 @@
+"""Each pass and each schedule on one small network, against the text kept beside this file.
+
+`python -m tests.golden.test_golden` writes the texts anew; read the difference before keeping it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import bcgraph
+from bcgraph.compiler import graph_text, lower, passes, program_text, schedules
+
+HERE = Path(__file__).parent
+PASSES = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "pack_spikes", "defer_norm")
+NAMES = ("lower", *PASSES, "pipeline", "unrolled", "folded", "step")
+
+
+def text(name: str) -> str:
+    graph = lower(bcgraph.load(HERE / "small.bcg"))
+    if name == "lower":
+        return graph_text(graph)
+    if name in PASSES:
+        return graph_text(passes.run(passes.pipeline((name,)), graph))
+    graph = passes.run(passes.pipeline(("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")), graph)
+    return graph_text(graph) if name == "pipeline" else program_text(schedules.schedule(name, graph))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text(name: str) -> None:
+    assert text(name) == (HERE / f"{name}.txt").read_text()
+
+
+def test_every_pass_and_schedule_has_a_text() -> None:
+    assert set(PASSES) == set(passes.PASSES)
+    assert set(NAMES) >= set(schedules.SCHEDULES)
+
+
+def test_a_pass_that_changes_nothing_returns_the_same_graph() -> None:
+    spec = bcgraph.load(HERE / "small.bcg").with_backward([])
+    graph = passes.run(passes.pipeline(PASSES), lower(spec))
+    for name in PASSES:
+        assert passes.PASSES[name].run(graph) is graph, name
+
+
+if __name__ == "__main__":
+    for each in NAMES:
+        (HERE / f"{each}.txt").write_text(text(each))

@@ -1,0 +1,276 @@
+"""The meaning of a network, run step by step in plain PyTorch: the judge of every schedule.
+
+It reads the equations off directly and cares for nothing else: one Python loop over the steps, one walk down the body
+per step, every spike, membrane and current of every port kept. It knows `bcgraph.schema` and shares no code with what
+it judges. Parameters are taken and kept by name (`conv1.weight`, `bn1.running_mean`, `backward.16_0.conv.weight`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bcgraph import schema
+
+
+@dataclass
+class Trace:
+    """What one forward pass did. `(port, step)` indexes the values of single LIF layers.
+
+    `output` is O, `[T, N, classes]`; `spikes`, `currents` (I, with the backward connections) and `membranes` (u, before
+    the reset) are `[N, ...]`.
+    """
+
+    output: Tensor
+    spikes: dict[tuple[int, int], Tensor]
+    currents: dict[tuple[int, int], Tensor]
+    membranes: dict[tuple[int, int], Tensor]
+
+    def rate(self) -> float:
+        """The share of neurons and steps that fire."""
+        return float(torch.cat([s.detach().flatten() for s in self.spikes.values()]).mean())
+
+    def rates(self) -> dict[int, float]:
+        """The firing rate of each port over all steps."""
+        ports = sorted({port for port, _ in self.spikes})
+        return {
+            p: float(torch.stack([s.detach() for (q, _), s in self.spikes.items() if q == p]).mean()) for p in ports
+        }
+
+
+@dataclass
+class _Run:
+    """The values of a pass under way."""
+
+    training: bool
+    update: bool
+    step: int = 0
+    potentials: dict[int, Tensor] = field(default_factory=dict)
+    spikes: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    currents: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    membranes: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+
+class Reference:
+    """A network as its equations say, with parameters and running statistics of its own.
+
+    `parameters` are leaves that gather gradients; `buffers` are the batch norms' running statistics, updated by every
+    training pass. `state_dict` is copied, never written to.
+    """
+
+    def __init__(
+        self, spec: schema.NetworkSpec, state_dict: Mapping[str, Tensor], dtype: torch.dtype = torch.float64
+    ) -> None:
+        self.spec = spec
+        self.parameters: dict[str, Tensor] = {}
+        self.buffers: dict[str, Tensor] = {}
+        for name, value in state_dict.items():
+            copy = value.detach().clone()
+            if name.rsplit(".", 1)[-1] in ("running_mean", "running_var", "num_batches_tracked"):
+                self.buffers[name] = copy.to(dtype) if copy.is_floating_point() else copy
+            else:
+                self.parameters[name] = copy.to(dtype).requires_grad_()
+
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        training: bool = False,
+        update: bool = True,
+        start: Mapping[int, Tensor] | None = None,
+    ) -> Trace:
+        """Run `spec.steps` steps on x, `[N, C, H, W]` or, for a sequence, `[T, N, C, H, W]`.
+
+        `training` uses the statistics of each step's batch; with `update` the running statistics follow. `start` gives
+        v[-1] of ports that do not begin at rest.
+        """
+        run = _Run(training=training, update=training and update, potentials=dict(start or {}))
+        outputs = []
+        for t in range(self.spec.steps):
+            run.step = t
+            frame = x[t] if isinstance(self.spec.input, schema.SequenceInput) else x
+            outputs.append(self._body(self.spec.backbone.body, frame, run))
+        return Trace(torch.stack(outputs), run.spikes, run.currents, run.membranes)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradient of each parameter; zero where nothing reached it."""
+        return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.parameters.items()}
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    # --- Layers -------------------------------------------------------------------------------------------
+
+    def _body(self, body: Sequence[schema.LayerNode], x: Tensor, run: _Run) -> Tensor:
+        for layer in body:
+            x = self._layer(layer, x, run)
+        return x
+
+    def _layer(self, layer: schema.LayerNode, x: Tensor, run: _Run) -> Tensor:
+        match layer:
+            case schema.Sum():
+                values = [self._body(branch, x, run) for branch in layer.branches]
+                return sum(values[1:], start=values[0]) if values else x
+            case schema.Concat():
+                values = [self._body(branch, x, run) for branch in layer.branches]
+                return torch.cat(values, dim=1) if values else x
+            case schema.Conv():
+                weight, bias = self.parameters[f"{layer.name}.weight"], None
+                if layer.bias:
+                    bias = self.parameters[f"{layer.name}.bias"]
+                return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+            case schema.Linear():
+                product = x @ self.parameters[f"{layer.name}.weight"].T
+                return product + self.parameters[f"{layer.name}.bias"] if layer.bias else product
+            case schema.BatchNorm():
+                return self._norm(layer.name, layer.norm, x, run, run.step)
+            case schema.Lif():
+                return self._lif(layer, x, run)
+            case schema.Pool(kind="avgpool"):
+                return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding)
+            case schema.Pool():
+                return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding)
+            case schema.AdaptivePool(kind="adaptive_avgpool"):
+                return F.adaptive_avg_pool2d(x, layer.size)
+            case schema.AdaptivePool():
+                return F.adaptive_max_pool2d(x, layer.size)
+            case schema.Flatten():
+                return x.flatten(1)
+            case schema.Dropout():
+                if run.training and layer.probability > 0:
+                    raise NotImplementedError("a random mask has no reference")
+                return x
+        raise NotImplementedError(f"no equation for {layer!r}")
+
+    def _lif(self, layer: schema.Lif, forward_current: Tensor, run: _Run) -> Tensor:
+        port, t, neuron = self.spec.ports.index(layer.name), run.step, layer.neuron
+        current = forward_current
+        for bc in self.spec.backward:
+            if bc.target == port and t >= bc.delay:
+                current = current + self._projection(bc, current.shape[2:], run)
+
+        before = run.potentials.get(port, torch.zeros_like(current))
+        membrane = neuron.tau * before + current
+        spike = fire(membrane, neuron.threshold, neuron.surrogate.width)
+        reset = spike.detach() if neuron.detach_reset else spike
+        if neuron.reset == "hard":
+            run.potentials[port] = membrane * (1 - reset)
+        else:
+            run.potentials[port] = membrane - neuron.threshold * reset
+
+        run.currents[port, t], run.membranes[port, t], run.spikes[port, t] = current, membrane, spike
+        return spike
+
+    def _projection(self, bc: schema.BackwardConnection, size: Sequence[int], run: _Run) -> Tensor:
+        """What the spikes that port `source` fired `delay` steps ago add to the current of `target`."""
+        name, then = f"backward.{bc.source}_{bc.target}", run.step - bc.delay
+        spikes = run.spikes[bc.source, then]
+        if spikes.dim() == 2:
+            spikes = spikes[:, :, None, None]
+        weight = self.parameters[f"{name}.conv.weight"]
+        mixed = torch.einsum("oi,nihw->nohw", weight.flatten(1), nearest(spikes, *(size or (1, 1))))
+        result = self._norm(f"{name}.bn", self.spec.norm, mixed, run, then)
+        return result if size else result[:, :, 0, 0]
+
+    def _norm(self, name: str, norm: schema.Norm, x: Tensor, run: _Run, step: int) -> Tensor:
+        mean, var = self.buffers[f"{name}.running_mean"], self.buffers[f"{name}.running_var"]
+        count = self.buffers[f"{name}.num_batches_tracked"]
+        if norm.statistics == "per_step":
+            mean, var = mean[step], var[step]
+            count = count[step] if count.dim() else count
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        if run.training:
+            axes = [0, *range(2, x.dim())]
+            values = x.numel() // x.shape[1]
+            if values < 2:
+                raise ValueError("a batch norm needs more than one value a channel to train")
+            center = x.mean(axes)
+            spread = (x - center.view(shape)).square().mean(axes)
+            if run.update:
+                with torch.no_grad():
+                    mean.copy_((1 - norm.momentum) * mean + norm.momentum * center)
+                    unbiased = spread * values / (values - 1)
+                    var.copy_((1 - norm.momentum) * var + norm.momentum * unbiased)
+                    count += 1
+        else:
+            center, spread = mean, var
+        scaled = (x - center.view(shape)) / (spread + norm.eps).sqrt().view(shape)
+        weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
+        return scaled * weight.view(shape) + bias.view(shape)
+
+
+def fire(membrane: Tensor, threshold: float, width: float) -> Tensor:
+    """1 where the membrane is strictly above the threshold; backward, the triangle stands for the derivative."""
+    spike = (membrane > threshold).to(membrane.dtype)
+    slope = (width - (membrane - threshold).abs()).clamp(min=0).detach() / width**2
+    return spike.detach() + slope * (membrane - membrane.detach())
+
+
+def nearest(x: Tensor, height: int, width: int) -> Tensor:
+    """Nearest resize of `[N, C, H, W]`: output row i reads input row `i*H // height`, columns alike."""
+    rows = torch.tensor([i * x.shape[2] // height for i in range(height)])
+    columns = torch.tensor([i * x.shape[3] // width for i in range(width)])
+    return x[:, :, rows][:, :, :, columns]
+
+
+def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter and buffer of a network, found by running its layers without values."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    ports: dict[str, int] = {}
+
+    def norm(name: str, settings: schema.Norm, channels: int) -> None:
+        rows = (spec.steps,) if settings.statistics == "per_step" else ()
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (channels,)
+        shapes[f"{name}.running_mean"] = shapes[f"{name}.running_var"] = (*rows, channels)
+        shapes[f"{name}.num_batches_tracked"] = rows
+
+    def visit(body: Sequence[schema.LayerNode], x: Tensor) -> Tensor:
+        for layer in body:
+            x = one(layer, x)
+        return x
+
+    def one(layer: schema.LayerNode, x: Tensor) -> Tensor:
+        name = layer.name
+        match layer:
+            case schema.Sum():
+                return ([visit(b, x) for b in layer.branches] or [x])[0]
+            case schema.Concat():
+                return torch.cat([visit(b, x) for b in layer.branches] or [x], dim=1)
+            case schema.Conv():
+                weight = (layer.channels, x.shape[1] // layer.groups, layer.kernel, layer.kernel)
+                shapes[f"{name}.weight"] = weight
+                if layer.bias:
+                    shapes[f"{name}.bias"] = (layer.channels,)
+                empty = torch.empty(weight, device="meta")
+                return F.conv2d(x, empty, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            case schema.Linear():
+                shapes[f"{name}.weight"] = (layer.features, x.shape[1])
+                if layer.bias:
+                    shapes[f"{name}.bias"] = (layer.features,)
+                return x.new_empty(x.shape[0], layer.features)
+            case schema.BatchNorm():
+                norm(name, layer.norm, x.shape[1])
+            case schema.Lif():
+                ports[name] = x.shape[1]
+            case schema.Pool():
+                pool = F.avg_pool2d if layer.kind == "avgpool" else F.max_pool2d
+                return pool(x, layer.kernel, layer.stride, layer.padding)
+            case schema.AdaptivePool():
+                return x.new_empty(*x.shape[:2], layer.size, layer.size)
+            case schema.Flatten():
+                return x.flatten(1)
+        return x
+
+    given = spec.input
+    visit(spec.backbone.body, torch.empty(2, given.channels, given.height, given.width, device="meta"))
+    channels = [ports[name] for name in spec.ports]
+    for bc in spec.backward:
+        name = f"backward.{bc.source}_{bc.target}"
+        shapes[f"{name}.conv.weight"] = (channels[bc.target], channels[bc.source], 1, 1)
+        norm(f"{name}.bn", spec.norm, channels[bc.target])
+    return shapes

@@ -1,0 +1,183 @@
+"""Scoring on from a trace: the same scores and spikes as the whole network, and less work."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import bcgraph
+from bcgraph import keys
+from bcgraph.compiler.targets.fx import spikes
+from bcgraph.schema import NetworkSpec
+from bcgraph.search import sample, scorer, scores
+from bcgraph.search.incremental import Incremental
+from bcgraph.search.scorer import Scorer, ScoringBatch
+from bcgraph.search.trace import Tracer, program_of, rest
+from bcgraph.search.weights import SharedWeights
+
+NETWORKS = {
+    "image": "input = image(1, 8, 8); steps = 3; backbone = tiny(width=4, classes=10)",
+    "sequence": "input = sequence(1, 6, 6); steps = 4; readout = last; backbone = tiny(width=3, classes=5)",
+    "soft reset": "input = image(2, 8, 8); steps = 3; neuron = lif(reset=soft); backbone = tiny(width=4, classes=10)",
+    "norm of each step": "input = image(1, 8, 8); steps = 3; norm = bn(statistics=per_step); "
+    "backbone = tiny(width=4, classes=10)",
+    "resnet18": "input = image(3, 16, 16); steps = 3; backbone = resnet18(width=4, classes=10)",
+    "resnet19": "input = image(3, 8, 8); steps = 2; backbone = resnet19(width=4, classes=10)",
+    "vggsnn": "input = sequence(2, 16, 16); steps = 3; backbone = vggsnn(width=4, classes=10)",
+}
+SAMPLES = 12
+
+
+def network(name: str) -> NetworkSpec:
+    return bcgraph.parse(f"bcg 1\nnetwork n {{ {NETWORKS[name]} }}")
+
+
+def batch(spec: NetworkSpec) -> ScoringBatch:
+    image = spec.input
+    lead = (spec.steps, SAMPLES) if image.kind == "sequence" else (SAMPLES,)
+    x = torch.randn((*lead, image.channels, image.height, image.width), generator=torch.Generator().manual_seed(0))
+    return ScoringBatch(x, torch.arange(SAMPLES) % 3)
+
+
+def candidates(spec: NetworkSpec, count: int) -> list[NetworkSpec]:
+    """None, a port to itself, the last to the first, a late one, one that never arrives, and random ones."""
+    last = len(spec.ports) - 1
+    fixed = [[], [(1, 1)], [(last, 0)], [(last, 1, 2), (2, 2)], [(2, 0, spec.steps)], [(last, last)]]
+    rng = keys.rng(1, "candidates")
+    return [spec.with_backward(pairs) for pairs in fixed] + [sample(spec, rng) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scores_are_those_of_the_whole_network(name: str) -> None:
+    spec = network(name)
+    given, many = batch(spec), candidates(spec, 4)
+    whole = list(Scorer(given, 3, ("n", "e"), dtype=torch.float64, incremental=False)(many))
+    found = list(Scorer(given, 3, ("n", "e"), dtype=torch.float64)(many))
+    assert any(math.isfinite(w.value("e")) for w in whole)
+    for ours, theirs in zip(found, whole, strict=True):
+        assert ours.n == theirs.n
+        assert ours.e == pytest.approx(theirs.e, rel=1e-9)
+        assert ours.reasons == theirs.reasons
+    only = list(Scorer(given, 3, ("n",), dtype=torch.float64)(many))
+    assert [o.n for o in only] == [w.n for w in whole]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_are_those_of_the_whole_network(name: str) -> None:
+    spec = network(name)
+    given = batch(spec)
+    weights = SharedWeights(2, dtype=torch.float64)
+    weights.freeze()
+    x = given.x.double()
+    incremental = Incremental(Tracer.of(weights, spec), x, given.y, ("e",))
+    rows: list[torch.Tensor] = []
+    for candidate in candidates(spec, 2):
+        model = weights.candidate(candidate)
+        leaf = x.clone().requires_grad_()
+        with scores.scoring(model):
+            rows.append(scores._jacobian(model(leaf), leaf))
+        with pytest.MonkeyPatch.context() as patch:
+            seen: list[torch.Tensor] = []
+
+            def keep(jacobian: torch.Tensor, y: torch.Tensor, seen: list[torch.Tensor] = seen) -> scores.ScoreResult:
+                seen.append(jacobian)
+                return scores.ScoreResult(0.0)
+
+            patch.setattr(scores, "e_score_from_jacobian", keep)
+            incremental(candidate)
+        torch.testing.assert_close(seen[0], rows[-1], rtol=1e-9, atol=1e-12)
+    assert any(bool(r.any()) for r in rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["image", "sequence", "resnet18"])
+def test_spikes_do_not_depend_on_the_trace(name: str, dtype: torch.dtype) -> None:
+    spec = network(name)
+    weights = SharedWeights(2, dtype=dtype)
+    weights.freeze()
+    x = batch(spec).x.to(dtype)
+    tracer = Tracer.of(weights, spec)
+    with scores.scoring(tracer.module), torch.no_grad():
+        trace = tracer.trace(x)
+    for candidate in candidates(spec, 4):
+        model = weights.candidate(candidate)
+        remains = tracer.candidate(candidate)
+        with scores.scoring(model), torch.no_grad():
+            output, whole = spikes(model, x)
+            found, changed = remains.run(x, [trace.values[name] for name in remains.reads])
+        merged = {**trace.spikes, **changed}
+        assert merged.keys() == whole.keys()
+        assert all(torch.equal(merged[place], whole[place]) for place in whole)
+        assert torch.equal(found, output)
+
+
+def test_order_and_company_do_not_matter() -> None:
+    spec = network("image")
+    given, many = batch(spec), candidates(spec, 3)
+    found = list(Scorer(given, 3, ("n", "e"))(many))
+    back = list(Scorer(given, 3, ("n", "e"))(many[::-1]))[::-1]
+    alone = [next(Scorer(given, 3, ("n", "e"))([c])) for c in many]
+    assert found == back == alone
+
+
+def test_only_what_a_connection_reaches_runs() -> None:
+    spec = network("image").with_backward([(4, 3)])
+    tracer = Tracer.of(SharedWeights(0), spec)
+    whole = program_of(spec)
+    remains = rest(whole, tracer.nodes, tracer.kept)
+    assert all(n.step is None or n.step >= 1 for n in remains.nodes if n.op != "stack" and "backward" not in n.name)
+    names = {n.name.split("@")[0] for n in remains.nodes}
+    assert "layer1.0.conv1" not in names
+    assert "layer2.0.conv1" not in names
+    assert {"layer2.0.lif1", "layer2.0.conv2", "fc", "backward.4_3.conv"} <= names
+    # Neither the shortcut nor the current of the first half: they are read from the trace.
+    assert not any("downsample" in name for name in names)
+    reads = {v.name for v in remains.inputs}
+    assert "layer2.0.bn1@t1" in reads
+    # A connection that never arrives leaves nothing to run.
+    never = rest(program_of(network("image").with_backward([(4, 0, 3)])), tracer.nodes, tracer.kept)
+    assert never.nodes == ()
+
+
+def test_weights_keep_their_values_and_statistics() -> None:
+    spec = network("image")
+    weights = SharedWeights(2)
+    weights.freeze()
+    given = batch(spec)
+    engine = Incremental(Tracer.of(weights, spec), given.x, given.y, ("n", "e"))
+    engine(spec.with_backward([(4, 0)]))
+    before = {name: value.clone() for name, value in weights.state_dict().items()}
+    engine(spec.with_backward([(4, 0)]))
+    after = weights.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(p.grad is None and not p.requires_grad for m in weights.modules.values() for p in m.parameters())
+
+
+def test_a_trace_that_does_not_fit_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = network("image")
+    given, many = batch(spec), candidates(spec, 2)
+    expected = list(Scorer(given, 3, ("n",))(many))
+    monkeypatch.setattr(scorer, "MEMORY", 1000)
+
+    def never(*args: Any) -> None:
+        pytest.fail("a trace was taken")
+
+    monkeypatch.setattr(Tracer, "trace", never)
+    assert list(Scorer(given, 3, ("n",))(many)) == expected
+
+
+def test_one_layout_for_all_candidates() -> None:
+    # This backbone runs faster in one layout with the connection than without it; the candidates' order must not show.
+    spec = bcgraph.parse("bcg 1\nnetwork n { input = image(1, 8, 8); steps = 2; backbone = tiny(width=16) }")
+    pairs = [[(4, 4), (4, 2)], []]
+    orders: list[list[bool]] = []
+    for order in (pairs, pairs[::-1]):
+        weights = SharedWeights(0)
+        for backward in order:
+            weights.candidate(spec.with_backward(backward))
+        found = weights.modules["layer2.0.conv2"].weight
+        orders.append([found.is_contiguous(), found.is_contiguous(memory_format=torch.channels_last)])
+    assert orders[0] == orders[1]

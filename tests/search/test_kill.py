@@ -1,0 +1,45 @@
+"""kill -9 at any moment loses nothing: the history is that of a run that nobody touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bcgraph.search import history
+
+ROOT = Path(__file__).parents[2]
+
+
+def search(out: Path, kills: int, seed: int = 0) -> dict[str, int]:
+    command = [sys.executable, "-m", "tests.search.killing", str(out), str(kills), str(seed)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    assert search(tmp_path / "whole", 0) == {}
+    kills: Counter[str] = Counter()
+    # How often one search can be killed before it is done depends on the machine, so there are as many as it takes.
+    for attempt in range(1, 7):
+        out = tmp_path / f"killed{attempt}"
+        kills.update(search(out, 30, seed=attempt))
+        assert history(out) == history(tmp_path / "whole")
+        for name in ("best.bcg", "spec.bcg", "supernet.safetensors", "run.json"):
+            assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        left = {p.name for p in out.iterdir()}
+        assert left == {p.name for p in (tmp_path / "whole").iterdir()}, "nothing half-written stays behind"
+        if sum(kills.values()) >= 12 and {"init", "supernet", "evolve"} <= set(kills):
+            break
+    print(f"killed by stage: {dict(kills)}")
+    assert sum(kills.values()) >= 12
+    assert {"init", "supernet", "evolve"} <= set(kills), kills

@@ -1,0 +1,141 @@
+"""Costs against counts by hand, against the compiled network, and against measured spikes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bcgraph import data, dsl
+from bcgraph.compiler import compile as compile_network
+from bcgraph.profile import ACCUMULATE, MULTIPLY_ACCUMULATE, measure, profile
+from bcgraph.schema import NetworkSpec
+from tests.training.nets import tiny
+
+RESNET = "bcg 1\nnetwork n {{ input = image(3, 32, 32); steps = 4; backbone = {} }}"
+
+
+def resnet(backbone: str = "resnet18(width=64, classes=10)") -> NetworkSpec:
+    return dsl.parse(RESNET.format(backbone))
+
+
+def test_resnet18_equals_the_count_by_hand() -> None:
+    found = profile(resnet())
+    assert found.parameters == 11_173_962
+    # Stem, then two blocks a stage: 3x3 convolutions at 32, 16, 8 and 4 pixels, 1x1 where the shape changes, linear.
+    stem = 3 * 64 * 9 * 32 * 32
+    first = 4 * 64 * 64 * 9 * 32 * 32
+    stage = (64 * 128 * 9 + 3 * 128 * 128 * 9 + 64 * 128) * 16 * 16
+    assert found.operations == stem + first + 3 * stage + 512 * 10
+    assert round(found.operations / 1e9, 4) == 0.5554
+    assert len(found.ports) == 17
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    ["resnet18(width=8)", "resnet18(width=8, residual=false)", "resnet19(width=8)", "resnet34(width=8)", "vggsnn()"],
+)
+def test_parameters_equal_the_compiled_network(backbone: str) -> None:
+    spec = resnet(backbone).with_backward([(5, 2), (3, 3, 2), (6, 0, 9)])
+    model = compile_network(spec)
+    assert profile(spec).parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_projections_are_counted_at_the_smaller_resolution() -> None:
+    spec = resnet().with_backward([(16, 0), (8, 8, 3), (2, 1, 9)])
+    layers = {layer.name: layer for layer in profile(spec).layers if layer.kind == "backward"}
+    assert layers["backward.16_0.conv"].operations == 512 * 64 * 4 * 4
+    assert layers["backward.16_0.conv"].steps == 3
+    assert layers["backward.8_8.conv"].operations == 128 * 128 * 16 * 16
+    assert layers["backward.8_8.conv"].steps == 1
+    assert layers["backward.2_1.conv"].steps == 0
+
+
+@pytest.mark.parametrize("backward", [(), ((4, 0),), ((4, 0), (4, 2, 3), (1, 1))])
+def test_states_are_those_of_the_step_form(backward: tuple[tuple[int, ...], ...]) -> None:
+    spec = dsl.parse(tiny()).with_backward(backward)  # type: ignore[arg-type]
+    step = compile_network(spec, schedule="step")
+    states = step.initial_states(torch.zeros(1, 1, 1, 8))  # type: ignore[operator]
+    assert profile(spec).state_values == sum(s.numel() for s in states)
+    assert profile(spec).state_values >= 16 * 8 * 3 + 32 * 4 * 2
+
+
+def test_counting_needs_no_torch() -> None:
+    program = (
+        "import sys; from bcgraph import dsl; from bcgraph.profile import profile\n"
+        "profile(dsl.parse('bcg 1\\nnetwork n { input = image(1, 8, 8); steps = 2; backbone = tiny() }'))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_who_reads_spikes() -> None:
+    reads = {layer.name: layer.reads for layer in profile(resnet("resnet18(width=8)")).layers}
+    assert reads["conv1"] is None
+    assert reads["layer1.0.conv1"] == 0
+    assert reads["layer1.0.conv2"] == 1
+    assert reads["layer2.0.downsample.0"] == reads["layer2.0.conv1"] == 4
+    assert reads["fc"] is None
+
+
+def test_measured_rates_and_energy() -> None:
+    spec = dsl.parse(tiny("backward @4 -> @0")).with_backward([(4, 0)])
+    model = compile_network(spec)
+    split = data.load(spec.data, spec.input, spec.steps).test
+    rates = measure(model, split.batches(100))
+    assert set(rates) == {(port, t) for port in range(5) for t in range(8)}
+    assert all(0 <= rate <= 1 for rate in rates.values())
+    assert any(0 < rate < 1 for rate in rates.values())
+    whole = measure(model, split.batches(597))
+    assert all(abs(rates[place] - whole[place]) < 0.01 for place in rates)
+    found = profile(spec, rates)
+    layers = {layer.name: layer for layer in found.layers}
+    conv = layers["layer1.0.conv1"]
+    expected = 16 * 16 * 9 * 8 * sum(rates[(0, t)] for t in range(8))
+    assert conv.synaptic(found.rates) == pytest.approx(expected)
+    assert found.energy(conv) == pytest.approx(expected * ACCUMULATE)
+    assert found.energy(conv, accumulate=1.0) == pytest.approx(expected)
+    assert found.energy(layers["conv1"]) == pytest.approx(16 * 9 * 8 * 8 * MULTIPLY_ACCUMULATE)
+    late = layers["backward.4_0.conv"]
+    assert late.synaptic(found.rates) == pytest.approx(late.operations * sum(rates[(4, t)] for t in range(7)))
+
+
+def test_data_is_plain() -> None:
+    spec = dsl.parse(tiny())
+    counted = json.loads(json.dumps(profile(spec).as_data()))
+    assert "energy" not in counted
+    rates = {(port, t): 0.5 for port in range(5) for t in range(8)}
+    measured = json.loads(json.dumps(profile(spec, rates).as_data()))
+    assert measured["energy"] == pytest.approx(sum(layer["energy"] for layer in measured["layers"]))
+    assert measured["parameters"] == counted["parameters"]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "bcgraph", "profile", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    (tmp_path / "net.bcg").write_text(tiny("backward @4 -> @0"))
+    net = str(tmp_path / "net.bcg")
+    shown = command(net, "--batches", "1", "--picture", str(tmp_path / "a.svg"))
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert any(line.split()[:3] == ["backward.4_0.conv", "@4", "(-1)"] for line in lines)
+    assert "uJ a sample" in lines[-1]
+    assert (tmp_path / "a.svg").read_text().count("<svg") == 1
+    dear = command(net, "--batches", "1", "--json", "--accumulate", "0", "--multiply-accumulate", "1")
+    found = json.loads(dear.stdout)
+    expected = sum(e["operations"] * e["steps"] for e in found["layers"] if e["reads"] is None) * 1e-12
+    assert found["energy"] == pytest.approx(expected)
+    counted = command(net, "--batches", "0", "--picture", str(tmp_path / "b.png"))
+    assert counted.returncode == 0, counted.stderr
+    assert "nJ" not in counted.stdout
+    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    wrong = command(net, "--batches", "0", "--picture", str(tmp_path / "b.gif"))
+    assert wrong.returncode == 1
+    assert "E084" in wrong.stderr

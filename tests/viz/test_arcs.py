@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import struct
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from bcgraph.errors import RunError
+from bcgraph.viz import arcs
+from tests.search.conftest import chain
+
+CONNECTIONS = [(6, 0), (4, 4), (5, 2, 3)]
+
+
+def test_svg_is_well_formed_and_the_same_each_time(tmp_path: Path) -> None:
+    spec = chain(7, CONNECTIONS, halve_at=(3,))
+    for name in ("a.svg", "b.svg"):
+        arcs.draw(spec, tmp_path / name)
+    first = (tmp_path / "a.svg").read_bytes()
+    assert first == (tmp_path / "b.svg").read_bytes()
+    assert ET.fromstring(first).tag.endswith("svg")
+    assert arcs.svg(spec).startswith("<svg")
+
+
+def test_png_has_pixels(tmp_path: Path) -> None:
+    arcs.draw(chain(7, CONNECTIONS), tmp_path / "net.PNG")
+    data = (tmp_path / "net.PNG").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", data[16:24])
+    assert width > height > 200
+
+
+def test_what_is_drawn() -> None:
+    spec = chain(7, CONNECTIONS, halve_at=(3,))
+    axes = Figure().add_subplot()
+    arcs.plot(axes, spec.ports, spec.backward, sizes=[(16, 16)] * 3 + [(8, 8)] * 4)
+    texts = [t.get_text() for t in axes.texts]
+    for wanted in ("6\N{RIGHTWARDS ARROW}0", "4\N{RIGHTWARDS ARROW}4", "5\N{RIGHTWARDS ARROW}2, delay 3"):
+        assert wanted in texts
+    assert {f"lif{i}" for i in range(7)} <= set(texts)
+    assert {"16\N{MULTIPLICATION SIGN}16", "8\N{MULTIPLICATION SIGN}8"} <= set(texts)
+    inside = axes.get_ylim()
+    assert all(inside[0] <= t.get_position()[1] <= inside[1] for t in axes.texts)
+
+
+@pytest.mark.parametrize("spec", [chain(1), chain(1, [(0, 0)]), chain(40, [(39, 0)])])
+def test_extremes(spec, tmp_path: Path) -> None:
+    arcs.draw(spec, tmp_path / "net.svg")
+    assert ET.parse(tmp_path / "net.svg").getroot().attrib["viewBox"]
+
+
+@pytest.mark.parametrize("name", ["net.pdf", "net", "no/such/folder/net.svg"])
+def test_what_cannot_be_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        arcs.draw(chain(2), tmp_path / name)
+    assert caught.value.code == "E084"
+    assert list(tmp_path.iterdir()) == []
