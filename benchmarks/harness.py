@@ -1,0 +1,97 @@
+"""What all benchmarks share: timing two things in turns, and a table of the outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+from bcgraph.cli.output import table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: ours, what it is measured against, their ratio, and the goal for the ratio (or for ours alone)."""
+
+    what: str
+    ours: str
+    against: str
+    ratio: str
+    goal: str
+
+
+def best(function: Callable[[], object], repeats: int = 5) -> float:
+    """The shortest of several runs, in seconds."""
+    return best_of_each(function, repeats=repeats)[0]
+
+
+def best_of_each(*functions: Callable[[], object], repeats: int = 5) -> list[float]:
+    """The shortest run of each in seconds, taken in turns, so that a busy moment meets all of them alike."""
+    shortest = [float("inf")] * len(functions)
+    for _ in range(repeats):
+        for index, function in enumerate(functions):
+            started = time.perf_counter()
+            function()
+            shortest[index] = min(shortest[index], time.perf_counter() - started)
+    return shortest
+
+
+def medians(*functions: Callable[[], object], repeats: int = 5) -> list[float]:
+    """The median run of each in seconds, taken in turns after one run of each that does not count."""
+    for function in functions:
+        function()
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats):
+        for function, found in zip(functions, times, strict=True):
+            started = time.perf_counter()
+            function()
+            found.append(time.perf_counter() - started)
+    return [statistics.median(found) for found in times]
+
+
+def pair(module: str, ours: str, other: str) -> tuple[float, float]:
+    """The medians of two contenders, in turns, in a process that holds nothing else.
+
+    What a process has held before decides how its allocator treats large tensors: with the activations of a
+    third contender around, the peer took up to twice its time. `module` has `contender(name) -> Callable[[], object]`.
+    """
+    code = "import json, sys; from benchmarks.harness import turns; print(json.dumps(turns(*sys.argv[1:])))"
+    command = [sys.executable, "-c", code, module, ours, other]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    return first, second
+
+
+def turns(module: str, *names: str) -> list[float]:
+    """The medians of contenders of `benchmarks.<module>`, in turns, in this process."""
+    contender = import_module(f"benchmarks.{module}").contender
+    return medians(*(contender(name) for name in names))
+
+
+def machine() -> str:
+    """The machine and the versions that figures depend on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, Python {platform.python_version()}, torch {version('torch')}"
+
+
+def show(rows: list[Row]) -> str:
+    """The rows as a table."""
+    header = ("what", "bcgraph", "against", "ratio", "goal")
+    return table(header, [(r.what, r.ours, r.against, r.ratio, r.goal) for r in rows], right=(1, 2, 3, 4))
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,123 @@
+"""`python -m benchmarks.page`: measure what concerns the compiler and write docs/performance.md with its plot.
+
+Run it on an idle machine; it takes some minutes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import torch
+from matplotlib import pyplot as plt
+
+import bcgraph
+from bcgraph.compiler.agreement import agreement
+from bcgraph.compiler.memory import kept
+from benchmarks import compiling, inference, scaling, start, training
+from benchmarks.harness import Row, machine
+from benchmarks.networks import images, resnet18, settle
+from benchmarks.scaling import Point
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+INTRO = """# Performance
+
+Every ratio is of two medians, measured in turns in a process that holds nothing else, on an otherwise idle machine with
+two threads; an absolute time means little elsewhere. `python -m benchmarks.page` made this page on: {machine}.
+
+The network is ResNet-18 of width 64 on 3x32x32 images, T = 4, batch 32, with the backward connections 16 ->
+0 and 8 -> 2. The peer is a network of the same shape built of SpikingJelly's own layers in single-step mode,
+its connections wired by hand. *Raw operations* are our own network's convolutions and linear layers alone,
+on the operands they get in it.
+"""
+
+PLOT = """
+## How the cost grows
+
+![seconds of a forward pass by steps, connections and distance](performance.svg)
+"""
+
+
+MEMORY = """
+## What a training step keeps
+
+Megabytes that autograd holds for the backward pass, by step and by what keeps them, each storage once. `lif`
+keeps the membrane before the reset, `BatchNorm` its input, `Conv` the spikes it read, as bits.
+
+"""
+
+PRECISION = """
+## What bfloat16 changes
+
+Shares that differ from float32, in eval mode, with batch norms settled on the inputs but untrained weights,
+which is the worst case: a membrane within rounding of the threshold flips, and the flip grows from port to port.
+
+"""
+
+
+def main() -> None:
+    parts = [INTRO.format(machine=machine())]
+    measured = (
+        ("Inference", inference.run()),
+        ("One training step", training.run()),
+        ("Compiling", compiling.run()),
+        ("`bcgraph check` against `import torch`", start.run()),
+    )
+    parts += [f"\n## {title}\n\n{markdown(rows)}" for title, rows in measured]
+    points = scaling.points()
+    plot(points, DOCS / "performance.svg")
+    parts += [MEMORY, memory(), PRECISION, precision()]
+    parts += [PLOT, "\n", markdown(scaling.rows(points)), "\n", (DOCS / "performance.notes.md").read_text()]
+    (DOCS / "performance.md").write_text("".join(parts))
+
+
+def memory() -> str:
+    spec = resnet18()
+    found = kept(bcgraph.compile(spec), images(training.BATCH))
+    kinds = sorted({kind for _, kind in found}, key=lambda k: -sum(v for (_, kind), v in found.items() if kind == k))
+    steps = [None, *range(spec.steps)]
+    lines = ["| step | " + " | ".join(f"`{k}`" for k in kinds) + " |", "|---|" + "--:|" * len(kinds)]
+    for step in steps:
+        cells = " | ".join(f"{found.get((step, k), 0) / 2**20:.1f}" for k in kinds)
+        lines.append(f"| {'all' if step is None else step} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def precision() -> str:
+    spec, x = resnet18(), images(training.BATCH)
+    settled = bcgraph.compile(spec)
+    settle(settled, x)
+    found = agreement(spec, x, torch.bfloat16, state_dict=settled.state_dict())
+    lines = ["| port | differing spikes |", "|---|--:|"]
+    lines += [f"| @{port} | {share:.2%} |" for port, share in enumerate(found.ports)]
+    lines += [f"| all | {found.spikes:.2%} |", f"| predictions | {found.predictions:.2%} |"]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(rows: list[Row]) -> str:
+    lines = ["| what | bcgraph | against | ratio | goal |", "|---|--:|--:|--:|--:|"]
+    lines += [f"| {r.what} | {r.ours} | {r.against} | {r.ratio} | {r.goal} |" for r in rows]
+    return "\n".join(lines) + "\n"
+
+
+def plot(points: list[Point], path: Path) -> None:
+    axes = ("steps", "connections", "distance")
+    figure, frames = plt.subplots(1, len(axes), figsize=(10, 3), sharex=False)
+    for frame, axis in zip(frames, axes, strict=True):
+        chosen = [p for p in points if p.axis == axis]
+        frame.plot([p.value for p in chosen], [p.ours for p in chosen], "o-", label="bcgraph, folded")
+        frame.plot([p.value for p in chosen], [p.peer for p in chosen], "s--", label="SpikingJelly")
+        frame.set_xlabel({"steps": "steps T", "connections": "connections", "distance": "source port of d -> 0"}[axis])
+        frame.set_ylim(bottom=0)
+    frames[0].set_ylabel("seconds")
+    frames[0].legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

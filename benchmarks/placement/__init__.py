@@ -1,0 +1,1 @@
+"""Where backward connections help: every architecture of a space small enough to be trained in full."""

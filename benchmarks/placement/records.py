@@ -1,0 +1,79 @@
+"""What was trained so far: one line of a CSV file for each architecture and seed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from bcgraph import dsl, files
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.operators.space import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished training. `settings` is the digest of the specification without its connections."""
+
+    settings: str
+    backward: str
+    seed: int
+    accuracy: float
+    best: float
+    loss: float
+    seconds: float
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """No two records have the same."""
+        return self.backward, self.seed
+
+
+def settings_of(spec: NetworkSpec) -> str:
+    """The same for two specifications that differ in their connections alone."""
+    return hashlib.sha256(dsl.format_spec(spec.with_backward(())).encode()).hexdigest()[:12]
+
+
+def written(architecture: Architecture) -> str:
+    """`4>0 2>2`; `none` for no connection."""
+    return " ".join(f"{source}>{target}" for source, target in architecture) or "none"
+
+
+def read(path: Path) -> tuple[Record, ...]:
+    """The records in a file, none where there is no file. Raises ValueError for a file of something else."""
+    if not path.exists():
+        return ()
+    names = [field.name for field in fields(Record)]
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = csv.DictReader(stream)
+        if rows.fieldnames != names:
+            raise ValueError(f"{path} has other columns than {', '.join(names)}")
+        return tuple(
+            Record(
+                row["settings"],
+                row["backward"],
+                int(row["seed"]),
+                *(float(row[name]) for name in ("accuracy", "best", "loss", "seconds")),
+            )
+            for row in rows
+        )
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Replace the file in one step, so that a kill at any time leaves the old or the new one whole."""
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, [field.name for field in fields(Record)], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(record) for record in records)
+    files.write_text(path, stream.getvalue())
+
+
+def by_architecture(records: Sequence[Record]) -> dict[str, list[float]]:
+    """The accuracies of each architecture."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        found.setdefault(record.backward, []).append(record.accuracy)
+    return found
