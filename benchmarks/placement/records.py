@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from bcgraph import dsl, files
-from bcgraph.schema import NetworkSpec
+from bcgraph.schema import NetworkSpec, SearchSpec
 from bcgraph.search.operators.space import Architecture
 
 
@@ -33,8 +33,9 @@ class Record:
 
 
 def settings_of(spec: NetworkSpec) -> str:
-    """The same for two specifications that differ in their connections alone."""
-    return hashlib.sha256(dsl.format_spec(spec.with_backward(())).encode()).hexdigest()[:12]
+    """The same for two specifications that differ only in their connections and in how they are searched."""
+    trained = spec.with_backward(()).model_copy(update={"search": SearchSpec()})
+    return hashlib.sha256(dsl.format_spec(trained).encode()).hexdigest()[:12]
 
 
 def written(architecture: Architecture) -> str:
