@@ -9,7 +9,7 @@ import pytest
 
 from bcgraph import dsl
 from benchmarks.placement import __main__ as placement
-from benchmarks.placement import records, work
+from benchmarks.placement import predictors, records, work
 from benchmarks.placement.records import Record
 
 SPEC = dsl.load(placement.SPEC)
@@ -62,3 +62,17 @@ def test_what_is_done_is_not_trained_again(tmp_path: Path, capsys: pytest.Captur
     records.write(tmp_path / "p.csv", every)
     placement.run(SPEC, tmp_path / "p.csv", seeds=1, workers=1, limit=None)
     assert "121 done, 0 to do" in capsys.readouterr().out
+
+
+def test_the_kept_table_is_whole() -> None:
+    kept = placement.known(SPEC, predictors.TABLE)
+    expected = {(records.written(architecture), seed) for _, architecture, seed in work.jobs(SPEC, 5)}
+    assert {record.key for record in kept} == expected
+    assert len(kept) == len(expected) == 605
+
+
+def test_intervals_hold_the_correlation_that_they_are_of() -> None:
+    truth = [float(i) for i in range(40)]
+    low, high = predictors.interval([x if x > 10 else -x for x in truth], truth, seed=0)
+    assert -1 < low < high < 1
+    assert predictors.interval(truth, truth, seed=0) == pytest.approx((1.0, 1.0))
