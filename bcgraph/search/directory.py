@@ -16,6 +16,17 @@ from bcgraph.schema import NetworkSpec
 NAME = "run.json"
 SPEC = "spec.bcg"
 
+FOREIGN = (
+    "weights.safetensors",
+    "checkpoint.safetensors",
+    "state.safetensors",
+    "last.safetensors",
+    "log.csv",
+    "log.jsonl",
+    "best.bcg",
+)
+"""Files of a training, or of a search whose `run.json` is lost: a search does not begin beside them."""
+
 FORMAT = 1
 """The version of what a run directory holds. A change of meaning of any record raises it."""
 
@@ -114,7 +125,7 @@ def _short(value: Any) -> str:
 
 
 def _refuse_foreign(directory: Path) -> None:
-    for name in ("weights.safetensors", "checkpoint.safetensors", "log.jsonl", "best.bcg"):
+    for name in FOREIGN:
         if (directory / name).exists():
             raise RunError(
                 "E085",

@@ -66,6 +66,7 @@ def train(
     installed. KeyboardInterrupt passes, with the last whole epoch kept.
     """
     options = options or Options(accelerator=device)
+    _refuse_search(Path(out))
     if tensorboard:
         board.check()
     spec = spec if epochs is None else _with_epochs(spec, epochs)
@@ -100,6 +101,12 @@ def train(
             tensorboard,
         )
         return training.run(resume=resume)
+
+
+def _refuse_search(out: Path) -> None:
+    """Raise RunError (E085) for the directory of a search, whose `spec.bcg` and `best.safetensors` are its own."""
+    if (out / "run.json").exists():
+        raise RunError("E085", f"`{out}` holds a search", hint="give the training a directory of its own")
 
 
 def fabric_of(spec: NetworkSpec, options: Options) -> Fabric:

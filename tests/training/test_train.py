@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from bcgraph import data, dsl, keys, weights
+from bcgraph import data, dsl, keys, search, weights
 from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import DataError, RunError, WeightsError
 from bcgraph.schema import SGD, AdamW, DataSpec, NetworkSpec, TrainSpec
@@ -198,6 +198,26 @@ def test_begun_anew(tmp_path: Path) -> None:
     train(small(2), out=tmp_path, seed=2, resume=False)
     train(small(2), out=tmp_path / "other", seed=2)
     assert equal(tensors(tmp_path), tensors(tmp_path / "other"))
+
+
+def test_the_directory_of_a_search_is_left_alone(tmp_path: Path) -> None:
+    for name in ("run.json", "spec.bcg", "best.safetensors"):
+        (tmp_path / name).write_bytes(b"of a search")
+    with pytest.raises(RunError, match="holds a search") as caught:
+        train(small(1), out=tmp_path, resume=False)
+    assert caught.value.code == "E085"
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == dict.fromkeys(
+        ("run.json", "spec.bcg", "best.safetensors"), b"of a search"
+    )
+
+
+def test_a_search_does_not_begin_in_the_directory_of_a_training(tmp_path: Path) -> None:
+    train(small(1), out=tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(RunError, match="of something else") as caught:
+        search.run(small(1), tmp_path)
+    assert caught.value.code == "E085"
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(
