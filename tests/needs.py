@@ -1,0 +1,31 @@
+"""What some tests need beside Python packages. Where it is missing they are skipped, but never in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+CI = "BCGRAPH_CI"
+"""Set by `.ci/run`, which installs all of it."""
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, loudly; in CI, fail it."""
+    if os.environ.get(CI):
+        pytest.fail(f"{what}, though CI should have it", pytrace=False)
+    pytest.skip(f"{what}: this was not tested")
+
+
+def program(*names: str, folders: tuple[str, ...] = ()) -> Path:
+    """The first of these programs that there is, on the path or in one of `folders`."""
+    for name in names:
+        if found := shutil.which(name):
+            return Path(found)
+        for folder in folders:
+            if (Path(folder) / name).is_file():
+                return Path(folder) / name
+    missing(f"there is no program `{names[0]}` on this machine")
