@@ -6,11 +6,10 @@ N-score, run it again and back through all of it for the E-score. The arithmetic
 
 from __future__ import annotations
 
+import itertools
 import random
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,43 +19,28 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search import scores
 from bcgraph.search.incremental import Incremental
 from bcgraph.search.operators.space import architecture_of
+from bcgraph.search.precision import PRECISIONS
+from bcgraph.search.records import Measure
 from bcgraph.search.scorer import Scorer, ScoringBatch
 from bcgraph.search.statistics import spearman
 from bcgraph.search.trace import Tracer
-from benchmarks.harness import Row
+from benchmarks.harness import Row, pair
 from benchmarks.networks import images, resnet18
 
 BATCH = 64
-CANDIDATES = 6
-# Rank correlations need more of them.
 RANKED = 16
+"""How many candidates a rank correlation is of."""
+
+MEASURES: dict[str, tuple[Measure, ...]] = {"N and E": ("n", "e"), "N alone": ("n",)}
 
 
-@dataclass
-class Spent:
-    """Seconds of each call: on the wall, and of all cores."""
-
-    wall: list[float]
-    cpu: list[float]
-
-    def text(self) -> str:
-        return f"{statistics.mean(self.wall):.2f} s ({statistics.mean(self.cpu):.2f} cpu)"
+def candidates() -> list[NetworkSpec]:
+    """Random architectures, the same for both sides."""
+    rng = random.Random(0)
+    return [search.sample(resnet18(), rng) for _ in range(RANKED)]
 
 
-def spent(functions: dict[str, Callable[[NetworkSpec], object]], candidates: list[NetworkSpec]) -> dict[str, Spent]:
-    """Each function on each candidate, in turns, after one that does not count (it takes the traces)."""
-    found = {name: Spent([], []) for name in functions}
-    for index, candidate in enumerate([candidates[0], *candidates]):
-        for name, function in functions.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            function(candidate)
-            if index:
-                found[name].wall.append(time.perf_counter() - wall)
-                found[name].cpu.append(time.process_time() - cpu)
-    return found
-
-
-def fresh(x: Tensor, y: Tensor, measures: str) -> Callable[[NetworkSpec], None]:
+def fresh(x: Tensor, y: Tensor, measures: tuple[Measure, ...]) -> Callable[[NetworkSpec], None]:
     """Scores a candidate as the released codes do."""
     from benchmarks.peer import Peer
 
@@ -85,52 +69,55 @@ def fresh(x: Tensor, y: Tensor, measures: str) -> Callable[[NetworkSpec], None]:
     return run
 
 
-def engine(x: Tensor, y: Tensor, measures: tuple[str, ...], dtype: torch.dtype = torch.float32) -> Incremental:
-    scorer = Scorer(ScoringBatch(x, y), 0, measures, dtype=dtype)  # type: ignore[arg-type]
-    return Incremental(Tracer.of(scorer.weights(), resnet18()), x.to(dtype), y, measures)  # type: ignore[arg-type]
+def engine(x: Tensor, y: Tensor, measures: tuple[Measure, ...], precision: str) -> Incremental:
+    """Scores a candidate as a search does."""
+    kind = PRECISIONS[precision]
+    scorer = Scorer(ScoringBatch(x, y), 0, measures, precision=kind)
+    return Incremental(Tracer.of(scorer.weights(), resnet18()), x.to(kind.forward), y, measures)
 
 
-def correlation(x: Tensor, y: Tensor, candidates: list[NetworkSpec], dtype: torch.dtype) -> float:
-    """Spearman of the N-score between a type and float64."""
-    values = {}
-    for kind in (dtype, torch.float64):
-        score = engine(x, y, ("n",), kind)
-        values[kind] = [score(candidate)["n"].value for candidate in candidates]
-    return spearman(values[dtype], values[torch.float64])
+def contender(name: str) -> Callable[[], object]:
+    """Scores the next candidate at each call: `MEASURES, PRECISION`, or `MEASURES, fresh`."""
+    asked, _, how = name.partition(", ")
+    x, y = images(BATCH), torch.arange(BATCH) % 10
+    measures = MEASURES[asked]
+    score = fresh(x, y, measures) if how == "fresh" else engine(x, y, measures, how)
+    following = itertools.cycle(candidates())
+    return lambda: score(next(following))
+
+
+def values(measure: Measure, precision: str) -> list[float]:
+    """The scores of all candidates."""
+    score = engine(images(BATCH), torch.arange(BATCH) % 10, (measure,), precision)
+    return [score(candidate)[measure].value for candidate in candidates()]
+
+
+def correlations(measure: Measure, to: str, others: tuple[str, ...]) -> list[Row]:
+    """Spearman's correlation of a score between one precision and others."""
+    reference = values(measure, to)
+    found = {other: spearman(reference, values(measure, other)) for other in others}
+    what = f"Spearman of {measure.upper()} to {to}, {RANKED} candidates"
+    goal = ">= 0.99" if measure == "n" else ""
+    return [Row(f"{what}: {other}", f"{value:.3f}", "", "", goal) for other, value in found.items()]
+
+
+def speed(asked: str, precision: str, goal: str) -> Row:
+    """Seconds a candidate, both sides in turns on the same candidates."""
+    mine, theirs = pair("scoring", f"{asked}, {precision}", f"{asked}, fresh")
+    what = f"{asked}, {precision} / fresh model, separate passes"
+    return Row(what, f"{mine:.2f} s", f"{theirs:.2f} s", f"{theirs / mine:.1f} x", goal)
+
+
+ROWS: tuple[Callable[[], list[Row]], ...] = (
+    lambda: [speed("N and E", "float32", ">= 5 x")],
+    lambda: [speed("N and E", "mixed", ">= 5 x")],
+    lambda: [speed("N and E", "bfloat16", ">= 5 x")],
+    lambda: [speed("N alone", "float32", ">= 3 x")],
+    lambda: [speed("N alone", "bfloat16", ">= 3 x")],
+    partial(correlations, "n", "float64", ("float32", "bfloat16")),
+    partial(correlations, "e", "float32", ("mixed", "bfloat16")),
+)
 
 
 def run() -> list[Row]:
-    rng = random.Random(0)
-    spec = resnet18()
-    candidates = [search.sample(spec, rng) for _ in range(RANKED)]
-    x, y = images(BATCH), torch.arange(BATCH) % 10
-    found = spent(
-        {
-            "both": engine(x, y, ("n", "e")),
-            "both16": engine(x, y, ("n", "e"), torch.bfloat16),
-            "n": engine(x, y, ("n",)),
-            "n16": engine(x, y, ("n",), torch.bfloat16),
-            "fresh both": fresh(x, y, "ne"),
-            "fresh n": fresh(x, y, "n"),
-        },
-        candidates[:CANDIDATES],
-    )
-
-    def row(what: str, ours: str, against: str, goal: str) -> Row:
-        a, b = found[ours], found[against]
-        wall, cpu = (sum(getattr(b, kind)) / sum(getattr(a, kind)) for kind in ("wall", "cpu"))
-        return Row(what, a.text(), b.text(), f"{wall:.1f} x ({cpu:.1f} cpu)", goal)
-
-    return [
-        row("N and E, float32 / fresh model, separate passes", "both", "fresh both", ">= 5 x"),
-        row("N and E, bfloat16 / the same", "both16", "fresh both", ""),
-        row("N alone, float32 / the same", "n", "fresh n", ">= 3 x"),
-        row("N alone, bfloat16 / the same", "n16", "fresh n", ">= 3 x"),
-        Row(
-            f"Spearman of N to float64, {RANKED} candidates",
-            f"{correlation(x, y, candidates, torch.float32):.3f} (float32)",
-            f"{correlation(x, y, candidates, torch.bfloat16):.3f} (bfloat16)",
-            "",
-            ">= 0.99",
-        ),
-    ]
+    return [row for rows in ROWS for row in rows()]

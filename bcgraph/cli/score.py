@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 LABELS = {"n": "N-score", "e": "E-score", "accuracy": "accuracy"}
 
 InitsOption = Annotated[int, typer.Option("--inits", min=1, metavar="N", help="Initializations to average over.")]
-DtypeOption = Annotated[str, typer.Option("--score-dtype", metavar="TYPE", help="What scored networks compute in.")]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--score-dtype",
+        metavar="TYPE",
+        help="What scored networks compute in: float32, float64, bfloat16, or mixed (only gradients in bfloat16).",
+    ),
+]
 
 
 def score_command(

@@ -17,21 +17,30 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bcgraph import schema
 from bcgraph.keys import derive
+from bcgraph.nn.frozen import frozen_conv
 from bcgraph.nn.norm import step_norm
 from bcgraph.nn.spikes import spike_conv
 from bcgraph.shapes import Shape
 
 
 class Conv(nn.Conv2d):
-    """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass."""
+    """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
+
+    Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set.
+    """
+
+    input_gradient: torch.dtype | None = None
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
         """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.spikes.pack(x)`."""
-        if bits is None:
-            return super().forward(x)
         padding = self.padding
         assert not isinstance(padding, str)
-        return spike_conv(x, bits, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        settings = (self.stride, padding, self.dilation, self.groups)
+        if not self.weight.requires_grad:
+            return frozen_conv(x, self.weight, self.bias, *settings, gradient=self.input_gradient)
+        if bits is None:
+            return super().forward(x)
+        return spike_conv(x, bits, self.weight, self.bias, *settings)
 
 
 class BatchNorm(_BatchNorm):

@@ -23,6 +23,7 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search import report
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.operators.space import port_shapes, space
+from bcgraph.search.precision import PRECISIONS
 from bcgraph.search.records import Evaluation, Measure
 from bcgraph.search.scorer import Scorer, ScoringBatch
 from bcgraph.search.scores import e_score_from_jacobian
@@ -140,7 +141,7 @@ def _variants(
     """What is scored again, each with one thing changed."""
     yield ("reproducibility", "another initialization"), replace(base, seed=keys.derive(seed, "audit", "init"))
     yield ("reproducibility", "another batch"), replace(base, batch=other)
-    yield ("reproducibility", "float64"), replace(base, dtype=torch.float64)
+    yield ("reproducibility", "float64"), replace(base, precision=PRECISIONS["float64"])
     yield ("reproducibility", "another layout"), replace(base, layout=_other_layout(base, spec))
     if "e" in base.measures:
         order = list(range(len(base.batch.y)))

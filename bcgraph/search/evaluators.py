@@ -6,24 +6,16 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from bcgraph import data, keys
 from bcgraph.data.split import Split
-from bcgraph.errors import SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.evolution import Evaluate
 from bcgraph.search.oneshot import OneShot
+from bcgraph.search.precision import precision
 from bcgraph.search.records import Measure
 from bcgraph.search.scorer import Scorer, ScoringBatch
 from bcgraph.search.supernet import Supernet
-
-DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-}
 
 TRAIN_SHARE = 0.8
 """The part of the training data that a search trains on; the rest is for validation (paper 5.1)."""
@@ -33,15 +25,11 @@ class Standard:
     """The evaluations as the specification asks for them. The test set is never touched."""
 
     def __init__(self, spec: NetworkSpec, seed: int, out: Path, *, inits: int, score_dtype: str) -> None:
-        if score_dtype not in DTYPES:
-            raise SearchError(
-                "E089", f"scores cannot be computed in `{score_dtype}`", hint=f"one of {', '.join(DTYPES)}"
-            )
         self.spec = spec
         self.seed = seed
         self.out = out
         self.inits = inits
-        self.dtype = DTYPES[score_dtype]
+        self.precision = precision(score_dtype)
 
     @cached_property
     def splits(self) -> tuple[Split, Split]:
@@ -61,7 +49,7 @@ class Standard:
         key = keys.derive(self.seed, "init", "batch")
         size = self.spec.search.init.batch
         batch = ScoringBatch.draw(self.splits[0], size, key, pairs="e" in measures)
-        return Scorer(batch, self.seed, measures, self.inits, self.dtype)
+        return Scorer(batch, self.seed, measures, self.inits, self.precision)
 
     def _oneshot(self, progress: Progress) -> Evaluate:
         settings = self.spec.search.supernet

@@ -16,6 +16,7 @@ from bcgraph.errors import BcgraphError, DataError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import scores
 from bcgraph.search.incremental import Incremental
+from bcgraph.search.precision import FLOAT32, Precision
 from bcgraph.search.records import Evaluation, Measure
 from bcgraph.search.scores import ScoreResult
 from bcgraph.search.trace import Tracer
@@ -65,16 +66,16 @@ class ScoringBatch:
 class Scorer:
     """Evaluates candidates by training-free scores on one batch, each from `inits` initializations.
 
-    With several initializations a score is their mean. `dtype` is what the networks compute in, `layout` their memory
-    format (default: what is faster); the scores' own arithmetic is in float64 anyway. With `incremental`, candidates go
-    on from the trace of the batch, unless that would need more than `MEMORY`.
+    With several initializations a score is their mean. `precision` is what the networks compute in, `layout` their
+    memory format (default: what is faster); the scores' own arithmetic is in float64 anyway. With `incremental`,
+    candidates go on from the trace of the batch, unless that would need more than `MEMORY`.
     """
 
     batch: ScoringBatch
     seed: int
     measures: tuple[Measure, ...]
     inits: int = 1
-    dtype: torch.dtype = torch.float32
+    precision: Precision = FLOAT32
     layout: torch.memory_format | None = None
     incremental: bool = True
 
@@ -94,13 +95,14 @@ class Scorer:
 
     def weights(self, init: int = 0) -> SharedWeights:
         """The weights of one initialization. They ask for no gradients: scores look at the input's alone."""
-        found = SharedWeights(keys.derive(self.seed, "init", "weights", init), dtype=self.dtype, layout=self.layout)
-        found.freeze()
+        key = keys.derive(self.seed, "init", "weights", init)
+        found = SharedWeights(key, dtype=self.precision.forward, layout=self.layout)
+        found.freeze(self.precision.gradient)
         return found
 
     def _runs(self, spec: NetworkSpec) -> list[Run]:
         """What scores a candidate, for each initialization."""
-        x = self._placed(self.batch.x.to(self.dtype))
+        x = self._placed(self.batch.x.to(self.precision.forward))
         weights = [self.weights(k) for k in range(self.inits)]
         if self.incremental:
             tracers = [Tracer.of(w, spec) for w in weights]

@@ -39,6 +39,7 @@ class SharedWeights:
         self.dtype = dtype
         self.device = device
         self.frozen = False
+        self.input_gradient: torch.dtype | None = None
         self.modules: dict[str, nn.Module] = {}
         self._layout: torch.memory_format | None = layout
 
@@ -50,11 +51,12 @@ class SharedWeights:
         """The module of a program of `spec`, with the shared modules."""
         return to_fx(program, self.root(spec))
 
-    def freeze(self) -> None:
-        """From now on, no weight asks for a gradient."""
+    def freeze(self, input_gradient: torch.dtype | None = None) -> None:
+        """From now on no weight asks for a gradient; convolutions compute their input's in the given type, if any."""
         self.frozen = True
+        self.input_gradient = input_gradient
         for module in self.modules.values():
-            module.requires_grad_(False)
+            self._freeze(module)
 
     def layout_for(self, spec: NetworkSpec) -> torch.memory_format:
         """The memory format of all convolutions, unless given the one in which the backbone of `spec` runs faster.
@@ -83,9 +85,16 @@ class SharedWeights:
                 given = shapes[node.inputs[0].value].shape
                 made = modules.build([(name, node.attrs["layer"], given)], graph.steps, self.seed)
                 self.modules[name] = made.get_submodule(name).to(device=self.device, dtype=self.dtype)
-                self.modules[name].to(memory_format=layout).requires_grad_(not self.frozen)
+                self.modules[name].to(memory_format=layout)
+                if self.frozen:
+                    self._freeze(self.modules[name])
             _attach(root, name, self.modules[name])
         return root
+
+    def _freeze(self, module: nn.Module) -> None:
+        module.requires_grad_(False)
+        if isinstance(module, modules.Conv):
+            module.input_gradient = self.input_gradient
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every value under its standard name (`backward.J_I.conv.weight`); shared, not copied."""

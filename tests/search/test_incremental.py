@@ -14,6 +14,7 @@ from bcgraph.compiler.targets.fx import spikes
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import sample, scorer, scores
 from bcgraph.search.incremental import Incremental
+from bcgraph.search.precision import PRECISIONS
 from bcgraph.search.scorer import Scorer, ScoringBatch
 from bcgraph.search.trace import Tracer, program_of, rest
 from bcgraph.search.weights import SharedWeights
@@ -54,14 +55,14 @@ def candidates(spec: NetworkSpec, count: int) -> list[NetworkSpec]:
 def test_scores_are_those_of_the_whole_network(name: str) -> None:
     spec = network(name)
     given, many = batch(spec), candidates(spec, 4)
-    whole = list(Scorer(given, 3, ("n", "e"), dtype=torch.float64, incremental=False)(many))
-    found = list(Scorer(given, 3, ("n", "e"), dtype=torch.float64)(many))
+    whole = list(Scorer(given, 3, ("n", "e"), precision=PRECISIONS["float64"], incremental=False)(many))
+    found = list(Scorer(given, 3, ("n", "e"), precision=PRECISIONS["float64"])(many))
     assert any(math.isfinite(w.value("e")) for w in whole)
     for ours, theirs in zip(found, whole, strict=True):
         assert ours.n == theirs.n
         assert ours.e == pytest.approx(theirs.e, rel=1e-9)
         assert ours.reasons == theirs.reasons
-    only = list(Scorer(given, 3, ("n",), dtype=torch.float64)(many))
+    only = list(Scorer(given, 3, ("n",), precision=PRECISIONS["float64"])(many))
     assert [o.n for o in only] == [w.n for w in whole]
 
 

@@ -18,6 +18,7 @@ from bcgraph.search.audit import _descriptors, audit
 from bcgraph.search.driver import Options
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Event
+from bcgraph.search.precision import PRECISIONS
 from bcgraph.search.report import history
 from bcgraph.search.scorer import Scorer, ScoringBatch
 from bcgraph.search.trace import Tracer
@@ -98,7 +99,7 @@ def test_shared_weights_are_those_of_a_fresh_network() -> None:
 
 
 def test_scores_are_those_of_fresh_networks_in_any_order(batch: ScoringBatch) -> None:
-    scorer = Scorer(batch, 3, ("n", "e"), dtype=torch.float64)
+    scorer = Scorer(batch, 3, ("n", "e"), precision=PRECISIONS["float64"])
     found = list(scorer(candidates()))
     assert list(scorer(candidates()[::-1]))[::-1] == found
     for candidate, evaluation in zip(candidates(), found, strict=True):
@@ -106,7 +107,7 @@ def test_scores_are_those_of_fresh_networks_in_any_order(batch: ScoringBatch) ->
         assert evaluation.n == pytest.approx(scores.n_score(model, batch.x.double()), abs=1e-9)
         assert evaluation.e == pytest.approx(scores.e_score(model, batch.x.double(), batch.y), rel=1e-9)
         assert evaluation.accuracy is None
-    only = next(Scorer(batch, 3, ("n",), dtype=torch.float64)(candidates()))
+    only = next(Scorer(batch, 3, ("n",), precision=PRECISIONS["float64"])(candidates()))
     assert (only.n, only.e) == (found[0].n, None)
 
 
