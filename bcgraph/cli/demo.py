@@ -1,7 +1,7 @@
-"""`make demo`: a search, two trainings, an export and a run in onnxruntime, on real digits within minutes.
+"""`make demo`: a search in two steps, two trainings, an export and a run in onnxruntime, on real digits within minutes.
 
 The digits are shown to a tiny network one row a step, and the answer is read after the last row. So the network has to
-remember, which is what backward connections are for: the one that is found is trained beside the network without any.
+remember, which is what backward connections are for: those that are found are trained beside the network without any.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import typer
 
 from bcgraph.cli.guard import guarded, prepare_streams
 from bcgraph.cli.output import connections, emit, say, table
-from bcgraph.cli.score import LABELS
 
 if TYPE_CHECKING:
-    from bcgraph.schema import NetworkSpec
-    from bcgraph.search.records import Measure
+    from collections.abc import Callable
+
+    from bcgraph.schema import InitSpec, NetworkSpec
 
 SPEC = "tiny_digits_rows.bcg"
 SEARCH = "search"
@@ -31,7 +31,7 @@ class Row:
     """A line of the final table."""
 
     architecture: str
-    score: str
+    shared: float
     accuracy: float
     exported: float
     file: Path
@@ -39,36 +39,67 @@ class Row:
 
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything is written.")] = Path("out/demo"),
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of those in the file.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Of each training, instead of those in the file.")
+    ] = None,
 ) -> None:
     """Search backward connections, train the winner and the network without any, export both and run them."""
-    from bcgraph import dsl, search
+    from bcgraph import search
     from bcgraph.cli.search import progress
-    from bcgraph.viz import arcs
+    from bcgraph.viz import arcs, report
 
     started = time.monotonic()
-    with resources.as_file(resources.files("bcgraph.specs") / SPEC) as path:
-        base = dsl.load(path).with_backward([])
-    size = search.space_size(base, base.search.max_backward)
-    emit(f"1. searching {size} architectures of {base.name} for the best {_score_label(base)}")
+    base = _spec(epochs)
+    settings = base.search
+    emit(f"1. searching {search.space_size(base, settings.max_backward)} architectures of {base.name}")
+    emit(f"   step one: {settings.init.keep} of {settings.init.pool}, by {_scores(settings.init)}")
+    emit(f"   step two: {settings.evolve.strategy}, on a supernet of {settings.supernet.epochs} epochs")
     with progress() as on_event:
         found = search.run(base, out / SEARCH, progress=on_event)
+    page = report.write(found.path)
     emit(f"   found: {connections(found.chosen.architecture)}")
 
     emit(f"2. training it, and the same network without backward connections, on {base.data.name}")
-    rows = [_row(spec, out / name, epochs, base) for name, spec in (("winner", found.best), ("baseline", base))]
+    shared = _shared(base, found.path)
+    rows = [_row(spec, out / name, epochs, shared) for name, spec in (("winner", found.best), ("baseline", base))]
 
     picture = out / "winner.svg"
     arcs.draw(found.best, picture)
-    emit(f"3. the picture of the winner is {picture}")
+    emit(f"3. the picture of the winner is {picture}, the report of the search {page}")
     emit("")
-    header = ("backward connections", _score_label(base), "accuracy", "in onnxruntime", "file")
-    cells = [(r.architecture, r.score, f"{r.accuracy:.4f}", f"{r.exported:.4f}", r.file) for r in rows]
+    header = ("backward connections", "on the supernet", "accuracy", "in onnxruntime", "file")
+    cells = [(r.architecture, f"{r.shared:.4f}", f"{r.accuracy:.4f}", f"{r.exported:.4f}", r.file) for r in rows]
     emit(table(header, cells, right=(1, 2, 3)))
     say(f"\n{time.monotonic() - started:.0f} s")
 
 
-def _row(spec: NetworkSpec, folder: Path, epochs: int | None, base: NetworkSpec) -> Row:
+def _spec(epochs: int | None) -> NetworkSpec:
+    """The network without connections, with a supernet of other `epochs` than its file says where they are given."""
+    from bcgraph import dsl
+
+    with resources.as_file(resources.files("bcgraph.specs") / SPEC) as path:
+        base = dsl.load(path).with_backward([])
+    if epochs is None:
+        return base
+    supernet = base.search.supernet.model_copy(update={"epochs": epochs})
+    return base.model_copy(update={"search": base.search.model_copy(update={"supernet": supernet})})
+
+
+def _scores(init: InitSpec) -> str:
+    from bcgraph.search.records import NAMES
+
+    return " and ".join(NAMES[score] for score in init.scores)
+
+
+def _shared(base: NetworkSpec, folder: Path) -> Callable[[NetworkSpec], float]:
+    """The accuracy that a network has with the weights of the supernet of the search in `folder`."""
+    from bcgraph.search.evaluators import Standard
+
+    evaluate = Standard(base, 0, folder, inits=1, score_dtype="float32").evolve(lambda _: None)
+    return lambda spec: next(iter(evaluate([spec]))).value("accuracy")
+
+
+def _row(spec: NetworkSpec, folder: Path, epochs: int | None, shared: Callable[[NetworkSpec], float]) -> Row:
     """Train `spec`, export it, and run the exported file on the test part of its data."""
     from bcgraph import data, runtime, training, weights
     from bcgraph.cli.train import progress
@@ -82,28 +113,7 @@ def _row(spec: NetworkSpec, folder: Path, epochs: int | None, base: NetworkSpec)
     test = data.arrays(spec.data.name, form=spec.input, steps=spec.steps)
     exported = runtime.accuracy(runtime.Network(file), test.inputs, test.labels)
     pairs = [(bc.source, bc.target) for bc in spec.backward]
-    return Row(
-        connections(pairs), f"{_score(spec, base, folder.parent / SEARCH):.4g}", trained.accuracy, exported, file
-    )
-
-
-def _score(spec: NetworkSpec, base: NetworkSpec, folder: Path) -> float:
-    """What the search in `folder` thinks of `spec`, which it may not have come across."""
-    from bcgraph.search.evaluators import Standard
-
-    standard = Standard(base, 0, folder, inits=1, score_dtype="float32")
-    (found,) = standard.evolve(lambda _: None)([spec])
-    return found.value(_measure(base))
-
-
-def _score_label(base: NetworkSpec) -> str:
-    return LABELS[_measure(base)]
-
-
-def _measure(base: NetworkSpec) -> Measure:
-    from bcgraph.search.records import FITNESS
-
-    return FITNESS[base.search.evolve.score]
+    return Row(connections(pairs), shared(spec), trained.accuracy, exported, file)
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ from bcgraph import dsl, files
 from bcgraph.schema import NetworkSpec, SearchSpec
 from bcgraph.search.operators.space import Architecture
 
+TABLE = Path(__file__).with_name("digits_rows.csv")
+"""The trainings that are kept: every architecture with five seeds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bcgraph import dsl
+from bcgraph.search import driver
+from bcgraph.search.operators.space import architecture_of
 from benchmarks.placement import __main__ as placement
-from benchmarks.placement import predictors, records, work
+from benchmarks.placement import records, replay, science, values, work
 from benchmarks.placement.records import Record
 
 SPEC = dsl.load(placement.SPEC)
@@ -65,14 +68,78 @@ def test_what_is_done_is_not_trained_again(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_the_kept_table_is_whole() -> None:
-    kept = placement.known(SPEC, predictors.TABLE)
+    kept = placement.known(SPEC, records.TABLE)
     expected = {(records.written(architecture), seed) for _, architecture, seed in work.jobs(SPEC, 5)}
     assert {record.key for record in kept} == expected
     assert len(kept) == len(expected) == 605
 
 
-def test_intervals_hold_the_correlation_that_they_are_of() -> None:
-    truth = [float(i) for i in range(40)]
-    low, high = predictors.interval([x if x > 10 else -x for x in truth], truth, seed=0)
-    assert -1 < low < high < 1
-    assert predictors.interval(truth, truth, seed=0) == pytest.approx((1.0, 1.0))
+def test_every_predictor_is_kept_for_every_architecture() -> None:
+    kept = values.read()
+    assert values.seeds_of(kept) == list(range(10))
+    assert all(len(column) == 121 for column in kept.values())
+
+
+def test_values_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "v.csv"
+    given = {("n", 0): [i / 7 for i in range(121)], ("supernet60r8", 1): [0.1 * i for i in range(121)]}
+    values.write(path, given)
+    assert values.read(path) == given
+    assert values.seeds_of(given) == []
+    path.write_text("seed,backward,n\n")
+    with pytest.raises(ValueError, match="other predictors"):
+        values.read(path)
+
+
+@dataclass
+class Kept:
+    """The evaluators of a search that looks everything up."""
+
+    lookup: replay.Lookup
+
+    def init(self) -> Any:
+        return self.lookup.scores
+
+    def evolve(self, progress: Any) -> Any:
+        return lambda specs: self.lookup.fitness("accuracy", specs)
+
+
+def test_a_replay_is_the_search_itself(tmp_path: Path) -> None:
+    settings = SPEC.search
+    base = SPEC.with_backward(())
+    lookup = replay.Lookup.of(values.read(), 3, science.SHOT)
+    result = driver.run(base, tmp_path, seed=3, evaluators=Kept(lookup))
+    replayed = replay.search(settings.init, settings.evolve, lookup, 3)
+    assert [r for r in result.records if r.stage == "evolve"] == replayed
+    assert architecture_of(result.best) == replay.best(replayed, "accuracy")
+
+
+def test_the_kept_values_are_those_that_the_demo_searches_by() -> None:
+    """`make demo` is this search with seed 0, and what it finds is in the best tenth."""
+    assert SPEC.search.init.batch == values.BATCH
+    assert SPEC.search.supernet.epochs == 20
+    assert science.SHOT == "supernet20"
+    lookup = replay.Lookup.of(values.read(), 0, science.SHOT)
+    found = replay.best(replay.search(SPEC.search.init, SPEC.search.evolve, lookup, 0), "accuracy")
+    assert science.ranks()[found] <= 12
+
+
+@pytest.mark.parametrize("name", ["placements", "ablation"])
+def test_the_page_says_what_was_measured(name: str) -> None:
+    page = science.PAGE.read_text(encoding="utf-8")
+    assert f"<!-- table {name} -->\n\n{science.TABLES[name]()}" in page
+
+
+def test_a_page_is_rewritten_where_its_tables_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(science, "TABLES", {"one": lambda: "| a |\n| --- |\n"})
+    before = "x\n\n<!-- table one -->\n\n| old |\n| --- |\n| 1 |\n\ny\n"
+    assert science.rewritten(before) == "x\n\n<!-- table one -->\n\n| a |\n| --- |\n\ny\n"
+    with pytest.raises(KeyError):
+        science.rewritten("<!-- table two -->\n\n")
+
+
+def test_intervals_hold_the_correlation_that_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(science, "RESAMPLED", 100)
+    low, high = science.interval("e")
+    mean = sum(science.correlation("e", seed) for seed in science.seeds()) / len(science.seeds())
+    assert 0 < low < mean < high < 1
