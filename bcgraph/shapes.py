@@ -7,7 +7,7 @@ to report misfits with a span and to refuse what would be too large; lowering us
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from bcgraph import schema
@@ -129,6 +129,16 @@ def run(body: Sequence[schema.LayerNode], shape: Shape) -> Shape:
     for layer in body:
         shape = infer(layer, shape)
     return shape
+
+
+def walk(body: Sequence[schema.LayerNode], shape: Shape) -> Iterator[tuple[schema.LayerNode, Shape]]:
+    """Every layer of a body with the shape that reaches it, in topological order, branches before what joins them."""
+    for layer in body:
+        if isinstance(layer, schema.Sum | schema.Concat):
+            for branch in layer.branches:
+                yield from walk(branch, shape)
+        yield layer, shape
+        shape = infer(layer, shape)
 
 
 def _sum(layer: schema.Sum, shape: Shape) -> Shape:

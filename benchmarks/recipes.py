@@ -13,7 +13,6 @@ from bcgraph import dsl, schema, shapes
 from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.operators.space import space_size
-from bcgraph.shapes import Shape
 
 FOLDER = Path(__file__).parents[1] / "specs" / "recipes"
 
@@ -32,6 +31,9 @@ FLOPS = 10e12
 
 # Weight, gradient, and two moments of AdamW, in float32.
 BYTES_A_PARAMETER = 16
+
+# Bytes that a training step keeps of each value behind a layer: a spike is a bit beside its membrane.
+KEPT: dict[type, float] = {schema.Conv: 4, schema.Linear: 4, schema.Lif: 4 + 1 / 8}
 
 
 @dataclass(frozen=True)
@@ -140,29 +142,14 @@ def kept(spec: NetworkSpec) -> float:
     membrane and, as bits, its spikes.
     """
     form = spec.input
-    return _kept(spec.backbone.body, (form.channels, form.height, form.width))[0] * spec.steps * spec.data.batch
+    walked = shapes.walk(spec.backbone.body, (form.channels, form.height, form.width))
+    values = sum(KEPT.get(type(node), 0) * math.prod(shapes.infer(node, shape)) for node, shape in walked)
+    return values * spec.steps * spec.data.batch
 
 
 def memory(spec: NetworkSpec) -> float:
     """What is kept for the gradient, and the weights with what belongs to them, in bytes."""
     return kept(spec) + BYTES_A_PARAMETER * profile(spec).parameters
-
-
-def _kept(body: schema.Body, shape: Shape) -> tuple[float, Shape]:
-    total = 0.0
-    for node in body:
-        behind = shapes.infer(node, shape)
-        match node:
-            case schema.Conv() | schema.Linear():
-                total += 4 * math.prod(behind)
-            case schema.Lif():
-                total += (4 + 1 / 8) * math.prod(behind)
-            case schema.Sum() | schema.Concat():
-                total += sum(_kept(branch, shape)[0] for branch in node.branches)
-            case _:
-                pass
-        shape = behind
-    return total, shape
 
 
 def _accuracies() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, cast
@@ -43,9 +44,18 @@ def train_command(
     as_json: JsonOption = False,
 ) -> None:
     """Train, and leave in DIR the specification, the weights of the last and of the best epoch, and a log."""
+    if spec == "-" and devices > 1:
+        raise typer.BadParameter(
+            "each of several devices reads it anew, which standard input does not allow: name a file", param_hint="SPEC"
+        )
     network = read_source(spec).spec
+    import lightning  # noqa: F401  (sets the levels of its logs, when it is first imported)
+
     from bcgraph import training
 
+    # What it says about precisions and processes has been asked for by who called this command.
+    for log in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(log).setLevel(logging.WARNING)
     options = training.Options(device, devices, cast("Precision", precision))
     with progress() as on_event:
         result = training.train(

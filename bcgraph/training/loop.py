@@ -7,32 +7,31 @@ by Ctrl-C or a kill, goes on after its last whole epoch and ends with the weight
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
-from bcgraph import data, files, shapes
+from bcgraph import data, files
 from bcgraph import weights as weight_files
 from bcgraph.compiler import compile as compile_network
 from bcgraph.data import Splits
-from bcgraph.errors import BcgraphWarning, DataError, RunError
+from bcgraph.errors import BcgraphWarning
 from bcgraph.schema import NetworkSpec
-from bcgraph.training import board
+from bcgraph.training import board, checks
 from bcgraph.training.average import Average
 from bcgraph.training.events import Progress, TrainResult
-from bcgraph.training.options import FABRIC, Options
+from bcgraph.training.machine import fabric_of
+from bcgraph.training.options import Options
 from bcgraph.training.session import Training
 from bcgraph.training.synchronized import synchronize
+from bcgraph.training.together import first
 
 PUBLISHED = "torchvision:"
 
@@ -61,19 +60,22 @@ def train(
     `epochs` overrides that of `spec`; `splits` replace the data set that `spec` names. `progress` is called with a
     `Step` after each update and an `Epoch` after each epoch.
 
-    Raises DataError (E080, E081), WeightsError (E082, E083), RunError: E084 when a file cannot be written, E085 when
-    `out` holds another run, E086 when it is in use, E088 when the loss is not finite, E092 when TensorBoard is not
-    installed. KeyboardInterrupt passes, with the last whole epoch kept.
+    Raises CompileError (E072) for a schedule that is none to train with, DataError (E080, E081), WeightsError (E082,
+    E083), RunError: E041 when a batch is too small for its parts, E074 when the machine has no such devices, E084 when
+    a file cannot be written, E085 when `out` holds another run, E086 when it is in use, E088 when the loss is not
+    finite, E092 when TensorBoard is not installed. KeyboardInterrupt passes, with the last whole epoch kept.
     """
     options = options or Options(accelerator=device)
-    _refuse_search(Path(out))
+    checks.schedule(schedule)
+    checks.directory(Path(out))
     if tensorboard:
         board.check()
     spec = spec if epochs is None else _with_epochs(spec, epochs)
     splits = splits or data.load(spec.data, spec.input, spec.steps)
-    check_classes(spec, splits.classes)
+    checks.classes(spec, splits.classes)
     given = _given(weights)
-    check_batch(spec, options)
+    checks.batch(spec, options.devices)
+    checks.samples(spec, len(splits.train), options.devices)
     fabric = fabric_of(spec, options)
     model = compile_network(spec, schedule=schedule, dtype=options.dtype, device=fabric.device, seed=seed)
     if given is not None:
@@ -82,14 +84,13 @@ def train(
             warnings.warn(BcgraphWarning("\n".join((f"not all of {weights} fits", *fit.lines()))), stacklevel=2)
     if fabric.world_size > 1:
         synchronize(model)
-    # Of several processes one writes, and so one holds the directory.
-    held = files.locked(out) if fabric.is_global_zero else nullcontext(Path(out))
-    with held as folder, torch.random.fork_rng():
-        fabric.barrier()
+    with ExitStack() as held, torch.random.fork_rng():
+        # Of several processes one writes, and so one holds the directory.
+        first(fabric, lambda: held.enter_context(files.locked(out)))
         identity = _identity(spec, seed, schedule, options, given)
         training = Training(
             spec,
-            folder,
+            Path(out),
             seed,
             identity,
             splits,
@@ -101,55 +102,6 @@ def train(
             tensorboard,
         )
         return training.run(resume=resume)
-
-
-def _refuse_search(out: Path) -> None:
-    """Raise RunError (E085) for the directory of a search, whose `spec.bcg` and `best.safetensors` are its own."""
-    if (out / "run.json").exists():
-        raise RunError("E085", f"`{out}` holds a search", hint="give the training a directory of its own")
-
-
-def fabric_of(spec: NetworkSpec, options: Options) -> Fabric:
-    """Lightning Fabric for `options`. With several devices the processes that share the work are running after this.
-
-    Fabric starts them by running this program's command line again; `torchrun` and cluster launchers work too.
-    """
-    strategy: str | DDPStrategy = "auto"
-    if options.devices > 1:
-        # A projection that no step reads has parameters without a gradient.
-        strategy = DDPStrategy(find_unused_parameters=any(bc.delay >= spec.steps for bc in spec.backward))
-    fabric = Fabric(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        strategy=strategy,
-        precision=FABRIC[options.precision],  # type: ignore[arg-type]
-    )
-    if options.devices > 1:
-        fabric.launch()
-    return fabric
-
-
-def check_batch(spec: NetworkSpec, options: Options) -> None:
-    """Raise RunError (E041) when a batch has not two samples for each part that is computed on its own."""
-    parts = options.devices * spec.train.accumulate
-    if parts > 1 and spec.data.batch < 2 * parts:
-        raise RunError(
-            "E041",
-            f"a batch of {spec.data.batch} cannot be computed in {parts} parts",
-            hint=f"batch norm needs two samples in each: a batch of {2 * parts} or more",
-        )
-
-
-def check_classes(spec: NetworkSpec, classes: tuple[str, ...]) -> None:
-    """Raise DataError (E081) unless the network has one output for each of `classes`."""
-    form = spec.input
-    outputs = math.prod(shapes.run(spec.backbone.body, (form.channels, form.height, form.width)))
-    if outputs != len(classes):
-        raise DataError(
-            "E081",
-            f"the data set `{spec.data.name}` has {len(classes)} classes, but the network has {outputs} outputs",
-            hint=f"write `classes = {len(classes)}`",
-        )
 
 
 def _is_published(weights: object) -> bool:

@@ -11,6 +11,8 @@ from bcgraph.errors import RunError
 
 Precision: TypeAlias = Literal["32", "64", "bf16-mixed", "16-mixed"]
 
+ACCELERATORS = ("cpu", "cuda", "mps", "auto")
+
 # What Lightning Fabric calls them. 64 is plain as far as Fabric is concerned: the model itself is compiled in float64.
 FABRIC = {"32": "32-true", "64": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 
@@ -28,6 +30,7 @@ class Options:
 
     def __post_init__(self) -> None:
         allowed = (
+            ("accelerator", self.accelerator in ACCELERATORS, f"one of {', '.join(ACCELERATORS)}"),
             ("precision", self.precision in FABRIC, f"one of {', '.join(FABRIC)}"),
             ("devices", self.devices >= 1, "1 or more"),
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bcgraph.training.board import board
 from bcgraph.training.events import Epoch, Progress, Step, TrainResult, log_text
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
+from bcgraph.training.together import agreed, each, first
 from bcgraph.training.update import Update
 
 STATE = "state.safetensors"
@@ -55,30 +57,36 @@ class Training:
         """All epochs that are still to be done."""
         settings = self.spec.train
         plain = optimizer(self.model.parameters(), settings.optimizer)
-        history: tuple[Epoch, ...] = ()
-        if resume and (self.folder / STATE).exists():
-            state = checkpoints.load(self.folder / STATE, self.identity)
-            checkpoints.restore(state.tensors, self.model, plain)
-            self.average.restore(state.tensors)
-            self.fabric.strategy.precision.load_state_dict(dict(state.precision))
-            history = state.history
-        self._write(SPEC, dsl.format_spec(self.spec))
+        history = agreed(self.fabric, lambda: self._restored(plain)) if resume else ()
+        first(self.fabric, lambda: files.write_text(self.folder / SPEC, dsl.format_spec(self.spec)))
         network, update = self.fabric.setup(self.model, plain)
         updating = Update(self.spec, self.options, self.fabric, network, update)
         logs = self.tensorboard and self.fabric.is_global_zero
-        with board(self.folder, history) if logs else nullcontext(_ignore) as log:
+        with ExitStack() as stack:
+            kept = board(self.folder, history) if logs else nullcontext(_ignore)
+            log = agreed(self.fabric, lambda: stack.enter_context(kept))
             for epoch in range(len(history), settings.epochs):
                 record = self._epoch(epoch, updating)
                 history = (*history, record)
-                self._keep(history, plain)
-                log(record)
+                first(self.fabric, partial(self._keep, history, plain))
+                first(self.fabric, partial(log, record))
                 if self.fabric.is_global_zero:
                     self.progress(record)
         # Written again after a resume: a kill may have come between the checkpoint and these.
-        self._publish(LAST, history[-1])
-        self._write(LOG, log_text(history))
+        first(self.fabric, lambda: self._publish(LAST, history[-1]))
+        first(self.fabric, lambda: files.write_text(self.folder / LOG, log_text(history)))
         best = max(epoch.test_accuracy for epoch in history)
         return TrainResult(history[-1].test_accuracy, best, history, self.folder / LAST)
+
+    def _restored(self, plain: torch.optim.Optimizer) -> tuple[Epoch, ...]:
+        """The epochs done before, with everything put back as it was after them."""
+        if not (self.folder / STATE).exists():
+            return ()
+        state = checkpoints.load(self.folder / STATE, self.identity)
+        checkpoints.restore(state.tensors, self.model, plain)
+        self.average.restore(state.tensors)
+        self.fabric.strategy.precision.load_state_dict(dict(state.precision))
+        return state.history
 
     def _epoch(self, epoch: int, updating: Update) -> Epoch:
         settings, batch, split = self.spec.train, self.spec.data.batch, self.splits.train
@@ -93,7 +101,7 @@ class Training:
         correct = 0
         lr = 0.0
         updating.network.train()
-        for step, (x, y) in enumerate(split.batches(batch, key, drop_last, (rank, world))):
+        for step, (x, y) in enumerate(each(self.fabric, split.batches(batch, key, drop_last, (rank, world)))):
             lr = settings.optimizer.lr * factor(settings.schedule, epoch * steps + step, steps, settings.epochs)
             # Dropout draws from torch's generator, which is put where this update's key says.
             torch.manual_seed(keys.derive(self.seed, "step", epoch, step, rank))
@@ -115,8 +123,8 @@ class Training:
         test = self.splits.test
         share = test.subset(range(self.fabric.global_rank, len(test), self.fabric.world_size))
         size = max(self.spec.data.batch, 128)
-        correct = evaluate(self.model, share, readout=self.spec.readout, batch=size) * len(share)
-        return self._total(round(correct)) / len(test)
+        accuracy = agreed(self.fabric, lambda: evaluate(self.model, share, readout=self.spec.readout, batch=size))
+        return self._total(round(accuracy * len(share))) / len(test)
 
     def _total(self, count: int) -> int:
         """The sum over all processes."""
@@ -125,16 +133,14 @@ class Training:
 
     def _keep(self, history: tuple[Epoch, ...], plain: torch.optim.Optimizer) -> None:
         """Write an epoch's files. The checkpoint comes before those that can be made from it again."""
-        if self.fabric.is_global_zero:
-            record = history[-1]
-            if all(record.test_accuracy > earlier.test_accuracy for earlier in history[:-1]):
-                self._publish(BEST, record)
-            precision = self.fabric.strategy.precision.state_dict()
-            tensors = {**checkpoints.collect(self.model, plain), **self.average.tensors()}
-            checkpoints.save(self.folder / STATE, checkpoints.Checkpoint(self.identity, history, tensors, precision))
-            self._publish(LAST, record)
-            self._write(LOG, log_text(history))
-        self.fabric.barrier()
+        record = history[-1]
+        if all(record.test_accuracy > earlier.test_accuracy for earlier in history[:-1]):
+            self._publish(BEST, record)
+        precision = self.fabric.strategy.precision.state_dict()
+        tensors = {**checkpoints.collect(self.model, plain), **self.average.tensors()}
+        checkpoints.save(self.folder / STATE, checkpoints.Checkpoint(self.identity, history, tensors, precision))
+        self._publish(LAST, record)
+        files.write_text(self.folder / LOG, log_text(history))
 
     def _publish(self, name: str, record: Epoch) -> None:
         described = {
@@ -142,14 +148,8 @@ class Training:
             "test_accuracy": repr(record.test_accuracy),
             "seed": str(self.seed),
         }
-        if self.fabric.is_global_zero:
-            with self.average.applied():
-                state = self.model.state_dict()
-                weight_files.save(self.folder / name, state, spec=self.spec, metadata=described)
-
-    def _write(self, name: str, text: str) -> None:
-        if self.fabric.is_global_zero:
-            files.write_text(self.folder / name, text)
+        with self.average.applied():
+            weight_files.save(self.folder / name, self.model.state_dict(), spec=self.spec, metadata=described)
 
     def _diverged(self, value: float, epoch: int, step: int) -> RunError:
         kept = f"the {epoch} epochs before it are kept in `{self.folder}`" if epoch else "no epoch was finished"

@@ -5,16 +5,33 @@ torch's own works on GPUs only; this one is made of differentiable sums over all
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from bcgraph.nn.modules import BatchNorm, BatchNormPerStep
 
 
+class _Everywhere(torch.autograd.Function):
+    """The sum over all processes. What each makes of it counts, so the gradient is a sum over all of them as well."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        summed = value.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed
+
+
 def _everywhere(value: Tensor) -> Tensor:
-    summed: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+    summed: Tensor = _Everywhere.apply(value)
     return summed
 
 

@@ -1,0 +1,57 @@
+"""`bcgraph train` with several processes: where one of them cannot go on, all end, with one message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bcgraph import files, keys
+from tests.cli.conftest import Command, Result
+
+TWO = ("--devices", "2", "--epochs", "1")
+pytestmark = pytest.mark.slow
+
+
+def refused(done: Result, code: str) -> str:
+    """The one message; that the command has ended means that no process is left, since each holds its output open."""
+    message = done.fault(code)
+    assert message.count("error[") == 1
+    assert "terminat" not in message
+    assert done.out == ""
+    return message
+
+
+def test_a_directory_that_is_in_use(process: Command, tiny: Path, tmp_path: Path) -> None:
+    with files.locked(tmp_path / "run"):
+        refused(process("train", tiny, "--out", "run", *TWO, timeout=120), "E086")
+
+
+def test_a_full_disk_at_the_end_of_an_epoch(process: Command, tiny: Path, tmp_path: Path) -> None:
+    done = process("train", tiny, "--out", "run", *TWO, limit_file_size=2000, timeout=120)
+    assert "best.safetensors" in refused(done, "E084")
+    assert not (tmp_path / "run" / "state.safetensors").exists()
+
+
+def test_an_image_that_only_the_second_process_reads(process: Command, tiny: Path, tmp_path: Path) -> None:
+    order = list(range(8))
+    keys.rng(keys.derive(0, "train", 0), "order").shuffle(order)
+    for part in ("train", "test"):
+        for number in range(8):
+            path = tmp_path / "data" / part / f"class{number // 4}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 20 * number).save(path)
+            if part == "train" and number == order[-1]:
+                path.write_bytes(b"no image")
+    text = tiny.read_text().replace("classes=10", "classes=2").replace("digits(batch=64)", "folder(batch=8)")
+    tiny.write_text(text)
+    assert f"{order[-1]}.png` cannot be read" in refused(
+        process("train", tiny, "--out", "run", *TWO, timeout=120), "E081"
+    )
+
+
+def test_standard_input_is_read_once(process: Command, tiny: Path) -> None:
+    done = process("train", "-", "--out", "run", *TWO, stdin=tiny.read_bytes())
+    assert done.code == 2
+    assert "standard input" in done.err
