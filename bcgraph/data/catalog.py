@@ -63,7 +63,15 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
     module, function = LOADERS[data.name]
     loader = cast("Loader", getattr(importlib.import_module(module), function))
     shape = (form.channels, form.height, form.width)
-    return loader(Request(Path(data.root), shape, isinstance(form, SequenceInput), steps))
+    try:
+        return loader(Request(Path(data.root), shape, isinstance(form, SequenceInput), steps))
+    except OSError as error:
+        raise DataError(
+            "E081",
+            f"the data set `{data.name}` cannot be read: {(error.strerror or str(error)).lower()}",
+            notes=(f"looked in `{error.filename or Path(data.root).absolute()}`",),
+            hint="check that you may read it, and that the disk is in order",
+        ) from error
 
 
 def load(data: DataSpec, form: InputSpec, steps: int) -> Splits:

@@ -128,6 +128,8 @@ def _recordings(folder: Path) -> list[Path]:
         recordings = sorted(place.glob("*.aedat4"), key=_number) if place.is_dir() else []
         if len(recordings) != PER_CLASS:
             problem = f"there are {len(recordings)} of {PER_CLASS} recordings (.aedat4) of class `{name}`"
+            if any(place.glob("*.aedat")):
+                problem += ", and .aedat files, which are of an older format"
             raise absent("cifar10dvs", place, problem, how)
         found += recordings
     return found

@@ -29,7 +29,13 @@ def load_tiny_imagenet(request: Request) -> DataSet:
     how = f"download {TINY_URL} and unpack it in `{request.root}`, or set `root` to where it is"
     if not (folder / "wnids.txt").is_file():
         raise absent("tiny_imagenet", folder, "`wnids.txt`, its list of classes, is missing", how)
-    classes = tuple(sorted((folder / "wnids.txt").read_text().split()))
+    classes = tuple(sorted(_text(folder / "wnids.txt", how).split()))
+    if not classes:
+        raise absent("tiny_imagenet", folder / "wnids.txt", "`wnids.txt`, its list of classes, is empty", how)
+    unlisted = sorted(set(_classes(folder / "train")) - set(classes)) if (folder / "train").is_dir() else []
+    if unlisted:
+        problem = f"the class `{unlisted[0]}` is not in `wnids.txt`, its list of classes"
+        raise absent("tiny_imagenet", folder / "train", problem, how)
     train: list[Path] = []
     counts: list[int] = []
     for name in classes:
@@ -65,7 +71,7 @@ def _annotated(folder: Path, classes: tuple[str, ...], how: str) -> tuple[tuple[
     present = {p.name for p in listed(folder / "images")} if (folder / "images").is_dir() else set()
     numbers = {name: number for number, name in enumerate(classes)}
     paths, labels = [], []
-    for number, line in enumerate(table.read_text().splitlines(), start=1):
+    for number, line in enumerate(_text(table, how).splitlines(), start=1):
         parts = line.split("\t")
         if len(parts) < 2 or parts[1] not in numbers:
             raise absent("tiny_imagenet", table, f"line {number} of `val_annotations.txt` is damaged", how)
@@ -75,7 +81,18 @@ def _annotated(folder: Path, classes: tuple[str, ...], how: str) -> tuple[tuple[
         labels.append(numbers[parts[1]])
     if not paths:
         raise absent("tiny_imagenet", table, "`val_annotations.txt` is empty", how)
+    # A list that was cut off between two lines.
+    if set(paths) != {folder / "images" / name for name in present}:
+        problem = f"`val_annotations.txt` has labels of {len(set(paths))} test images, but there are {len(present)}"
+        raise absent("tiny_imagenet", table, problem, how)
     return tuple(paths), labels
+
+
+def _text(path: Path, how: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise absent("tiny_imagenet", path, f"`{path.name}` is damaged: it is no text", how) from error
 
 
 def load_folder(request: Request) -> DataSet:

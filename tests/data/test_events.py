@@ -112,6 +112,8 @@ def test_missing(made: Path, tmp_path: Path) -> None:
     refused(tmp_path / "no", "the folder `CIFAR10DVS` is missing", str(tmp_path / "no"), "download https", "unpack")
     (made / events.FOLDER / "cat" / "cifar10_cat_9.aedat4").unlink()
     refused(made, "2 of 3 recordings (.aedat4) of class `cat`", str(made / events.FOLDER / "cat"))
+    (made / events.FOLDER / "cat" / "cifar10_cat_9.aedat").touch()
+    refused(made, "2 of 3 recordings (.aedat4) of class `cat`, and .aedat files, which are of an older format")
     refused(made, "sequence(2, 48, 48)", form=ImageInput(3, 48, 48))
 
 

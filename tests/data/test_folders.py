@@ -85,6 +85,18 @@ def test_tiny_imagenet_missing_or_incomplete(tiny: Path) -> None:
     refused("tiny_imagenet", tiny, "the training images of class `n01` are missing")
 
 
+def test_tiny_imagenet_with_a_list_of_classes_that_is_cut_off(tiny: Path) -> None:
+    wnids = tiny / folders.TINY / "wnids.txt"
+    for content, says in (
+        (b"", "its list of classes, is empty"),
+        (b"n01\n", "the class `n02` is not in `wnids.txt`"),
+        (b"n01\nn0", "the class `n02` is not in `wnids.txt`"),
+        (b"\xff\xfe\x00", "`wnids.txt` is damaged: it is no text"),
+    ):
+        wnids.write_bytes(content)
+        refused("tiny_imagenet", tiny, says, str(tiny / folders.TINY), "download http")
+
+
 def test_tiny_imagenet_without_labels(tiny: Path) -> None:
     table = tiny / folders.TINY / "val" / "val_annotations.txt"
     lines = table.read_text()
@@ -92,6 +104,10 @@ def test_tiny_imagenet_without_labels(tiny: Path) -> None:
     refused("tiny_imagenet", tiny, "the test image `val_9.JPEG` is missing")
     table.write_text(lines + "val_0.JPEG\tn99\n")
     refused("tiny_imagenet", tiny, "line 5 of `val_annotations.txt` is damaged")
+    table.write_text("\n".join(lines.splitlines()[:3]) + "\n")
+    refused("tiny_imagenet", tiny, "has labels of 3 test images, but there are 4")
+    table.write_bytes(b"val_0.JPEG\tn\xff")
+    refused("tiny_imagenet", tiny, "`val_annotations.txt` is damaged: it is no text")
     table.write_text("")
     refused("tiny_imagenet", tiny, "is empty")
     table.unlink()
@@ -147,6 +163,14 @@ def test_folder_missing_or_wrong(folder: Path) -> None:
     refused("folder", folder, "no folder `test`, nor `val`")
     (folder / "test" / "cat").mkdir(parents=True)
     refused("folder", folder, "there are no images")
+
+
+def test_a_disk_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder / "train"))
+
+    monkeypatch.setattr(folders, "listed", fail)
+    refused("folder", folder, "`folder` cannot be read: permission denied", str(folder / "train"), "check that you may")
 
 
 def test_folder_without_classes(tmp_path: Path) -> None:
