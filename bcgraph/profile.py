@@ -4,14 +4,14 @@ Counting needs the specification alone. Firing rates come from spikes that were 
 that reads spikes is charged one accumulate for each operation whose spike is there (operations times the firing rate of
 the port it reads), and a layer that reads numbers one multiply-accumulate for each operation. Energies are those of a
 45 nm process, as papers on spiking networks quote them. Batch norm is counted in parameters only: for inference it is
-folded into the convolution before it.
+folded into the convolution before it. A layer that reads a static image is charged anew in each step.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bcgraph import schema, shapes
@@ -41,10 +41,16 @@ class Layer:
     reads: int | None = None
     delay: int = 0
 
-    def synaptic(self, rates: Rates) -> float:
-        """Accumulates in all steps: operations whose spike is there. 0 for a layer that reads numbers."""
+    def computed(self, step: int) -> bool:
+        """Whether it is computed in `step`, counted from 0: a connection is not before there is anything to read."""
+        return step >= self.delay
+
+    def synaptic(self, rates: Rates, step: int | None = None) -> float:
+        """Accumulates in all steps, or in one: operations whose spike is there. 0 for a layer that reads numbers."""
         if self.reads is None:
             return 0.0
+        if step is not None:
+            return self.operations * rates[self.reads][step - self.delay] if self.computed(step) else 0.0
         return self.operations * math.fsum(rates[self.reads][: self.steps])
 
 
@@ -58,6 +64,35 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """What the step form carries from one step to the next, for one sample: `values` numbers, and what they are."""
+
+    name: str
+    values: int
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What one backward connection adds: `parameters` with its batch norm, `state_values` between the steps."""
+
+    layer: Layer
+    source: int
+    target: int
+    parameters: int
+    state_values: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """One step of one sample: multiply-accumulates were nothing sparse, and as measured accumulates and joules."""
+
+    operations: int
+    synaptic: float | None = None
+    energy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """The costs of one network and one sample."""
 
@@ -66,12 +101,18 @@ class Profile:
     parameters: int
     layers: tuple[Layer, ...]
     ports: tuple[Port, ...]
-    state_values: int
+    connections: tuple[Connection, ...]
+    states: tuple[State, ...]
 
     @property
     def operations(self) -> int:
         """Multiply-accumulates of one step with all projections, were nothing sparse."""
         return sum(layer.operations for layer in self.layers)
+
+    @property
+    def state_values(self) -> int:
+        """Numbers that the step form carries from one step to the next."""
+        return sum(state.values for state in self.states)
 
     @property
     def measured(self) -> bool:
@@ -84,12 +125,32 @@ class Profile:
         return tuple(port.rates for port in self.ports)
 
     def energy(
-        self, layer: Layer, accumulate: float = ACCUMULATE, multiply_accumulate: float = MULTIPLY_ACCUMULATE
+        self,
+        layer: Layer,
+        accumulate: float = ACCUMULATE,
+        multiply_accumulate: float = MULTIPLY_ACCUMULATE,
+        step: int | None = None,
     ) -> float:
-        """Joules that `layer` takes in all steps, for the given joules an operation."""
+        """Joules that `layer` takes in all steps, or in one, for the given joules an operation."""
         if layer.reads is None:
-            return layer.operations * layer.steps * multiply_accumulate
-        return layer.synaptic(self.rates) * accumulate
+            times = layer.steps if step is None else int(layer.computed(step))
+            return layer.operations * times * multiply_accumulate
+        return layer.synaptic(self.rates, step) * accumulate
+
+    def by_step(
+        self, accumulate: float = ACCUMULATE, multiply_accumulate: float = MULTIPLY_ACCUMULATE
+    ) -> tuple[StepCost, ...]:
+        """What each step takes. The steps before a connection's delay are cheaper, and firing rates change."""
+        costs = []
+        for t in range(self.steps):
+            operations = sum(layer.operations for layer in self.layers if layer.computed(t))
+            if not self.measured:
+                costs.append(StepCost(operations))
+                continue
+            synaptic = math.fsum(layer.synaptic(self.rates, t) for layer in self.layers)
+            energy = math.fsum(self.energy(layer, accumulate, multiply_accumulate, t) for layer in self.layers)
+            costs.append(StepCost(operations, synaptic, energy))
+        return tuple(costs)
 
     def as_data(
         self, accumulate: float = ACCUMULATE, multiply_accumulate: float = MULTIPLY_ACCUMULATE
@@ -104,7 +165,20 @@ class Profile:
             "operations": self.operations,
             "state_values": self.state_values,
             **total,
+            "by_step": [_given(asdict(cost)) for cost in self.by_step(accumulate, multiply_accumulate)],
             "layers": layers,
+            "backward": [
+                {
+                    "source": each.source,
+                    "target": each.target,
+                    "delay": each.layer.delay,
+                    **self._layer(each.layer, accumulate, multiply_accumulate),
+                    "parameters": each.parameters,
+                    "state_values": each.state_values,
+                }
+                for each in self.connections
+            ],
+            "states": [asdict(state) for state in self.states],
             "ports": [{"name": port.name, "shape": list(port.shape), "rates": list(port.rates)} for port in self.ports],
         }
 
@@ -133,25 +207,27 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
         Port(name, shape, tuple(measured[(number, t)] for t in range(spec.steps)) if measured else ())
         for number, (name, shape) in enumerate(zip(spec.ports, counter.ports, strict=True))
     )
-    projections = [_projection(bc, counter.ports, spec.steps) for bc in sorted(spec.backward)]
-    layers = (*counter.layers, *projections)
-    norms = counter.norms + sum(2 * counter.ports[bc.target][0] for bc in spec.backward)
+    states = _states(spec)
+    connections = tuple(_connection(bc, counter.ports, spec.steps, states) for bc in sorted(spec.backward))
+    own = sum(layer.parameters for layer in counter.layers) + counter.norms
     return Profile(
         network=spec.name,
         steps=spec.steps,
-        parameters=sum(layer.parameters for layer in layers) + norms,
-        layers=layers,
+        parameters=own + sum(connection.parameters for connection in connections),
+        layers=(*counter.layers, *(connection.layer for connection in connections)),
         ports=ports,
-        state_values=_states(spec),
+        connections=connections,
+        states=states,
     )
 
 
-def _states(spec: NetworkSpec) -> int:
+def _states(spec: NetworkSpec) -> tuple[State, ...]:
     """What the step form carries from one step to the next: membranes, and what the delays of connections hold."""
     from bcgraph.compiler import lower, passes, schedules
 
     graph = passes.run(passes.pipeline(("dce", "sink_resize", "fuse_lif")), lower(spec))
-    return sum(math.prod(state.shape) for state in schedules.schedule("step", graph).states)
+    program = schedules.schedule("step", graph)
+    return tuple(State(state.input, math.prod(state.shape), state.meaning) for state in program.states)
 
 
 def measure(model: Any, batches: Iterator[tuple[Any, Any]]) -> dict[tuple[int, int], float]:
@@ -210,7 +286,7 @@ class _Counter:
         return shape, reads
 
 
-def _projection(bc: BackwardConnection, ports: list[Shape], steps: int) -> Layer:
+def _connection(bc: BackwardConnection, ports: list[Shape], steps: int, states: tuple[State, ...]) -> Connection:
     """A backward connection: its 1x1 convolution, computed at the smaller of the two resolutions.
 
     A 1x1 convolution and a resize by repetition may change places, so the smaller one is enough.
@@ -218,5 +294,12 @@ def _projection(bc: BackwardConnection, ports: list[Shape], steps: int) -> Layer
     source, target = ports[bc.source], ports[bc.target]
     weights = source[0] * target[0]
     places = min(math.prod(shapes.spatial(source)), math.prod(shapes.spatial(target)))
-    name = f"backward.{bc.source}_{bc.target}.conv"
-    return Layer(name, "backward", weights, weights * places, max(0, steps - bc.delay), bc.source, bc.delay)
+    name = f"backward.{bc.source}_{bc.target}"
+    late = max(0, steps - bc.delay)
+    layer = Layer(f"{name}.conv", "backward", weights, weights * places, late, bc.source, bc.delay)
+    held = sum(state.values for state in states if state.name.startswith(f"{name}."))
+    return Connection(layer, bc.source, bc.target, weights + 2 * target[0], held)
+
+
+def _given(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value is not None}

@@ -55,12 +55,59 @@ def test_projections_are_counted_at_the_smaller_resolution() -> None:
     assert layers["backward.2_1.conv"].steps == 0
 
 
+def test_what_a_connection_costs() -> None:
+    alone, spec = resnet(), resnet().with_backward([(16, 0), (8, 8, 3)])
+    found, before = profile(spec), profile(alone)
+    assert before.connections == ()
+    late, own = found.connections[1], found.connections[0]
+    assert (own.source, own.target, own.layer.delay) == (8, 8, 3)
+    assert (late.source, late.target, late.layer.delay) == (16, 0, 1)
+    # The projection, and weight and bias of its batch norm.
+    assert late.parameters == 512 * 64 + 2 * 64
+    assert own.parameters == 128 * 128 + 2 * 128
+    assert found.parameters - before.parameters == late.parameters + own.parameters
+    assert found.operations - before.operations == late.layer.operations + own.layer.operations
+    for pair, cost in (((16, 0), late), ((8, 8, 3), own)):
+        # Beside its values the step form keeps one flag for each step back.
+        added = profile(alone.with_backward([pair])).state_values - before.state_values
+        assert cost.state_values == added - cost.layer.delay
+
+
+def test_operations_by_step() -> None:
+    spec = resnet().with_backward([(16, 0), (8, 8, 3)])
+    found = profile(spec)
+    late, own = 512 * 64 * 4 * 4, 128 * 128 * 16 * 16
+    base = profile(resnet()).operations
+    assert [cost.operations for cost in found.by_step()] == [base, base + late, base + late, base + late + own]
+    assert all(cost.energy is None for cost in found.by_step())
+
+
+def test_spikes_by_step() -> None:
+    spec = dsl.parse(tiny()).with_backward([(4, 0, 2)])
+    rates = {(port, t): 0.1 * port + 0.05 * t for port in range(5) for t in range(8)}
+    found = profile(spec, rates)
+    each = found.by_step()
+    layers = {layer.name: layer for layer in found.layers}
+    late = layers["backward.4_0.conv"]
+    assert late.synaptic(found.rates, 1) == 0
+    assert late.synaptic(found.rates, 5) == pytest.approx(late.operations * rates[(4, 3)])
+    assert layers["layer1.0.conv2"].synaptic(found.rates, 5) == pytest.approx(16 * 16 * 9 * 8 * rates[(1, 5)])
+    data = found.as_data()
+    assert sum(cost.synaptic or 0 for cost in each) == pytest.approx(data["synaptic"])
+    assert sum(cost.energy or 0 for cost in each) == pytest.approx(data["energy"])
+    assert data["by_step"][5]["energy"] == each[5].energy
+    assert data["backward"][0]["energy"] == pytest.approx(
+        late.operations * ACCUMULATE * sum(rates[4, t] for t in range(6))
+    )
+
+
 @pytest.mark.parametrize("backward", [(), ((4, 0),), ((4, 0), (4, 2, 3), (1, 1))])
 def test_states_are_those_of_the_step_form(backward: tuple[tuple[int, ...], ...]) -> None:
     spec = dsl.parse(tiny()).with_backward(backward)  # type: ignore[arg-type]
     step = compile_network(spec, schedule="step")
     states = step.initial_states(torch.zeros(1, 1, 1, 8))  # type: ignore[operator]
     assert profile(spec).state_values == sum(s.numel() for s in states)
+    assert [state.values for state in profile(spec).states] == [s.numel() for s in states]
     assert profile(spec).state_values >= 16 * 8 * 3 + 32 * 4 * 2
 
 
@@ -126,6 +173,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert any(line.split()[:3] == ["backward.4_0.conv", "@4", "(-1)"] for line in lines)
+    assert any(line.split()[:6] == ["@4", "->", "@0", "1", "544", "2,048"] for line in lines)
+    assert next(line.split() for line in lines if line.startswith("operations"))[1:3] == ["95,680", "97,728"]
     assert "uJ a sample" in lines[-1]
     assert (tmp_path / "a.svg").read_text().count("<svg") == 1
     dear = command(net, "--batches", "1", "--json", "--accumulate", "0", "--multiply-accumulate", "1")
@@ -136,6 +185,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert counted.returncode == 0, counted.stderr
     assert "nJ" not in counted.stdout
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "net.bcg").write_text(tiny().replace("digits_rows(", f'cifar10dvs(root="{tmp_path}", '))
+    assert "`--batches 0` counts" in command(net).stderr
     wrong = command(net, "--batches", "0", "--picture", str(tmp_path / "b.gif"))
     assert wrong.returncode == 1
     assert "E084" in wrong.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,13 @@ import typer
 
 from bcgraph.cli.inputs import JsonOption, RunArgument, SeedOption, Source, read_source
 from bcgraph.cli.output import emit, emit_json, say, table
+from bcgraph.errors import DataError
 
 if TYPE_CHECKING:
-    from bcgraph.profile import Profile
+    from bcgraph.profile import Layer, Profile
 
 PICO = 1e-12
+UNMEASURED = "`--batches 0` counts parameters and operations without any data"
 
 
 def profile_command(
@@ -62,7 +65,10 @@ def _measured(source: Source, asked: Path | None, seed: int, batches: int) -> di
     from bcgraph.profile import measure
 
     network, path = source.spec, asked or source.weights
-    split = data.load(network.data, network.input, network.steps).test
+    try:
+        split = data.load(network.data, network.input, network.steps).test
+    except DataError as error:
+        raise DataError.of(replace(d, notes=(*d.notes, UNMEASURED)) for d in error.diagnostics) from None
     tensors = None if path is None else files.load(path, spec=network)
     model = compiler.compile(network, seed=seed)
     if tensors is None:
@@ -73,26 +79,46 @@ def _measured(source: Source, asked: Path | None, seed: int, batches: int) -> di
 
 
 def _text(found: Profile, accumulate: float, multiply_accumulate: float) -> str:
-    header = ["layer", "reads", "parameters", "operations/step", "steps"]
-    rows: list[list[object]] = []
-    for layer in found.layers:
-        late = f" (-{layer.delay})" if layer.delay else ""
-        reads = "numbers" if layer.reads is None else f"@{layer.reads}{late}"
-        row: list[object] = [layer.name, reads, f"{layer.parameters:,}", f"{layer.operations:,}", layer.steps]
-        if found.measured:
-            energy = found.energy(layer, accumulate, multiply_accumulate)
-            row += [f"{layer.synaptic(found.rates):,.0f}", f"{energy * 1e9:,.2f}"]
-        rows.append(row)
+    def costs(layer: Layer) -> list[str]:
+        if not found.measured:
+            return []
+        energy = found.energy(layer, accumulate, multiply_accumulate)
+        return [f"{layer.synaptic(found.rates):,.0f}", _nano(energy)]
+
+    measured = ["synaptic/sample", "nJ/sample"] if found.measured else []
+    layers: list[list[object]] = [
+        [layer.name, _reads(layer), f"{layer.parameters:,}", f"{layer.operations:,}", layer.steps, *costs(layer)]
+        for layer in found.layers
+    ]
+    parts = [_table(["layer", "reads", "parameters", "operations/step", "steps", *measured], layers, left=2)]
+    if found.connections:
+        connections: list[list[object]] = [
+            [
+                f"@{each.source} -> @{each.target}",
+                each.layer.delay,
+                f"{each.parameters:,}",
+                f"{each.layer.operations:,}",
+                f"{each.layer.operations / (found.operations or 1):.2%}",
+                f"{each.state_values:,}",
+                *costs(each.layer),
+            ]
+            for each in found.connections
+        ]
+        header = ["backward", "delay", "parameters", "operations/step", "of a step", "state values", *measured]
+        parts.append(_table(header, connections, left=1))
+    steps = [f"t={t}" for t in range(found.steps)]
+    by_step = found.by_step(accumulate, multiply_accumulate)
+    rows: list[list[object]] = [["operations", *(f"{cost.operations:,}" for cost in by_step)]]
     if found.measured:
-        header += ["synaptic/sample", "nJ/sample"]
-    parts = [table(header, rows, right=range(2, len(header)))]
+        rows.append(["synaptic", *(f"{cost.synaptic:,.0f}" for cost in by_step)])
+        rows.append(["nJ", *(_nano(cost.energy or 0.0) for cost in by_step)])
+    parts.append(_table(["in step", *steps], rows, left=1))
     if found.measured:
-        ports = [
+        ports: list[list[object]] = [
             [f"@{number}", port.name, *(f"{rate:.3f}" for rate in port.rates)]
             for number, port in enumerate(found.ports)
         ]
-        steps = [f"t={t}" for t in range(found.steps)]
-        parts.append(table(["port", "firing rate of", *steps], ports, right=range(2, 2 + found.steps)))
+        parts.append(_table(["port", "firing rate of", *steps], ports, left=2))
     totals = [
         f"{found.parameters:,} parameters, {found.operations:,} operations a step, {found.steps} steps",
         f"{found.state_values:,} values of state between steps, {4 * found.state_values:,} bytes in float32",
@@ -101,3 +127,17 @@ def _text(found: Profile, accumulate: float, multiply_accumulate: float) -> str:
         data = found.as_data(accumulate, multiply_accumulate)
         totals.append(f"{data['synaptic']:,.0f} synaptic operations and {data['energy'] * 1e6:.4g} uJ a sample")
     return "\n\n".join([*parts, "\n".join(totals)])
+
+
+def _table(header: list[str], rows: list[list[object]], left: int) -> str:
+    """A table whose first `left` columns are words and whose others are numbers."""
+    return table(header, rows, right=range(left, len(header)))
+
+
+def _reads(layer: Layer) -> str:
+    late = f" (-{layer.delay})" if layer.delay else ""
+    return "numbers" if layer.reads is None else f"@{layer.reads}{late}"
+
+
+def _nano(joules: float) -> str:
+    return f"{joules * 1e9:,.2f}"
