@@ -6,15 +6,37 @@ import statistics
 from pathlib import Path
 
 import pytest
+import torch
 
-from bcgraph import data
+from bcgraph import data, dsl
+from bcgraph.compiler import compile as compile_network
 from bcgraph.schema import DataSpec, NetworkSpec, TrainSpec
 from bcgraph.training import train
+from benchmarks import accuracy
 from tests.training import oracle
 from tests.training.nets import plain
 
 EPOCHS, BATCH, WIDTH = 3, 60, 16
 SEEDS = (0, 1, 2)
+
+
+@pytest.mark.parametrize("name", accuracy.FILES)
+def test_the_plain_network_of_the_benchmark_is_the_same_network(name: str) -> None:
+    spec = dsl.load(accuracy.SPECS / accuracy.FILES[name]).with_backward([(4, 0), (3, 3)])
+    ours, theirs = compile_network(spec, dtype=torch.float64), accuracy.model(spec).double()
+    state = {key: value.clone() for key, value in ours.state_dict().items()}
+    for key in list(state):
+        for number, pair in enumerate(("4_0", "3_3")):
+            if key.startswith(f"backward.{pair}."):
+                part = key.removeprefix(f"backward.{pair}.").replace("conv", "0").replace("bn", "1")
+                state[f"projections.{number}.{part}"] = state.pop(key)
+    theirs.load_state_dict(state)
+    x = data.load(spec.data, spec.input, spec.steps).test.take(range(40))[0].double()
+    for mode in (True, False):
+        ours.train(mode)
+        theirs.train(mode)
+        expected = theirs(x, sequence=spec.input.kind == "sequence")
+        assert (ours(x) - expected).abs().max() < 1e-9
 
 
 @pytest.mark.slow
