@@ -67,9 +67,9 @@ INTRODUCTION = """\
 The files in `specs/recipes` are the rows of the paper's Tables 1 to 3 that are about its own networks: data set,
 backbone and number of steps, with the paper's settings of search and training (its section 5.1 and Appendix B).
 
-**None of them has been run at scale.** The tests read and compile each at its full size and take one training step on
-a small batch of noise in the true shape. No accuracy below is ours: the numbers are those that the paper reports, and
-what a recipe should be held against.
+**None of them has been run at scale.** The tests read and compile each at its full size and take two training steps
+on small batches of noise in the true shape. No accuracy below is ours: the numbers are those that the paper reports,
+and what a recipe should be held against.
 
 ```sh
 bcgraph search specs/recipes/cifar10_resnet18_t4.bcg --out search     # finds connections

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from bcgraph import dsl, schema
 from bcgraph.compiler import compile as compile_network
+from bcgraph.data.augment import Flip, Roll, images
+from bcgraph.data.sources import DataSet, Held, Part
+from bcgraph.data.split import Split, Splits
 from bcgraph.profile import profile
-from bcgraph.training.losses import LOSSES
-from bcgraph.training.optimizers import optimizer
+from bcgraph.training import Options
+from bcgraph.training.machine import fabric_of
+from bcgraph.training.optimizers import factor, optimizer
+from bcgraph.training.update import Update
 from benchmarks import recipes
 
 FOUND = recipes.load()
@@ -89,32 +96,41 @@ def test_memory_is_what_a_step_keeps(call: str) -> None:
     assert sum(saved.values()) == pytest.approx(recipes.kept(spec), rel=0.05)
 
 
+def noise(spec: schema.NetworkSpec, classes: int) -> Split:
+    """Four random samples as the recipe's data set would give them, bytes or frames, with its augmentation."""
+    form = spec.input
+    shape = (spec.steps,) * (form.kind == "sequence") + (form.channels, form.height, form.width)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *shape)).astype(np.uint8)
+    labels = np.array([0, classes - 1] * 2)
+    change = (Flip(), Roll(5)) if form.kind == "sequence" else images(form.height)
+    middle = (0.5,) * form.channels
+    part = Part(Held(pixels, 1 / 255), labels)
+    names = tuple(str(number) for number in range(classes))
+    return Splits.of(DataSet(spec.data.name, part, part, names, middle, middle, change)).train
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOUND)
-def test_one_step_at_full_size(name: str) -> None:
+def test_steps_of_training_at_full_size(name: str) -> None:
     spec = FOUND[name].with_backward([(16, 0), (8, 2)])
     kind = name.rsplit("_", 2)[1]
     model = compile_network(spec).train()
-    alone = compile_network(FOUND[name], schedule="step")
-    inputs, classes = spec.input.channels, dict(spec.backbone.call.arguments)["classes"]
+    classes = dict(spec.backbone.call.arguments)["classes"]
     assert isinstance(classes, int)
     features, width = (256, 128) if kind == "resnet19" else (512, 64)
-    expected = PARAMETERS[kind]
-    expected += (features + 1) * (classes - (100 if kind == "plain18" else 10)) + (inputs - 3) * width * 9
-    assert sum(p.numel() for p in alone.parameters()) == expected
-    draw = torch.Generator().manual_seed(0)
-    frames = (spec.steps,) if spec.input.kind == "sequence" else ()
-    x = torch.randn(*frames, 2, inputs, spec.input.height, spec.input.width, generator=draw)
-    update = optimizer(model.parameters(), spec.train.optimizer)
-    before = model.get_parameter("conv1.weight").detach().clone()
-    outputs = model(x)
-    assert outputs.shape == (spec.steps, 2, classes)
-    loss = LOSSES[spec.train.loss](outputs, torch.tensor([0, classes - 1]), 0.0)
-    loss.backward()
-    update.step()
-    assert torch.isfinite(loss)
+    expected = PARAMETERS[kind] + (features + 1) * (classes - (100 if kind == "plain18" else 10))
+    expected += (spec.input.channels - 3) * width * 9
+    own = [parameter for key, parameter in model.named_parameters() if not key.startswith("backward.")]
+    assert sum(parameter.numel() for parameter in own) == expected
+    options = Options()
+    fabric = fabric_of(spec, options)
+    update = Update(spec, options, fabric, *fabric.setup(model, optimizer(model.parameters(), spec.train.optimizer)))
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    losses = []
+    for step, (x, y) in enumerate(noise(spec, classes).batches(2, key=1)):
+        assert x.shape[-3:] == (spec.input.channels, spec.input.height, spec.input.width)
+        losses.append(update(x, y, spec.train.optimizer.lr * factor(spec.train.schedule, step, 2, 1), of=2)[0])
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
     for parameter in ("conv1.weight", "backward.16_0.conv.weight", "backward.8_2.bn.weight"):
-        gradient = model.get_parameter(parameter).grad
-        assert gradient is not None
-        assert gradient.abs().max() > 0
-    assert not torch.equal(model.get_parameter("conv1.weight"), before)
+        assert not torch.equal(model.get_parameter(parameter), before[parameter])
