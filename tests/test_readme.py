@@ -1,4 +1,4 @@
-"""The README's files, commands and outputs, run as they stand.
+"""The files, commands and outputs of the README and of pages of the documentation, run as they stand.
 
 A block of ```bcg``` behind a line that ends in a file name in backquotes and a colon is that file. In a block of
 ```console``` a line with `$ ` is a command, and what follows is its output; `...` stands for any text. A block of
@@ -17,20 +17,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "docs/training.md")
 BLOCK = re.compile(r"(?:`(?P<file>[^`\n]+)`:\n\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 
 # Commands that are told of, not run here: they set up or search for minutes, and have tests of their own.
 TOLD = ("make ", "git ", "pip ")
 
 
-def blocks(kind: str) -> list[re.Match[str]]:
-    return [m for m in BLOCK.finditer(README) if m["kind"] == kind]
+def blocks(page: str, kind: str) -> list[re.Match[str]]:
+    return [m for m in BLOCK.finditer((ROOT / page).read_text()) if m["kind"] == kind]
 
 
-def commands() -> list[tuple[str, str]]:
+def commands(page: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for block in blocks("console"):
+    for block in blocks(page, "console"):
         parts = re.split(r"^\$ ", block["text"], flags=re.MULTILINE)
         assert parts[0] == "", "a console block begins with a command"
         for part in parts[1:]:
@@ -45,8 +45,9 @@ def matches(expected: str, actual: str) -> bool:
 
 
 @pytest.mark.slow
-def test_readme(tmp_path: Path) -> None:
-    files = [m for m in blocks("bcg") if m["file"]]
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page: str, tmp_path: Path) -> None:
+    files = [m for m in blocks(page, "bcg") if m["file"]]
     assert files
     for block in files:
         (tmp_path / block["file"]).write_text(block["text"])
@@ -56,7 +57,7 @@ def test_readme(tmp_path: Path) -> None:
     (programs / "bcgraph").write_text(f'#!/bin/sh\nexec {sys.executable} -m bcgraph "$@"\n')
     (programs / "bcgraph").chmod(0o755)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "200", "NO_COLOR": "1"}
-    found = commands()
+    found = commands(page)
     assert found
     for command, expected in found:
         done = subprocess.run(
@@ -71,8 +72,8 @@ def test_readme(tmp_path: Path) -> None:
             check=False,
         )
         actual = done.stdout.rstrip("\n")
-        assert matches(expected, actual), f"$ {command}\n--- README\n{expected}\n--- here\n{actual}"
-    for block in blocks("python"):
+        assert matches(expected, actual), f"$ {command}\n--- {page}\n{expected}\n--- here\n{actual}"
+    for block in blocks(page, "python"):
         expected = "\n".join(re.findall(r"# -> (.*)", block["text"]))
         done = subprocess.run(
             [sys.executable, "-c", block["text"]],
@@ -83,11 +84,12 @@ def test_readme(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert matches(expected, done.stdout.rstrip("\n")), f"--- README\n{expected}\n--- here\n{done.stdout}"
+        assert matches(expected, done.stdout.rstrip("\n")), f"--- {page}\n{expected}\n--- here\n{done.stdout}"
 
 
-def test_pictures_and_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_and_links_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
     assert targets
     for target in targets:
-        assert (ROOT / target).exists(), target
+        assert ((ROOT / page).parent / target).exists(), target

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from bcgraph import files
@@ -19,6 +20,7 @@ FORMATS = ("svg", "png")
 
 # By what a layer reads (Okabe and Ito): numbers, spikes, spikes of an earlier step.
 _NUMBERS, _SPIKES, _BACKWARD = "#9A9A9A", "#0072B2", "#D55E00"
+_MEANINGS = {_NUMBERS: "reads numbers", _SPIKES: "reads spikes", _BACKWARD: "backward connection"}
 _STYLE: Any = {"svg.hashsalt": "bcgraph", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 8}
 
 
@@ -58,6 +60,8 @@ def _figure(profile: Profile, costs: list[float], unit: str) -> Figure:
         for layer in profile.layers
     ]
     _bars(columns[0], [layer.name for layer in profile.layers], costs, colors, unit)
+    present = [Patch(color=color, label=meaning) for color, meaning in _MEANINGS.items() if color in colors]
+    figure.legend(handles=present, loc="outside upper left", ncols=len(present), frameon=False)
     if profile.measured:
         means = [sum(port.rates) / len(port.rates) for port in profile.ports]
         _bars(columns[1], [port.name for port in profile.ports], means, [_SPIKES] * len(means), "firing rate")
