@@ -76,7 +76,7 @@ CODES: dict[str, str] = {
     "E071": "a port cannot be reached",
     "E072": "an unknown schedule, pass or target",
     "E073": "a target cannot express the network",
-    "E074": "a backend cannot run the network",
+    "E074": "a backend or a device cannot run the network",
     "E075": "an exported file does not compute what its source computes",
     # Data, weights, runs.
     "E080": "an unknown data set",

@@ -35,10 +35,13 @@ def eval_command(
     from bcgraph import data, training
     from bcgraph import weights as files
     from bcgraph.compiler import compile
+    from bcgraph.training import checks
 
     # In this order a wrong file is found before a data set is read, and a missing data set before a model is built.
     tensors = files.load(path, spec=network)
-    split = data.load(network.data, network.input, network.steps).test
+    splits = data.load(network.data, network.input, network.steps)
+    checks.classes(network, splits.classes)
+    split = splits.test
     model = compile(network)
     files.apply(model, tensors)
     accuracy = training.evaluate(model, split, readout=network.readout, batch=network.data.batch)
