@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bcgraph import weights
+from bcgraph import load, weights
+from bcgraph.compiler import compile as compile_network
 from tests.cli.conftest import Command, snapshot
 
 SHORT = ("--epochs", "1")
@@ -31,6 +32,14 @@ def test_as_data(bcgraph: Command, tiny: Path) -> None:
     found = json.loads(bcgraph("train", tiny, "--out", "run", *SHORT, "--json").out)
     assert found["accuracy"] == found["best"] == found["history"][0]["test_accuracy"]
     assert [epoch["epoch"] for epoch in found["history"]] == [1]
+
+
+def test_eval_wants_an_output_for_each_class(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("classes=10", "classes=7"))
+    spec = load(tiny)
+    weights.save(tmp_path / "seven.safetensors", compile_network(spec).state_dict(), spec=spec)
+    message = bcgraph("eval", tiny, "--weights", "seven.safetensors").fault("E081")
+    assert "has 10 classes, but the network has 7 outputs" in message
 
 
 def test_begun_anew(bcgraph: Command, tiny: Path, trained: Path) -> None:
@@ -118,8 +127,6 @@ def test_tensorboard_has_each_epoch_once_after_a_resume(
     def stop(event: Event) -> None:
         if isinstance(event, Epoch) and event.epoch == 2:
             raise KeyboardInterrupt
-
-    from bcgraph import load
 
     with pytest.raises(KeyboardInterrupt):
         train(load(tiny), out=tmp_path / "run", progress=stop, tensorboard=True)
