@@ -190,3 +190,4 @@ def test_the_command(tmp_path: Path) -> None:
     wrong = command(net, "--batches", "0", "--picture", str(tmp_path / "b.gif"))
     assert wrong.returncode == 1
     assert "E084" in wrong.stderr
+    assert command(net, "--accumulate", "inf").returncode == 2

@@ -30,10 +30,14 @@ def profile_command(
         int, typer.Option("--batches", min=0, metavar="N", help="Test batches to measure on; 0 counts only.")
     ] = 4,
     accumulate: Annotated[
-        float, typer.Option("--accumulate", min=0.0, metavar="PJ", help="Energy of one accumulate, in picojoules.")
+        float,
+        typer.Option("--accumulate", min=0.0, max=1e9, metavar="PJ", help="Energy of one accumulate, in picojoules."),
     ] = 0.9,
     multiply_accumulate: Annotated[
-        float, typer.Option("--multiply-accumulate", min=0.0, metavar="PJ", help="Energy of one multiply-accumulate.")
+        float,
+        typer.Option(
+            "--multiply-accumulate", min=0.0, max=1e9, metavar="PJ", help="Energy of one multiply-accumulate."
+        ),
     ] = 4.6,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Also draw it as bars: .svg or .png.")
@@ -44,12 +48,14 @@ def profile_command(
     from bcgraph.profile import profile
 
     source = read_source(spec)
+    if picture is not None:
+        from bcgraph.viz import bars
+
+        bars.format_of(picture)  # before anything is measured
     rates = _measured(source, weights, seed, batches) if batches else None
     found = profile(source.spec, rates)
     energies = (accumulate * PICO, multiply_accumulate * PICO)
     if picture is not None:
-        from bcgraph.viz import bars
-
         bars.draw(found, picture, accumulate=energies[0], multiply_accumulate=energies[1])
     if as_json:
         emit_json(found.as_data(*energies))
@@ -72,7 +78,8 @@ def _measured(source: Source, asked: Path | None, seed: int, batches: int) -> di
     tensors = None if path is None else files.load(path, spec=network)
     model = compiler.compile(network, seed=seed)
     if tensors is None:
-        say(f"note: no weights are given: firing rates are those of a network drawn from seed {seed}")
+        drawn = f"a network drawn from seed {seed}, whose batch norms have seen no data"
+        say(f"note: no weights are given: firing rates are those of {drawn}")
     else:
         files.apply(model, tensors)
     return measure(model, islice(split.batches(network.data.batch), batches))

@@ -24,6 +24,14 @@ _MEANINGS = {_NUMBERS: "reads numbers", _SPIKES: "reads spikes", _BACKWARD: "bac
 _STYLE: Any = {"svg.hashsalt": "bcgraph", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 8}
 
 
+def format_of(path: str | os.PathLike[str]) -> str:
+    """`svg` or `png`, by the ending of `path`. Raises RunError (E084) for another."""
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise RunError("E084", f"`{path}` ends in neither .svg nor .png", hint="the ending chooses the format")
+    return kind
+
+
 def draw(
     profile: Profile,
     path: str | os.PathLike[str],
@@ -35,9 +43,7 @@ def draw(
 
     Equal profiles give equal SVG files. Raises RunError (E084) for another ending or when it cannot be written.
     """
-    kind = Path(path).suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise RunError("E084", f"`{path}` ends in neither .svg nor .png", hint="the ending chooses the format")
+    kind = format_of(path)
     if profile.measured:
         costs = [profile.energy(layer, accumulate, multiply_accumulate) * 1e9 for layer in profile.layers]
         unit = "energy, nJ a sample"
