@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bcgraph import data, dsl
 from bcgraph.compiler import compile as compile_network
@@ -24,19 +25,29 @@ SEEDS = (0, 1, 2)
 def test_the_plain_network_of_the_benchmark_is_the_same_network(name: str) -> None:
     spec = dsl.load(accuracy.SPECS / accuracy.FILES[name]).with_backward([(4, 0), (3, 3)])
     ours, theirs = compile_network(spec, dtype=torch.float64), accuracy.model(spec).double()
-    state = {key: value.clone() for key, value in ours.state_dict().items()}
-    for key in list(state):
-        for number, pair in enumerate(("4_0", "3_3")):
-            if key.startswith(f"backward.{pair}."):
-                part = key.removeprefix(f"backward.{pair}.").replace("conv", "0").replace("bn", "1")
-                state[f"projections.{number}.{part}"] = state.pop(key)
-    theirs.load_state_dict(state)
-    x = data.load(spec.data, spec.input, spec.steps).test.take(range(40))[0].double()
+    parts = {"backward.4_0": "projections.0", "backward.3_3": "projections.1", ".conv.": ".0.", ".bn.": ".1."}
+
+    def renamed(key: str) -> str:
+        if key.startswith("backward."):
+            for mine, other in parts.items():
+                key = key.replace(mine, other)
+        return key
+
+    theirs.load_state_dict({renamed(key): value for key, value in ours.state_dict().items()})
+    split = data.load(spec.data, spec.input, spec.steps).test
+    x, y = split.take(range(40))
     for mode in (True, False):
         ours.train(mode)
         theirs.train(mode)
-        expected = theirs(x, sequence=spec.input.kind == "sequence")
-        assert (ours(x) - expected).abs().max() < 1e-9
+        found, expected = ours(x.double()), theirs(x.double(), sequence=spec.input.kind == "sequence")
+        assert (found - expected).abs().max() < 1e-9
+        if mode:
+            for outputs in (found, expected):
+                F.cross_entropy(outputs.flatten(0, 1), y.repeat(len(outputs))).backward()
+    gradients = {renamed(key): parameter.grad for key, parameter in ours.named_parameters()}
+    for key, parameter in theirs.named_parameters():
+        assert gradients[key] is not None
+        assert (gradients[key] - parameter.grad).abs().max() <= 1e-6 * parameter.grad.abs().max(), key
 
 
 @pytest.mark.slow
