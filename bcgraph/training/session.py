@@ -57,7 +57,9 @@ class Training:
         """All epochs that are still to be done."""
         settings = self.spec.train
         plain = optimizer(self.model.parameters(), settings.optimizer)
-        history = agreed(self.fabric, lambda: self._restored(plain)) if resume else ()
+        if not resume:
+            first(self.fabric, self._forget)
+        history = agreed(self.fabric, lambda: self._restored(plain))
         first(self.fabric, lambda: files.write_text(self.folder / SPEC, dsl.format_spec(self.spec)))
         network, update = self.fabric.setup(self.model, plain)
         updating = Update(self.spec, self.options, self.fabric, network, update)
@@ -77,6 +79,14 @@ class Training:
         first(self.fabric, lambda: files.write_text(self.folder / LOG, log_text(history)))
         best = max(epoch.test_accuracy for epoch in history)
         return TrainResult(history[-1].test_accuracy, best, history, self.folder / LAST)
+
+    def _forget(self) -> None:
+        """Remove what another training has left, so that this one is what is gone on with after an interruption."""
+        for name in (STATE, LAST, BEST, LOG):
+            try:
+                (self.folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise files.cannot_write(self.folder / name, error) from error
 
     def _restored(self, plain: torch.optim.Optimizer) -> tuple[Epoch, ...]:
         """The epochs done before, with everything put back as it was after them."""

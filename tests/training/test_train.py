@@ -200,6 +200,17 @@ def test_begun_anew(tmp_path: Path) -> None:
     assert equal(tensors(tmp_path), tensors(tmp_path / "other"))
 
 
+def test_begun_anew_and_interrupted(tmp_path: Path) -> None:
+    """What is gone on with is the new training, not the one that was there before."""
+    train(small(2), out=tmp_path, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(small(2), out=tmp_path, seed=2, resume=False, progress=Stop(epoch=1, step=1))
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != ".lock") == ["spec.bcg"]
+    train(small(2), out=tmp_path, seed=2)
+    train(small(2), out=tmp_path / "other", seed=2)
+    assert equal(tensors(tmp_path), tensors(tmp_path / "other"))
+
+
 def test_the_directory_of_a_search_is_left_alone(tmp_path: Path) -> None:
     for name in ("run.json", "spec.bcg", "best.safetensors"):
         (tmp_path / name).write_bytes(b"of a search")
