@@ -25,11 +25,11 @@ def refused(done: Result, code: str) -> str:
 
 def test_a_directory_that_is_in_use(process: Command, tiny: Path, tmp_path: Path) -> None:
     with files.locked(tmp_path / "run"):
-        refused(process("train", tiny, "--out", "run", *TWO, timeout=120), "E086")
+        refused(process("train", tiny, "--out", "run", *TWO), "E086")
 
 
 def test_a_full_disk_at_the_end_of_an_epoch(process: Command, tiny: Path, tmp_path: Path) -> None:
-    done = process("train", tiny, "--out", "run", *TWO, limit_file_size=2000, timeout=120)
+    done = process("train", tiny, "--out", "run", *TWO, limit_file_size=2000)
     assert "best.safetensors" in refused(done, "E084")
     assert not (tmp_path / "run" / "state.safetensors").exists()
 
@@ -46,9 +46,7 @@ def test_an_image_that_only_the_second_process_reads(process: Command, tiny: Pat
                 path.write_bytes(b"no image")
     text = tiny.read_text().replace("classes=10", "classes=2").replace("digits(batch=64)", "folder(batch=8)")
     tiny.write_text(text)
-    assert f"{order[-1]}.png` cannot be read" in refused(
-        process("train", tiny, "--out", "run", *TWO, timeout=120), "E081"
-    )
+    assert f"{order[-1]}.png` cannot be read" in refused(process("train", tiny, "--out", "run", *TWO), "E081")
 
 
 def test_standard_input_is_read_once(process: Command, tiny: Path) -> None:
