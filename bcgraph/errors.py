@@ -92,6 +92,7 @@ CODES: dict[str, str] = {
     "E090": "an input has the wrong shape or type",
     "E091": "a storage cannot be reached",
     "E092": "an optional part is not installed",
+    "E093": "workers cannot be had, or are lost",
 }
 
 
@@ -164,6 +165,10 @@ class BcgraphError(Exception):
         error.diagnostics = found
         Exception.__init__(error, found[0].message)
         return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error may come from another process, and exceptions are made anew from their message alone.
+        return type(self).of, (self.diagnostics,)
 
     @property
     def code(self) -> str:

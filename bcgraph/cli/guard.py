@@ -19,6 +19,7 @@ import typer
 
 from bcgraph.cli.output import emit_json, say
 from bcgraph.errors import BcgraphError, BcgraphWarning, Diagnostic, render
+from bcgraph.urls import without_password
 
 P = ParamSpec("P")
 
@@ -82,6 +83,6 @@ def _note(otherwise: Callable[..., None]) -> Callable[..., None]:
 
 
 def _interrupted(arguments: list[str]) -> str:
-    line = shlex.join(["bcgraph", *arguments])
+    line = shlex.join(["bcgraph", *map(without_password, arguments)])
     verb = "resume" if arguments and arguments[0] in RESUMABLE else "start again"
     return f"interrupted; {verb} with: {line}"

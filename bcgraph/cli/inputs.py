@@ -19,6 +19,15 @@ RunArgument = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The directory of the run.")]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar="BCGRAPH_STORAGE",
+        help="An Optuna storage for the study instead of a file in DIR. A password is not kept.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="All randomness follows from it.")]
 
 STDIN = "<stdin>"

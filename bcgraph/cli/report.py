@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption
+from bcgraph.cli.inputs import JsonOption, StorageOption
 from bcgraph.cli.output import connections, count, emit, emit_json, table
 from bcgraph.cli.score import LABELS
 
@@ -17,9 +17,7 @@ SHOWN = 10
 
 def report_command(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a search.")],
-    storage: Annotated[
-        str | None, typer.Option("--storage", metavar="URL", help="The search's storage, where that needs a password.")
-    ] = None,
+    storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the best evaluations, or with --json the whole history in order."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption, OutOption, SeedOption, SpecArgument, read_spec
+from bcgraph.cli.inputs import JsonOption, OutOption, SeedOption, SpecArgument, StorageOption, read_spec
 from bcgraph.cli.output import connections, count, emit, emit_json, say
 from bcgraph.cli.progress import is_terminal
 from bcgraph.cli.score import LABELS, DtypeOption, InitsOption
@@ -37,8 +37,15 @@ def search_command(
     seed: SeedOption = 0,
     inits: InitsOption = 1,
     score_dtype: DtypeOption = "float32",
-    storage: Annotated[
-        str | None, typer.Option("--storage", metavar="URL", help="An Optuna storage instead of a file in DIR.")
+    storage: StorageOption = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, metavar="N", help="Processes that evaluate candidates.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="The Ray cluster to run them on; `auto` finds it.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, metavar="N", help="Threads of an evaluation; 1 with workers.")
     ] = None,
     audit: Annotated[
         int, typer.Option("--audit", min=0, metavar="N", help="Architectures to audit the scores on; 0 for none.")
@@ -51,7 +58,7 @@ def search_command(
     from bcgraph.search.products import write
     from bcgraph.viz import report
 
-    options = search.Options(inits=inits, score_dtype=score_dtype, storage=storage)
+    options = search.Options(inits, score_dtype, storage, workers, ray, threads)
     written: list[Products] = []
     with progress() as on_event:
 

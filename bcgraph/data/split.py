@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bcgraph import keys
-from bcgraph.data.sources import DataSet, Integers, Part
+from bcgraph.data.sources import DataSet, Held, Integers, Part
 from bcgraph.errors import DataError
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
@@ -95,6 +95,15 @@ class Split:
     def plain(self) -> Self:
         """The same samples without augmentation."""
         return replace(self, augmented=False)
+
+    def alone(self) -> Self:
+        """The same samples, not augmented, without the rest of a data set that is held in memory: smaller to send."""
+        samples = self.part.samples
+        if not isinstance(samples, Held):
+            return self.plain()
+        part = Part(replace(samples, data=samples.data[self.chosen]), self.part.labels[self.chosen])
+        source = replace(self.source, train=part, test=part, augment=())
+        return replace(self, source=source, part=part, chosen=np.arange(len(self)), augmented=False)
 
     def divide(self, fraction: float, key: int) -> tuple[Self, Self]:
         """Two splits, the first with about `fraction` of each class, drawn by `key`, the second with the rest.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from bcgraph.search.operators import crossover, mutate, sample, space, space_size
 
 if TYPE_CHECKING:
-    from bcgraph.search.driver import Options, SearchResult, run
+    from bcgraph.search.driver import SearchResult, run
     from bcgraph.search.events import Event
     from bcgraph.search.evolution import evolve
+    from bcgraph.search.options import Options
     from bcgraph.search.report import history
 
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
 # What only a search needs is loaded when it is first used: operators must not pay for it.
 _WHERE = {
     "Event": "events",
-    "Options": "driver",
+    "Options": "options",
     "SearchResult": "driver",
     "evolve": "evolution",
     "history": "report",

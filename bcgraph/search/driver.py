@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,24 +23,12 @@ from bcgraph.search.events import Event, Progress
 from bcgraph.search.evolution import Evaluate, evolve
 from bcgraph.search.log import Log
 from bcgraph.search.operators.space import Architecture, space
+from bcgraph.search.options import Options
 from bcgraph.search.records import FITNESS, NAMES, Evaluation, Measure, Note, Record, Stage, ranking
 from bcgraph.search.stability import stability
-from bcgraph.search.study import Layout, Studies, without_password
+from bcgraph.search.study import Layout, Studies
 
 BEST = "best.bcg"
-
-
-@dataclass(frozen=True)
-class Options:
-    """Settings of a run that no specification holds.
-
-    `inits` initializations are averaged by the scores; `score_dtype` is what scored networks compute in; `storage` is
-    an Optuna storage URL in place of the run's own file.
-    """
-
-    inits: int = 1
-    score_dtype: str = "float32"
-    storage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,34 +76,24 @@ def run(
     Writes `spec.bcg`, `run.json`, `log.jsonl`, the study and `best.bcg`; `hooks` run at the end, again when a finished
     search is called for again. Raises SearchError (E089) for settings that cannot be met or when no candidate lives;
     RunError: E084 when something cannot be written, E085 when `out` belongs to another run, E086 when it is in use,
-    E091 when a storage cannot be reached; and what loading the data raises.
+    E091 when a storage cannot be reached, E092 and E093 when workers cannot be had; and what loading the data raises.
     """
     options = options or Options()
     notes = selection.check(spec)
     with files.locked(out):
         directory.claim(
             out,
-            directory.Identity(
-                spec,
-                seed,
-                {
-                    "inits": options.inits,
-                    "score_dtype": options.score_dtype,
-                    "storage": None if options.storage is None else without_password(options.storage),
-                },
-            ),
+            directory.Identity(spec, seed, options.as_data()),
         )
         log = Log.open(out)
         try:
             studies = Studies.open(out, layout(spec, seed), options.storage, log.history.records)
-            if evaluators is None:
-                from bcgraph.search.evaluators import Standard
-
-                evaluators = Standard(spec, seed, out, inits=options.inits, score_dtype=options.score_dtype)
-            search = _Search(spec, seed, log, studies, evaluators, progress or _ignore)
-            for note in notes:
-                search.note(note)
-            result = search.result(out)
+            given = nullcontext(evaluators) if evaluators is not None else _evaluators(spec, seed, out, options)
+            with given as found:
+                search = _Search(spec, seed, log, studies, found, progress or _ignore)
+                for note in notes:
+                    search.note(note)
+                result = search.result(out)
         finally:
             log.close()
         for hook in hooks:
@@ -122,6 +101,21 @@ def run(
         # Last: where it stands, the run is finished.
         files.write_text(out / BEST, describe(result))
         return result
+
+
+@contextmanager
+def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> Iterator[Evaluators]:
+    """The evaluations that the specification asks for, by this process or by workers."""
+    from bcgraph.search.evaluators import OnThreads, Standard
+
+    own = Standard(spec, seed, out, inits=options.inits, score_dtype=options.score_dtype)
+    if options.distributed:
+        from bcgraph.search.workers.evaluators import Distributed
+
+        with Distributed(own, out, options.workers, options.evaluation_threads or 1, options.ray) as found:
+            yield found
+    else:
+        yield own if options.evaluation_threads is None else OnThreads(own, options.evaluation_threads)
 
 
 def layout(spec: NetworkSpec, seed: int) -> Layout:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bcgraph.search.events import Event, Progress
 from bcgraph.search.evolution import Evaluate
 from bcgraph.search.oneshot import OneShot
 from bcgraph.search.precision import precision
-from bcgraph.search.records import Measure
+from bcgraph.search.records import Evaluation, Measure
 from bcgraph.search.scorer import Scorer, ScoringBatch
 from bcgraph.search.supernet import Supernet
 
@@ -57,6 +58,38 @@ class Standard:
         supernet = Supernet(self.spec, self.seed, train)
         supernet.train(self.out, lambda e: progress(Event("supernet", e.epoch, settings.epochs)))
         return OneShot(supernet, validation, settings.recalibrate)
+
+
+@dataclass(frozen=True, eq=False)
+class OnThreads:
+    """Evaluates as `standard` does, on so many threads; a supernet is trained on as many as before."""
+
+    standard: Standard
+    threads: int
+
+    def init(self) -> Evaluate:
+        """The scores of step one."""
+        return self._limited(self.standard.init())
+
+    def evolve(self, progress: Progress) -> Evaluate:
+        """The fitness of step two."""
+        return self._limited(self.standard.evolve(progress))
+
+    def _limited(self, evaluate: Evaluate) -> Evaluate:
+        def run(specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
+            results = iter(evaluate(specs))
+            while True:
+                before = torch.get_num_threads()
+                torch.set_num_threads(self.threads)
+                try:
+                    found = next(results, None)
+                finally:
+                    torch.set_num_threads(before)
+                if found is None:
+                    return
+                yield found
+
+        return run
 
 
 _EVOLVE: dict[str, Callable[[Standard, Progress], Evaluate]] = {

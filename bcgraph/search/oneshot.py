@@ -32,6 +32,23 @@ TRACE = 2**31
 """Bytes that the trace of a batch may take; a batch is as large as that allows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many samples a candidate gets right, or what it died of. Those of stretches of the data add up in order."""
+
+    correct: int = 0
+    reason: str | None = None
+
+    def __add__(self, later: Tally) -> Tally:
+        return Tally(self.correct + later.correct, self.reason if self.reason is not None else later.reason)
+
+    def evaluation(self, samples: int) -> Evaluation:
+        """The share of all `samples`."""
+        if self.reason is not None:
+            return Evaluation.failed(("accuracy",), self.reason)
+        return Evaluation(accuracy=self.correct / samples)
+
+
 @dataclass(frozen=True, eq=False)
 class OneShot:
     """Evaluates candidates on `validation` with the weights of a trained supernet.
@@ -48,7 +65,7 @@ class OneShot:
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
         """One evaluation for each spec, in order."""
         if not self.recalibrate:
-            yield from self._together(specs)
+            yield from (tally.evaluation(len(self.validation)) for tally in self.tally(specs))
             return
         for spec in specs:
             try:
@@ -56,8 +73,8 @@ class OneShot:
             except CANDIDATE_FAILURES as error:
                 yield Evaluation.failed(("accuracy",), failure(error))
 
-    def _together(self, specs: Sequence[NetworkSpec]) -> list[Evaluation]:
-        """The evaluations of all candidates, from one pass over the validation data."""
+    def tally(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
+        """What all candidates get right, from one pass over the validation data. Without recalibration."""
         if not specs:
             return []
         tracer = Tracer.of(self.supernet.weights, specs[0])
@@ -75,7 +92,11 @@ class OneShot:
                         with count.failing():
                             output = trace.run(count.candidate)
                             count.correct += int((predict(output, specs[0].readout) == y).sum())
-        return [count.evaluation(len(self.validation)) for count in found]
+        return [Tally(count.correct, count.reason) for count in found]
+
+    def batch(self, spec: NetworkSpec) -> int:
+        """How many samples a batch has for candidates with the backbone of `spec`."""
+        return self._batch(Tracer.of(self.supernet.weights, spec))
 
     def _batch(self, tracer: Tracer) -> int:
         """How many samples a batch has: a power of two, whatever the machine."""
@@ -148,11 +169,6 @@ class _Count:
             yield
         except CANDIDATE_FAILURES as error:
             self.candidate, self.reason = None, failure(error)
-
-    def evaluation(self, samples: int) -> Evaluation:
-        if self.reason is not None:
-            return Evaluation.failed(("accuracy",), self.reason)
-        return Evaluation(accuracy=self.correct / samples)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import torch
@@ -85,11 +85,11 @@ class Scorer:
 
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
         """One evaluation for each spec, in order and as soon as it is there."""
-        run: list[Run] = []
         for spec in specs:
             try:
-                run = run or self._runs(spec)
-                yield self._evaluate([one(spec) for one in run])
+                if not self._held:
+                    self._held.extend(self._runs(spec))
+                yield self._evaluate([one(spec) for one in self._held])
             except CANDIDATE_FAILURES as error:
                 yield Evaluation.failed(self.measures, failure(error))
 
@@ -99,6 +99,11 @@ class Scorer:
         found = SharedWeights(key, dtype=self.precision.forward, layout=self.layout)
         found.freeze(self.precision.gradient)
         return found
+
+    @cached_property
+    def _held(self) -> list[Run]:
+        """What was made for the first candidate, and is good for all that share its backbone."""
+        return []
 
     def _runs(self, spec: NetworkSpec) -> list[Run]:
         """What scores a candidate, for each initialization."""

@@ -25,6 +25,7 @@ from bcgraph.errors import RunError
 from bcgraph.search.encoding import distributions, encode
 from bcgraph.search.operators.space import Space
 from bcgraph.search.records import Measure, Record, Stage
+from bcgraph.urls import without_password
 
 NAME = "study.log"
 
@@ -201,11 +202,3 @@ def _mend(path: Path) -> None:
         if whole < len(data):
             with path.open("r+b") as stream:
                 stream.truncate(whole)
-
-
-def without_password(url: str) -> str:
-    """The URL without the secret that it may hold."""
-    head, at, tail = url.rpartition("@")
-    if not at or ":" not in head.partition("://")[2]:
-        return url
-    return f"{head.rpartition(':')[0]}:***@{tail}"

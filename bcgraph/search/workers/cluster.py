@@ -1,0 +1,73 @@
+"""Joining a Ray cluster, or starting one on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from bcgraph.errors import RunError
+
+# Ray prints what its own parts have to say to standard output, where a command's result belongs, and its only switch
+# for that is read when it is imported. Its usage statistics are sent only if somebody asks for it.
+_QUIET: Mapping[str, str] = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".*", "RAY_USAGE_STATS_ENABLED": "0"}
+
+OBJECTS = 2**29
+"""Bytes of shared memory that a Ray of our own may take: for the weights, the batch and the validation data."""
+
+
+def check() -> None:
+    """Raise RunError (E092) unless Ray is installed."""
+    if find_spec("ray") is None:
+        raise RunError(
+            "E092", "workers need `ray`, which is not installed", hint="pip install 'bcgraph[ray]', or leave out --workers"
+        )
+
+
+@contextmanager
+def joined(address: str | None, cpus: int) -> Iterator[None]:
+    """Connected to the Ray cluster at `address`, or to one of `cpus` on this machine that ends with the block.
+
+    A connection that the program already has is used, and left as it is. Raises RunError: E092 when Ray is not
+    installed, E093 when the cluster cannot be reached.
+    """
+    check()
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    own: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECTS}
+    # `address="local"` keeps Ray from joining a cluster that only the environment names.
+    where: dict[str, Any] = {"address": "local", **own} if address is None else {"address": address}
+    try:
+        ray.init(**where, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+        raise unreachable(address, error) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def unreachable(address: str | None, error: Exception) -> RunError:
+    """The error for a cluster that does not answer (E093)."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if address is None:
+        return RunError("E093", f"Ray cannot be started on this machine: {first}")
+    return RunError(
+        "E093",
+        f"there is no Ray cluster at `{address}`: {first}",
+        hint="start one with `ray start --head`, join this machine with `ray start --address=...`, and say `--ray auto`",
+    )
+
+
+def cores() -> int:
+    """How many CPUs the cluster has; at least one."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))

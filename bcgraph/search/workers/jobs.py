@@ -1,0 +1,145 @@
+"""What workers do, and how an evaluation of many candidates is divided among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bcgraph.data.split import Split
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.evolution import Evaluate
+from bcgraph.search.oneshot import OneShot, Tally
+from bcgraph.search.records import Evaluation
+from bcgraph.search.scorer import Scorer
+from bcgraph.search.supernet import Supernet
+from bcgraph.search.workers.parcels import Parcels, Ready, divide
+from bcgraph.search.workers.pool import Pool
+from bcgraph.search.workers.worker import Job, Work
+
+Wiring: TypeAlias = tuple[tuple[int, int, int], ...]
+"""The connections of a candidate, `(source, target, delay)`: all that differs between candidates."""
+
+# Stretches of the validation data for each worker.
+_STRETCHES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """Scores candidates. The batch comes with the scorer; the weights are made from their keys where they are used."""
+
+    spec: NetworkSpec
+    scorer: Scorer
+
+    def start(self) -> Work:
+        """A task is a tuple of wirings, a result the list of their evaluations."""
+        return partial(_evaluated, self.spec, self.scorer)
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """Evaluates candidates on a trained supernet, of which it holds the weights; `training` is for recalibration."""
+
+    spec: NetworkSpec
+    seed: int
+    schedule: str
+    dtype: torch.dtype
+    weights: Mapping[str, Tensor]
+    validation: Split
+    training: Split | None
+    recalibrate: int
+
+    @staticmethod
+    def of(shot: OneShot) -> Accuracy:
+        """What workers need of an evaluator."""
+        net = shot.supernet
+        return Accuracy(
+            net.spec,
+            net.seed,
+            net.schedule,
+            net.dtype,
+            {name: value.detach() for name, value in net.full.state_dict().items()},
+            shot.validation.alone(),
+            net.split.plain().alone() if shot.recalibrate else None,
+            shot.recalibrate,
+        )
+
+    def start(self) -> Work:
+        """With recalibration a task is a tuple of wirings; without, it comes with a stretch of the validation data."""
+        training = self.validation if self.training is None else self.training
+        supernet = Supernet(self.spec, self.seed, training, self.schedule, self.dtype)
+        supernet.full.load_state_dict(self.weights)
+        shot = OneShot(supernet, self.validation, self.recalibrate)
+        return partial(_evaluated if self.recalibrate else _tallied, self.spec, shot)
+
+
+def _evaluated(spec: NetworkSpec, evaluate: Evaluate, task: Sequence[Wiring]) -> list[Evaluation]:
+    return list(evaluate([spec.with_backward(wiring) for wiring in task]))
+
+
+def _tallied(spec: NetworkSpec, shot: OneShot, task: tuple[Sequence[Wiring], range]) -> list[Tally]:
+    wirings, samples = task
+    part = replace(shot, validation=shot.validation.subset(samples))
+    return part.tally([spec.with_backward(wiring) for wiring in wirings])
+
+
+@dataclass(eq=False)
+class Shared:
+    """An evaluator whose work is done by a pool: equal to the one that it stands for, to the bit.
+
+    The pool is asked for when there is something to evaluate.
+    """
+
+    evaluate: Evaluate
+    spec: NetworkSpec
+    pool: Callable[[Job], Pool]
+    _pool: Pool | None = None
+
+    def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
+        """One evaluation for each spec, in order."""
+        if not specs:
+            return
+        if self._pool is None:
+            self._pool = self.pool(self._job())
+        if isinstance(self.evaluate, OneShot) and not self.evaluate.recalibrate:
+            yield from self._by_samples(self._pool, self.evaluate, specs)
+        else:
+            yield from self._by_candidates(self._pool, specs)
+
+    def _job(self) -> Job:
+        if isinstance(self.evaluate, OneShot):
+            return Accuracy.of(self.evaluate)
+        assert isinstance(self.evaluate, Scorer)
+        return Scoring(self.spec, self.evaluate)
+
+    def _by_candidates(self, pool: Pool, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
+        for found in pool.run(Parcels([_wiring(s) for s in specs], pool.workers)):
+            yield from found
+
+    def _by_samples(self, pool: Pool, shot: OneShot, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
+        """Each worker takes all candidates and a part of the data, since they share the trace of a batch.
+
+        Where there are fewer batches than workers, the candidates are divided as well.
+        """
+        size, samples = shot.batch(specs[0]), len(shot.validation)
+        stretches = divide(-(-samples // size), _STRETCHES * pool.workers)
+        groups = divide(len(specs), -(-pool.workers // len(stretches)))
+        tasks: list[Any] = [
+            ([_wiring(specs[i]) for i in group], range(part.start * size, min(part.stop * size, samples)))
+            for group in groups
+            for part in stretches
+        ]
+        results = iter(list(pool.run(Ready(tasks))))
+        for group in groups:
+            tallies = [Tally()] * len(group)
+            for _ in stretches:
+                tallies = [a + b for a, b in zip(tallies, next(results), strict=True)]
+            yield from (tally.evaluation(samples) for tally in tallies)
+
+
+def _wiring(spec: NetworkSpec) -> Wiring:
+    return tuple((bc.source, bc.target, bc.delay) for bc in spec.backward)

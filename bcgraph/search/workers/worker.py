@@ -1,0 +1,65 @@
+"""What runs in a worker process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Protocol, TypeAlias
+
+Work: TypeAlias = Callable[[Any], Any]
+"""Does one task. Tasks and results are small; what is large comes with the job."""
+
+
+class Job(Protocol):
+    """What all tasks of a stage have in common. It travels to each worker once."""
+
+    def start(self) -> Work:
+        """Called in the worker: what does the tasks."""
+        ...
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """Who a worker is, and what its numbers depend on."""
+
+    node: str
+    pid: int
+    versions: tuple[tuple[str, str], ...]
+    processor: str
+
+    @staticmethod
+    def of_this_process() -> Introduction:
+        """The process that calls."""
+        import torch
+
+        found = tuple((name, version(name)) for name in ("bcgraph", "torch", "numpy"))
+        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        return Introduction(platform.node(), os.getpid(), found, kind)
+
+
+class Worker:
+    """The actor: holds a job, and does its tasks one after the other on `threads` threads."""
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        # The number of threads decides in which order float32 sums are added, so it is the same for all.
+        torch.set_num_threads(threads)
+        self.work: Work | None = None
+
+    def take(self, job: Job) -> Introduction:
+        """Put a job in the place of the one before."""
+        self.work = None
+        self.work = job.start()
+        return Introduction.of_this_process()
+
+    def do(self, task: Any) -> tuple[Any, float]:
+        """The result of a task, and the seconds that it took."""
+        assert self.work is not None
+        started = time.perf_counter()
+        result = self.work(task)
+        return result, time.perf_counter() - started
