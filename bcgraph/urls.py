@@ -37,3 +37,9 @@ def secrets(url: str) -> list[str]:
     if separator and ":" in user:
         found.append(user.partition(":")[2])
     return [secret for secret in found if secret]
+
+
+def torn(url: str) -> bool:
+    """Whether a secret holds characters that end it early, so that its rest would be taken for a host or a path."""
+    head, _, _ = url.partition("?")[0].rpartition("@")
+    return any(mark in head.partition("://")[2] for mark in "@/")

@@ -6,18 +6,19 @@ first and the studies follow it, so a kill between the two loses nothing: what i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, create_trial
 
@@ -25,9 +26,12 @@ from bcgraph.errors import RunError
 from bcgraph.search.encoding import distributions, encode
 from bcgraph.search.operators.space import Space
 from bcgraph.search.records import Measure, Record, Stage
-from bcgraph.urls import without_password
+from bcgraph.search.storage import FAILURES, PATIENCE, Away, connect, reachable, unreachable
 
 NAME = "study.log"
+
+Place: TypeAlias = tuple[Stage, int, int]
+"""Stage, iteration and index of a record: there is one of each."""
 
 OVERHEAD = 0.04
 """The share of the time of the evaluations that writing to a slow storage may take before the end of a stage."""
@@ -60,14 +64,17 @@ class Layout:
 
 @dataclass
 class Studies:
-    """The studies of a run, open for adding. Only the holder of the run's lock may open them."""
+    """The studies of a run, open for adding. Only the holder of the run's lock may open them.
+
+    While a storage is away, records wait; when it is back, those are added that have not arrived.
+    """
 
     layout: Layout
-    storage: BaseStorage
-    quick: bool
+    url: str | None
     _studies: dict[Stage, Study]
     _parameters: dict[str, BaseDistribution]
     _waiting: list[Record] = field(default_factory=list)
+    _away: Away = field(default_factory=Away)
     _allowed: float = 0.0
     _cost: float = 0.0
 
@@ -75,7 +82,8 @@ class Studies:
     def open(directory: Path, layout: Layout, url: str | None, records: Sequence[Record]) -> Studies:
         """Open the studies, in `url` or the directory's own file, and add those of `records` that they lack.
 
-        Raises RunError: E091 when the storage cannot be reached, E085 when it holds more than the log.
+        Raises RunError: E091 when the storage cannot be reached, E085 when it holds more than the log, E092 when its
+        driver is not installed.
         """
         try:
             return Studies._open(_open_storage(directory, url), layout, url, records)
@@ -93,100 +101,105 @@ class Studies:
     @staticmethod
     def _open(storage: BaseStorage, layout: Layout, url: str | None, records: Sequence[Record]) -> Studies:
         opened: dict[Stage, Study] = {}
-        missing: list[Record] = []
-        with _reachable(url):
+        with reachable(url):
             for stage, measures in layout.measures.items():
-                study = optuna.create_study(
+                opened[stage] = optuna.create_study(
                     storage=storage,
                     study_name=layout.study_name(stage),
                     directions=["maximize"] * len(measures),
                     load_if_exists=True,
                 )
-                opened[stage] = study
-                own = [r for r in records if r.stage == stage]
-                there = len(study.get_trials(deepcopy=False))
-                if there > len(own):
-                    raise _AheadError(f"{there} trials of `{stage}` for {len(own)} evaluations")
-                missing += own[there:]
-        found = Studies(layout, storage, url is None, opened, distributions(layout.space))
-        found._waiting = missing
+            found = Studies(layout, url, opened, distributions(layout.space))
+            there = found._places()
+        more = there - {_place(record) for record in records}
+        if more:
+            raise _AheadError(f"{len(there)} trials for {len(records)} evaluations")
+        found._waiting = [record for record in records if _place(record) not in there]
         found.flush()
         return found
 
     def add(self, record: Record) -> None:
-        """Add a record: at once to a quick storage; to a slow one as far as the time of the evaluations allows."""
+        """Add a record: at once to the run's own file, to a storage as far as the time of the evaluations allows."""
         self._waiting.append(record)
         self._allowed += OVERHEAD * record.seconds
-        while self._waiting and (self.quick or self._cost <= self._allowed):
-            self._write()
+        while self._waiting and self._away.due() and (self.url is None or self._cost <= self._allowed):
+            self._write(patience=math.inf)
 
     def flush(self) -> None:
-        """Add all that is waiting."""
+        """Add all that is waiting. Raises RunError (E091) when a storage stays away."""
         while self._waiting:
-            self._write()
+            if self._away.due():
+                self._write(patience=PATIENCE)
+            else:
+                time.sleep(0.1)
 
-    def _write(self) -> None:
-        record = self._waiting[0]
+    def _write(self, patience: float) -> None:
+        """Add the next record; a storage may have been away for so many seconds, the run's own file never."""
         started = time.monotonic()
-        with _reachable(None):
-            self._studies[record.stage].add_trial(self.layout.trial(record, self._parameters))
-        self._waiting.pop(0)
+        try:
+            if self._away.since is not None:
+                # What was under way when it went may have arrived.
+                there = self._places()
+                self._waiting = [record for record in self._waiting if _place(record) not in there]
+            for record in self._waiting[:1]:
+                self._studies[record.stage].add_trial(self.layout.trial(record, self._parameters))
+        except FAILURES as error:
+            spent = time.monotonic() - started
+            if self.url is None or self._away.failed(spent) > patience:
+                raise unreachable(self.url, error) from error
+            return
+        self._away.back()
+        del self._waiting[:1]
         self._cost = time.monotonic() - started
         self._allowed -= self._cost
 
+    def _places(self) -> set[Place]:
+        """What the studies hold."""
+        return {
+            (stage, trial.user_attrs.get("iteration", -1), trial.user_attrs.get("index", -1))
+            for stage, study in self._studies.items()
+            for trial in study.get_trials(deepcopy=False)
+        }
+
 
 def read(directory: Path, name: str, url: str | None) -> list[Record] | None:
-    """The records in the studies of a run, in order; None when there is no study (yet). Raises RunError (E091)."""
+    """The records in the studies of a run, in order; None when there is no study (yet).
+
+    Raises RunError (E091, E092).
+    """
     if url is None and not (directory / NAME).exists():
         return None
     try:
         storage = _open_storage(directory, url, repair=False)
     except PermissionError:
         return None
-    found: list[Record] = []
-    with _reachable(url):
+    found: dict[Place, Record] = {}
+    with reachable(url):
         there = {s.study_name: s for s in optuna.get_all_study_summaries(storage)}
         for stage in ("init", "evolve"):
             if f"{name}/{stage}" in there:
                 study = optuna.load_study(storage=storage, study_name=f"{name}/{stage}")
-                found += [Record.from_data(t.user_attrs) for t in study.get_trials(deepcopy=False)]
-    return found
+                for trial in study.get_trials(deepcopy=False):
+                    record = Record.from_data(trial.user_attrs)
+                    # A storage that repeats a write of its own accord, whose answer it has lost, has a trial twice.
+                    found.setdefault(_place(record), record)
+    return list(found.values())
 
 
 class _AheadError(Exception):
     """A study holds more than the log that it follows."""
 
 
-class _Reachable:
-    """Turns what a storage raises into one clear error."""
-
-    def __init__(self, url: str | None) -> None:
-        self.where = "the study" if url is None else f"the storage `{without_password(url)}`"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, RunError | _AheadError) or not isinstance(error, Exception):
-            return
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunError(
-            "E091",
-            f"{self.where} cannot be reached: {first}",
-            hint="nothing is lost: the log holds every evaluation; run the same command again",
-        ) from error
-
-
-def _reachable(url: str | None) -> _Reachable:
-    return _Reachable(url)
+def _place(record: Record) -> Place:
+    return record.stage, record.iteration, record.index
 
 
 def _open_storage(directory: Path, url: str | None, *, repair: bool = True) -> BaseStorage:
+    if url is not None:
+        return connect(url)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _reachable(url):
-        if url is not None:
-            return get_storage(url)
-        path = directory / NAME
+    path = directory / NAME
+    with reachable(url):
         if repair:
             _mend(path)
         return JournalStorage(JournalFileBackend(str(path)))

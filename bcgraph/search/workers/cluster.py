@@ -22,7 +22,9 @@ def check() -> None:
     """Raise RunError (E092) unless Ray is installed."""
     if find_spec("ray") is None:
         raise RunError(
-            "E092", "workers need `ray`, which is not installed", hint="pip install 'bcgraph[ray]', or leave out --workers"
+            "E092",
+            "workers need `ray`, which is not installed",
+            hint="pip install 'bcgraph[ray]', or search without --workers and --ray",
         )
 
 
@@ -62,7 +64,7 @@ def unreachable(address: str | None, error: Exception) -> RunError:
     return RunError(
         "E093",
         f"there is no Ray cluster at `{address}`: {first}",
-        hint="start one with `ray start --head`, join this machine with `ray start --address=...`, and say `--ray auto`",
+        hint="start one with `ray start --head`, join it here with `ray start --address=...`, and say `--ray auto`",
     )
 
 

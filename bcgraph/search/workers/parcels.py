@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 GRAIN = 0.5
@@ -78,4 +79,4 @@ def divide(count: int, parts: int) -> list[range]:
     """`range(count)` in at most `parts` stretches of about equal length, none of them empty."""
     parts = max(1, min(count, parts))
     cuts = [count * i // parts for i in range(parts + 1)]
-    return [range(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    return [range(a, b) for a, b in pairwise(cuts) if a < b]
