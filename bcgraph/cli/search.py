@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,6 +56,7 @@ def search_command(
     network = read_spec(spec)
     from bcgraph import files, search
     from bcgraph.search.products import write
+    from bcgraph.search.workers import usage
     from bcgraph.viz import report
 
     options = search.Options(inits, score_dtype, storage, workers, ray, threads)
@@ -68,14 +69,25 @@ def search_command(
             report.write(result.path, storage=storage)
 
         where = files.directory(out)
+        earlier = len(usage.read(where))
         result = search.run(network, where, seed=seed, options=options, progress=on_event, hooks=(finish,))
     (products,) = written
     for note in result.notes:
         say(f"note: {note.text}")
+    for used in usage.read(where)[earlier:]:
+        say(f"note: {_used(used)}")
     if as_json:
         emit_json(_data(result, products))
     else:
         emit(_text(result, products))
+
+
+def _used(usage: dict[str, Any]) -> str:
+    lost = f" ({usage['lost']} lost and replaced)" if usage["lost"] else ""
+    return (
+        f"{count(usage['workers'], 'worker')}{lost} on {count(usage['machines'], 'machine')}: {usage['busy']:.1f} s of "
+        f"evaluations in {usage['wall']:.1f} s, overhead {usage['overhead']:.1%}"
+    )
 
 
 def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> None:

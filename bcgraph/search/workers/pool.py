@@ -178,19 +178,20 @@ class Pool:
             there, here = (", ".join(f"{n} {v}" for n, v in i.versions) for i in (introduction, self._own))
             raise RunError(
                 "E093",
-                f"a worker on `{introduction.node}` has other versions: {there} there, {here} here",
+                f"a worker on `{introduction.host}` has other versions: {there} there, {here} here",
                 hint="install the same versions on all machines of the cluster",
             )
         if introduction.processor != self._own.processor and all(
             i.processor != introduction.processor for i in self.seen
         ):
             _note(
-                f"a worker on `{introduction.node}` computes on {introduction.processor}, this process on "
+                f"a worker on `{introduction.host}` computes on {introduction.processor}, this process on "
                 f"{self._own.processor}: float32 values may differ in their last digits between them"
             )
         member.introduction = introduction
         member.since = time.monotonic()
         self.seen.append(introduction)
+        self.usage.machines = len({i.node for i in self.seen})
         self._failed_starts = 0
 
     def _replace(self, member: _Member, error: Exception) -> list[_Task]:
@@ -203,7 +204,7 @@ class Pool:
             if self._failed_starts > ATTEMPTS * self.workers:
                 raise RunError("E093", f"workers end as soon as they start: {_first(error)}") from error
         else:
-            _note(f"a worker on `{member.introduction.node}` was lost; what it was doing is done again")
+            _note(f"a worker on `{member.introduction.host}` was lost; what it was doing is done again")
             self.usage.lost += 1
             self.usage.available += time.monotonic() - member.since
             self.usage.again += len(left)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bcgraph import files
 
@@ -17,7 +17,8 @@ class Usage:
     """Workers and threads of one call, and what they did.
 
     `busy` are the seconds spent on evaluations, summed over the workers, and `available` those that the workers were
-    there while there was something to evaluate; `lost` workers, and tasks that were done `again` for that.
+    there while there was something to evaluate; `machines` that they were on, `lost` workers, and tasks that were
+    done `again` for that.
     """
 
     workers: int
@@ -25,6 +26,7 @@ class Usage:
     busy: float = 0.0
     available: float = 0.0
     wall: float = 0.0
+    machines: int = 0
     lost: int = 0
     again: int = 0
 
@@ -41,18 +43,14 @@ class Usage:
 
     def keep(self, directory: Path) -> None:
         """Add this call to the file in the directory of a search, one entry a call. Raises RunError (E084)."""
-        path = directory / NAME
-        earlier: list[object] = []
-        with suppress(OSError, ValueError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            earlier = found if isinstance(found, list) else []
         entry = {**{k: round(v, 3) for k, v in asdict(self).items()}, "overhead": round(self.overhead, 4)}
-        files.write_text(path, json.dumps([*earlier, entry], indent=1) + "\n")
+        files.write_text(directory / NAME, json.dumps([*read(directory), entry], indent=1) + "\n")
 
-    def text(self) -> str:
-        """One line for people."""
-        lost = f", {self.lost} lost and replaced" if self.lost else ""
-        return (
-            f"{self.workers} workers{lost}: {self.busy:.1f} s of evaluations in {self.wall:.1f} s, "
-            f"{self.overhead:.1%} overhead"
-        )
+
+def read(directory: Path) -> list[dict[str, Any]]:
+    """What is kept of earlier calls in the directory of a search, the first one first."""
+    try:
+        found = json.loads((directory / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) else []

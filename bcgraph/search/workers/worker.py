@@ -24,21 +24,22 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Introduction:
-    """Who a worker is, and what its numbers depend on."""
+    """Who a worker is, and what its numbers depend on. `node` is Ray's name of its machine, empty outside of Ray."""
 
+    host: str
     node: str
     pid: int
     versions: tuple[tuple[str, str], ...]
     processor: str
 
     @staticmethod
-    def of_this_process() -> Introduction:
+    def of_this_process(node: str = "") -> Introduction:
         """The process that calls."""
         import torch
 
         found = tuple((name, version(name)) for name in ("bcgraph", "torch", "numpy"))
         kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-        return Introduction(platform.node(), os.getpid(), found, kind)
+        return Introduction(platform.node(), node, os.getpid(), found, kind)
 
 
 class Worker:
@@ -53,9 +54,11 @@ class Worker:
 
     def take(self, job: Job) -> Introduction:
         """Put a job in the place of the one before."""
+        import ray
+
         self.work = None
         self.work = job.start()
-        return Introduction.of_this_process()
+        return Introduction.of_this_process(ray.get_runtime_context().get_node_id())
 
     def do(self, task: Any) -> tuple[Any, float]:
         """The result of a task, and the seconds that it took."""

@@ -1,0 +1,111 @@
+"""`bcgraph search --workers`: what a command prints, how it goes on, and what it says where there is no Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bcgraph.search.workers import cluster, usage
+from tests.cli.conftest import TINY, Command
+from tests.cli.test_search import ONESHOT, SEARCH
+
+ONE = ("search", "net.bcg", "--audit", "0")
+
+
+@pytest.fixture(autouse=True)
+def net(tmp_path: Path) -> Path:
+    path = tmp_path / "net.bcg"
+    path.write_text(TINY + ONESHOT)
+    return path
+
+
+def evaluations(bcgraph: Command, name: str) -> Any:
+    return json.loads(bcgraph("report", name, "--json").out)["evaluations"]
+
+
+def children(parent: int) -> set[int]:
+    """All processes that a process has started, and those that they have."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {parent}
+    while more := {pid for pid, above in parents.items() if above in found} - found:
+        found |= more
+    return found - {parent}
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return False
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on_with(process: Command, bcgraph: Command, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bcgraph", *ONE, "--out", "found", "--workers", "2"]
+    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    log, limit = tmp_path / "found/log.jsonl", time.monotonic() + 120
+    while started.poll() is None and (not log.exists() or log.stat().st_size < 500) and time.monotonic() < limit:
+        time.sleep(0.005)
+    assert started.poll() is None, "it ended too early"
+    left = children(started.pid)
+    assert left
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    until = time.monotonic() + 60
+    while any(map(alive, left)):
+        assert time.monotonic() < until, "a Ray of our own ends with us"
+        time.sleep(0.1)
+
+    done = process(*ONE, "--out", "found", "--workers", "1", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["chosen"]
+    assert done.err.startswith("note: 1 worker on 1 machine: ")
+    assert done.err.count("\n") == 1
+    assert bcgraph(*ONE, "--out", "alone", "--threads", "1").code == 0
+    assert evaluations(bcgraph, "found") == evaluations(bcgraph, "alone")
+    assert len(usage.read(tmp_path / "found")) == 1
+
+    # Finished, it starts no workers, and takes any number of them or none.
+    assert bcgraph(*ONE, "--out", "found", "--threads", "1").err == ""
+    assert bcgraph(*ONE, "--out", "found", "--workers", "3").err == ""
+    assert "options.threads: 1 there, null here" in bcgraph(*ONE, "--out", "found").fault("E085")
+
+
+@pytest.mark.slow
+def test_interrupted(bcgraph: Command, tmp_path: Path, net: Path) -> None:
+    from tests.cli.test_interrupt import interrupt
+
+    net.write_text(TINY + SEARCH.replace("pool = 6", "pool = 100"))
+    arguments = [*ONE, "--out", "found", "--workers", "1"]
+    code, err = interrupt(arguments, tmp_path, Path("found/log.jsonl"))
+    assert code == 130
+    assert err == "interrupted; resume with: bcgraph search net.bcg --audit 0 --out found --workers 1\n"
+
+
+def test_without_ray(bcgraph: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    assert "pip install 'bcgraph[ray]'" in bcgraph(*ONE, "--out", "found", "--workers", "2").fault("E092")
+
+
+@pytest.mark.slow
+def test_no_cluster_there(bcgraph: Command) -> None:
+    fault = bcgraph(*ONE, "--out", "found", "--ray", "127.0.0.1:1").fault("E093")
+    assert "there is no Ray cluster at `127.0.0.1:1`" in fault
+    assert "ray start --head" in fault
+
+
+def test_wrong_numbers(bcgraph: Command) -> None:
+    for option in ("--workers", "--threads"):
+        assert bcgraph(*ONE, "--out", "found", option, "0").code == 2
+    assert "RAY_ADDRESS" not in os.environ

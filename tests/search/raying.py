@@ -1,0 +1,156 @@
+"""A Ray cluster of the tests' own, the search that they run on it, and jobs that only tests need.
+
+`python -m tests.search.raying ADDRESS DIR WORKERS`: that search, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bcgraph
+from bcgraph.errors import DataError
+from bcgraph.schema import NetworkSpec
+from bcgraph.search import Options, run
+from bcgraph.search.workers.cluster import joined
+
+TEXT = """
+bcg 1
+network five { input = image(1, 8, 8); steps = 2; backbone = tiny(width=6, classes=10) }
+data = digits(batch=100)
+search {
+  init { pool = 60; keep = 6; batch = 40 }
+  supernet { epochs = 1 }
+  evolve { iterations = 3; top = 4; population = 8; offspring = 3; mutation = 0.7 }
+}
+"""
+
+MEMORY = 100 * 2**20
+
+
+def spec() -> NetworkSpec:
+    return bcgraph.parse(TEXT)
+
+
+@dataclass
+class Cluster:
+    """Nodes of a Ray cluster, all on this machine."""
+
+    ray: Any
+    nodes: list[Any]
+
+    @property
+    def address(self) -> str:
+        return str(self.ray.address)
+
+    def add(self, cpus: int) -> Any:
+        self.nodes.append(self.ray.add_node(num_cpus=cpus, object_store_memory=MEMORY, include_dashboard=False))
+        return self.nodes[-1]
+
+    def remove(self, node: Any) -> None:
+        """As if the machine were switched off."""
+        self.nodes.remove(node)
+        self.ray.remove_node(node, allow_graceful=False)
+
+    def workers(self, doing: bool = True) -> list[int]:
+        """The processes of workers, those that are in the middle of a task, or all of them."""
+        raylets = {info.process.pid for node in self.nodes for info in node.all_processes["raylet"]}
+        title = b"ray::Worker.do" if doing else b"ray::Worker"
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if title in (path / "cmdline").read_bytes():
+                    parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                    if parent in raylets:
+                        found.append(int(path.name))
+            except OSError:
+                continue  # it has ended
+        return found
+
+    def kill_one(self, limit: float = 60) -> bool:
+        """Kill a worker in the middle of a task; whether one was found in time."""
+        until = time.monotonic() + limit
+        while time.monotonic() < until:
+            for pid in self.workers():
+                os.kill(pid, signal.SIGKILL)
+                return True
+            time.sleep(0.001)
+        return False
+
+
+@contextmanager
+def cluster(*cpus: int) -> Iterator[Cluster]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster as RayCluster
+
+    made = Cluster(RayCluster(shutdown_at_exit=False), [])
+    try:
+        for count in cpus:
+            made.add(count)
+        yield made
+    finally:
+        made.ray.shutdown()
+
+
+@contextmanager
+def connected(found: Cluster) -> Iterator[None]:
+    with joined(found.address, 1):
+        yield
+
+
+@dataclass(frozen=True)
+class Naps:
+    """Sleeps as long as a task says, and returns it."""
+
+    def start(self) -> Callable[[Any], Any]:
+        return self.nap
+
+    @staticmethod
+    def nap(task: tuple[float, ...]) -> tuple[float, ...]:
+        time.sleep(sum(task))
+        return task
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Ends its process at the task 13."""
+
+    def start(self) -> Callable[[Any], Any]:
+        return self.work
+
+    @staticmethod
+    def work(task: tuple[int, ...]) -> tuple[int, ...]:
+        if 13 in task:
+            os._exit(1)
+        return task
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """Fails at the task 13, as when a file is missing on one machine; at 14 by a mistake in the program."""
+
+    def start(self) -> Callable[[Any], Any]:
+        return self.work
+
+    @staticmethod
+    def work(task: tuple[int, ...]) -> tuple[int, ...]:
+        if 13 in task:
+            raise DataError("E081", "there is no such picture", hint="copy it")
+        if 14 in task:
+            raise KeyError("a mistake")
+        return task
+
+
+def main(address: str, out: Path, workers: int) -> None:
+    run(spec(), out, options=Options(workers=workers, ray=address))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,225 @@
+"""Workers: whoever computes, and whatever happens to them, the history is that of one process.
+
+On a real cluster of two nodes on this machine, with processes that are really killed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bcgraph.errors import BcgraphWarning, DataError, RunError
+from bcgraph.search import Options, history, run
+from bcgraph.search.events import Event
+from bcgraph.search.workers import usage
+from bcgraph.search.workers.parcels import Parcels, Ready, divide
+from bcgraph.search.workers.pool import Pool
+from tests.search import raying
+from tests.search.raying import Cluster, connected
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+SAME = ("best.bcg", "spec.bcg", "run.json", "supernet.safetensors")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with raying.cluster(2, 2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search by one process that nothing happened to."""
+    out = tmp_path_factory.mktemp("whole")
+    run(raying.spec(), out, options=Options(threads=1))
+    return out
+
+
+def search(out: Path, cluster: Cluster, workers: int, progress: Callable[[Event], None] | None = None) -> None:
+    run(raying.spec(), out, options=Options(workers=workers, ray=cluster.address), progress=progress)
+
+
+def same(out: Path, whole: Path) -> None:
+    assert history(out) == history(whole)
+    for name in SAME:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_one_history(cluster: Cluster, whole: Path, tmp_path: Path, workers: int) -> None:
+    search(tmp_path, cluster, workers)
+    same(tmp_path, whole)
+    (used,) = usage.read(tmp_path)
+    assert (used["workers"], used["threads"], used["lost"]) == (workers, 1, 0)
+    assert used["machines"] == min(workers, 2)
+
+
+def test_workers_killed_in_the_middle_of_an_evaluation(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
+    kills: list[str] = []
+    wanted = {"init": 2, "evolve": 2}
+
+    def kill(stage: str) -> None:
+        for _ in range(wanted[stage]):
+            if cluster.kill_one():
+                kills.append(stage)
+                time.sleep(0.5)
+
+    threads: dict[str, threading.Thread] = {}
+
+    def progress(event: Event) -> None:
+        # The stage `evolve` begins where the supernet is trained.
+        stage = "evolve" if event.stage == "supernet" else event.stage
+        if stage not in threads:
+            threads[stage] = threading.Thread(target=kill, args=(stage,), daemon=True)
+            threads[stage].start()
+
+    with pytest.warns(BcgraphWarning, match="was lost; what it was doing is done again"):
+        search(tmp_path, cluster, 2, progress)
+    same(tmp_path, whole)
+    (used,) = usage.read(tmp_path)
+    print(f"killed: {kills}, lost {used['lost']}, done again {used['again']}")
+    assert used["lost"] == len(kills)
+    assert set(kills) == {"init", "evolve"}
+    assert used["again"] >= used["lost"]
+
+
+def test_a_node_that_is_removed(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
+    node = cluster.add(2)
+    removed: list[threading.Thread] = []
+
+    def progress(event: Event) -> None:
+        if (event.stage, event.done) == ("evolve", 8) and not removed:
+            removed.append(threading.Thread(target=cluster.remove, args=(node,)))
+            removed[0].start()
+
+    with pytest.warns(BcgraphWarning, match="was lost"):
+        search(tmp_path, cluster, 6, progress)
+    removed[0].join()
+    same(tmp_path, whole)
+    (used,) = usage.read(tmp_path)
+    assert used["machines"] == 3
+    # There is no room for others in the place of its two, and those that are left go on.
+    assert used["lost"] in (1, 2), "one may not have begun yet"
+
+
+def test_the_driver_killed_and_started_again(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for attempt, workers in enumerate((2, 4, 1)):
+        command = [sys.executable, "-m", "tests.search.raying", cluster.address, str(tmp_path), str(workers)]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        log = tmp_path / "log.jsonl"
+        # The first time in the first stage, then while the supernet is there, and then not at all.
+        while attempt == 0 and process.poll() is None and (not log.exists() or log.stat().st_size < 500):
+            time.sleep(0.002)
+        while attempt == 1 and process.poll() is None and not (tmp_path / "supernet.safetensors").exists():
+            time.sleep(0.002)
+        if attempt < 2:
+            time.sleep(rng.uniform(0, 0.2))
+            assert process.poll() is None, "it ended before it was killed"
+            process.send_signal(signal.SIGKILL)
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == (0 if attempt == 2 else -signal.SIGKILL), error.decode()
+        until = time.monotonic() + 60
+        while cluster.workers(doing=False):
+            assert time.monotonic() < until, "workers outlive their driver"
+            time.sleep(0.05)
+    same(tmp_path, whole)
+
+
+def test_any_order_of_arrival(cluster: Cluster) -> None:
+    times = [random.Random(i).choice((0.0, 0.01, 0.05)) for i in range(60)]
+    with connected(cluster):
+        pool = Pool(4, 1)
+        pool.give(raying.Naps())
+        found = list(pool.run(Ready([(t, i / 1e9) for i, t in enumerate(times)])))
+        assert found == [(t, i / 1e9) for i, t in enumerate(times)]
+        assert list(pool.run(Ready([]))) == []
+        # A job in the place of another, in the same processes.
+        pool.give(raying.Faulty())
+        assert list(pool.run(Ready([(i,) for i in range(9)]))) == [(i,) for i in range(9)]
+        assert len({i.pid for i in pool.seen}) <= 4
+        pool.close()
+
+
+def test_what_ends_a_pool(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    with connected(cluster):
+        pool = Pool(2, 1)
+        pool.give(raying.Deadly())
+        with (
+            pytest.warns(BcgraphWarning, match="was lost"),
+            pytest.raises(RunError, match="4 workers were lost on the same task") as caught,
+        ):
+            list(pool.run(Ready([(i,) for i in range(30)])))
+        assert caught.value.code == "E093"
+        assert pool.usage.lost == 4
+        pool.close()
+
+        pool = Pool(1, 1)
+        pool.give(raying.Faulty())
+        with pytest.raises(DataError) as data:
+            list(pool.run(Ready([(i,) for i in range(30)])))
+        assert (data.value.code, data.value.diagnostics[0].hint) == ("E081", "copy it")
+        with pytest.raises(ray.exceptions.RayTaskError, match="a mistake"):
+            list(pool.run(Ready([(14,)])))
+        pool.close()
+
+        pool = Pool(1, 1)
+        monkeypatch.setattr(pool, "_own", replace(pool._own, versions=(("bcgraph", "0.0.1"),)))
+        pool.give(raying.Naps())
+        with pytest.raises(RunError, match=r"other versions: .* there, bcgraph 0\.0\.1 here"):
+            list(pool.run(Ready([(0.0,)])))
+        pool.close()
+
+        pool = Pool(1, 99, patience=1.0)
+        pool.give(raying.Naps())
+        with pytest.raises(RunError, match="each needs 99 CPUs, and the cluster has 4 in all"):
+            list(pool.run(Ready([(0.0,)])))
+        pool.close()
+
+
+def test_work_is_divided_evenly() -> None:
+    assert [list(r) for r in divide(7, 3)] == [[0, 1], [2, 3], [4, 5, 6]]
+    assert divide(2, 5) == [range(1), range(1, 2)]
+    assert divide(0, 3) == []
+    parcels = Parcels(range(100), workers=2, grain=0.5)
+    sizes: list[int] = []
+    while (parcel := parcels.draw()) is not None:
+        sizes.append(len(parcel))
+        parcels.took(parcel, 0.1 * len(parcel))
+    assert sizes[0] == 1
+    assert max(sizes) == 5, "as many as make up the grain"
+    assert sizes[-1] == 1
+    assert sum(sizes) == 100
+
+
+def test_dead_and_failing_candidates_keep_their_reasons(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
+    dead = raying.TEXT.replace("steps = 2;", "steps = 2; neuron = lif(threshold=1e6);").replace("pool = 60", "pool = 5")
+    import bcgraph
+    from bcgraph.errors import SearchError
+
+    found: dict[str, Any] = {}
+    for name, options in (("one", Options(threads=1)), ("many", Options(workers=2, ray=cluster.address))):
+        spec = bcgraph.parse(dead.replace("supernet {", "supernet { recalibrate = 2;").replace("keep = 6", "keep = 3"))
+        try:
+            run(spec, tmp_path / name, options=options)
+        except SearchError as error:
+            found[f"{name} ended"] = str(error)
+        found[name] = history(tmp_path / name)["evaluations"]
+    assert found["one"] == found["many"]
+    assert {e["reasons"]["n"] for e in found["many"] if e["stage"] == "init"} == {"no neuron fires"}
