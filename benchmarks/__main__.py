@@ -17,6 +17,7 @@ BENCHMARKS = {
     "training": "one training step of the same, batch 32: time, and memory above the idle model",
     "accuracy": "digits and their rows trained, against a plain PyTorch script, 5 seeds; of accuracies the difference",
     "scoring": "one candidate, ResNet-18, T = 4, batch 64, on from a trace against a fresh model",
+    "workers": "scoring throughput of two workers of one thread against one",
     "supernet": "candidates on a supernet, ResNet-18, T = 4, together against one by one",
 }
 

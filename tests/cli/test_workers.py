@@ -58,8 +58,9 @@ def test_killed_and_gone_on_with(process: Command, bcgraph: Command, tmp_path: P
     while started.poll() is None and (not log.exists() or log.stat().st_size < 500) and time.monotonic() < limit:
         time.sleep(0.005)
     assert started.poll() is None, "it ended too early"
-    left = children(started.pid)
-    assert left
+    # Ray's own agents look for their parent once a minute; all that computes or holds data ends at once.
+    left = {pid for pid in children(started.pid) if b"Agent" not in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    assert len(left) >= 4
     started.send_signal(signal.SIGKILL)
     started.wait()
     until = time.monotonic() + 60

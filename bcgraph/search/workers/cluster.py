@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,6 +14,9 @@ from bcgraph.errors import RunError
 # Ray prints what its own parts have to say to standard output, where a command's result belongs, and its only switch
 # for that is read when it is imported. Its usage statistics are sent only if somebody asks for it.
 _QUIET: Mapping[str, str] = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".*", "RAY_USAGE_STATS_ENABLED": "0"}
+
+KNOCK = 10.0
+"""Seconds in which a cluster must answer."""
 
 OBJECTS = 2**29
 """Bytes of shared memory that a Ray of our own may take: for the weights, the batch and the validation data."""
@@ -47,13 +51,21 @@ def joined(address: str | None, cpus: int) -> Iterator[None]:
     # `address="local"` keeps Ray from joining a cluster that only the environment names.
     where: dict[str, Any] = {"address": "local", **own} if address is None else {"address": address}
     try:
+        _knock(address)
         ray.init(**where, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise unreachable(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where an address names a machine and nobody answers there; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
 
 
 def unreachable(address: str | None, error: Exception) -> RunError:

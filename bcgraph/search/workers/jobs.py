@@ -125,20 +125,26 @@ class Shared:
 
         Where there are fewer batches than workers, the candidates are divided as well.
         """
-        size, samples = shot.batch(specs[0]), len(shot.validation)
-        stretches = divide(-(-samples // size), _STRETCHES * pool.workers)
-        groups = divide(len(specs), -(-pool.workers // len(stretches)))
-        tasks: list[Any] = [
-            ([_wiring(specs[i]) for i in group], range(part.start * size, min(part.stop * size, samples)))
-            for group in groups
-            for part in stretches
-        ]
-        results = iter(list(pool.run(Ready(tasks))))
-        for group in groups:
-            tallies = [Tally()] * len(group)
-            for _ in stretches:
-                tallies = [a + b for a, b in zip(tallies, next(results), strict=True)]
-            yield from (tally.evaluation(samples) for tally in tallies)
+        samples = len(shot.validation)
+        cut = stretched(len(specs), samples, shot.batch(specs[0]), pool.workers)
+        tasks: list[Any] = [([_wiring(specs[i]) for i in group], part) for group, part in cut]
+        tallies = [Tally()] * len(specs)
+        for (group, _), found in zip(cut, pool.run(Ready(tasks)), strict=True):
+            for place, tally in zip(group, found, strict=True):
+                tallies[place] += tally
+        yield from (tally.evaluation(samples) for tally in tallies)
+
+
+def stretched(candidates: int, samples: int, batch: int, workers: int) -> list[tuple[range, range]]:
+    """How many candidates on so many samples are cut into tasks: `(candidates, samples)`, samples in whole batches.
+
+    A batch is not divided: float32 values may depend on its size.
+    """
+    stretches = divide(-(-samples // batch), _STRETCHES * workers)
+    groups = divide(candidates, -(-workers // len(stretches)))
+    return [
+        (group, range(part.start * batch, min(part.stop * batch, samples))) for group in groups for part in stretches
+    ]
 
 
 def _wiring(spec: NetworkSpec) -> Wiring:

@@ -1,0 +1,62 @@
+"""Scoring throughput of two workers of one thread against one, and what handing the work out costs."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import torch
+
+from bcgraph import search
+from bcgraph.search.scorer import Scorer, ScoringBatch
+from bcgraph.search.workers.cluster import joined
+from bcgraph.search.workers.jobs import Scoring, Shared
+from bcgraph.search.workers.pool import Pool
+from benchmarks.harness import Row
+from benchmarks.networks import images, resnet18
+
+BATCH = 32
+CANDIDATES = 10
+
+
+def throughput(workers: int, candidates: int = CANDIDATES) -> tuple[float, float]:
+    """Candidates per second once the traces are there, and the share of the workers' time that is lost."""
+    spec, rng = resnet18(), random.Random(0)
+    chosen = [search.sample(spec, rng) for _ in range(candidates)]
+    scorer = Scorer(ScoringBatch(images(BATCH), torch.arange(BATCH) % 10), 0, ("n", "e"))
+    with joined(None, workers):
+        pool = Pool(workers, 1)
+        pool.give(Scoring(spec, scorer))
+        shared = Shared(scorer, spec, lambda _: pool)
+        # Each worker takes its trace with its first candidate, and here they all get one at the same time.
+        while len(pool.seen) < workers:
+            list(shared(chosen[: 2 * workers]))
+        list(shared(chosen[: 2 * workers]))
+        before = pool.usage.busy, pool.usage.available
+        started = time.perf_counter()
+        list(shared(chosen))
+        seconds = time.perf_counter() - started
+        busy, available = pool.usage.busy - before[0], pool.usage.available - before[1]
+        pool.close()
+    return candidates / seconds, 1 - busy / available
+
+
+def run() -> list[Row]:
+    found = {workers: throughput(workers) for workers in (1, 2)}
+    (one, alone), (two, together) = found[1], found[2]
+    return [
+        Row(
+            f"ResNet-18, N and E, batch {BATCH}: candidates/s",
+            f"{two:.3f} (2 workers)",
+            f"{one:.3f} (1)",
+            f"{two / one:.2f} x",
+            ">= 1.8 x",
+        ),
+        Row("overhead, the share of the workers' time", f"{together:.1%} (2 workers)", f"{alone:.1%} (1)", "", "< 5 %"),
+    ]
+
+
+if __name__ == "__main__":
+    from benchmarks.harness import show
+
+    print(show(run()))
