@@ -102,9 +102,7 @@ def main() -> None:
     c = load()
     table = [(w, *search(w, c).values(), exhaustive(w, c)) for w in WORKERS]
     print(f"{c.machine}\n")
-    print(
-        "| workers | pool | evolution | speedup of both | supernet | whole search | ResNet-19 space | its speedup |"
-    )
+    print("| workers | pool | evolution | speedup of both | supernet | whole search | ResNet-19 space | its speedup |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     first = table[0]
     for w, pool, net, evolution, space in table:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bcgraph.search.workers import cluster, usage
 from tests.cli.conftest import TINY, Command
 from tests.cli.test_search import ONESHOT, SEARCH
 
 ONE = ("search", "net.bcg", "--audit", "0")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here and in the processes that tests start: the supernet is trained on as many threads as there are."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -109,4 +120,3 @@ def test_no_cluster_there(bcgraph: Command) -> None:
 def test_wrong_numbers(bcgraph: Command) -> None:
     for option in ("--workers", "--threads"):
         assert bcgraph(*ONE, "--out", "found", option, "0").code == 2
-    assert "RAY_ADDRESS" not in os.environ

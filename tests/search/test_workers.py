@@ -5,7 +5,6 @@ On a real cluster of two nodes on this machine, with processes that are really k
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bcgraph.errors import BcgraphWarning, DataError, RunError
 from bcgraph.search import Options, history, run
@@ -38,6 +38,17 @@ SAME = ("best.bcg", "spec.bcg", "run.json", "supernet.safetensors")
 def cluster() -> Iterator[Cluster]:
     with raying.cluster(2, 2) as found:
         yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Here and in the processes that tests start: the supernet is trained on as many threads as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +128,9 @@ def test_a_node_that_is_removed(cluster: Cluster, whole: Path, tmp_path: Path) -
 
 def test_the_driver_killed_and_started_again(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
     rng = random.Random(1)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for attempt, workers in enumerate((2, 4, 1)):
         command = [sys.executable, "-m", "tests.search.raying", cluster.address, str(tmp_path), str(workers)]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
         log = tmp_path / "log.jsonl"
         # The first time in the first stage, then while the supernet is there, and then not at all.
         while attempt == 0 and process.poll() is None and (not log.exists() or log.stat().st_size < 500):

@@ -105,17 +105,16 @@ class Pool:
                 while delivered in done:
                     yield done.pop(delivered)
                     delivered += 1
-                for member in self._by_load():
-                    while len(member.tasks) < DEPTH:
-                        task = again.popleft() if again else None
-                        if task is None and not exhausted and drawn - delivered < WINDOW * self.workers:
-                            content = source.draw()
-                            exhausted = content is None
-                            task = None if exhausted else _Task(drawn, content)
-                            drawn += task is not None
-                        if task is None:
-                            break
-                        member.tasks[member.handle.do.remote(task.content)] = task
+                while (member := self._idlest()) is not None:
+                    task = again.popleft() if again else None
+                    if task is None and not exhausted and drawn - delivered < WINDOW * self.workers:
+                        content = source.draw()
+                        exhausted = content is None
+                        task = None if exhausted else _Task(drawn, content)
+                        drawn += task is not None
+                    if task is None:
+                        break
+                    member.tasks[member.handle.do.remote(task.content)] = task
                 if exhausted and delivered == drawn:
                     return
                 if any(member.introduction for member in self._members):
@@ -124,7 +123,9 @@ class Pool:
                     raise self._nobody()
                 for member, found in self._next():
                     if isinstance(found, Exception):
-                        again = deque(sorted([*again, *self._replace(member, found)], key=lambda t: t.place))
+                        # Of what a lost worker had, each task says so.
+                        left = self._replace(member, found) if member in self._members else []
+                        again = deque(sorted([*again, *left], key=lambda t: t.place))
                     elif isinstance(found, Introduction):
                         self._welcome(member, found)
                     else:
@@ -143,16 +144,18 @@ class Pool:
             self.ray.kill(member.handle)
         self._members.clear()
 
-    def _by_load(self) -> list[_Member]:
-        """The members that can work, the least busy first, so that the last tasks do not queue up at one of them."""
-        able = [m for m in self._members if m.introduction is not None]
-        return sorted(able, key=lambda m: len(m.tasks))
+    def _idlest(self) -> _Member | None:
+        """The member with the fewest tasks, if one can take more: the last tasks must not queue up at one of them."""
+        able = (m for m in self._members if m.introduction is not None and len(m.tasks) < DEPTH)
+        return min(able, key=lambda m: len(m.tasks), default=None)
 
     def _next(self) -> list[tuple[_Member, Any]]:
         """What has happened: an introduction, a task with its result, or how a worker was lost."""
         owners = {m.taking: m for m in self._members if m.introduction is None}
         owners |= {ref: m for m in self._members for ref in m.tasks}
         ready, _ = self.ray.wait(list(owners), num_returns=1, timeout=1.0)
+        if ready:
+            ready, _ = self.ray.wait(list(owners), num_returns=len(owners), timeout=0)
         found: list[tuple[_Member, Any]] = []
         for ref in ready:
             member = owners[ref]
