@@ -88,6 +88,7 @@ class Cluster:
 @contextmanager
 def cluster(*cpus: int) -> Iterator[Cluster]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "disabled"
     from ray.cluster_utils import Cluster as RayCluster
 
     made = Cluster(RayCluster(shutdown_at_exit=False), [])

@@ -76,7 +76,8 @@ def unreachable(address: str | None, error: Exception) -> RunError:
     return RunError(
         "E093",
         f"there is no Ray cluster at `{address}`: {first}",
-        hint="start one with `ray start --head`, join it here with `ray start --address=...`, and say `--ray auto`",
+        hint="start one with `ray start --head`, join it here with `ray start --address=...`, and say `--ray auto`; "
+        "where it asks for a token, set RAY_AUTH_MODE=token and copy ~/.ray/auth_token",
     )
 
 

@@ -205,7 +205,7 @@ class Pool:
         if member.introduction is None:
             self._failed_starts += 1
             if self._failed_starts > ATTEMPTS * self.workers:
-                raise RunError("E093", f"workers end as soon as they start: {_first(error)}") from error
+                raise RunError("E093", f"workers end as soon as they start: {_last(error)}") from error
         else:
             _note(f"a worker on `{member.introduction.host}` was lost; what it was doing is done again")
             self.usage.lost += 1
@@ -234,8 +234,16 @@ class Pool:
 
 
 def _first(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return _lines(error)[0]
+
+
+def _last(error: Exception) -> str:
+    """What a traceback ends with: the reason."""
+    return _lines(error)[-1]
+
+
+def _lines(error: Exception) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
 
 
 def _note(text: str) -> None:
