@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ def joined(address: str | None, cpus: int) -> Iterator[None]:
     where: dict[str, Any] = {"address": "local", **own} if address is None else {"address": address}
     try:
         _knock(address)
-        ray.init(**where, log_to_driver=False, logging_level="ERROR")
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise unreachable(address, error) from error
     try:
@@ -83,6 +84,12 @@ def unreachable(address: str | None, error: Exception) -> RunError:
 
 def cores() -> int:
     """How many CPUs the cluster has; at least one."""
+    return max(1, int(cpus()))
+
+
+def cpus() -> float:
+    """The CPUs of the cluster that this process is connected to."""
     import ray
 
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    resources: Any = ray.cluster_resources
+    return float(resources().get("CPU", 0))

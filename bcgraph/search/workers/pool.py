@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bcgraph.errors import BcgraphError, BcgraphWarning, RunError
+from bcgraph.search.workers.cluster import cpus
 from bcgraph.search.workers.parcels import Source
 from bcgraph.search.workers.usage import Usage
 from bcgraph.search.workers.worker import Introduction, Job, Worker
@@ -58,13 +59,13 @@ class Pool:
     def __init__(self, workers: int, threads: int, *, patience: float = PATIENCE) -> None:
         import ray
 
-        self.ray = ray
+        self.ray: Any = ray
         self.workers = workers
         self.threads = threads
         self.patience = patience
         self.usage = Usage(workers, threads)
         self.seen: list[Introduction] = []
-        self._actor = ray.remote(num_cpus=threads, max_restarts=0, scheduling_strategy="SPREAD")(Worker)
+        self._actor = self.ray.remote(num_cpus=threads, max_restarts=0, scheduling_strategy="SPREAD")(Worker)
         self._lost = (
             ray.exceptions.RayActorError,
             ray.exceptions.ObjectLostError,
@@ -105,7 +106,7 @@ class Pool:
                 while delivered in done:
                     yield done.pop(delivered)
                     delivered += 1
-                while (member := self._idlest()) is not None:
+                while (idle := self._idlest()) is not None:
                     task = again.popleft() if again else None
                     if task is None and not exhausted and drawn - delivered < WINDOW * self.workers:
                         content = source.draw()
@@ -114,7 +115,7 @@ class Pool:
                         drawn += task is not None
                     if task is None:
                         break
-                    member.tasks[member.handle.do.remote(task.content)] = task
+                    idle.tasks[idle.handle.do.remote(task.content)] = task
                 if exhausted and delivered == drawn:
                     return
                 if any(member.introduction for member in self._members):
@@ -224,11 +225,10 @@ class Pool:
         return left
 
     def _nobody(self) -> RunError:
-        there = self.ray.cluster_resources().get("CPU", 0)
         return RunError(
             "E093",
             f"no worker has started for {self.patience:.0f} seconds; "
-            f"each needs {self.threads} CPUs, and the cluster has {there:g} in all",
+            f"each needs {self.threads} CPUs, and the cluster has {cpus():g} in all",
             hint="the same command goes on from here",
         )
 
