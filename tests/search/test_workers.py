@@ -22,6 +22,7 @@ import torch
 from bcgraph.errors import BcgraphWarning, DataError, RunError
 from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
+from bcgraph.search.workers import pool as pools
 from bcgraph.search.workers import usage
 from bcgraph.search.workers.parcels import Parcels, Ready, divide
 from bcgraph.search.workers.pool import Pool
@@ -168,16 +169,18 @@ def test_any_order_of_arrival(cluster: Cluster) -> None:
 def test_what_ends_a_pool(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
+    monkeypatch.setattr(pools, "ATTEMPTS", 2)
     with connected(cluster):
-        pool = Pool(2, 1)
+        pool = Pool(1, 1)
         pool.give(raying.Deadly())
         with (
             pytest.warns(BcgraphWarning, match="was lost"),
-            pytest.raises(RunError, match="4 workers were lost on the same task") as caught,
+            pytest.raises(RunError, match="2 workers were lost on the same task") as caught,
         ):
             list(pool.run(Ready([(i,) for i in range(30)])))
         assert caught.value.code == "E093"
-        assert pool.usage.lost == 4
+        # A worker that has just ended another task is lost on that one, as far as the pool can tell.
+        assert 2 <= pool.usage.lost <= 4
         pool.close()
 
         pool = Pool(1, 1)
@@ -187,9 +190,6 @@ def test_what_ends_a_pool(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> 
         assert (data.value.code, data.value.diagnostics[0].hint) == ("E081", "copy it")
         with pytest.raises(ray.exceptions.RayTaskError, match="a mistake"):
             list(pool.run(Ready([(14,)])))
-        pool.close()
-
-        pool = Pool(1, 1)
         monkeypatch.setattr(pool, "_own", replace(pool._own, versions=(("bcgraph", "0.0.1"),)))
         pool.give(raying.Naps())
         with pytest.raises(RunError, match=r"other versions: .* there, bcgraph 0\.0\.1 here"):
