@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ import bcgraph
 from bcgraph.errors import DataError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, run
+from bcgraph.search.operators.space import architecture_of
+from bcgraph.search.records import Measure
+from bcgraph.search.scorer import Run, Scorer
+from bcgraph.search.scores import ScoreResult
 from bcgraph.search.workers.cluster import joined
 
 TEXT = """
@@ -147,6 +152,19 @@ class Faulty:
         if 14 in task:
             raise KeyError("a mistake")
         return task
+
+
+class Fragile(Scorer):
+    """A scorer that fails where port 2 feeds itself."""
+
+    def _runs(self, spec: NetworkSpec) -> list[Run]:
+        return [partial(fragile, run) for run in super()._runs(spec)]
+
+
+def fragile(run: Run, spec: NetworkSpec) -> dict[Measure, ScoreResult]:
+    if (2, 2) in architecture_of(spec):
+        raise RuntimeError("out of memory")
+    return run(spec)
 
 
 def main(address: str, out: Path, workers: int) -> None:

@@ -14,18 +14,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+import bcgraph
 from bcgraph.errors import BcgraphWarning, DataError, RunError
 from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
+from bcgraph.search.scorer import ScoringBatch
 from bcgraph.search.workers import pool as pools
 from bcgraph.search.workers import usage
+from bcgraph.search.workers.jobs import Shared
 from bcgraph.search.workers.parcels import Parcels, Ready, divide
 from bcgraph.search.workers.pool import Pool
+from bcgraph.search.workers.worker import Job
 from tests.search import raying
 from tests.search.raying import Cluster, connected
 
@@ -218,18 +221,20 @@ def test_work_is_divided_evenly() -> None:
     assert sum(sizes) == 100
 
 
-def test_dead_and_failing_candidates_keep_their_reasons(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
-    dead = raying.TEXT.replace("steps = 2;", "steps = 2; neuron = lif(threshold=1e6);").replace("pool = 60", "pool = 5")
-    import bcgraph
-    from bcgraph.errors import SearchError
+def test_dead_and_failing_candidates_keep_their_reasons(cluster: Cluster) -> None:
+    dead = bcgraph.parse(raying.TEXT.replace("steps = 2;", "steps = 2; neuron = lif(threshold=1e6);"))
+    batch = ScoringBatch(torch.rand((20, 1, 8, 8), generator=torch.Generator().manual_seed(0)), torch.arange(20) % 10)
+    with connected(cluster):
+        pool = Pool(2, 1)
 
-    found: dict[str, Any] = {}
-    for name, options in (("one", Options(threads=1)), ("many", Options(workers=2, ray=cluster.address))):
-        spec = bcgraph.parse(dead.replace("supernet {", "supernet { recalibrate = 2;").replace("keep = 6", "keep = 3"))
-        try:
-            run(spec, tmp_path / name, options=options)
-        except SearchError as error:
-            found[f"{name} ended"] = str(error)
-        found[name] = history(tmp_path / name)["evaluations"]
-    assert found["one"] == found["many"]
-    assert {e["reasons"]["n"] for e in found["many"] if e["stage"] == "init"} == {"no neuron fires"}
+        def given(job: Job) -> Pool:
+            pool.give(job)
+            return pool
+
+        for spec, reason in ((raying.spec(), "failed: RuntimeError: out of memory"), (dead, "no neuron fires")):
+            specs = [spec.with_backward(pairs) for pairs in ([(4, 0)], [(2, 2)], [], [(3, 1), (2, 2)])]
+            scorer = raying.Fragile(batch, 0, ("n", "e"))
+            alone = list(scorer(specs))
+            assert list(Shared(raying.Fragile(batch, 0, ("n", "e")), spec, given)(specs)) == alone
+            assert [dict(e.reasons).get("n") for e in alone].count(reason) == 2
+        pool.close()
