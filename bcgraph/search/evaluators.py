@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from bcgraph import data, keys
 from bcgraph.data.split import Split
 from bcgraph.schema import NetworkSpec
