@@ -31,9 +31,9 @@ bcg 1
 network five { input = image(1, 8, 8); steps = 2; backbone = tiny(width=6, classes=10) }
 data = digits(batch=100)
 search {
-  init { pool = 60; keep = 6; batch = 40 }
+  init { pool = 40; keep = 6; batch = 40 }
   supernet { epochs = 1 }
-  evolve { iterations = 3; top = 4; population = 8; offspring = 3; mutation = 0.7 }
+  evolve { iterations = 2; top = 4; population = 8; offspring = 3; mutation = 0.7 }
 }
 """
 
@@ -64,9 +64,10 @@ class Cluster:
         self.nodes.remove(node)
         self.ray.remove_node(node, allow_graceful=False)
 
-    def workers(self, doing: bool = True) -> list[int]:
-        """The processes of workers, those that are in the middle of a task, or all of them."""
-        raylets = {info.process.pid for node in self.nodes for info in node.all_processes["raylet"]}
+    def workers(self, doing: bool = True, on: Any = None) -> list[int]:
+        """The processes of workers, those that are in the middle of a task, or all of them; those on a node."""
+        nodes = self.nodes if on is None else [on]
+        raylets = {info.process.pid for node in nodes for info in node.all_processes["raylet"]}
         title = b"ray::Worker.do" if doing else b"ray::Worker"
         found = []
         for path in Path("/proc").glob("[0-9]*"):

@@ -84,7 +84,7 @@ def test_one_history(cluster: Cluster, whole: Path, tmp_path: Path, workers: int
 
 def test_workers_killed_in_the_middle_of_an_evaluation(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
     kills: list[str] = []
-    wanted = {"init": 2, "evolve": 2}
+    wanted = {"init": 2, "evolve": 1}
 
     def kill(stage: str) -> None:
         for _ in range(wanted[stage]):
@@ -112,41 +112,39 @@ def test_workers_killed_in_the_middle_of_an_evaluation(cluster: Cluster, whole: 
 
 
 def test_a_node_that_is_removed(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
-    node = cluster.add(2)
-    removed: list[threading.Thread] = []
+    # Three workers are spread over three nodes, and there is room for one more on those that stay.
+    node = cluster.add(1)
 
-    def progress(event: Event) -> None:
-        if (event.stage, event.done) == ("evolve", 8) and not removed:
-            removed.append(threading.Thread(target=cluster.remove, args=(node,)))
-            removed[0].start()
+    def remove() -> None:
+        while not cluster.workers(on=node):
+            time.sleep(0.005)
+        cluster.remove(node)
 
+    thread = threading.Thread(target=remove, daemon=True)
+    thread.start()
     with pytest.warns(BcgraphWarning, match="was lost"):
-        search(tmp_path, cluster, 6, progress)
-    removed[0].join()
+        search(tmp_path, cluster, 3)
+    thread.join(timeout=60)
     same(tmp_path, whole)
     (used,) = usage.read(tmp_path)
-    assert used["machines"] == 3
-    # There is no room for others in the place of its two, and those that are left go on.
-    assert used["lost"] in (1, 2), "one may not have begun yet"
+    print(f"a node removed: {used['lost']} worker lost, {used['again']} tasks done again")
+    assert (used["machines"], used["lost"]) == (3, 1)
+    assert used["again"] >= 1
 
 
 def test_the_driver_killed_and_started_again(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
-    rng = random.Random(1)
-    for attempt, workers in enumerate((2, 4, 1)):
+    for attempt, workers in enumerate((2, 1)):
         command = [sys.executable, "-m", "tests.search.raying", cluster.address, str(tmp_path), str(workers)]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
-        log = tmp_path / "log.jsonl"
-        # The first time in the first stage, then while the supernet is there, and then not at all.
-        while attempt == 0 and process.poll() is None and (not log.exists() or log.stat().st_size < 500):
-            time.sleep(0.002)
-        while attempt == 1 and process.poll() is None and not (tmp_path / "supernet.safetensors").exists():
-            time.sleep(0.002)
-        if attempt < 2:
-            time.sleep(rng.uniform(0, 0.2))
+        if attempt == 0:
+            # The first stage is done, and the workers are about to evaluate on the supernet.
+            while process.poll() is None and not (tmp_path / "supernet.safetensors").exists():
+                time.sleep(0.002)
+            time.sleep(random.Random(1).uniform(0, 0.1))
             assert process.poll() is None, "it ended before it was killed"
             process.send_signal(signal.SIGKILL)
         _, error = process.communicate(timeout=120)
-        assert process.returncode == (0 if attempt == 2 else -signal.SIGKILL), error.decode()
+        assert process.returncode == (-signal.SIGKILL if attempt == 0 else 0), error.decode()
         until = time.monotonic() + 60
         while cluster.workers(doing=False):
             assert time.monotonic() < until, "workers outlive their driver"
