@@ -1,7 +1,8 @@
 """How long a search takes with more and more workers: a simulation driven by measured costs.
 
-`python -m benchmarks.growth measure` measures the costs (minutes) into `growth.json`; `python -m benchmarks.growth`
-plays the driver and its workers with them, task by task as the driver really cuts them, and draws `docs/scaling.svg`.
+`python -m benchmarks.growth measure [PART...]` measures the costs (minutes) into `growth.json`, and
+`python -m benchmarks.growth` plays the driver and its workers with them, task by task as the driver really cuts them,
+and draws `docs/scaling.svg`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from bcgraph.search.workers.jobs import stretched
 from bcgraph.search.workers.parcels import Parcels
@@ -150,22 +153,20 @@ def load() -> Costs:
     return Costs(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
-def measure() -> Iterator[tuple[str, float | int | str | tuple[float, ...]]]:
-    """The fields of `Costs`."""
-    import torch
+Field: TypeAlias = tuple[str, float | int | str | tuple[float, ...]]
 
+
+def overheads() -> Iterator[Field]:
+    """What workers cost beside evaluations."""
     from bcgraph.search.workers.cluster import joined
+    from bcgraph.search.workers.parcels import Ready
     from bcgraph.search.workers.pool import Pool
-    from benchmarks.harness import machine
     from tests.search.raying import Naps
 
-    yield "machine", machine()
     with joined(None, 2):
         pool = Pool(2, 1)
         started = time.perf_counter()
         pool.give(Naps())
-        from bcgraph.search.workers.parcels import Ready
-
         list(pool.run(Ready([(0.0,)] * 2)))
         yield "start", time.perf_counter() - started
         started = time.process_time()
@@ -173,11 +174,19 @@ def measure() -> Iterator[tuple[str, float | int | str | tuple[float, ...]]]:
         yield "hand", (time.process_time() - started) / 1000
         pool.close()
     yield "keep", keeping()
+
+
+def measure(part: str) -> None:
+    """Measure a part of the costs and keep it beside the others."""
+    import torch
+
+    from benchmarks.harness import machine
+
     torch.set_num_threads(1)
-    yield from scores("18", 4)
-    yield from accuracies(3)
-    yield "step", step()
-    yield from scores("19", 2)
+    for name, value in PARTS[part]():
+        data = json.loads(COSTS.read_text()) if COSTS.exists() else {}
+        COSTS.write_text(json.dumps({**data, "machine": machine(), name: value}, indent=1) + "\n")
+        print(name, value, flush=True)
 
 
 def spec_of(name: str):  # type: ignore[no-untyped-def]
@@ -193,7 +202,7 @@ def candidates(name: str, count: int):  # type: ignore[no-untyped-def]
     return [sample(spec_of(name), rng) for _ in range(count)]
 
 
-def scores(name: str, count: int) -> Iterator[tuple[str, float | tuple[float, ...]]]:
+def scores(name: str, count: int) -> Iterator[Field]:
     import torch
 
     from bcgraph.search.scorer import Scorer, ScoringBatch
@@ -211,36 +220,30 @@ def scores(name: str, count: int) -> Iterator[tuple[str, float | tuple[float, ..
     yield f"trace{name}", found[0] - found[1]
 
 
-def accuracies(count: int) -> Iterator[tuple[str, float | int | tuple[float, ...]]]:
+def accuracies(count: int) -> Iterator[Field]:
     from bcgraph.search.oneshot import OneShot
     from bcgraph.search.supernet import Supernet
-    from benchmarks.networks import images
     from benchmarks.supernet import Validation
 
     spec = spec_of("18")
     supernet = Supernet(spec, 0, Validation(1))  # type: ignore[arg-type]
     size = OneShot(supernet, Validation(1)).batch(spec)  # type: ignore[arg-type]
-    # A part of a batch, since the time grows with the samples, and there is a limit to patience.
-    part = max(1, size // 8)
-    shot = OneShot(supernet, Validation(part))  # type: ignore[arg-type]
-    assert len(images(part)) == part
+    shot = OneShot(supernet, Validation(size))  # type: ignore[arg-type]
     chosen = candidates("18", count)
 
     def took(some):  # type: ignore[no-untyped-def]
         started = time.process_time()
         shot.tally(some)
-        return (time.process_time() - started) * size / part
+        return time.process_time() - started
 
-    took(chosen[:1])
-    single = [took([one]) for one in chosen]
-    both = [took([one, one]) for one in chosen]
-    each = [b - s for s, b in zip(single, both, strict=True)]
+    one, all_of_them = took(chosen[:1]), took(chosen)
+    each = (all_of_them - one) / (count - 1)
     yield "batch", size
-    yield "forward", sum(s - e for s, e in zip(single, each, strict=True)) / count
-    yield "accuracies", tuple(round(e, 4) for e in each)
+    yield "forward", one - each
+    yield "accuracies", (each,)
 
 
-def step() -> float:
+def step() -> Iterator[Field]:
     """A training step of the supernet on two cores, from one on one thread with a quarter of a batch."""
     import torch
 
@@ -262,7 +265,7 @@ def step() -> float:
         LOSSES["tet"](model(x), y, 0.0).backward()  # type: ignore[no-untyped-call]
         update.step()
         times.append(time.process_time() - started)
-    return 4 / 2 * sum(times[1:]) / len(times[1:])
+    yield "step", 4 / 2 * sum(times[1:]) / len(times[1:])
 
 
 def keeping() -> float:
@@ -276,10 +279,17 @@ def keeping() -> float:
         return (time.process_time() - started) / len(result.records)
 
 
+PARTS: dict[str, Callable[[], Iterator[Field]]] = {
+    "overheads": overheads,
+    "resnet18": partial(scores, "18", 4),
+    "accuracies": partial(accuracies, 4),
+    "step": step,
+    "resnet19": partial(scores, "19", 2),
+}
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["measure"]:
-        found = Costs(**dict(measure()))  # type: ignore[arg-type]
-        COSTS.write_text(json.dumps(asdict(found), indent=1) + "\n")
-        print(COSTS.read_text())
+    if sys.argv[1:2] == ["measure"]:
+        for part in sys.argv[2:] or PARTS:
+            measure(part)
     else:
         main()
