@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 import json
 import random
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,7 +39,7 @@ class Costs:
     """Measured seconds of processor time, on one thread unless said otherwise: others on the machine hardly matter."""
 
     machine: str
-    start: float  # from hiring a worker to its introduction, on the wall
+    start: float  # a process that loads all that a worker needs
     hand: float  # of the driver, for each task
     keep: float  # of the driver, for each evaluation: log and study
     scores18: tuple[float, ...]  # N and E of a candidate, ResNet-18
@@ -165,15 +167,22 @@ def overheads() -> Iterator[Field]:
 
     with joined(None, 2):
         pool = Pool(2, 1)
-        started = time.perf_counter()
         pool.give(Naps())
         list(pool.run(Ready([(0.0,)] * 2)))
-        yield "start", time.perf_counter() - started
         started = time.process_time()
         list(pool.run(Ready([(0.0,)] * 1000)))
         yield "hand", (time.process_time() - started) / 1000
         pool.close()
     yield "keep", keeping()
+    yield from starting()
+
+
+def starting() -> Iterator[Field]:
+    """A process that loads all that a worker needs."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import ray, bcgraph.search.workers.jobs"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    yield "start", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(part: str) -> None:
@@ -281,6 +290,7 @@ def keeping() -> float:
 
 PARTS: dict[str, Callable[[], Iterator[Field]]] = {
     "overheads": overheads,
+    "start": starting,
     "resnet18": partial(scores, "18", 4),
     "accuracies": partial(accuracies, 4),
     "step": step,
