@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from bcgraph.cli.main import build
 from benchmarks import growth
@@ -20,7 +20,7 @@ COMMANDS = sorted(set(re.findall(r"^(?:\$ )?(bcgraph .*?)(?:\s+#.*)?$", PAGE, re
 def test_commands(line: str) -> None:
     _, name, *arguments = line.split()
     group = typer.main.get_command(build(name))
-    assert isinstance(group, click.Group)
+    assert isinstance(group, TyperGroup)
     command = group.commands[name]
     command.make_context(name, arguments)
 
