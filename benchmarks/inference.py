@@ -9,10 +9,14 @@ import torch
 from torch import fx, nn
 
 import bcgraph
+from bcgraph.nn import folded_conv
 from benchmarks.harness import Row, pair
 from benchmarks.networks import images, resnet18, settle
 
 BATCH = 32
+
+
+_CONVOLUTIONS = (folded_conv.conv, folded_conv.conv_lif, folded_conv.conv_lif_last, folded_conv.conv_lif_steps)
 
 
 class _Recorder(fx.Interpreter):
@@ -21,8 +25,11 @@ class _Recorder(fx.Interpreter):
     calls: list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
     def run_node(self, n: fx.Node) -> Any:
-        if n.op == "call_function" and n.target is nn.functional.conv2d:
-            self.calls.append((nn.functional.conv2d, self.fetch_args_kwargs_from_env(n)[0]))
+        if n.op == "call_function" and n.target in _CONVOLUTIONS:
+            x, weight, bias, settings, *_ = self.fetch_args_kwargs_from_env(n)[0]
+            # A raw call takes the weight as it is in the network, not packed; spikes lie where others will.
+            plain = weight.to_dense().to(memory_format=torch.channels_last)
+            self.calls.append((nn.functional.conv2d, (x.clone(), plain, bias, *settings)))
         if n.op == "call_module":
             module = self.module.get_submodule(str(n.target))
             if isinstance(module, nn.Conv2d | nn.Linear):

@@ -24,7 +24,7 @@ def cost(graph: TemporalGraph) -> Cost:
     values = graph.values()
     total = 0
     for node in graph.nodes:
-        if node.op in ("conv", "linear"):
+        if node.op in ("conv", "linear", "conv_lif"):
             one = shapes.operations(node.attrs["layer"], values[node.inputs[0].value].shape)
             total += one * (1 if node.invariant else graph.steps)
     return Cost(len(graph.nodes), total)

@@ -71,6 +71,11 @@ def _lif(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
     return (*_add(node, given), given[0])
 
 
+def _conv_lif(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
+    # Operands are x, weight and bias, and then those of a `lif` but the current that these make.
+    return _lif(node, (*_layer(node, given), *given[3:]))
+
+
 def _flag(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
     return ((),)
 
@@ -102,6 +107,11 @@ def _lif_zero(node: Node, zeros: frozenset[int]) -> Zero:
     return "zero" if len(zeros) == len(node.inputs) else "keep"
 
 
+def _conv_lif_zero(node: Node, zeros: frozenset[int]) -> Zero:
+    # The convolution of zero is its bias; other currents and the membrane can be left out.
+    return "keep" if 0 in zeros else "drop"
+
+
 def _norm_zero(node: Node, zeros: frozenset[int]) -> Zero:
     # The second operand says whether the step counts at all; without it a norm of zero is its bias.
     return "zero" if 1 in zeros else "keep"
@@ -130,6 +140,7 @@ OPS: Mapping[str, Op] = {
     "fire": Op(1, 1, _same, _is_zero, "s = 1 if u > threshold (eq. 2)"),
     "reset": Op(2, 2, _same, _is_zero, "v = u*(1 - s), or u - threshold*s (eq. 2)"),
     "lif": Op(1, None, _lif, _lif_zero, "charge, fire and reset in one"),
+    "conv_lif": Op(4, None, _conv_lif, _conv_lif_zero, "a convolution and a `lif` on its result"),
     "pack": Op(1, 1, _same, _is_zero, "the spikes as bits"),
     "one": Op(0, 0, _flag, _must_build, "1 for each sample: its delayed value tells whether that step exists"),
     "zeros": Op(0, 0, _same, _must_build, "zero"),
@@ -144,6 +155,10 @@ OPS: Mapping[str, Op] = {
     "at": Op(1, 1, _same, _must_build, "one step of [T*N, ...]"),
     "unfold": Op(1, 1, _same, _must_build, "[T*N, ...] as [T, N, ...]"),
 }
+
+
+# Operations that are a whole neuron: they compute spikes and the membrane, which they read as their last operand.
+NEURONS = frozenset({"lif", "conv_lif"})
 
 
 def attributes(**values: Any) -> tuple[tuple[str, Any], ...]:

@@ -13,21 +13,6 @@ from bcgraph.errors import DataError
 from bcgraph.shapes import power_of_two
 
 
-def fold_norm(
-    weight: Tensor,
-    bias: Tensor | None,
-    scale: Tensor,
-    shift: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution `[out, in, k, k]` with the batch norm behind it folded in, for inference."""
-    factor = scale * torch.rsqrt(var + eps)
-    offset = -mean if bias is None else bias - mean
-    return weight * factor.view(-1, 1, 1, 1), torch.addcmul(shift, offset, factor)
-
-
 def fold(*steps: Tensor) -> Tensor:
     """Steps `[N, ...]` as one batch `[T*N, ...]`, time first."""
     return torch.cat(steps)

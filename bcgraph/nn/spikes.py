@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bcgraph.nn.memory import is_last
+
 
 def pack(s: Tensor) -> Tensor:
     """The bits of spikes `[N, C, H, W]`, eight a byte in memory order; empty when no gradient will be asked for."""
@@ -62,7 +64,7 @@ class _SpikeConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
         ctx.settings = settings
-        ctx.like = (s.shape, _is_last(s))
+        ctx.like = (s.shape, is_last(s))
         ctx.bias = None if bias is None else list(bias.shape)
         ctx.save_for_backward(bits, weight)
         return F.conv2d(s, weight, bias, *settings)
@@ -80,12 +82,8 @@ class _SpikeConv(torch.autograd.Function):
         return to_s, None, to_weight, to_bias, None, None, None, None
 
 
-def _is_last(x: Tensor) -> bool:
-    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
 def _memory_order(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1) if _is_last(x) else x.contiguous()
+    return x.permute(0, 2, 3, 1) if is_last(x) else x.contiguous()
 
 
 def _shifts(device: torch.device) -> Tensor:

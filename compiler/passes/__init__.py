@@ -8,6 +8,7 @@ from bcgraph.compiler.passes.base import Pass, run
 from bcgraph.compiler.passes.dce import Dce
 from bcgraph.compiler.passes.defer_norm import DeferNorm
 from bcgraph.compiler.passes.fold_bn import FoldBn
+from bcgraph.compiler.passes.fuse_conv import FuseConv
 from bcgraph.compiler.passes.fuse_lif import FuseLif
 from bcgraph.compiler.passes.hoist import Hoist
 from bcgraph.compiler.passes.pack_spikes import PackSpikes
@@ -17,13 +18,13 @@ from bcgraph.errors import CompileError, nearest
 __all__ = ["INFERENCE", "PASSES", "TRAINING", "Pass", "pipeline", "run"]
 
 PASSES: Mapping[str, Pass] = {
-    p.name: p for p in (Dce(), SinkResize(), FoldBn(), FuseLif(), Hoist(), PackSpikes(), DeferNorm())
+    p.name: p for p in (Dce(), SinkResize(), FoldBn(), FuseLif(), Hoist(), PackSpikes(), DeferNorm(), FuseConv())
 }
 
 # What each keeps: training updates running statistics and must let gradients through; inference may fold
 # them away.
 TRAINING: tuple[str, ...] = ("dce", "sink_resize", "fuse_lif", "hoist", "pack_spikes")
-INFERENCE: tuple[str, ...] = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")
+INFERENCE: tuple[str, ...] = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "fuse_conv")
 
 
 def pipeline(names: Sequence[str]) -> tuple[Pass, ...]:

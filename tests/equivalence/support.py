@@ -245,7 +245,19 @@ def compare_pass(model: Any, reference: Reference, schedule: str, x: Tensor, *, 
         (trace.output * weights).sum().backward()
         assert_same_gradients(model, reference, ours, theirs)
     assert_same_buffers(model, reference.buffers)
+    if not training:
+        compare_without_gradients(model, schedule, trace, reference.spec, x)
     return trace
+
+
+@torch.no_grad()
+def compare_without_gradients(model: Any, schedule: str, trace: Trace, spec: schema.NetworkSpec, x: Tensor) -> None:
+    """Other kernels run where no gradient is asked for, and an inference module uses its memory again."""
+    output, spikes = execute(model, schedule, spec, x)
+    assert_close(output, trace.output, "O without gradients")
+    if spikes is not None:
+        assert_same_spikes(spikes, trace.spikes)
+        assert_close(model(x), trace.output, "O of the module itself")
 
 
 def assert_lively(trace: Trace) -> None:

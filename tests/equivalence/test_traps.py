@@ -180,11 +180,12 @@ def test_strided_input(schedule: str) -> None:
 @pytest.mark.parametrize("size", [1, 40, 500])
 def test_neurons_in_blocks(size: int, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neurons are computed in blocks of the batch; small networks fill only one, so blocks are made small here."""
-    monkeypatch.setattr("bcgraph.nn.lif.BLOCK", size)
+    monkeypatch.setattr("bcgraph.nn.blockwise.BLOCK", size)
     for neuron in (schema.Neuron(), schema.Neuron(reset="soft", tau=0.7), schema.Neuron(detach_reset=True)):
         spec = small(steps=3, neuron=neuron, backward=BACKWARD)
         compare(spec, schedule, training=True, size=5)
         compare(spec, schedule, training=False, size=5, last=True)
+        compare(spec, schedule, training=False, size=5, last=True, inference=True)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

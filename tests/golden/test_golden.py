@@ -13,7 +13,9 @@ import bcgraph
 from bcgraph.compiler import graph_text, lower, passes, program_text, schedules
 
 HERE = Path(__file__).parent
-PASSES = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "pack_spikes", "defer_norm")
+PASSES = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "pack_spikes", "defer_norm", "fuse_conv")
+# What a pass has to stand behind to find anything to do.
+BEHIND = {"fuse_conv": ("fold_bn", "fuse_lif")}
 NAMES = ("lower", *PASSES, "pipeline", "unrolled", "folded", "step")
 
 
@@ -22,8 +24,8 @@ def text(name: str) -> str:
     if name == "lower":
         return graph_text(graph)
     if name in PASSES:
-        return graph_text(passes.run(passes.pipeline((name,)), graph))
-    graph = passes.run(passes.pipeline(("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")), graph)
+        return graph_text(passes.run(passes.pipeline((*BEHIND.get(name, ()), name)), graph))
+    graph = passes.run(passes.pipeline(passes.INFERENCE), graph)
     return graph_text(graph) if name == "pipeline" else program_text(schedules.schedule(name, graph))
 
 

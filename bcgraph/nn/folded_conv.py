@@ -1,0 +1,205 @@
+"""Convolutions for inference: batch norms folded into their weights, weights packed, and neurons on their results.
+
+Shapes: x is `[N, C, H, W]`, or `[T*N, C, H, W]` for all steps; a weight `[out, in/groups, k, k]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bcgraph.nn import blockwise
+from bcgraph.nn.lif import ANYWHERE, Places, lif, lif_last, lif_steps, needs_gradient
+from bcgraph.nn.memory import Rooms, empty, is_last
+from bcgraph.nn.norm import split
+
+Settings = tuple[int, int, int, int]
+"""Stride, padding, dilation and groups."""
+
+# What a packed weight is made for; the library takes the same packing for other sizes of the batch.
+_SAMPLES = 32
+
+
+def fold_norm(
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution `[out, in, k, k]` with the batch norm behind it folded in, for inference."""
+    factor = scale * torch.rsqrt(var + eps)
+    offset = -mean if bias is None else bias - mean
+    return weight * factor.view(-1, 1, 1, 1), torch.addcmul(shift, offset, factor)
+
+
+def pack_weight(weight: Tensor, settings: Settings, shape: tuple[int, int, int]) -> Tensor:
+    """The weight in the order that the CPU's kernels read, once for all steps; `shape` is that of one sample of x.
+
+    A convolution reorders its weight at each call: in ResNet-18 at T = 4 that is a thirtieth of the time. What
+    kernels do not pack (other devices and types, weights not channels-last, a gradient to come) stays as it is.
+    """
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _packs(weight):
+        return weight
+    stride, padding, dilation, groups = settings
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+        weight, [padding] * 2, [stride] * 2, [dilation] * 2, groups, [_SAMPLES, *shape]
+    )
+    return packed
+
+
+def _packs(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
+        return False
+    backend = torch.backends.mkldnn
+    if not (is_last(weight) and backend.is_available() and backend.enabled):
+        return False
+    return weight.dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Tensor:
+    """The convolution of x with a weight that may be packed."""
+    stride, padding, dilation, groups = settings
+    if weight.layout is not torch._mkldnn:
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, [padding] * 2, [stride] * 2, [dilation] * 2, groups, "none", [], ""
+    )
+    return result
+
+
+def conv_lif(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    settings: Settings,
+    others: Sequence[Tensor],
+    membrane: Tensor | None,
+    tau: float,
+    threshold: float,
+    width: float,
+    mode: str,
+    detach: bool,
+    rooms: Rooms | None = None,
+    places: Places = ANYWHERE,
+) -> tuple[Tensor, Tensor]:
+    """`lif` on the currents `conv(x)` and `others`, some samples at a time, so that no current leaves the cache."""
+    if _whole(x, weight, bias, *others, membrane):
+        currents = (conv(x, weight, bias, settings), *others)
+        return lif(currents, membrane, tau, threshold, width, mode, detach, rooms, places)
+    s, v = _by_samples(x, weight, bias, settings, others, membrane, tau, threshold, mode, rooms, places, True)
+    assert v is not None
+    return s, v
+
+
+def conv_lif_last(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    settings: Settings,
+    others: Sequence[Tensor],
+    membrane: Tensor | None,
+    tau: float,
+    threshold: float,
+    width: float,
+    mode: str,
+    detach: bool,
+    rooms: Rooms | None = None,
+    places: Places = ANYWHERE,
+) -> Tensor:
+    """`conv_lif` at the last step, without the membrane that nobody will read."""
+    if _whole(x, weight, bias, *others, membrane):
+        currents = (conv(x, weight, bias, settings), *others)
+        return lif_last(currents, membrane, tau, threshold, width, mode, detach, rooms, places)
+    return _by_samples(x, weight, bias, settings, others, membrane, tau, threshold, mode, rooms, places, False)[0]
+
+
+def conv_lif_steps(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    settings: Settings,
+    others: Sequence[Tensor],
+    steps: int,
+    repeated: bool,
+    tau: float,
+    threshold: float,
+    width: float,
+    mode: str,
+    detach: bool,
+    rooms: Rooms | None = None,
+    places: Places = ANYWHERE,
+) -> Tensor:
+    """`lif_steps` on the currents `conv(x)` and `others`, all steps of some samples before the next samples."""
+    if _whole(x, weight, bias, *others) or repeated:
+        currents = (conv(x, weight, bias, settings), *others)
+        return lif_steps(currents, steps, repeated, tau, threshold, width, mode, detach, rooms, places)
+    xs, terms = split(x, steps), [split(o, steps) for o in others]
+    out: tuple[Tensor, ...] = ()
+    for k, first in _samples(xs[0], weight, bias, settings):
+        if not out:
+            s = _results(first, steps * len(xs[0]), rooms, places[0])
+            out = split(s, steps)
+        now, v = first, torch.empty_like(first)
+        for t in range(steps):
+            if t > 0:
+                now = conv(xs[t][k], weight, bias, settings)
+            for term in terms:
+                now.add_(term[t][k])
+            if t > 0:
+                now.add_(v, alpha=tau)
+            blockwise.fire_and_reset(now, out[t][k], v if t < steps - 1 else None, threshold, mode)
+    return s
+
+
+def _whole(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether the convolution has to run on its own: for autograd, for torch's tracers, and on an empty batch."""
+    return torch.compiler.is_compiling() or not len(x) or needs_gradient(x, *others)
+
+
+def _by_samples(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    settings: Settings,
+    others: Sequence[Tensor],
+    membrane: Tensor | None,
+    tau: float,
+    threshold: float,
+    mode: str,
+    rooms: Rooms | None,
+    places: Places,
+    membrane_wanted: bool,
+) -> tuple[Tensor, Tensor | None]:
+    s: Tensor | None = None
+    v: Tensor | None = None
+    for k, now in _samples(x, weight, bias, settings):
+        if s is None:
+            s = _results(now, len(x), rooms, places[0])
+            v = _results(now, len(x), rooms, places[1]) if membrane_wanted else None
+        for other in others:
+            now.add_(other[k])
+        if membrane is not None:
+            now.add_(membrane[k], alpha=tau)
+        blockwise.fire_and_reset(now, s[k], None if v is None else v[k], threshold, mode)
+    assert s is not None
+    return s, v
+
+
+def _samples(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Iterator[tuple[slice, Tensor]]:
+    """The convolution of x in slices of the batch, each of about `blockwise.BLOCK` results."""
+    stride, padding, dilation, _ = settings
+    area = [(size + 2 * padding - dilation * (weight.shape[-1] - 1) - 1) // stride + 1 for size in x.shape[-2:]]
+    rows = max(1, blockwise.BLOCK // (weight.shape[0] * area[0] * area[1]))
+    for k in range(0, len(x), rows):
+        here = slice(k, k + rows)
+        yield here, conv(x[here], weight, bias, settings)
+
+
+def _results(like: Tensor, samples: int, rooms: Rooms | None, place: int | None) -> Tensor:
+    return empty(rooms, place, (samples, *like.shape[1:]), is_last(like), like.dtype, like.device)

@@ -1,0 +1,83 @@
+"""The memory plan of a program for inference: which spikes and membranes may take the same place.
+
+A value's place is free once its last reader has run. A membrane takes the place of the one before it, which its neuron
+reads, element by element, before it writes. Values that leave the program have no place: the caller owns them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bcgraph.compiler.ir import Node, Program, Value
+from bcgraph.compiler.ops import NEURONS
+
+# Operations whose results are memory of their own. Any other may hand on a view of an operand.
+_OWN = frozenset({"conv", "linear", "bn", "stack", "fold_norm", "zeros", "one", *NEURONS})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """For each planned value the number of its place, and for each place its size in values a sample."""
+
+    places: Mapping[str, int]
+    sizes: tuple[int, ...]
+
+
+def plan(program: Program) -> Plan:
+    """Places for the results of all neurons of `program`."""
+    roots = _roots(program)
+    leaving = {root for name in program.outputs for root in roots.get(name, ())}
+    last = {root: i for i, n in enumerate(program.nodes) for e in n.inputs for root in roots.get(e.value, ())}
+    places: dict[str, int] = {}
+    sizes: list[int] = []
+    free: dict[int, list[int]] = {}
+    for index, node in enumerate(program.nodes):
+        if node.op in NEURONS:
+            for value in node.outputs:
+                if value.name in leaving:
+                    continue
+                size = math.prod(value.shape) * max(1, value.steps)
+                held = _membrane(node, value, places, last, index)
+                if held is None:
+                    waiting = free.setdefault(size, [])
+                    held = waiting.pop() if waiting else len(sizes)
+                    if held == len(sizes):
+                        sizes.append(size)
+                places[value.name] = held
+        for name in _over(node, roots, places, last, index):
+            free.setdefault(sizes[places[name]], []).append(places[name])
+    return Plan(places, tuple(sizes))
+
+
+def _roots(program: Program) -> dict[str, frozenset[str]]:
+    """For each value, the results of neurons that it may be a view of."""
+    found: dict[str, frozenset[str]] = {}
+    for node in program.nodes:
+        reads = frozenset(root for e in node.inputs for root in found.get(e.value, ()))
+        for value in node.outputs:
+            found[value.name] = frozenset({value.name}) if node.op in NEURONS else reads
+            if node.op in _OWN and node.op not in NEURONS:
+                found[value.name] = frozenset()
+    return found
+
+
+def _membrane(node: Node, value: Value, places: Mapping[str, int], last: Mapping[str, int], index: int) -> int | None:
+    """The place of the membrane that `node` reads, if `value` is the next one and nobody reads the old one later."""
+    before = node.inputs[-1].value
+    starts = bool(node.attrs.get("start")) or "steps" in node.attrs
+    if starts or value is node.outputs[0] or last.get(before) != index:
+        return None
+    return places.get(before)
+
+
+def _over(
+    node: Node, roots: Mapping[str, frozenset[str]], places: Mapping[str, int], last: Mapping[str, int], index: int
+) -> Iterator[str]:
+    """The values whose place is free behind `node`: what it reads as the last, and what nobody reads."""
+    made = [v.name for v in node.outputs if v.name in places and v.name not in last]
+    read = {root for e in node.inputs for root in roots.get(e.value, ()) if root in places and last[root] == index}
+    handed = {places[v.name] for v in node.outputs if v.name in places}
+    yield from made
+    yield from sorted(name for name in read if places[name] not in handed)
