@@ -16,6 +16,7 @@ BENCHMARKS = {
     "scaling": "the same by steps, by connections and by their distance",
     "training": "one training step of the same, batch 32: time, and memory above the idle model",
     "accuracy": "digits and their rows trained, against a plain PyTorch script, 5 seeds; of accuracies the difference",
+    "memory": "a forward pass of the same, by the number of steps: memory above the idle model",
     "scoring": "one candidate, ResNet-18, T = 4, batch 64, on from a trace against a fresh model",
     "workers": "scoring throughput of two workers of one thread against one",
     "supernet": "candidates on a supernet, ResNet-18, T = 4, together against one by one",

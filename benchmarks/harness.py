@@ -77,6 +77,12 @@ def turns(module: str, *names: str) -> list[float]:
     return medians(*(contender(name) for name in names))
 
 
+def highest() -> int:
+    """The largest resident size of this process so far, in KiB: since it began, unlike what `getrusage` tells."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
 def machine() -> str:
     """The machine and the versions that figures depend on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 import bcgraph
 from bcgraph.compiler.agreement import agreement
 from bcgraph.compiler.memory import kept
-from benchmarks import compiling, inference, scaling, start, training
+from benchmarks import compiling, inference, memory, scaling, start, training
 from benchmarks.harness import Row, machine
 from benchmarks.networks import images, resnet18, settle
 from benchmarks.scaling import Point
@@ -64,18 +64,19 @@ def main() -> None:
     measured = (
         ("Inference", inference.run()),
         ("One training step", training.run()),
+        ("Memory of a forward pass, unrolled", memory.run()),
         ("Compiling", compiling.run()),
         ("`bcgraph check` against `import torch`", start.run()),
     )
     parts += [f"\n## {title}\n\n{markdown(rows)}" for title, rows in measured]
     points = scaling.points()
     plot(points, DOCS / "performance.svg")
-    parts += [MEMORY, memory(), PRECISION, precision()]
+    parts += [MEMORY, kept_by_step(), PRECISION, precision()]
     parts += [PLOT, "\n", markdown(scaling.rows(points)), "\n", (DOCS / "performance.notes.md").read_text()]
     (DOCS / "performance.md").write_text("".join(parts))
 
 
-def memory() -> str:
+def kept_by_step() -> str:
     spec = resnet18()
     found = kept(bcgraph.compile(spec), images(training.BATCH))
     kinds = sorted({kind for _, kind in found}, key=lambda k: -sum(v for (_, kind), v in found.items() if kind == k))

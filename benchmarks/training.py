@@ -6,13 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import bcgraph
-from benchmarks.harness import Row, pair
+from benchmarks.harness import Row, highest, pair
 from benchmarks.networks import images, resnet18
 
 BATCH = 32
@@ -56,12 +55,6 @@ def measure(name: str) -> None:
     before = highest()
     stepper(model, x)()
     print(json.dumps((highest() - before) / 1024))
-
-
-def highest() -> int:
-    """The largest resident size of this process so far, in KiB: since it began, unlike what `getrusage` tells."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def contender(name: str) -> Callable[[], object]:

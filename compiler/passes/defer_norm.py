@@ -16,7 +16,11 @@ from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
 
 @dataclass(frozen=True)
 class DeferNorm:
-    """Move delays from behind the norms of backward connections to before them."""
+    """Move delays from behind the norms of backward connections to before them.
+
+    Norms with statistics of their own for each step stay: they need a schedule that tells steps apart, which also knows
+    the last step.
+    """
 
     name: ClassVar[str] = "defer_norm"
     inference_only: ClassVar[bool] = False
@@ -27,7 +31,7 @@ class DeferNorm:
         producers = graph.producers()
         deferred: dict[str, int] = {}
         for node in graph.nodes:
-            if node.op != "bn" or len(node.inputs) != 1:
+            if node.op != "bn" or len(node.inputs) != 1 or node.attrs["layer"].norm.statistics != "shared":
                 continue
             delays = _late(node, graph, readers)
             if delays is not None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bcgraph import schema
+from bcgraph.compiler.passes import PASSES
 from tests.equivalence.support import (
     SCHEDULES,
     average,
@@ -202,3 +203,23 @@ def test_random_networks(schedule: str, case: tuple[schema.NetworkSpec, bool]) -
 @given(case=cases())
 def test_many_random_networks(schedule: str, case: tuple[schema.NetworkSpec, bool]) -> None:
     agree(case, schedule)
+
+
+# What a pass has to stand behind to find anything to do.
+BEHIND = {"fuse_conv": ("fold_bn", "fuse_lif"), "hoist": ("fold_bn",)}
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases(), schedule=st.sampled_from(SCHEDULES), order=st.permutations(sorted(PASSES)), more=st.integers(0, 3))
+def test_each_pass_on_random_networks(
+    name: str, case: tuple[schema.NetworkSpec, bool], schedule: str, order: list[str], more: int
+) -> None:
+    """A pass behind what it needs and up to three others, in any order."""
+    spec, training = case
+    if refuses(spec, schedule):
+        return
+    before = [p for p in order if p != name][:more]
+    names = [*before, *(p for p in BEHIND.get(name, ()) if p not in before), name]
+    frozen = any(PASSES[p].inference_only for p in names)
+    compare(spec, schedule, training=training and not frozen, lively=False, optimize=names, inference=frozen)
