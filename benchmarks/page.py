@@ -1,10 +1,13 @@
-"""`python -m benchmarks.page`: measure what concerns the compiler and write docs/performance.md with its plot.
+"""`python -m benchmarks.page [NAME...]`: measure what concerns the compiler, write docs/performance.md and its plot.
 
-Run it on an idle machine; it takes some minutes.
+With names, only those sections are measured anew and the others stay as they are. Run it on an idle machine; the whole
+page takes some minutes. What the figures mean is told in docs/performance.notes.md, which becomes its end.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,6 +18,7 @@ import torch
 from matplotlib import pyplot as plt
 
 import bcgraph
+from bcgraph import files
 from bcgraph.compiler.agreement import agreement
 from bcgraph.compiler.memory import kept
 from benchmarks import compiling, inference, memory, scaling, start, training
@@ -27,7 +31,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 INTRO = """# Performance
 
 Every ratio is of two medians, measured in turns in a process that holds nothing else, on an otherwise idle machine with
-two threads; an absolute time means little elsewhere. `python -m benchmarks.page` made this page on: {machine}.
+two threads; an absolute time means little elsewhere. `python -m benchmarks.page` made this page on:
+{machine}.
 
 The network is ResNet-18 of width 64 on 3x32x32 images, T = 4, batch 32, with the backward connections 16 ->
 0 and 8 -> 2. The peer is a network of the same shape built of SpikingJelly's own layers in single-step mode,
@@ -35,45 +40,37 @@ its connections wired by hand. *Raw operations* are our own network's convolutio
 on the operands they get in it.
 """
 
-PLOT = """
-## How the cost grows
-
-![seconds of a forward pass by steps, connections and distance](performance.svg)
-"""
-
-
-MEMORY = """
-## What a training step keeps
-
-Megabytes that autograd holds for the backward pass, by step and by what keeps them, each storage once. `lif`
-keeps the membrane before the reset, `BatchNorm` its input, `Conv` the spikes it read, as bits.
+MEMORY = """Megabytes that autograd holds for the backward pass, by step and by what keeps them, each storage once.
+`lif` keeps the membrane before the reset, `BatchNorm` its input, `Conv` the spikes it read, as bits.
 
 """
 
-PRECISION = """
-## What bfloat16 changes
-
-Shares that differ from float32, in eval mode, with batch norms settled on the inputs but untrained weights,
-which is the worst case: a membrane within rounding of the threshold flips, and the flip grows from port to port.
+PRECISION = """Shares that differ from float32, in eval mode, with batch norms settled on the inputs but untrained
+weights, which is the worst case: a membrane within rounding of the threshold flips, and the flip grows from port to port.
 
 """
 
 
-def main() -> None:
-    parts = [INTRO.format(machine=machine())]
-    measured = (
-        ("Inference", inference.run()),
-        ("One training step", training.run()),
-        ("Memory of a forward pass, unrolled", memory.run()),
-        ("Compiling", compiling.run()),
-        ("`bcgraph check` against `import torch`", start.run()),
-    )
-    parts += [f"\n## {title}\n\n{markdown(rows)}" for title, rows in measured]
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    page = DOCS / "performance.md"
+    before = {part.partition("\n")[0]: part for part in page.read_text().split("\n## ")} if page.exists() else {}
+    parts = [INTRO.format(machine=machine()).rstrip("\n")]
+    for name, (title, measure) in SECTIONS.items():
+        asked = not names or name in names
+        parts.append(f"{title}\n\n{measure()}" if asked or title not in before else before[title].rstrip("\n"))
+    notes = (DOCS / "performance.notes.md").read_text().strip("\n")
+    measured = "\n\n## ".join(part.strip("\n") for part in parts)
+    files.write_text(page, f"{measured}\n\n{notes}\n")
+
+
+def growth() -> str:
     points = scaling.points()
     plot(points, DOCS / "performance.svg")
-    parts += [MEMORY, kept_by_step(), PRECISION, precision()]
-    parts += [PLOT, "\n", markdown(scaling.rows(points)), "\n", (DOCS / "performance.notes.md").read_text()]
-    (DOCS / "performance.md").write_text("".join(parts))
+    picture = "![seconds of a forward pass by steps, connections and distance](performance.svg)"
+    return f"{picture}\n\n{markdown(scaling.rows(points))}"
 
 
 def kept_by_step() -> str:
@@ -85,7 +82,7 @@ def kept_by_step() -> str:
     for step in steps:
         cells = " | ".join(f"{found.get((step, k), 0) / 2**20:.1f}" for k in kinds)
         lines.append(f"| {'all' if step is None else step} | {cells} |")
-    return "\n".join(lines) + "\n"
+    return MEMORY + "\n".join(lines)
 
 
 def precision() -> str:
@@ -96,13 +93,13 @@ def precision() -> str:
     lines = ["| port | differing spikes |", "|---|--:|"]
     lines += [f"| @{port} | {share:.2%} |" for port, share in enumerate(found.ports)]
     lines += [f"| all | {found.spikes:.2%} |", f"| predictions | {found.predictions:.2%} |"]
-    return "\n".join(lines) + "\n"
+    return PRECISION + "\n".join(lines)
 
 
 def markdown(rows: list[Row]) -> str:
     lines = ["| what | bcgraph | against | ratio | goal |", "|---|--:|--:|--:|--:|"]
     lines += [f"| {r.what} | {r.ours} | {r.against} | {r.ratio} | {r.goal} |" for r in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def plot(points: list[Point], path: Path) -> None:
@@ -120,5 +117,17 @@ def plot(points: list[Point], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
+    "inference": ("Inference", lambda: markdown(inference.run())),
+    "training": ("One training step", lambda: markdown(training.run())),
+    "memory": ("Memory of a forward pass, unrolled", lambda: markdown(memory.run())),
+    "compiling": ("Compiling", lambda: markdown(compiling.run())),
+    "start": ("`bcgraph check` against `import torch`", lambda: markdown(start.run())),
+    "kept": ("What a training step keeps", kept_by_step),
+    "precision": ("What bfloat16 changes", precision),
+    "growth": ("How the cost grows", growth),
+}
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -31,30 +31,33 @@ def fold_norm(
     mean: Tensor,
     var: Tensor,
     eps: float,
+    settings: Settings,
+    shape: tuple[int, int, int],
+    rooms: Rooms | None = None,
+    number: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution `[out, in, k, k]` with the batch norm behind it folded in, for inference."""
+    """Weight and bias of a convolution `[out, in, k, k]` with the batch norm behind it folded in, for inference.
+
+    `shape` is that of one sample of x. With `rooms` the weight, number `number` of the module, comes in
+    the order that the CPU's kernels read: a convolution would reorder it at each call, which in ResNet-18 at T = 4 is a
+    thirtieth of the time.
+    """
     factor = scale * torch.rsqrt(var + eps)
     offset = -mean if bias is None else bias - mean
-    return weight * factor.view(-1, 1, 1, 1), torch.addcmul(shift, offset, factor)
-
-
-def pack_weight(weight: Tensor, settings: Settings, shape: tuple[int, int, int]) -> Tensor:
-    """The weight in the order that the CPU's kernels read, once for all steps; `shape` is that of one sample of x.
-
-    A convolution reorders its weight at each call: in ResNet-18 at T = 4 that is a thirtieth of the time. What
-    kernels do not pack (other devices and types, weights not channels-last, a gradient to come) stays as it is.
-    """
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not _packs(weight):
-        return weight
+    shifted = torch.addcmul(shift, offset, factor)
+    factor = factor.view(-1, 1, 1, 1)
+    if rooms is None or not _packs(weight):
+        return weight * factor, shifted
+    folded = torch.mul(weight, factor, out=rooms.scratch(weight))
     stride, padding, dilation, groups = settings
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-        weight, [padding] * 2, [stride] * 2, [dilation] * 2, groups, [_SAMPLES, *shape]
-    )
-    return packed
+    arguments = ([padding] * 2, [stride] * 2, [dilation] * 2, groups, [_SAMPLES, *shape])
+    packed = rooms.weight(number, lambda: torch.ops.mkldnn._reorder_convolution_weight(folded, *arguments))
+    return packed, shifted
 
 
 def _packs(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
+    """Whether the kernels of the CPU have an order of their own for this weight."""
+    if weight.dtype not in (torch.float32, torch.bfloat16):
         return False
     backend = torch.backends.mkldnn
     if not (is_last(weight) and backend.is_available() and backend.enabled):
@@ -192,10 +195,10 @@ def _by_samples(
 
 
 def _samples(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Iterator[tuple[slice, Tensor]]:
-    """The convolution of x in slices of the batch, each of about `blockwise.BLOCK` results."""
+    """The convolution of x in slices of the batch, each of about `blockwise.PIECE` results."""
     stride, padding, dilation, _ = settings
     area = [(size + 2 * padding - dilation * (weight.shape[-1] - 1) - 1) // stride + 1 for size in x.shape[-2:]]
-    rows = max(1, blockwise.BLOCK // (weight.shape[0] * area[0] * area[1]))
+    rows = max(1, blockwise.PIECE // (weight.shape[0] * area[0] * area[1]))
     for k in range(0, len(x), rows):
         here = slice(k, k + rows)
         yield here, conv(x[here], weight, bias, settings)

@@ -127,13 +127,12 @@ class _Emitter:
         parts = [f"{a['conv']}.weight", f"{a['conv']}.bias" if a["bias"] else None]
         parts += [f"{a['norm']}.{p}" for p in ("weight", "bias", "running_mean", "running_var")]
         reads = [p and self.add(node, "get_attr", p, (), p) for p in parts]
-        both = self.add(node, "call_function", FC.fold_norm, (*reads, a["eps"]))
+        conv = self.readers[node.outputs[0].name]
+        shape = self.values[conv.inputs[0].value].shape
+        rooms = (self.rooms, len(self.env)) if self.rooms is not None else ()
+        both = self.add(node, "call_function", FC.fold_norm, (*reads, a["eps"], _settings(conv), shape, *rooms))
         for index, value in enumerate(node.outputs):
             self.env[value.name] = self.add(node, "call_function", operator.getitem, (both, index), value.name)
-        weight = node.outputs[0].name
-        conv = self.readers[weight]
-        args = (self.env[weight], _settings(conv), self.values[conv.inputs[0].value].shape)
-        self.env[weight] = self.add(node, "call_function", FC.pack_weight, args, f"{weight}.packed")
 
     def pool(self, node: Node) -> None:
         layer = node.attrs["layer"]

@@ -181,6 +181,7 @@ def test_strided_input(schedule: str) -> None:
 def test_neurons_in_blocks(size: int, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neurons are computed in blocks of the batch; small networks fill only one, so blocks are made small here."""
     monkeypatch.setattr("bcgraph.nn.blockwise.BLOCK", size)
+    monkeypatch.setattr("bcgraph.nn.blockwise.PIECE", size)
     for neuron in (schema.Neuron(), schema.Neuron(reset="soft", tau=0.7), schema.Neuron(detach_reset=True)):
         spec = small(steps=3, neuron=neuron, backward=BACKWARD)
         compare(spec, schedule, training=True, size=5)
