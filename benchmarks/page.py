@@ -46,7 +46,8 @@ MEMORY = """Megabytes that autograd holds for the backward pass, by step and by 
 """
 
 PRECISION = """Shares that differ from float32, in eval mode, with batch norms settled on the inputs but untrained
-weights, which is the worst case: a membrane within rounding of the threshold flips, and the flip grows from port to port.
+weights, which is the worst case: a membrane within rounding of the threshold flips, and the flip grows from port to
+port.
 
 """
 

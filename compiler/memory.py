@@ -56,11 +56,11 @@ def kept(module: fx.GraphModule, x: Tensor) -> dict[tuple[int | None, str], int]
     return dict(sorted(keeper.bytes.items(), key=lambda item: (item[0][0] is not None, item[0][0] or 0, item[0][1])))
 
 
-class _Living(TorchDispatchMode):
+class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the bytes of all storages that operations return, from their first to their last reference."""
 
     def __init__(self, given: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ignored = [t.untyped_storage() for t in given]
         self.sizes: dict[int, int] = {s._cdata: 0 for s in self.ignored}
         self.now = 0

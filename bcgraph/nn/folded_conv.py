@@ -6,6 +6,7 @@ Shapes: x is `[N, C, H, W]`, or `[T*N, C, H, W]` for all steps; a weight `[out, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def _packs(weight: Tensor) -> bool:
     """Whether the kernels of the CPU have an order of their own for this weight."""
     if weight.dtype not in (torch.float32, torch.bfloat16):
         return False
-    backend = torch.backends.mkldnn
+    backend: Any = torch.backends.mkldnn
     if not (is_last(weight) and backend.is_available() and backend.enabled):
         return False
     return weight.dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -68,7 +69,7 @@ def _packs(weight: Tensor) -> bool:
 def conv(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Tensor:
     """The convolution of x with a weight that may be packed."""
     stride, padding, dilation, groups = settings
-    if weight.layout is not torch._mkldnn:
+    if weight.layout is torch.strided:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     result: Tensor = torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, [padding] * 2, [stride] * 2, [dilation] * 2, groups, "none", [], ""

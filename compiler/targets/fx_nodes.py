@@ -178,11 +178,10 @@ class _Emitter:
         a = node.attrs
         reads = self.read(node)
         conv: tuple[Any, ...] = ()
-        functions = (LIF.lif, LIF.lif_last, LIF.lif_steps)
+        both, last, all_steps = _PLAIN
         if node.op == "conv_lif":
             conv, reads = (*reads[:3], _settings(node)), reads[3:]
-            functions = (FC.conv_lif, FC.conv_lif_last, FC.conv_lif_steps)
-        both, last, all_steps = functions
+            both, last, all_steps = _WITH_CONV
         rest = (a["tau"], a["threshold"], a["surrogate"].width, a["mode"], a["detach"], *self.place(node))
         if "steps" in a:
             repeated = self.values[node.inputs[0].value].steps == 0
@@ -272,6 +271,10 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "at": _Emitter.steps,
     "unfold": _Emitter.steps,
 }
+
+# Neurons: of one step, of the last step, of all steps.
+_PLAIN: tuple[Callable[..., Any], ...] = (LIF.lif, LIF.lif_last, LIF.lif_steps)
+_WITH_CONV: tuple[Callable[..., Any], ...] = (FC.conv_lif, FC.conv_lif_last, FC.conv_lif_steps)
 
 _FOLDING: Mapping[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "fold_frames": (BF.fold_frames, ("steps",)),

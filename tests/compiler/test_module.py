@@ -128,12 +128,15 @@ def test_an_unknown_backend_is_named() -> None:
 
 
 @pytest.mark.slow
-def test_inductor_computes_what_eager_does() -> None:
+@pytest.mark.parametrize("inference", [False, True])
+def test_inductor_computes_what_eager_does(inference: bool) -> None:
     text = TEXT.replace("steps    = 3", "steps    = 2").replace("{ delay = 2 }", "")
     spec = bcgraph.parse(text)
-    eager, compiled = bcgraph.compile(spec), bcgraph.compile(spec, backend="inductor")
+    eager = bcgraph.compile(spec, inference=inference)
+    compiled = bcgraph.compile(spec, inference=inference, backend="inductor")
     x = torch.randn(8, 1, 8, 8)
-    ours, theirs = eager(x), compiled(x)
+    with torch.set_grad_enabled(not inference):
+        ours, theirs = eager(x), compiled(x)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     assert list(eager.state_dict()) == list(compiled.state_dict())
 
