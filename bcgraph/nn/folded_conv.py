@@ -162,8 +162,8 @@ def conv_lif_steps(
 
 
 def _whole(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether the convolution has to run on its own: for autograd, for torch's tracers, and on an empty batch."""
-    return torch.compiler.is_compiling() or not len(x) or needs_gradient(x, *others)
+    """Whether the convolution has to run on its own: off the CPU, for autograd and torch's tracers, on an empty batch."""
+    return x.device.type != "cpu" or torch.compiler.is_compiling() or not len(x) or needs_gradient(x, *others)
 
 
 def _by_samples(

@@ -68,3 +68,26 @@ def test_full_standard_output(tiny: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr.decode() == "error[E084]: standard output cannot be written: No space left on device\n"
+
+
+def test_passes_are_shown_before_and_after(process: Command, tiny: Path) -> None:
+    """The lowered graph, and each pass of the pipeline with what it made of nodes and operations, and its graph."""
+    from bcgraph.compiler import passes
+
+    for pipeline, option in ((passes.TRAINING, ()), (passes.INFERENCE, ("--inference",))):
+        done = process("show", "--passes", *option, "net.bcg")
+        assert (done.code, done.err) == (0, "")
+        first, *heads = [line for line in done.out.splitlines() if line.startswith("#")]
+        assert [head.split(":")[0] for head in heads] == [f"# {name}" for name in pipeline]
+        counts = [first, *(head for head in heads if not head.endswith("nothing to do"))]
+        assert done.out.count("graph tiny_net (steps=2, input=image) {") == len(counts)
+        nodes = int(first.split()[2])
+        for head in counts[1:]:
+            before, arrow, after = head.split()[2:5]
+            assert (int(before), arrow) == (nodes, "->")
+            nodes = int(after)
+        operations = [int(line.split(", ")[1].split()[0].replace(",", "")) for line in counts]
+        assert operations == sorted(operations, reverse=True)
+        assert operations[-1] < operations[0]
+        graph = done.out[done.out.rindex("graph tiny_net") :]
+        assert nodes == sum(" = " in line for line in graph.splitlines())
