@@ -162,7 +162,7 @@ def conv_lif_steps(
 
 
 def _whole(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether the convolution has to run on its own: off the CPU, for autograd and torch's tracers, on an empty batch."""
+    """Whether the convolution has to run on its own: off the CPU, for autograd and tracers, on an empty batch."""
     return x.device.type != "cpu" or torch.compiler.is_compiling() or not len(x) or needs_gradient(x, *others)
 
 
