@@ -47,9 +47,9 @@ def compile(
     Weights are drawn in float32 from `seed` and the parameters' names, then cast to `dtype`; a `root` made by
     `targets.fx.parameters` is shared instead. `optimize` names the passes to run, in order; without it
     a pipeline for training runs, or with `inference` one that also folds norms into convolutions, whose module stays in
-    eval mode and, called without gradients on a CPU, keeps its memory for the next call. `backend` is `eager` or `inductor` (torch.compile of the whole graph, or an error). With
-    `recompute` training keeps the values of about 2*sqrt(T) steps instead of T, for one more forward pass. Convolution
-    weights are laid out channels-last where that is faster. Raises CompileError.
+    eval mode and, called without gradients on a CPU, keeps its memory for the next call. `backend` is `eager` or
+    `inductor` (torch.compile of the whole graph, or an error). With `recompute` training keeps the values of about 2*sqrt(T)
+    steps instead of T, for one more forward pass. Convolution weights are laid out channels-last where that is faster. Raises CompileError.
     """
     lowered = lower(spec)
     pipeline = passes.pipeline(chosen(optimize, inference))
