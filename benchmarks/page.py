@@ -56,14 +56,17 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in SECTIONS]
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    found = {name: SECTIONS[name][1]() for name in names or SECTIONS}
     page = DOCS / "performance.md"
     before = {part.partition("\n")[0]: part for part in page.read_text().split("\n## ")} if page.exists() else {}
-    parts = [INTRO.format(machine=machine()).rstrip("\n")]
-    for name, (title, measure) in SECTIONS.items():
-        asked = not names or name in names
-        parts.append(f"{title}\n\n{measure()}" if asked or title not in before else before[title].rstrip("\n"))
-    notes = (DOCS / "performance.notes.md").read_text().strip("\n")
+    parts = [INTRO.format(machine=machine())]
+    for name, (title, _) in SECTIONS.items():
+        if name in found:
+            parts.append(f"{title}\n\n{found[name]}")
+        elif title in before:
+            parts.append(before[title])
     measured = "\n\n## ".join(part.strip("\n") for part in parts)
+    notes = (DOCS / "performance.notes.md").read_text().strip("\n")
     files.write_text(page, f"{measured}\n\n{notes}\n")
 
 

@@ -48,8 +48,9 @@ def compile(
     `targets.fx.parameters` is shared instead. `optimize` names the passes to run, in order; without it
     a pipeline for training runs, or with `inference` one that also folds norms into convolutions, whose module stays in
     eval mode and, called without gradients on a CPU, keeps its memory for the next call. `backend` is `eager` or
-    `inductor` (torch.compile of the whole graph, or an error). With `recompute` training keeps the values of about 2*sqrt(T)
-    steps instead of T, for one more forward pass. Convolution weights are laid out channels-last where that is faster. Raises CompileError.
+    `inductor` (torch.compile of the whole graph, or an error). With `recompute` training keeps the values of about
+    2*sqrt(T) steps instead of T, for one more forward pass. Convolution weights are laid out channels-last where that is
+    faster. Raises CompileError.
     """
     lowered = lower(spec)
     pipeline = passes.pipeline(chosen(optimize, inference))
