@@ -49,8 +49,8 @@ def compile(
     a pipeline for training runs, or with `inference` one that also folds norms into convolutions, whose module stays in
     eval mode and, called without gradients on a CPU, keeps its memory for the next call. `backend` is `eager` or
     `inductor` (torch.compile of the whole graph, or an error). With `recompute` training keeps the values of about
-    2*sqrt(T) steps instead of T, for one more forward pass. Convolution weights are laid out channels-last where that is
-    faster. Raises CompileError.
+    2*sqrt(T) steps instead of T, for one more forward pass. Convolution weights are laid out channels-last where that
+    is faster. Raises CompileError.
     """
     lowered = lower(spec)
     pipeline = passes.pipeline(chosen(optimize, inference))
