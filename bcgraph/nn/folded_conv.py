@@ -20,6 +20,9 @@ from bcgraph.nn.norm import split
 Settings = tuple[int, int, int, int]
 """Stride, padding, dilation and groups."""
 
+Constants = tuple[float, float, float, str, bool]
+"""Of a neuron: decay, threshold, width of the surrogate, reset, and whether the reset is cut from the gradient."""
+
 # What a packed weight is made for; the library takes the same packing for other sizes of the batch.
 _SAMPLES = 32
 
@@ -84,19 +87,15 @@ def conv_lif(
     settings: Settings,
     others: Sequence[Tensor],
     membrane: Tensor | None,
-    tau: float,
-    threshold: float,
-    width: float,
-    mode: str,
-    detach: bool,
+    neuron: Constants,
     rooms: Rooms | None = None,
     places: Places = ANYWHERE,
 ) -> tuple[Tensor, Tensor]:
     """`lif` on the currents `conv(x)` and `others`, some samples at a time, so that no current leaves the cache."""
     if _whole(x, weight, bias, *others, membrane):
         currents = (conv(x, weight, bias, settings), *others)
-        return lif(currents, membrane, tau, threshold, width, mode, detach, rooms, places)
-    s, v = _by_samples(x, weight, bias, settings, others, membrane, tau, threshold, mode, rooms, places, True)
+        return lif(currents, membrane, *neuron, rooms, places)
+    s, v = _by_samples(x, weight, bias, settings, others, membrane, neuron, rooms, places, True)
     assert v is not None
     return s, v
 
@@ -108,19 +107,15 @@ def conv_lif_last(
     settings: Settings,
     others: Sequence[Tensor],
     membrane: Tensor | None,
-    tau: float,
-    threshold: float,
-    width: float,
-    mode: str,
-    detach: bool,
+    neuron: Constants,
     rooms: Rooms | None = None,
     places: Places = ANYWHERE,
 ) -> Tensor:
     """`conv_lif` at the last step, without the membrane that nobody will read."""
     if _whole(x, weight, bias, *others, membrane):
         currents = (conv(x, weight, bias, settings), *others)
-        return lif_last(currents, membrane, tau, threshold, width, mode, detach, rooms, places)
-    return _by_samples(x, weight, bias, settings, others, membrane, tau, threshold, mode, rooms, places, False)[0]
+        return lif_last(currents, membrane, *neuron, rooms, places)
+    return _by_samples(x, weight, bias, settings, others, membrane, neuron, rooms, places, False)[0]
 
 
 def conv_lif_steps(
@@ -131,18 +126,15 @@ def conv_lif_steps(
     others: Sequence[Tensor],
     steps: int,
     repeated: bool,
-    tau: float,
-    threshold: float,
-    width: float,
-    mode: str,
-    detach: bool,
+    neuron: Constants,
     rooms: Rooms | None = None,
     places: Places = ANYWHERE,
 ) -> Tensor:
     """`lif_steps` on the currents `conv(x)` and `others`, all steps of some samples before the next samples."""
     if _whole(x, weight, bias, *others) or repeated:
         currents = (conv(x, weight, bias, settings), *others)
-        return lif_steps(currents, steps, repeated, tau, threshold, width, mode, detach, rooms, places)
+        return lif_steps(currents, steps, repeated, *neuron, rooms, places)
+    tau, threshold, _, mode, _ = neuron
     xs, terms = split(x, steps), [split(o, steps) for o in others]
     out: tuple[Tensor, ...] = ()
     for k, first in _samples(xs[0], weight, bias, settings):
@@ -173,13 +165,12 @@ def _by_samples(
     settings: Settings,
     others: Sequence[Tensor],
     membrane: Tensor | None,
-    tau: float,
-    threshold: float,
-    mode: str,
+    neuron: Constants,
     rooms: Rooms | None,
     places: Places,
     membrane_wanted: bool,
 ) -> tuple[Tensor, Tensor | None]:
+    tau, threshold, _, mode, _ = neuron
     s: Tensor | None = None
     v: Tensor | None = None
     for k, now in _samples(x, weight, bias, settings):

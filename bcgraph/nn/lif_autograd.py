@@ -21,14 +21,10 @@ def fire(u: Tensor, threshold: float, width: float) -> Tensor:
 def one_step(
     currents: Sequence[Tensor],
     membrane: Tensor | None,
-    tau: float,
-    threshold: float,
-    width: float,
-    mode: str,
-    detach: bool,
+    *constants: Any,
 ) -> tuple[Tensor, Tensor]:
     """Spikes and membrane of one step; see `bcgraph.nn.lif.lif`. Keeps u."""
-    both: tuple[Tensor, Tensor] = _Lif.apply(membrane, tau, threshold, width, mode, detach, *currents)
+    both: tuple[Tensor, Tensor] = _Lif.apply(membrane, *constants, *currents)
     return both
 
 
@@ -36,14 +32,10 @@ def all_steps(
     current: Tensor,
     steps: int,
     repeated: bool,
-    tau: float,
-    threshold: float,
-    width: float,
-    mode: str,
-    detach: bool,
+    *constants: Any,
 ) -> Tensor:
     """Spikes of all steps; see `bcgraph.nn.lif.lif_steps`. Keeps u of each."""
-    spikes: Tensor = _LifSteps.apply(current, steps, repeated, tau, threshold, width, mode, detach)
+    spikes: Tensor = _LifSteps.apply(current, steps, repeated, *constants)
     return spikes
 
 

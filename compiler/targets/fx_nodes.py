@@ -182,7 +182,8 @@ class _Emitter:
         if node.op == "conv_lif":
             conv, reads = (*reads[:3], _settings(node)), reads[3:]
             both, last, all_steps = _WITH_CONV
-        rest = (a["tau"], a["threshold"], a["surrogate"].width, a["mode"], a["detach"], *self.place(node))
+        constants = (a["tau"], a["threshold"], a["surrogate"].width, a["mode"], a["detach"])
+        rest = (*([constants] if conv else constants), *self.place(node))
         if "steps" in a:
             repeated = self.values[node.inputs[0].value].steps == 0
             self.call(node, all_steps, *conv, reads, a["steps"], repeated, *rest)
