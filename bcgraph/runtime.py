@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating[Any]]
 
-FORMS = ("unrolled", "step", "scan")
+FORMS = ("unrolled", "step", "scan", "nir")
 
 _INPUT: TypeAdapter[ImageInput | SequenceInput] = TypeAdapter(InputSpec)
 
@@ -43,6 +44,22 @@ class Signature:
     classes: tuple[str, ...] = ()
     normalization: Normalization | None = None
 
+    def checked(self, inputs: Floats) -> NDArray[np.float32]:
+        """`inputs` in float32. Raises RunError (E090) when they are no numbers or have another shape."""
+        if np.asarray(inputs).dtype.kind not in "fiub":
+            raise RunError("E090", f"the network takes numbers, but the input is of type {np.asarray(inputs).dtype}")
+        values = np.ascontiguousarray(inputs, dtype=np.float32)
+        sample = (self.input.channels, self.input.height, self.input.width)
+        sequence = self.input.kind == "sequence"
+        # A scan takes any number of frames.
+        steps = values.shape[0] if self.form == "scan" and values.ndim == 5 else self.steps
+        length = "T" if self.form == "scan" else str(steps)
+        wanted = (f"[{length}, N, " if sequence else "[N, ") + ", ".join(map(str, sample)) + "]"
+        fits = values.ndim == (5 if sequence else 4) and values.shape[-3:] == sample
+        if not fits or (sequence and values.shape[0] != steps):
+            raise RunError("E090", f"the network takes {wanted}, but the input is {list(values.shape)}")
+        return values
+
 
 @dataclass(frozen=True)
 class Normalization:
@@ -54,8 +71,17 @@ class Normalization:
 
     def raw(self, values: Floats) -> Floats:
         """Normalized samples `[..., C, H, W]` as they were before."""
-        mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
+        mean, std = self._columns()
         return np.asarray(values * std + mean)
+
+    def normalized(self, values: Floats) -> Floats:
+        """Samples `[..., C, H, W]` as they were stored, normalized."""
+        mean, std = self._columns()
+        return np.asarray((values - mean) / std)
+
+    def _columns(self) -> tuple[Floats, Floats]:
+        mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
+        return mean, std
 
 
 class Network:
@@ -67,7 +93,7 @@ class Network:
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(path)
         self._session = _session(self.path, threads)
-        self.signature = _signature(self.path, self._session)
+        self.signature = read_signature(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._names = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
         _check_states(self.path, self.signature, self._names, self._outputs)
@@ -78,10 +104,7 @@ class Network:
         `inputs` are `[N, C, H, W]` for a static image and `[T, N, C, H, W]` for a sequence. Raises RunError (E090)
         when they have another shape.
         """
-        if np.asarray(inputs).dtype.kind not in "fiub":
-            raise RunError("E090", f"the network takes numbers, but the input is of type {np.asarray(inputs).dtype}")
-        values = np.ascontiguousarray(inputs, dtype=np.float32)
-        self._check_shape(values)
+        values = self.signature.checked(inputs)
         try:
             if self.signature.form == "step":
                 return self._stepped(values)
@@ -92,9 +115,7 @@ class Network:
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
-        output = self(inputs)
-        chosen = output.mean(axis=0) if self.signature.readout == "mean" else output[-1]
-        return np.asarray(chosen.argmax(axis=1), dtype=np.int64)
+        return np.asarray(readout_of(self.signature, self(inputs)).argmax(axis=1), dtype=np.int64)
 
     def stream(self) -> Stream:
         """One stream of frames, with its own states. Raises RunError (E087) for a file of another form than `step`."""
@@ -129,17 +150,51 @@ class Network:
             collected.append(output)
         return np.stack(collected)
 
-    def _check_shape(self, values: Floats) -> None:
-        form = self.signature.input
-        sample = (form.channels, form.height, form.width)
-        sequence = form.kind == "sequence"
-        # A scan takes any number of frames.
-        steps = values.shape[0] if self.signature.form == "scan" and values.ndim == 5 else self.signature.steps
-        length = "T" if self.signature.form == "scan" else str(steps)
-        wanted = (f"[{length}, N, " if sequence else "[N, ") + ", ".join(map(str, sample)) + "]"
-        fits = values.ndim == (5 if sequence else 4) and values.shape[-3:] == sample
-        if not fits or (sequence and values.shape[0] != steps):
-            raise RunError("E090", f"the network takes {wanted}, but the input is {list(values.shape)}")
+
+class Stepped(Protocol):
+    """What a stream needs of a network: its signature, where every sample starts from, and one step."""
+
+    signature: Signature
+
+    def zeros(self, batch: int) -> dict[str, Any]:
+        """The states that every sample starts from."""
+        ...
+
+    def step(self, frame: Floats, states: dict[str, Any]) -> tuple[Floats, dict[str, Any]]:
+        """O_t `[N, classes]` and the next states."""
+        ...
+
+
+class Runnable(Stepped, Protocol):
+    """What runs a file of any kind that bcgraph has written."""
+
+    path: Path
+
+    def __call__(self, inputs: Floats) -> Floats:
+        """The output `O`, `[T, N, classes]`."""
+        ...
+
+    def predict(self, inputs: Floats) -> NDArray[np.int64]:
+        """The class of each sample `[N]`."""
+        ...
+
+    def stream(self) -> Stream:
+        """One stream of frames, with its own states."""
+        ...
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of single calls: the median, and within which 95 % of them stay."""
+
+    median: float
+    slow: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Latency:
+        """The latency of calls that took so many seconds each."""
+        median, slow = (1000 * float(np.percentile(seconds, p)) for p in (50, 95))
+        return cls(median, slow)
 
 
 @dataclass
@@ -149,10 +204,10 @@ class Stream:
     `seconds` are what each call of onnxruntime took.
     """
 
-    network: Network
+    network: Stepped
     frames: int = 0
     seconds: list[float] = field(default_factory=list)
-    _states: dict[str, Floats] = field(default_factory=dict)
+    _states: dict[str, Any] = field(default_factory=dict)
     _total: Floats | None = None
 
     def push(self, frame: Floats) -> Floats:
@@ -185,19 +240,42 @@ class Stream:
         self.frames, self._total = 0, None
 
 
-def accuracy(
-    network: Network, inputs: Floats, labels: NDArray[np.integer[Any]], *, batch: int = 256, on_batch: Any = None
-) -> float:
-    """The share of samples that are classified right. `on_batch(n)` is called after every n samples."""
+def readout_of(signature: Signature, output: Floats) -> Floats:
+    """What a network's readout makes of its output `[T, N, classes]`: `[N, classes]`."""
+    return np.asarray(output.mean(axis=0) if signature.readout == "mean" else output[-1])
+
+
+def predictions(
+    network: Runnable, inputs: Floats, *, batch: int = 256, on_batch: Callable[[int], object] | None = None
+) -> tuple[NDArray[np.int64], float]:
+    """The class of each sample `[N]`, and the seconds that the network took for them.
+
+    `inputs` are those of `Network`, fed in batches; `on_batch(n)` is called after every n samples.
+    """
     axis = 1 if network.signature.input.kind == "sequence" else 0
-    right = 0
-    for start in range(0, len(labels), batch):
-        part = labels[start : start + batch]
-        values = np.take(inputs, range(start, start + len(part)), axis=axis)
-        right += int((network.predict(values) == part).sum())
+    found: list[NDArray[np.int64]] = []
+    seconds = 0.0
+    for start in range(0, inputs.shape[axis], batch):
+        values = np.take(inputs, range(start, min(start + batch, inputs.shape[axis])), axis=axis)
+        started = time.perf_counter()
+        found.append(network.predict(values))
+        seconds += time.perf_counter() - started
         if on_batch is not None:
-            on_batch(len(part))
-    return right / len(labels)
+            on_batch(len(found[-1]))
+    return np.concatenate(found), seconds
+
+
+def latency(network: Runnable, inputs: Floats, *, calls: int = 50, limit: float = 2.0) -> Latency:
+    """How long the network takes for one sample alone, over up to `calls` samples or `limit` seconds."""
+    axis = 1 if network.signature.input.kind == "sequence" else 0
+    seconds: list[float] = []
+    network.predict(np.take(inputs, [0], axis=axis))
+    while len(seconds) < calls and sum(seconds) < limit:
+        values = np.take(inputs, [len(seconds) % inputs.shape[axis]], axis=axis)
+        started = time.perf_counter()
+        network.predict(values)
+        seconds.append(time.perf_counter() - started)
+    return Latency.of(seconds)
 
 
 def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
@@ -226,8 +304,11 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
         raise RunError("E087", f"`{path}` is damaged, or no ONNX file", notes=(reason,)) from None
 
 
-def _signature(path: Path, session: onnxruntime.InferenceSession) -> Signature:
-    found: dict[str, str] = session.get_modelmeta().custom_metadata_map
+def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
+    """The signature in the metadata of a file.
+
+    Raises RunError (E087) when they are damaged, or not those of a file that bcgraph has written.
+    """
     if "bcgraph.form" not in found:
         raise RunError(
             "E087",

@@ -36,6 +36,9 @@ def compile_command(
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Put the data set's normalization into the file.")
     ] = False,
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Write NIR without the connections that it cannot say, and name them.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="For weights that are drawn, where none are given.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,7 +61,10 @@ def compile_command(
         classes=samples.classes,
         normalization=samples.normalization,
         seed=seed,
+        allow_loss=allow_loss,
     )
+    for loss in report.losses:
+        say(f"lost: {loss}")
     if as_json:
         emit_json(_data(report, path))
     else:
@@ -107,6 +113,7 @@ def _text(report: ExportReport, origin: str) -> str:
         f"{report.by} against torch on {proof.samples} {origin}: "
         f"{proof.differing_samples:.2%} of predictions and {proof.differing_spikes:.4%} of spikes differ, "
         f"logits by at most {proof.logit_difference:.1e}"
+        + ("" if report.changed is None else f"\nwithout what is lost, {report.changed:.2%} of predictions are others")
     )
 
 
@@ -119,5 +126,7 @@ def _data(report: ExportReport, weights: Path | None) -> dict[str, object]:
         "form": report.form,
         "size": report.size,
         "weights": None if weights is None else str(weights),
+        "losses": list(report.losses),
+        "changed": report.changed,
         "proof": asdict(report.proof),
     }

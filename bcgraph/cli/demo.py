@@ -111,7 +111,8 @@ def _row(spec: NetworkSpec, folder: Path, epochs: int | None, shared: Callable[[
     samples = data.load(spec.data, spec.input, spec.steps).test.take(range(64))[0]
     export(spec, file, state_dict=weights.load(trained.path, spec=spec), form="step", inputs=samples)
     test = data.arrays(spec.data.name, form=spec.input, steps=spec.steps)
-    exported = runtime.accuracy(runtime.Network(file), test.inputs, test.labels)
+    chosen, _ = runtime.predictions(runtime.Network(file), test.inputs)
+    exported = float((chosen == test.labels).mean())
     pairs = [(bc.source, bc.target) for bc in spec.backward]
     return Row(connections(pairs), shared(spec), trained.accuracy, exported, file)
 

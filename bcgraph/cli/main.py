@@ -20,7 +20,7 @@ COMMANDS: dict[str, str] = {
     "fmt": "Rewrite files in canonical form; comments stay.",
     "show": "Show what a file describes: its ports, shapes and sizes, or its temporal graph.",
     "schema": "Print the JSON schema of a specification.",
-    "compile": "Compile a network to a file: .onnx, .pt2 or .py.",
+    "compile": "Compile a network to a file: .onnx, .nir, .pt2 or .py.",
     "score": "Score a network at initialization, without training it.",
     "search": "Search for backward connections.",
     "train": "Train a network.",

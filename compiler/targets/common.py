@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
-from bcgraph import weights
+from bcgraph import dsl, weights
 from bcgraph.compiler.pipeline import compile
 from bcgraph.compiler.targets.proof import Proof
 from bcgraph.errors import CompileError
@@ -51,11 +52,19 @@ class Request:
     classes: tuple[str, ...]
     normalization: Normalization | None
     seed: int
+    allow_loss: bool = False
 
     @property
     def inside(self) -> Normalization | None:
         """The normalization that the file is to do itself, if it is."""
         return self.normalization if self.normalization is not None and self.normalization.inside else None
+
+    def both(self) -> tuple[Tensor, Tensor]:
+        """The inputs for torch and for the file, which takes them before normalization if it normalizes itself."""
+        if self.inside is None:
+            return self.inputs, self.inputs
+        raw = self.inside.raw(self.inputs)
+        return self.inside.normalized(raw), raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,8 @@ class ExportReport:
     """What was written: the file, its form, its size in bytes, and what the proof found.
 
     `opset` is that of an ONNX file, `by` what ran the file to prove it, `beside` further files that belong to it.
+    `losses` are the things that the file does not say, where that was allowed, and `changed` is the share of samples
+    that are predicted otherwise for it.
     """
 
     path: Path
@@ -72,6 +83,8 @@ class ExportReport:
     proof: Proof
     by: str = "onnxruntime"
     beside: tuple[Path, ...] = ()
+    losses: tuple[str, ...] = ()
+    changed: float | None = None
 
 
 # What a file is compared with: the same wiring and the same states, each equation a node of its own.
@@ -87,6 +100,28 @@ def plain(request: Request, schedule: str) -> fx.GraphModule:
     if request.state_dict is not None:
         weights.apply(module, dict(request.state_dict))
     return module
+
+
+def facts(request: Request) -> dict[str, str]:
+    """What a file says of itself: the specification, its fingerprint, and what is needed to run it."""
+    spec = request.spec
+    image = {"kind": spec.input.kind, "channels": spec.input.channels}
+    image |= {"height": spec.input.height, "width": spec.input.width}
+    found = {
+        "bcgraph.spec": dsl.format_spec(spec),
+        "bcgraph.fingerprint": spec.fingerprint(),
+        "bcgraph.form": request.form,
+        "bcgraph.steps": str(spec.steps),
+        "bcgraph.readout": spec.readout,
+        "bcgraph.input": json.dumps(image),
+        "bcgraph.ports": json.dumps(list(spec.ports)),
+        "bcgraph.classes": json.dumps(list(request.classes)),
+    }
+    normal = request.normalization
+    if normal is not None:
+        described = {"mean": list(normal.mean), "std": list(normal.std), "inside": normal.inside}
+        found["bcgraph.normalization"] = json.dumps(described)
+    return found
 
 
 def only_unrolled(request: Request) -> None:

@@ -11,12 +11,12 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from bcgraph import dsl, files
+from bcgraph import files
 from bcgraph.compiler import schedules
 from bcgraph.compiler.ir import Program, at_step
 from bcgraph.compiler.pipeline import optimized
 from bcgraph.compiler.targets import proof
-from bcgraph.compiler.targets.common import ExportReport, Request, plain
+from bcgraph.compiler.targets.common import ExportReport, Request, facts, plain
 from bcgraph.compiler.targets.fx import StepModule
 from bcgraph.compiler.targets.onnx import OPSET, to_onnx
 from bcgraph.compiler.targets.onnx_scan import to_scan
@@ -49,41 +49,25 @@ def build(request: Request) -> tuple[bytes, proof.Proof]:
     module = plain(request, "step" if form == "step" else "unrolled")
     values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
     program = schedules.schedule(_SCHEDULES[form], optimized(request.spec, FORMS[form]))
-    facts = metadata(request, program)
+    described = metadata(request, program)
     emit = to_scan if form == "scan" else to_onnx
     watch = list(proof.watched(module))
     if form == "scan":
         watch = list(dict.fromkeys(name.rpartition("@t")[0] for name in watch))
-    found = _PROVE[form](request, module, emit(program, values, facts, watch, request.inside), program)
-    return _serialize(emit(program, values, facts, (), request.inside)), found
+    found = _PROVE[form](request, module, emit(program, values, described, watch, request.inside), program)
+    return _serialize(emit(program, values, described, (), request.inside)), found
 
 
 def metadata(request: Request, program: Program) -> dict[str, str]:
-    """What the file says of itself: the specification, its fingerprint, the states and what they mean."""
-    spec = request.spec
+    """What the file says of itself: with what all files say, its opset, and its states and what they mean."""
     states = [
         {"input": s.input, "output": f"next.{s.input}", "shape": list(s.shape), "meaning": s.meaning}
         for s in program.states
     ]
-    image = {"kind": spec.input.kind, "channels": spec.input.channels}
-    image |= {"height": spec.input.height, "width": spec.input.width}
-    facts = {
-        "bcgraph.spec": dsl.format_spec(spec),
-        "bcgraph.fingerprint": spec.fingerprint(),
-        "bcgraph.form": request.form,
-        "bcgraph.steps": str(spec.steps),
-        "bcgraph.readout": spec.readout,
-        "bcgraph.input": json.dumps(image),
-        "bcgraph.ports": json.dumps(list(spec.ports)),
-        "bcgraph.states": json.dumps(states if request.form == "step" else []),
-        "bcgraph.classes": json.dumps(list(request.classes)),
-        "bcgraph.opset": str(OPSET),
-    }
-    normal = request.normalization
-    if normal is not None:
-        described = {"mean": list(normal.mean), "std": list(normal.std), "inside": normal.inside}
-        facts["bcgraph.normalization"] = json.dumps(described)
-    return facts
+    found = facts(request)
+    found["bcgraph.states"] = json.dumps(states if request.form == "step" else [])
+    found["bcgraph.opset"] = str(OPSET)
+    return found
 
 
 def _serialize(model: ir.Model) -> bytes:
@@ -105,22 +89,14 @@ class _Running:
         return {n.removesuffix(".watched"): r for n, r in zip(self.names, results, strict=True)}
 
 
-def _both(request: Request) -> tuple[Tensor, Tensor]:
-    """The inputs for torch and for the file, which takes them before normalization if it normalizes itself."""
-    if request.inside is None:
-        return request.inputs, request.inputs
-    raw = request.inside.raw(request.inputs)
-    return request.inside.normalized(raw), raw
-
-
 def _prove_whole(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
-    ours, theirs = _both(request)
+    ours, theirs = request.both()
     name = program.inputs[0].name
     return proof.compare(module, {name: ours}, _Running(model)({name: theirs}), request.spec.readout)
 
 
 def _prove_scan(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
-    ours, theirs = _both(request)
+    ours, theirs = request.both()
     name = program.inputs[0].name
     first, *spikes = _Running(model)({name: theirs}).items()
     split = {at_step(n, t): value for n, steps in spikes for t, value in enumerate(steps)}
@@ -131,7 +107,7 @@ def _prove_step(request: Request, module: fx.GraphModule, model: ir.Model, progr
     """From zero states, then from the states that steps of torch have made."""
     assert isinstance(module, StepModule)
     spec, run = request.spec, _Running(model)
-    frames = [x if spec.input.kind == "sequence" else [x] for x in _both(request)]
+    frames = [x if spec.input.kind == "sequence" else [x] for x in request.both()]
     states = module.initial_states(frames[0][0])
     found: list[proof.Proof] = []
     for t in range(3):

@@ -113,11 +113,11 @@ def compare(
         firing=firing / max(total, 1),
         logit_difference=largest,
         differing_spikes=differing / max(total, 1),
-        differing_samples=float((_predict(expected, readout) != _predict(actual, readout)).mean()),
+        differing_samples=float((predictions(expected, readout) != predictions(actual, readout)).mean()),
     )
 
 
-def _predict(outputs: np.ndarray, readout: str) -> np.ndarray:
+def predictions(outputs: np.ndarray, readout: str) -> np.ndarray:
     """The predicted class of each sample from `[T, N, classes]`, or `[N, classes]` for one step."""
     if outputs.ndim == 3:
         outputs = outputs.mean(axis=0) if readout == "mean" else outputs[-1]

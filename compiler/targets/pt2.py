@@ -27,9 +27,7 @@ def write(request: Request) -> ExportReport:
     compared = plain(request, "unrolled")
     module = compile(request.spec, "unrolled", optimize=INFERENCE, dtype=torch.float32)
     module.load_state_dict(compared.state_dict())
-    x = request.inputs
-    given = x if request.inside is None else request.inside.raw(x)
-    ours = x if request.inside is None else request.inside.normalized(given)
+    ours, given = request.both()
     names = list(proof.watched(compared))
     spikes = [node.meta["spikes"] for node in compared.graph.nodes if "spikes" in node.meta]
     outputs = _run(_exported(_watching(module, spikes), request, given), given)

@@ -44,9 +44,7 @@ def write(request: Request) -> ExportReport:
 
 
 def _prove(request: Request, module: Any, program: Program, values: Mapping[str, np.ndarray]) -> proof.Proof:
-    x = request.inputs
-    given = x if request.inside is None else request.inside.raw(x)
-    ours = x if request.inside is None else request.inside.normalized(given)
+    ours, given = request.both()
     names = list(proof.watched(module))
     code = _Writer(program, values, request.inside, watch=names)
     space: dict[str, Any] = {"__name__": "exported"}

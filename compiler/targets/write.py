@@ -17,6 +17,7 @@ from bcgraph.schema import NetworkSpec
 
 # The ending of a file -> the module whose `write` makes it, imported when it is asked for.
 TARGETS: Mapping[str, str] = {
+    ".nir": "bcgraph.compiler.targets.nir_file",
     ".onnx": "bcgraph.compiler.targets.onnx_file",
     ".pt2": "bcgraph.compiler.targets.pt2",
     ".py": "bcgraph.compiler.targets.python",
@@ -33,6 +34,7 @@ def export(
     classes: tuple[str, ...] = (),
     normalization: Normalization | None = None,
     seed: int = 0,
+    allow_loss: bool = False,
 ) -> ExportReport:
     """Write `spec` with its weights to `path`; the ending chooses the target, a key of `TARGETS`.
 
@@ -40,7 +42,8 @@ def export(
     or `scan` (`x -> O` by one Scan node, whose size does not grow with the steps). Without a `state_dict` the weights
     are freshly drawn from `seed`. The file is run on `inputs` (normalized, as the model takes them; drawn when
     absent) and is only written when it computes what torch does. `classes` and `normalization` are kept in the
-    file; with `normalization.inside` it takes samples that are not normalized yet.
+    file; with `normalization.inside` it takes samples that are not normalized yet. A backward connection that the
+    target cannot say is refused; with `allow_loss` it is left out or its delay shortened, and the report says so.
 
     Raises CompileError (E072 unknown form or ending, E073 what the target cannot express, E075 a failed
     proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
@@ -51,7 +54,7 @@ def export(
         raise CompileError("E072", f"no target writes `{target.name}`", hint=hint)
     _check_normalization(spec, normalization)
     x = drawn(spec, seed) if inputs is None else inputs.to(torch.float32)
-    request = Request(spec, target, state_dict, form, x, classes, normalization, seed)
+    request = Request(spec, target, state_dict, form, x, classes, normalization, seed, allow_loss)
     write = cast("Callable[[Request], ExportReport]", import_module(TARGETS[target.suffix]).write)
     return write(request)
 

@@ -1,0 +1,125 @@
+"""What NIR cannot say, found in the specification before anything is built.
+
+NIR has no resize, no maximum, no concatenation and no soft reset. A delay is worse than missing: readers delay the
+edge that closes a loop by one step of their own accord, so that a `Delay` of one step on it would make two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from bcgraph import shapes
+from bcgraph.compiler.ir import Node, TemporalGraph
+from bcgraph.compiler.lower import lower
+from bcgraph.errors import CompileError, Diagnostic
+from bcgraph.schema import BackwardConnection, NetworkSpec
+
+HINT = "`same_resolution = true` in the search block keeps to what NIR carries; `--allow-loss` writes the rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A backward connection that NIR cannot say, why, and what stands in its place: a delay of 1, or nothing."""
+
+    connection: BackwardConnection
+    edge: str
+    reason: str
+    shortened: bool = False
+
+    def __str__(self) -> str:
+        instead = "written with a delay of 1" if self.shortened else "left out"
+        return f"{self.edge}: {instead}, as {self.reason}"
+
+
+def losses(spec: NetworkSpec) -> tuple[Loss, ...]:
+    """The backward connections of `spec` that NIR cannot say as they are."""
+    graph = lower(spec.with_backward(()))
+    return tuple(loss for bc in sorted(spec.backward) for loss in _of(bc, spec, graph))
+
+
+def carried(spec: NetworkSpec, found: tuple[Loss, ...]) -> NetworkSpec:
+    """`spec` as NIR says it: without what is lost, or with its delay shortened."""
+    lost = {loss.connection: loss for loss in found}
+    kept = [replace(bc, delay=1) if bc in lost else bc for bc in spec.backward if bc not in lost or lost[bc].shortened]
+    return spec.with_backward(kept)
+
+
+def check(spec: NetworkSpec, *, allow_loss: bool) -> tuple[Loss, ...]:
+    """What is lost. Raises CompileError (E073) with one diagnostic for each thing that NIR cannot say.
+
+    With `allow_loss` backward connections may be lost; what the backbone is made of may not.
+    """
+    found = losses(spec)
+    wrong = [Diagnostic("E073", f"`{n.name}` {reason}", n.span) for n, reason in _layers(lower(spec))]
+    if not allow_loss:
+        wrong += [Diagnostic("E073", f"{loss.edge}: {loss.reason}", loss.connection.span) for loss in found]
+        if found:
+            wrong[-1] = replace(wrong[-1], hint=HINT)
+    if wrong:
+        raise CompileError.of(wrong)
+    return found
+
+
+def _of(bc: BackwardConnection, spec: NetworkSpec, graph: TemporalGraph) -> Iterator[Loss]:
+    source, target = spec.ports[bc.source], spec.ports[bc.target]
+    edge = f"@{bc.source} -> @{bc.target} (`{source}` -> `{target}`)"
+    values = graph.values()
+    given, wanted = values[f"{source}.s"].shape, values[f"{target}.u"].shape
+    if shapes.spatial(given) != shapes.spatial(wanted):
+        sizes = " to ".join("{}x{}".format(*shapes.spatial(shape)) for shape in (given, wanted))
+        yield Loss(bc, edge, f"it changes the resolution from {sizes}, and NIR has no resize")
+    elif len(given) < len(wanted):
+        yield Loss(bc, edge, "it feeds a vector to an image, and NIR has no such reshape")
+    elif not _reaches(graph, f"{target}.u", f"{source}.s"):
+        yield Loss(bc, edge, "it closes no loop, and readers of NIR delay only what closes one")
+    elif bc.delay > 1:
+        reason = f"its delay is {bc.delay}, and some readers of NIR would add the step that a loop takes to it"
+        yield Loss(bc, edge, reason, shortened=True)
+
+
+def _reaches(graph: TemporalGraph, start: str, end: str) -> bool:
+    """Whether `end` depends on `start` in the same step."""
+    reached = {start}
+    for node in graph.nodes:
+        if any(not e.delay and e.value in reached for e in node.inputs):
+            reached.update(v.name for v in node.outputs)
+    return end in reached
+
+
+def _layers(graph: TemporalGraph) -> Iterator[tuple[Node, str]]:
+    values = graph.values()
+    for node in graph.nodes:
+        reason = _REASONS[node.op](node, values[node.inputs[0].value].shape) if node.op in _REASONS else None
+        if reason:
+            yield node, reason
+
+
+def _always(reason: str) -> Callable[[Node, shapes.Shape], str | None]:
+    return lambda node, shape: reason
+
+
+def _uneven(node: Node, shape: shapes.Shape) -> str | None:
+    size = node.attrs["layer"].size
+    even = shape[1] % size == 0 and shape[2] % size == 0
+    return None if even else f"pools {shapes.text(shape[1:])} to {size}x{size} with windows of different sizes"
+
+
+def _reset(node: Node, shape: shapes.Shape) -> str | None:
+    return "has a soft reset, but NIR resets to a value" if node.attrs["mode"] == "soft" else None
+
+
+def _statistics(node: Node, shape: shapes.Shape) -> str | None:
+    shared = node.attrs["layer"].norm.statistics == "shared"
+    return None if shared else "has statistics for each step, which one step cannot tell apart"
+
+
+# Operation -> why a node of it cannot be said, if it cannot.
+_REASONS: Mapping[str, Callable[[Node, shapes.Shape], str | None]] = {
+    "maxpool": _always("is a maximum, which NIR does not have"),
+    "adaptive_maxpool": _always("is a maximum, which NIR does not have"),
+    "concat": _always("is a concatenation, which NIR does not have"),
+    "adaptive_avgpool": _uneven,
+    "reset": _reset,
+    "bn": _statistics,
+}

@@ -1,0 +1,235 @@
+"""Running a NIR file step by step: what its proof runs, and `bcgraph run net.nir`.
+
+In each step the nodes run in the order of their names. What a node reads is the sum over its edges; an edge whose
+source does not stand before its target carries the value of the step before, and nothing in the first step. Neurons
+take one step of forward Euler, fire where the membrane is above the threshold, and are reset. All of it in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bcgraph.errors import RunError
+from bcgraph.runtime import Floats, Signature, Stream, read_signature, readout_of
+
+State = dict[str, Tensor]
+
+
+class Network:
+    """A NIR file that bcgraph has written, as `runtime.Network` is an ONNX file.
+
+    Raises RunError (E087) when the file is missing, damaged, foreign, or holds a node that is not known here.
+    """
+
+    def __init__(self, path: str | Path, data: bytes | None = None) -> None:
+        self.path = Path(path)
+        graph = _read(self.path, data)
+        self.signature: Signature = read_signature(self.path, graph.metadata)
+        try:
+            self._dt = float(graph.metadata["bcgraph.dt"])
+        except (KeyError, ValueError):
+            raise RunError("E087", f"`{path}` has damaged metadata", notes=("no length of a step",)) from None
+        self._nodes = {name: _node(self.path, name, graph.nodes[name], self._dt) for name in sorted(graph.nodes)}
+        self._sources: dict[str, list[str]] = {name: [] for name in self._nodes}
+        for source, target in graph.edges:
+            self._sources[target].append(source)
+        place = {name: i for i, name in enumerate(self._nodes)}
+        self._late = {s for t, found in self._sources.items() for s in found if place[s] >= place[t]}
+        self._output = next(n for n in self._nodes.values() if n.kind == "Output").name
+        self._check_shapes(graph)
+
+    def __call__(self, inputs: Floats) -> Floats:
+        """The output `O`, `[T, N, classes]`, of `[N, C, H, W]`, or `[T, N, C, H, W]`. Raises RunError (E090)."""
+        values = self.signature.checked(inputs)
+        sequence = self.signature.input.kind == "sequence"
+        states = self.zeros(values.shape[1 if sequence else 0])
+        collected = []
+        for t in range(self.signature.steps):
+            output, states = self.step(values[t] if sequence else values, states)
+            collected.append(output)
+        return np.stack(collected)
+
+    def predict(self, inputs: Floats) -> NDArray[np.int64]:
+        """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
+        return np.asarray(readout_of(self.signature, self(inputs)).argmax(axis=1), dtype=np.int64)
+
+    def stream(self) -> Stream:
+        """One stream of frames, with its own states."""
+        return Stream(self)
+
+    def zeros(self, batch: int) -> State:
+        """What every sample starts from: nothing has been computed yet."""
+        return {}
+
+    def step(self, frame: Floats, states: State) -> tuple[Floats, State]:
+        """One step: O_t `[N, classes]`, and what the next step reads of this one."""
+        values, after = self.run(torch.from_numpy(np.ascontiguousarray(frame)), states)
+        return values[self._output].numpy(), after
+
+    @torch.no_grad()
+    def run(self, frame: Tensor, states: State) -> tuple[dict[str, Tensor], State]:
+        """One step: the value of every node by its name, and the states behind it."""
+        values: dict[str, Tensor] = {}
+        after: State = {}
+        for name, node in self._nodes.items():
+            reads = [values.get(s, states.get(s)) for s in self._sources[name]]
+            present = [frame] if node.kind == "Input" else [r for r in reads if r is not None]
+            # In the first step there is nothing on an edge that leads back.
+            if not present:
+                raise RunError("E087", f"`{self.path}` cannot be run: nothing reaches {node.label} in the first step")
+            try:
+                x = sum(present[1:], start=present[0])
+                values[name] = node.run(x, states.get(f"{name}.v"), after)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise RunError("E087", f"`{self.path}` cannot be run: {node.label}: {reason}") from None
+        after.update({name: values[name] for name in self._late})
+        return values, after
+
+    @property
+    def spikes(self) -> dict[str, str]:
+        """For each layer of neurons, its name in the network and the name of its node."""
+        return {node.label: name for name, node in self._nodes.items() if node.kind in ("LIF", "IF")}
+
+    def _check_shapes(self, graph: Any) -> None:
+        form = self.signature.input
+        if tuple(map(int, graph.nodes["input"].output_type["output"])) != (form.channels, form.height, form.width):
+            raise RunError("E087", f"`{self.path}` has metadata that do not describe its inputs and outputs")
+
+
+@dataclass(frozen=True)
+class _Node:
+    name: str
+    kind: str
+    label: str
+    function: Callable[[Tensor], Tensor] | None
+    neuron: _Neuron | None = None
+
+    def run(self, x: Tensor, membrane: Tensor | None, after: State) -> Tensor:
+        if self.neuron is not None:
+            spikes, after[f"{self.name}.v"] = self.neuron.step(x, membrane)
+            return spikes
+        return x if self.function is None else self.function(x)
+
+
+@dataclass(frozen=True)
+class _Neuron:
+    """One Euler step: `v*keep + gain*I + rest`, then the threshold and the reset."""
+
+    keep: Tensor | float
+    gain: Tensor
+    rest: Tensor | float
+    threshold: Tensor
+    reset: Tensor
+
+    def step(self, current: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
+        u = self.gain * current + self.rest
+        u = u if membrane is None else self.keep * membrane + u
+        fired = u > self.threshold
+        return fired.to(u.dtype), torch.where(fired, self.reset, u)
+
+
+def _read(path: Path, data: bytes | None) -> Any:
+    try:
+        content = path.read_bytes() if data is None else data
+    except OSError as error:
+        raise RunError("E087", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    try:
+        graph = nir.read(BytesIO(content))
+    # The library checks by assertion, by lookup and by whatever its constructors meet: a file that it cannot
+    # read may raise anything. It is data all the way, so nothing in it is run.
+    except Exception as error:
+        raise RunError("E087", f"`{path}` is damaged, or no NIR file", notes=(_first_line(error),)) from None
+    kinds = [type(node).__name__ for node in getattr(graph, "nodes", {}).values()]
+    if kinds.count("Output") != 1 or kinds.count("Input") != 1 or "input" not in graph.nodes:
+        raise RunError("E087", f"`{path}` is no network with one input and one output")
+    return graph
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _node(path: Path, name: str, node: Any, dt: float) -> _Node:
+    kind = type(node).__name__
+    if kind not in _MAKE:
+        raise RunError("E087", f"`{path}` has a node `{name}` of the kind {kind}, which is not known here")
+    made = _MAKE[kind](node, dt)
+    label = str(node.metadata.get("bcgraph.name", name))
+    return _Node(name, kind, label, None, made) if isinstance(made, _Neuron) else _Node(name, kind, label, made)
+
+
+def _t(array: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = np.broadcast_to(np.asarray(value), (2,))
+    return int(first), int(second)
+
+
+def _identity(node: Any, dt: float) -> None:
+    return None
+
+
+def _conv(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
+    weight, bias = _t(node.weight), _t(node.bias)
+    window = (_pair(node.stride), _pair(node.padding), _pair(node.dilation), int(node.groups))
+    return lambda x: F.conv2d(x, weight, bias, *window)
+
+
+def _linear(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
+    weight, bias = _t(node.weight), _t(node.bias) if hasattr(node, "bias") else None
+    return lambda x: F.linear(x, weight, bias)
+
+
+def _scale(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
+    scale = _t(node.scale)
+    return lambda x: x * scale
+
+
+def _pool(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
+    kernel, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+    return lambda x: F.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
+
+
+def _flatten(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
+    # The file counts axes without that of the samples.
+    start, end = (int(i) + (1 if i >= 0 else 0) for i in (node.start_dim, node.end_dim))
+    return lambda x: torch.flatten(x, start, end)
+
+
+def _lif(node: Any, dt: float) -> _Neuron:
+    tau = _t(node.tau)
+    part = dt / tau
+    rest = part * _t(node.v_leak)
+    return _Neuron(1 - part, part * _t(node.r), rest, _t(node.v_threshold), _t(node.v_reset))
+
+
+def _if(node: Any, dt: float) -> _Neuron:
+    return _Neuron(1.0, dt * _t(node.r), 0.0, _t(node.v_threshold), _t(node.v_reset))
+
+
+_MAKE: Mapping[str, Callable[[Any, float], Callable[[Tensor], Tensor] | _Neuron | None]] = {
+    "Input": _identity,
+    "Output": _identity,
+    "Conv2d": _conv,
+    "Affine": _linear,
+    "Linear": _linear,
+    "Scale": _scale,
+    "SumPool2d": _pool,
+    "Flatten": _flatten,
+    "LIF": _lif,
+    "IF": _if,
+}
