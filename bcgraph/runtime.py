@@ -98,6 +98,11 @@ class Network:
         self._outputs = [value.name for value in self._session.get_outputs()]
         _check_states(self.path, self.signature, self._names, self._outputs)
 
+    @property
+    def input(self) -> str:
+        """The name of the input that is not a state."""
+        return self._names[0]
+
     def __call__(self, inputs: Floats) -> Floats:
         """The output `O`, `[T, N, classes]`.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from bcgraph.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bcgraph.cli.int8 import Comparison
     from bcgraph.compiler.targets import ExportReport, Normalization
     from bcgraph.schema import NetworkSpec
 
@@ -36,6 +38,9 @@ def compile_command(
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Put the data set's normalization into the file.")
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantize to 8 bits, calibrated on training samples, and compare.")
+    ] = False,
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Write NIR without the connections that it cannot say, and name them.")
     ] = False,
@@ -43,32 +48,45 @@ def compile_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write the network with its weights, after running the result against torch on samples of its data set."""
+    from bcgraph.cli import int8 as eight
+
+    if int8:
+        eight.check(out, form)
     source = read_source(spec)
-    from bcgraph import weights as files
+    from bcgraph import files
+    from bcgraph import weights as weight_files
     from bcgraph.compiler.targets import export
 
     path = weights or source.weights
-    tensors = None if path is None else files.load(path, spec=source.spec)
+    tensors = None if path is None else weight_files.load(path, spec=source.spec)
     if tensors is None:
         say(f"note: no weights are given: those in {out} are drawn from seed {seed}")
-    samples = _samples(source.spec, normalize)
-    report = export(
-        source.spec,
-        out,
-        state_dict=tensors,
-        form=form,
-        inputs=samples.inputs,
-        classes=samples.classes,
-        normalization=samples.normalization,
-        seed=seed,
-        allow_loss=allow_loss,
-    )
+    samples = _samples(source.spec, normalize, needed=normalize or int8)
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / "float32.onnx" if int8 else out
+        report = export(
+            source.spec,
+            made,
+            state_dict=tensors,
+            form=form,
+            inputs=samples.inputs,
+            classes=samples.classes,
+            normalization=samples.normalization,
+            seed=seed,
+            allow_loss=allow_loss,
+        )
+        compared = None
+        if int8:
+            smaller = made.with_name("int8.onnx")
+            compared = eight.quantize(source.spec, made, smaller, inside=normalize)
+            files.write_bytes(out, smaller.read_bytes())
+            report = replace(report, path=out, size=smaller.stat().st_size)
     for loss in report.losses:
         say(f"lost: {loss}")
     if as_json:
-        emit_json(_data(report, path))
+        emit_json(_data(report, path) | {"int8": None if compared is None else compared.data()})
     else:
-        emit(_text(report, samples.origin))
+        emit(_text(report, samples.origin, compared))
 
 
 @dataclass(frozen=True)
@@ -81,18 +99,15 @@ class _Samples:
     normalization: Normalization | None = None
 
 
-def _samples(spec: NetworkSpec, inside: bool) -> _Samples:
-    """Real inputs, or none where the data set is not on this machine.
-
-    Raises DataError (E081) when it is not and its normalization is wanted inside the file.
-    """
+def _samples(spec: NetworkSpec, inside: bool, needed: bool) -> _Samples:
+    """Real inputs, or none where the data set is not on this machine. Raises DataError (E081) when it is `needed`."""
     from bcgraph import data
     from bcgraph.compiler.targets import Normalization
 
     try:
         splits = data.load(spec.data, spec.input, spec.steps)
     except DataError as error:
-        if inside:
+        if needed:
             raise
         say(f"note: checked on drawn inputs, as the data set cannot be read: {error.diagnostics[0].message}")
         return _Samples("drawn inputs")
@@ -105,14 +120,16 @@ def _samples(spec: NetworkSpec, inside: bool) -> _Samples:
     )
 
 
-def _text(report: ExportReport, origin: str) -> str:
+def _text(report: ExportReport, origin: str, compared: Comparison | None) -> str:
     proof = report.proof
     beside = "".join(f", with {path}" for path in report.beside)
+    when = "" if compared is None else "before it was quantized, "
     return (
-        f"{report.path}: {report.form}, {report.size:,} bytes{beside}\n"
-        f"{report.by} against torch on {proof.samples} {origin}: "
+        f"{report.path}: {report.form}{'' if compared is None else ' in int8'}, {report.size:,} bytes{beside}\n"
+        f"{when}{report.by} against torch on {proof.samples} {origin}: "
         f"{proof.differing_samples:.2%} of predictions and {proof.differing_spikes:.4%} of spikes differ, "
         f"logits by at most {proof.logit_difference:.1e}"
+        + ("" if compared is None else f"\n\n{compared.text()}")
         + ("" if report.changed is None else f"\nwithout what is lost, {report.changed:.2%} of predictions are others")
     )
 

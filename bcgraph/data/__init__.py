@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bcgraph.data.catalog import Arrays, arrays, load, names, read
+from bcgraph.data.sources import Part
 
 if TYPE_CHECKING:
     from bcgraph.data.split import Split, Splits
 
-__all__ = ["Arrays", "Split", "Splits", "arrays", "load", "names", "read"]
+__all__ = ["Arrays", "Part", "Split", "Splits", "arrays", "load", "names", "read"]
 
 
 def __getattr__(name: str) -> Any:

@@ -268,11 +268,13 @@ class _Emitter:
         (x,) = self.reads(node)
         given, wanted = self.shape[node.inputs[0].value][1:], node.attrs["size"]
         if all(shapes.power_of_two(a, b) for a, b in zip(given, wanted, strict=True)):
+            # Scales of all four axes: onnxruntime's layout optimizer breaks a quantized Resize that names its axes.
+            factors = [1.0, 1.0, *(b / a for a, b in zip(given, wanted, strict=True))]
+            scales = self.constant("f32." + "_".join(map(str, factors)), np.array(factors, dtype=np.float32))
             self.put(
                 node,
                 "Resize",
-                [x, None, None, self.integers(*wanted)],
-                axes=[2, 3],
+                [x, None, scales],
                 mode="nearest",
                 coordinate_transformation_mode="asymmetric",
                 nearest_mode="floor",

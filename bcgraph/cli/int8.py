@@ -1,0 +1,109 @@
+"""`bcgraph compile --int8`: an exported file in 8 bits, beside the file in float32 that it was made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bcgraph.cli.output import table
+from bcgraph.errors import CompileError
+
+if TYPE_CHECKING:
+    from bcgraph.runtime import Floats
+    from bcgraph.schema import NetworkSpec
+
+CALIBRATION = 128
+EVALUATION = 1000
+SPIKES = 64
+LIMIT = 0.05
+"""The accuracy that int8 may lose before the file is refused."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file: accuracy, bytes, milliseconds a sample in batches and for one sample alone."""
+
+    file: str
+    accuracy: float
+    size: int
+    batched: float
+    alone: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both files over `samples` test samples, and the shares of predictions and of spikes that differ."""
+
+    calibration: int
+    samples: int
+    rows: tuple[Row, Row]
+    predictions: float
+    spikes: float
+
+    def text(self) -> str:
+        """The table."""
+        header = ("", "accuracy", "predictions differ", "spikes differ", "bytes", "ms a sample", "ms for one alone")
+        differ = (("", ""), (f"{self.predictions:.2%}", f"{self.spikes:.2%}"))
+        cells = [
+            (r.file, f"{r.accuracy:.4f}", *d, f"{r.size:,}", f"{r.batched:.3f}", f"{r.alone:.3f}")
+            for r, d in zip(self.rows, differ, strict=True)
+        ]
+        return table(header, cells, right=range(1, 7))
+
+    def data(self) -> dict[str, object]:
+        """The same as data."""
+        return asdict(self)
+
+
+def check(out: Path, form: str) -> None:
+    """Raise CompileError (E072) for a target or a form that has no int8."""
+    if out.suffix != ".onnx" or form == "scan":
+        raise CompileError(
+            "E072", "--int8 is for .onnx files in the forms `unrolled` and `step`", hint="leave out --int8"
+        )
+
+
+def quantize(spec: NetworkSpec, source: Path, target: Path, *, inside: bool) -> Comparison:
+    """Write `source`, a file in float32, in int8 to `target`, and compare the two on the test part of the data set.
+
+    Calibrated on samples of the training part, evenly spaced. With `inside` the file normalizes its input itself.
+    Raises CompileError (E075) when more than `LIMIT` of the accuracy is lost.
+    """
+    import numpy as np
+
+    from bcgraph import data, runtime
+    from bcgraph.compiler.targets import onnx_int8
+
+    found = data.read(spec.data, spec.input, spec.steps)
+
+    def samples(part: data.Part, count: int) -> tuple[Floats, np.ndarray]:
+        chosen = np.unique(np.linspace(0, len(part.labels) - 1, min(count, len(part.labels))).astype(np.int64))
+        values = part.samples.take(chosen)
+        values = values if inside else found.prepare(values)
+        return (np.ascontiguousarray(values.swapaxes(0, 1)) if values.ndim == 5 else values), part.labels[chosen]
+
+    calibration, _ = samples(found.train, CALIBRATION)
+    onnx_int8.quantize(source, target, calibration)
+    inputs, labels = samples(found.test, EVALUATION)
+    rows, chosen = [], []
+    for name, path in (("float32", source), ("int8", target)):
+        network = runtime.Network(path)
+        runtime.predictions(network, inputs)
+        predicted, seconds = runtime.predictions(network, inputs)
+        alone = runtime.latency(network, inputs).median
+        accuracy = float((predicted == labels).mean())
+        rows.append(Row(name, accuracy, path.stat().st_size, 1000 * seconds / len(labels), alone))
+        chosen.append(predicted)
+    few, _ = samples(found.test, SPIKES)
+    spikes = onnx_int8.difference(source, target, few).spikes
+    lost = rows[0].accuracy - rows[1].accuracy
+    if lost > LIMIT:
+        raise CompileError(
+            "E075",
+            f"in int8 the accuracy falls from {rows[0].accuracy:.4f} to {rows[1].accuracy:.4f}",
+            hint=f"more than {LIMIT:.0%} may not be lost; leave out --int8",
+        )
+    differing = float((chosen[0] != chosen[1]).mean())
+    count = calibration.shape[1 if spec.input.kind == "sequence" else 0]
+    return Comparison(count, len(labels), (rows[0], rows[1]), differing, spikes)
