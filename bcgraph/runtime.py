@@ -94,7 +94,7 @@ class Network:
         self.path = Path(path)
         self._session = _session(self.path, threads)
         self.signature = read_signature(self.path, self._session.get_modelmeta().custom_metadata_map)
-        self._names = [value.name for value in self._session.get_inputs()]
+        self._names: list[str] = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
         _check_states(self.path, self.signature, self._names, self._outputs)
 
@@ -133,7 +133,15 @@ class Network:
         return Stream(self)
 
     def step(self, frame: Floats, states: dict[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
-        """One step of a file in `step` form: O_t `[N, classes]` and the next states, by the names of their inputs."""
+        """One step of a file in `step` form: O_t `[N, classes]` and the next states, by the names of their inputs.
+
+        Raises RunError (E090) when a state is missing or has another shape.
+        """
+        for name, _, shape in self.signature.states:
+            wanted, given = [len(frame), *shape], list(np.shape(states[name])) if name in states else None
+            if given != wanted:
+                found = "missing" if given is None else f"{given}"
+                raise RunError("E090", f"the state `{name}` is {wanted} for these frames, but the one given is {found}")
         try:
             results = self._session.run(None, {self._names[0]: frame, **states})
         except _runtime_errors() as error:

@@ -104,7 +104,7 @@ def _prove_scan(request: Request, module: fx.GraphModule, model: ir.Model, progr
 
 
 def _prove_step(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
-    """From zero states, then from the states that steps of torch have made."""
+    """From zero states, then from states that steps of torch have made, then all steps on the file's own states."""
     assert isinstance(module, StepModule)
     spec, run = request.spec, _Running(model)
     frames = [x if spec.input.kind == "sequence" else [x] for x in request.both()]
@@ -117,6 +117,7 @@ def _prove_step(request: Request, module: fx.GraphModule, model: ir.Model, progr
         found.append(proof.compare(module, next(feeds), run(next(feeds)), spec.readout))
         with torch.no_grad():
             states = module(ours, *states)[1:]
+    found.append(_prove_chain(request, run, program))
     return proof.Proof(
         samples=found[0].samples,
         firing=min(p.firing for p in found),
@@ -124,6 +125,25 @@ def _prove_step(request: Request, module: fx.GraphModule, model: ir.Model, progr
         differing_spikes=max(p.differing_spikes for p in found),
         differing_samples=max(p.differing_samples for p in found),
     )
+
+
+def _prove_chain(request: Request, run: _Running, program: Program) -> proof.Proof:
+    """All steps, each from the states that the file itself has made, against the unrolled network."""
+    unrolled, spec = plain(request, "unrolled"), request.spec
+    ours, theirs = request.both()
+    sequence = spec.input.kind == "sequence"
+    batch = ours.shape[1 if sequence else 0]
+    states = {s.input: torch.zeros((batch, *s.shape)) for s in program.states}
+    outputs: list[np.ndarray] = []
+    spikes: dict[str, np.ndarray] = {}
+    for t in range(spec.steps):
+        first, *rest = run({program.inputs[0].name: theirs[t] if sequence else theirs, **states}).items()
+        outputs.append(first[1])
+        values = dict(rest)
+        states = {s.input: torch.from_numpy(values.pop(f"next.{s.input}")) for s in program.states}
+        spikes.update({at_step(name, t): value for name, value in values.items()})
+    name = next(node.name for node in unrolled.graph.nodes if node.op == "placeholder")
+    return proof.compare(unrolled, {name: ours}, {"O": np.stack(outputs)} | spikes, spec.readout)
 
 
 _PROVE = {"unrolled": _prove_whole, "step": _prove_step, "scan": _prove_scan}

@@ -158,6 +158,18 @@ def test_the_states_of_a_stream_are_kept(bcgraph: Command, tiny: Path, tmp_path:
         stream.push(np.full((1, 8, 8), "a"))
 
 
+def test_states_of_another_shape(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    assert bcgraph("compile", tiny, "-o", "step.onnx", "--form", "step").code == 0
+    network = runtime.Network(tmp_path / "step.onnx")
+    frame, states = np.zeros((2, 1, 8, 8), np.float32), network.zeros(2)
+    network.step(frame, states)
+    with pytest.raises(RunError, match=r"the state `lif1.v@-1` is \[2, 4, 8, 8\] .* given is \[3, 4, 8, 8\]") as caught:
+        network.step(frame, states | {"lif1.v@-1": np.zeros((3, 4, 8, 8), np.float32)})
+    assert caught.value.code == "E090"
+    with pytest.raises(RunError, match=r"`lif1.v@-1` .* given is missing"):
+        network.step(frame, {n: s for n, s in states.items() if n != "lif1.v@-1"})
+
+
 def test_what_cannot_be_streamed(bcgraph: Command, exported: Path) -> None:
     assert "--form step" in bcgraph("run", exported, "--stream").fault("E087")
     assert bcgraph("run", exported).code == 2
