@@ -35,8 +35,9 @@ def lif_function(mode: str, start: bool) -> ir.Function:
     fired = op("Greater", [u, threshold], "fired")
     like = op("CastLike", [fired, current], "spikes")
     if mode == "hard":
-        zero = op("CastLike", [op("Constant", [], "zero", ir.AttrFloat32("value_float", 0.0)), current], "nothing")
-        after = op("Where", [fired, zero, u], "after")
+        # As a product: onnxruntime takes eight times as long for a Where.
+        one = op("CastLike", [op("Constant", [], "one", ir.AttrFloat32("value_float", 1.0)), current], "all")
+        after = op("Mul", [u, op("Sub", [one, like], "quiet")], "after")
     else:
         after = op("Sub", [u, op("Mul", [threshold, like], "charge_spent")], "after")
     inputs = [current] if start else [current, membrane]

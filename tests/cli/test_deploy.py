@@ -167,3 +167,21 @@ def test_nir(bcgraph: Command, trained: Path, tmp_path: Path) -> None:
     assert "text.nir" in bcgraph("run", "text.nir", "--data", "digits").fault("E087")
     (tmp_path / "net.nir").rename(tmp_path / "net.onnx")
     assert "no ONNX file" in bcgraph("run", "net.onnx", "--data", "digits").fault("E087")
+
+
+def test_a_search_at_one_resolution_ends_in_nir(bcgraph: Command, tmp_path: Path) -> None:
+    search = """search {
+  same_resolution = true
+  init { pool = 6; keep = 3; scores = [e]; batch = 20 }
+  evolve { score = e; iterations = 1; top = 2; population = 3; offspring = 2 }
+}
+"""
+    (tmp_path / "net.bcg").write_text(TINY.replace("  backward @4 -> @1\n", "") + search)
+    assert bcgraph("search", "net.bcg", "--out", "found").code == 0
+    history = json.loads(bcgraph("report", "found", "--json").out)
+    sizes = [8, 8, 8, 4, 4]
+    tried = [tuple(pair) for e in history["evaluations"] for pair in e["backward"]]
+    assert len(set(tried)) > 3
+    assert all(sizes[source] == sizes[target] for source, target in tried)
+    assert bcgraph("compile", "found", "-o", "best.nir").code == 0
+    assert bcgraph("run", "best.nir", "--data", "digits").code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from torch import Tensor
 
 import bcgraph
 from bcgraph import schema
-from bcgraph.compiler.targets import Normalization, nir_file, nir_run
+from bcgraph.compiler.targets import Normalization, nir_file, nir_limits, nir_run
 from bcgraph.compiler.targets import nir as target
 from bcgraph.errors import BcgraphError, CompileError, RunError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.operators.space import port_resolutions
+from bcgraph.search.operators.space import port_resolutions, space
 from tests.equivalence import support
 from tests.equivalence.support import average, bn, conv, flatten, lif, linear, pool
 from tests.reference import Reference
@@ -352,3 +353,14 @@ def test_frames_one_by_one(tmp_path: Path) -> None:
     with torch.no_grad():
         model = bcgraph.compile(spec).eval()
         np.testing.assert_allclose(model(torch.from_numpy(x)).numpy()[:, 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_one_resolution_is_what_nir_carries(backbone: str) -> None:
+    """Of the pairs of a standard backbone NIR carries those that `same_resolution = true` allows, and no other."""
+    spec = network(backbone)
+    ports = range(len(spec.ports))
+    allowed = {pair for architecture in space(spec, 1, same_resolution=True) for pair in architecture}
+    pairs = [(j, i) for j in ports for i in ports if j >= i]
+    for pair in random.Random(0).sample(pairs, min(len(pairs), 40)):
+        assert (not nir_limits.losses(spec.with_backward([pair]))) == (pair in allowed), pair
