@@ -13,6 +13,7 @@ BENCHMARKS = {
     "operators": "search operators, in specifications per second",
     "compiling": "compile beyond weight initialization",
     "inference": "ResNet-18, 3x32x32, T = 4, batch 32, two backward connections",
+    "deployment": "exported files in onnxruntime against torch eager, the same network",
     "scaling": "the same by steps, by connections and by their distance",
     "training": "one training step of the same, batch 32: time, and memory above the idle model",
     "accuracy": "digits and their rows trained, against a plain PyTorch script, 5 seeds; of accuracies the difference",

@@ -1,7 +1,12 @@
-"""Exported ResNet-18 in onnxruntime against torch eager, in float32 and in int8, and what a file weighs by T."""
+"""Exported ResNet-18 in onnxruntime against torch eager, int8 against float32, and what files weigh by T.
+
+`python -m benchmarks.deployment [speed] [sizes] [int8]` measures these parts, or all, and writes them into
+docs/deployment.md, each between its marks.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
@@ -10,33 +15,45 @@ import torch
 
 import bcgraph
 from bcgraph import runtime
-from bcgraph.schema import NetworkSpec
-from benchmarks.harness import Row, pair
+from benchmarks.harness import Row, machine, pair
 from benchmarks.networks import images, resnet18, settle
 
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "deployment.md"
 BATCH = 32
+FORMS = ("unrolled", "step", "scan")
 STEPS = (1, 2, 4, 8, 16)
+GOALS = {"unrolled": "<= 1.00", "step": "<= 1.00", "scan": "", "unrolled int8": "", "step int8": ""}
 
+DIGITS = """bcg 1
 
-def weights(spec: NetworkSpec, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    model = bcgraph.compile(spec)
-    settle(model, x)
-    return dict(model.state_dict())
+network digits {
+  input    = image(1, 8, 8)
+  steps    = 4
+  backbone = tiny(width=16, classes=10)
+
+  backward @4 -> @4
+  backward @2 -> @1
+}
+
+data  = digits(batch=64)
+train { epochs = 12 }
+"""
 
 
 def contender(name: str) -> Callable[[], object]:
-    """A pass over all steps: torch eager (`torch`), or an exported file in onnxruntime, in the form named first."""
+    """A pass over all steps: `torch` eager with folded norms, or an exported file, by its form and precision."""
     torch.set_grad_enabled(False)
     spec, x = resnet18(), images(BATCH)
-    state = weights(spec, x)
+    trained = bcgraph.compile(spec)
+    settle(trained, x)
     if name == "torch":
         model = bcgraph.compile(spec, inference=True)
-        model.load_state_dict(state)
+        model.load_state_dict(trained.state_dict())
         last = x.to(memory_format=torch.channels_last)
         return lambda: model(last)
     form, _, precision = name.partition(" ")
     path = Path(mkdtemp()) / "net.onnx"
-    bcgraph.export(spec, path, state_dict=state, form=form, inputs=x[:2])
+    bcgraph.export(spec, path, state_dict=trained.state_dict(), form=form, inputs=x[:1])
     if precision:
         from bcgraph.compiler.targets import onnx_int8
 
@@ -47,29 +64,81 @@ def contender(name: str) -> Callable[[], object]:
     return lambda: network(values)
 
 
-def sizes() -> list[tuple[int, dict[str, int]]]:
-    """Bytes of the file by T and form, with the weights that all of them hold under `weights`."""
-    folder = Path(mkdtemp())
-    found = []
-    for steps in STEPS:
-        spec = resnet18(steps)
-        made = {f: bcgraph.export(spec, folder / f"{f}.onnx", form=f, inputs=images(1)).size for f in FORMS}
-        found.append((steps, made))
-    return found
-
-
-FORMS = ("unrolled", "step", "scan")
-
-
 def run() -> list[Row]:
     rows = []
-    for name, goal in (
-        ("unrolled", "<= 1.00"),
-        ("step", "<= 1.00"),
-        ("scan", ""),
-        ("unrolled int8", ""),
-        ("step int8", ""),
-    ):
+    for name, goal in GOALS.items():
         mine, theirs = pair("deployment", name, "torch")
         rows.append(Row(f"{name} / torch", f"{mine:.3f} s", f"{theirs:.3f} s", f"{mine / theirs:.2f}", goal))
     return rows
+
+
+def speed() -> str:
+    """The table of `run`."""
+    lines = [
+        f"Measured on {machine()}, ResNet-18 of width 64, 3x32x32, T = 4, batch 32, two backward connections; both"
+    ]
+    lines += ["sides in turns in a process of their own, torch eager with its norms folded as in the file.", ""]
+    lines += ["| what | onnxruntime | torch | ratio | goal |", "|---|--:|--:|--:|--:|"]
+    lines += [f"| {r.what} | {r.ours} | {r.against} | {r.ratio} | {r.goal} |" for r in run()]
+    return "\n".join(lines)
+
+
+def sizes() -> str:
+    """Bytes of the same network's file, and nodes of its graph, by T and form."""
+    import onnx
+
+    path = Path(mkdtemp()) / "net.onnx"
+    lines = ["Bytes of the file, and nodes in it, of the same network:", ""]
+    lines += ["| T | " + " | ".join(FORMS) + " |", "|--:|" + "--:|" * len(FORMS)]
+    for steps in STEPS:
+        cells = []
+        for form in FORMS:
+            size = bcgraph.export(resnet18(steps), path, form=form, inputs=images(1)).size
+            cells.append(f"{size:,} ({_nodes(onnx.load(path).graph)})")
+        lines.append(f"| {steps} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _nodes(graph: object) -> int:
+    inner = [a.g for n in graph.node for a in n.attribute if a.HasField("g")]  # type: ignore[attr-defined]
+    return len(graph.node) + sum(map(_nodes, inner))  # type: ignore[attr-defined]
+
+
+def int8() -> str:
+    """The comparison of `bcgraph compile --int8`, for a network that is trained on the digits here."""
+    from bcgraph import training, weights
+    from bcgraph.cli import int8 as eight
+
+    folder = Path(mkdtemp())
+    spec = bcgraph.parse(DIGITS)
+    state = weights.load(training.train(spec, out=folder / "run").path, spec=spec)
+    lines = ["| form | file | accuracy | predictions differ | spikes differ | bytes | ms a sample | ms for one alone |"]
+    lines.append("|---|---|--:|--:|--:|--:|--:|--:|")
+    for form in ("unrolled", "step"):
+        bcgraph.export(spec, folder / "float32.onnx", state_dict=state, form=form)
+        found = eight.quantize(spec, folder / "float32.onnx", folder / "int8.onnx", inside=False)
+        differ = (" | ", f"{found.predictions:.2%} | {found.spikes:.2%}")
+        lines += [
+            f"| {form} | {r.file} | {r.accuracy:.4f} | {d} | {r.size:,} | {r.batched:.3f} | {r.alone:.3f} |"
+            for r, d in zip(found.rows, differ, strict=True)
+        ]
+    return "\n".join(lines)
+
+
+PARTS = {"speed": speed, "sizes": sizes, "int8": int8}
+
+
+def main(names: list[str]) -> None:
+    for name in names or PARTS:
+        text = PARTS[name]()
+        print(text)
+        mark = f"<!-- {name}, made by `python -m benchmarks.deployment {name}` -->\n"
+        before, found, rest = DOCS.read_text().partition(mark)
+        _, end, behind = rest.partition("<!-- end -->")
+        assert found, f"{DOCS} has no place for {name}"
+        assert end, f"{DOCS} does not say where {name} ends"
+        DOCS.write_text(f"{before}{mark}\n{text}\n\n{end}{behind}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
