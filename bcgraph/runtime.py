@@ -153,13 +153,28 @@ class Network:
         """The states that every sample starts from, by the names of their inputs."""
         return {name: np.zeros((batch, *shape), np.float32) for name, _, shape in self.signature.states}
 
+    def begin(self, batch: int) -> dict[str, onnxruntime.OrtValue]:
+        """The states that every sample starts from, where onnxruntime has them."""
+        return {name: _held(value) for name, value in self.zeros(batch).items()}
+
+    def advance(
+        self, frame: Floats, states: dict[str, onnxruntime.OrtValue]
+    ) -> tuple[Floats, dict[str, onnxruntime.OrtValue]]:
+        """One step like `step`, whose states stay where onnxruntime has them: they are not copied in or out."""
+        try:
+            results = self._session.run_with_ort_values(self._outputs, {self.input: _held(frame), **states})
+        except _runtime_errors() as error:
+            raise RunError("E087", f"`{self.path}` cannot be run: {_first_line(error)}") from error
+        named = dict(zip(self._outputs, results, strict=True))
+        after = {name: named[following] for name, following, _ in self.signature.states}
+        return np.asarray(results[0].numpy()), after
+
     def _stepped(self, values: Floats) -> Floats:
         sequence = self.signature.input.kind == "sequence"
-        batch = values.shape[1 if sequence else 0]
-        states = self.zeros(batch)
+        states = self.begin(values.shape[1 if sequence else 0])
         collected = []
         for step in range(self.signature.steps):
-            output, states = self.step(values[step] if sequence else values, states)
+            output, states = self.advance(values[step] if sequence else values, states)
             collected.append(output)
         return np.stack(collected)
 
@@ -169,11 +184,11 @@ class Stepped(Protocol):
 
     signature: Signature
 
-    def zeros(self, batch: int) -> dict[str, Any]:
+    def begin(self, batch: int) -> dict[str, Any]:
         """The states that every sample starts from."""
         ...
 
-    def step(self, frame: Floats, states: dict[str, Any]) -> tuple[Floats, dict[str, Any]]:
+    def advance(self, frame: Floats, states: dict[str, Any]) -> tuple[Floats, dict[str, Any]]:
         """O_t `[N, classes]` and the next states."""
         ...
 
@@ -237,9 +252,9 @@ class Stream:
                 "E090", f"a frame is {list(wanted)} of numbers, but this is {list(given.shape)} of {given.dtype}"
             )
         if not self.frames:
-            self._states = self.network.zeros(1)
+            self._states = self.network.begin(1)
         started = time.perf_counter()
-        output, self._states = self.network.step(np.ascontiguousarray(given[None], dtype=np.float32), self._states)
+        output, self._states = self.network.advance(np.ascontiguousarray(given[None], dtype=np.float32), self._states)
         self.seconds.append(time.perf_counter() - started)
         self.frames += 1
         if signature.readout == "last":
@@ -289,6 +304,13 @@ def latency(network: Runnable, inputs: Floats, *, calls: int = 50, limit: float 
         network.predict(values)
         seconds.append(time.perf_counter() - started)
     return Latency.of(seconds)
+
+
+def _held(values: Floats) -> onnxruntime.OrtValue:
+    """An array as onnxruntime holds it; the memory is shared."""
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values))
 
 
 def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:

@@ -53,10 +53,10 @@ class Network:
         """The output `O`, `[T, N, classes]`, of `[N, C, H, W]`, or `[T, N, C, H, W]`. Raises RunError (E090)."""
         values = self.signature.checked(inputs)
         sequence = self.signature.input.kind == "sequence"
-        states = self.zeros(values.shape[1 if sequence else 0])
+        states = self.begin(values.shape[1 if sequence else 0])
         collected = []
         for t in range(self.signature.steps):
-            output, states = self.step(values[t] if sequence else values, states)
+            output, states = self.advance(values[t] if sequence else values, states)
             collected.append(output)
         return np.stack(collected)
 
@@ -68,11 +68,11 @@ class Network:
         """One stream of frames, with its own states."""
         return Stream(self)
 
-    def zeros(self, batch: int) -> State:
+    def begin(self, batch: int) -> State:
         """What every sample starts from: nothing has been computed yet."""
         return {}
 
-    def step(self, frame: Floats, states: State) -> tuple[Floats, State]:
+    def advance(self, frame: Floats, states: State) -> tuple[Floats, State]:
         """One step: O_t `[N, classes]`, and what the next step reads of this one."""
         values, after = self.run(torch.from_numpy(np.ascontiguousarray(frame)), states)
         return values[self._output].numpy(), after

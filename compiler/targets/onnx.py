@@ -294,11 +294,11 @@ class _Emitter:
         current = currents[0]
         for index, other in enumerate(currents[1:]):
             current = self.op("Add", [current, other], f"{node.name}.current" + (f".{index}" if index else ""))
-        kind = function_name(a["mode"], start)
-        self.functions.setdefault(kind, lif_function(a["mode"], start))
+        names = [v.name for v in node.outputs]
+        end = len(names) == 1
+        kind = function_name(a["mode"], start, end)
+        self.functions.setdefault(kind, lif_function(a["mode"], start, end))
         attributes = {"threshold": float(a["threshold"])} | ({} if start else {"tau": float(a["tau"])})
-        # The last step of an unrolled program has no use for its membrane; the function gives it all the same.
-        names = [*(v.name for v in node.outputs), f"{node.name}.unused"][:2]
         self.op(kind, [current, *membrane], node.name, attributes, domain=DOMAIN, outputs=names)
         made = self.nodes[-1].outputs
         self.env.update(zip(names, made, strict=True))

@@ -19,15 +19,9 @@ from bcgraph.compiler.targets import onnx_file
 from bcgraph.errors import CompileError, WeightsError
 from bcgraph.keys import derive
 from bcgraph.schema import NetworkSpec
-
-BACKBONES = {
-    "tiny": "tiny(width=4)",
-    "resnet18": "resnet18(width=4)",
-    "plain": "resnet18(width=4, residual=false)",
-    "resnet19": "resnet19(width=4)",
-    "vggsnn": "vggsnn()",
-}
-SETS: list[list[tuple[int, ...]]] = [[], [(2, 2)], [(4, 0, 2), (2, 1), (3, 3, 3)]]
+from tests.equivalence import support
+from tests.equivalence import test_backbones as spine
+from tests.reference import Reference
 
 
 def network(backbone: str, *, sequence: bool = False, steps: int = 3, size: int = 8) -> NetworkSpec:
@@ -81,37 +75,30 @@ def agreeing(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(near.mean())
 
 
-# Every combination, but of the one large backbone only two.
+# Every backbone with every set of connections that schedules are tested with; of the two largest only two sets.
 CASES = [
-    pytest.param(backbone, connections, sequence, id=f"{backbone}-{label}-{'sequence' if sequence else 'image'}")
-    for backbone in BACKBONES
-    for label, connections in zip(("none", "self", "several"), SETS, strict=True)
-    for sequence in (False, True)
-    if backbone != "vggsnn" or not (sequence or label == "self")
+    pytest.param(name, label, id=f"{name}-{label}")
+    for name in spine.BACKBONES
+    for label in spine.CONNECTIONS
+    if name not in ("resnet34", "vggsnn") or label in ("self", "crossing")
 ]
 
 
-@pytest.mark.parametrize(("backbone", "connections", "sequence"), CASES)
-def test_all_forms_compute_what_torch_does(
-    backbone: str, connections: list[tuple[int, ...]], sequence: bool, tmp_path: Path
-) -> None:
-    size = 48 if backbone == "vggsnn" else 8
-    spec = network(BACKBONES[backbone], sequence=sequence, size=size).with_backward(connections)  # type: ignore[arg-type]
-    state, x = lively(spec), inputs(spec, 4 if size == 48 else 16)
-    model = bcgraph.compile(spec).eval()
-    model.load_state_dict(state)
-    with torch.no_grad():
-        expected = model(x).numpy()
+@pytest.mark.parametrize(("backbone", "connections"), CASES)
+def test_all_forms_are_the_reference(backbone: str, connections: str, tmp_path: Path) -> None:
+    """In float32, against the reference in float64: a membrane may be a tie, but hardly in one sample of these."""
+    spec = spine.network(backbone, spine.CONNECTIONS[connections])
+    state, x = support.state(spec), support.batch(spec, 16)
+    reference = Reference(spec, state)(x)
+    assert reference.rate() > 0.1
+    expected = reference.output.detach().numpy()
     for form in ("unrolled", "step", "scan"):
         path = tmp_path / f"{form}.onnx"
-        report = bcgraph.export(spec, path, state_dict=state, form=form, inputs=x)
-        assert report.proof.firing > 0.005
-        got = chained(path, spec, x) if form == "step" else run(path, x.numpy())[0]
+        report = bcgraph.export(spec, path, state_dict=state, form=form, inputs=x.float())
+        assert report.proof.firing > 0.1
+        got = chained(path, spec, x.float()) if form == "step" else run(path, x.float().numpy())[0]
         assert got.shape == expected.shape
-        # A share of agreeing samples can be promised for small nets only; what holds for all is the proof, which
-        # `export` has just made: the first differing spike of a sample is a tie.
-        if size == 8:
-            assert agreeing(got, expected) >= 0.95
+        assert agreeing(got, expected) >= 0.95
 
 
 def test_the_step_has_the_states_of_the_torch_module(tmp_path: Path) -> None:
