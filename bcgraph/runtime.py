@@ -112,7 +112,7 @@ class Network:
         values = self.signature.checked(inputs)
         try:
             if self.signature.form == "step":
-                return self._stepped(values)
+                return all_steps(self, values)
             (result,) = self._session.run(self._outputs[:1], {self._names[0]: values})
             return np.asarray(result)
         except _runtime_errors() as error:
@@ -168,15 +168,6 @@ class Network:
         named = dict(zip(self._outputs, results, strict=True))
         after = {name: named[following] for name, following, _ in self.signature.states}
         return np.asarray(results[0].numpy()), after
-
-    def _stepped(self, values: Floats) -> Floats:
-        sequence = self.signature.input.kind == "sequence"
-        states = self.begin(values.shape[1 if sequence else 0])
-        collected = []
-        for step in range(self.signature.steps):
-            output, states = self.advance(values[step] if sequence else values, states)
-            collected.append(output)
-        return np.stack(collected)
 
 
 class Stepped(Protocol):
@@ -266,6 +257,17 @@ class Stream:
     def reset(self) -> None:
         """Begin a new sequence: zero states, nothing read out."""
         self.frames, self._total = 0, None
+
+
+def all_steps(network: Stepped, inputs: Floats) -> Floats:
+    """The output `O` `[T, N, classes]` of a network that is run step by step, for inputs that are `checked`."""
+    sequence = network.signature.input.kind == "sequence"
+    states = network.begin(inputs.shape[1 if sequence else 0])
+    collected = []
+    for step in range(network.signature.steps):
+        output, states = network.advance(inputs[step] if sequence else inputs, states)
+        collected.append(output)
+    return np.stack(collected)
 
 
 def readout_of(signature: Signature, output: Floats) -> Floats:

@@ -25,7 +25,7 @@ COMMANDS: dict[str, str] = {
     "search": "Search for backward connections.",
     "train": "Train a network.",
     "eval": "Measure the accuracy of a network on the test set.",
-    "run": "Run an exported network with onnxruntime and measure its accuracy.",
+    "run": "Run an exported network on a data set, a folder of images or a stream of frames.",
     "profile": "Show what a network costs: operations, spikes, energy, memory of its states.",
     "draw": "Draw a network with its backward connections as arcs.",
     "report": "Print what a search did.",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bcgraph.errors import RunError
-from bcgraph.runtime import Floats, Signature, Stream, read_signature, readout_of
+from bcgraph.runtime import Floats, Signature, Stream, all_steps, read_signature, readout_of
 
 State = dict[str, Tensor]
 
@@ -51,14 +51,7 @@ class Network:
 
     def __call__(self, inputs: Floats) -> Floats:
         """The output `O`, `[T, N, classes]`, of `[N, C, H, W]`, or `[T, N, C, H, W]`. Raises RunError (E090)."""
-        values = self.signature.checked(inputs)
-        sequence = self.signature.input.kind == "sequence"
-        states = self.begin(values.shape[1 if sequence else 0])
-        collected = []
-        for t in range(self.signature.steps):
-            output, states = self.advance(values[t] if sequence else values, states)
-            collected.append(output)
-        return np.stack(collected)
+        return all_steps(self, self.signature.checked(inputs))
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
