@@ -56,7 +56,9 @@ format: setup
 	$(PY) -m ruff check --fix --select I .
 	$(PY) -m ruff format .
 
+# The peer of the benchmarks is no dependency of bcgraph; of what it asks for, this is what it imports.
 bench: setup
+	$(PY) -m pip install --quiet --no-deps spikingjelly loguru tqdm
 	$(PY) -m benchmarks
 
 clean:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.page [NAME...]`: measure what concerns the compiler, write docs/performance.md and its plot.
+"""`python -m benchmarks.page [NAME...]`: measure compiler and search, write docs/performance.md and its plot.
 
 With names, only those sections are measured anew and the others stay as they are. Run it on an idle machine; the whole
 page takes some minutes. What the figures mean is told in docs/performance.notes.md, which becomes its end.
@@ -21,7 +21,7 @@ import bcgraph
 from bcgraph import files
 from bcgraph.compiler.agreement import agreement
 from bcgraph.compiler.memory import kept
-from benchmarks import compiling, inference, memory, scaling, start, training
+from benchmarks import compiling, inference, memory, operators, scaling, scoring, start, supernet, training
 from benchmarks.harness import Row, machine
 from benchmarks.networks import images, resnet18, settle
 from benchmarks.scaling import Point
@@ -127,6 +127,9 @@ SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
     "memory": ("Memory of a forward pass, unrolled", lambda: markdown(memory.run())),
     "compiling": ("Compiling", lambda: markdown(compiling.run())),
     "start": ("`bcgraph check` against `import torch`", lambda: markdown(start.run())),
+    "scoring": ("Scoring a candidate, batch 64", lambda: markdown(scoring.run())),
+    "supernet": ("Accuracies on a supernet", lambda: markdown(supernet.run())),
+    "operators": ("Search operators", lambda: markdown(operators.run())),
     "kept": ("What a training step keeps", kept_by_step),
     "precision": ("What bfloat16 changes", precision),
     "growth": ("How the cost grows", growth),

@@ -112,7 +112,8 @@ def test_workers_killed_in_the_middle_of_an_evaluation(cluster: Cluster, whole: 
 
 
 def test_a_node_that_is_removed(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
-    # Three workers are spread over three nodes, and there is room for one more on those that stay.
+    # Three workers for three nodes, with room for one more on those that stay. Spreading is what Ray's scheduler tries,
+    # not what it promises: two of them may stand on one node, but one is on the node that goes.
     node = cluster.add(1)
 
     def remove() -> None:
@@ -128,7 +129,8 @@ def test_a_node_that_is_removed(cluster: Cluster, whole: Path, tmp_path: Path) -
     same(tmp_path, whole)
     (used,) = usage.read(tmp_path)
     print(f"a node removed: {used['lost']} worker lost, {used['again']} tasks done again")
-    assert (used["machines"], used["lost"]) == (3, 1)
+    assert used["lost"] == 1
+    assert used["machines"] in (2, 3)
     assert used["again"] >= 1
 
 
