@@ -7,7 +7,7 @@ reads, element by element, before it writes. Values that leave the program have 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from bcgraph.compiler.ir import Node, Program, Value
@@ -25,10 +25,10 @@ class Plan:
     sizes: tuple[int, ...]
 
 
-def plan(program: Program) -> Plan:
-    """Places for the results of all neurons of `program`."""
+def plan(program: Program, held: Collection[str] = ()) -> Plan:
+    """Places for the results of all neurons of `program`, but for values that are `held` beyond the call."""
     roots = _roots(program)
-    leaving = {root for name in program.outputs for root in roots.get(name, ())}
+    leaving = {root for name in (*program.outputs, *held) for root in roots.get(name, ())}
     last = {root: i for i, n in enumerate(program.nodes) for e in n.inputs for root in roots.get(e.value, ())}
     places: dict[str, int] = {}
     sizes: list[int] = []

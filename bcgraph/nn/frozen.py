@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bcgraph.nn.whole import WholeWeight
+
 
 def frozen_conv(
     x: Tensor,
@@ -23,24 +25,35 @@ def frozen_conv(
     dilation: tuple[int, ...],
     groups: int,
     gradient: torch.dtype | None = None,
+    whole: WholeWeight | None = None,
 ) -> Tensor:
-    """Convolve `[N, C, H, W]`; the gradient of x is computed in the type `gradient` (default: that of x)."""
+    """Convolve `[N, C, H, W]`, spikes with the weight `whole` if it is given.
+
+    The gradient of x is computed with `weight`, in the type `gradient` (default: that of x).
+    """
+    settings = (stride, padding, dilation, groups)
     if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    result: Tensor = _FrozenConv.apply(x, weight, bias, gradient or x.dtype, stride, padding, dilation, groups)
+        return F.conv2d(x, weight, bias, *settings) if whole is None else whole(x)
+    result: Tensor = _FrozenConv.apply(x, weight, bias, whole, gradient or x.dtype, *settings)
     return result
 
 
 class _FrozenConv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gradient: torch.dtype, *settings: Any
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        whole: WholeWeight | None,
+        gradient: torch.dtype,
+        *settings: Any,
     ) -> Tensor:
         ctx.settings, ctx.gradient, ctx.shape = settings, gradient, x.shape
         last = x.is_contiguous(memory_format=torch.channels_last)
         ctx.layout = torch.channels_last if last else torch.contiguous_format
         ctx.save_for_backward(weight)
-        return F.conv2d(x, weight, bias, *settings)
+        return F.conv2d(x, weight, bias, *settings) if whole is None else whole(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -54,4 +67,4 @@ class _FrozenConv(torch.autograd.Function):
         to_x, _, _ = torch.ops.aten.convolution_backward(
             given, like, weight, None, stride, padding, dilation, False, [0, 0], groups, only_x
         )
-        return (to_x.to(gradients[0].dtype), *([None] * 7))
+        return (to_x.to(gradients[0].dtype), *([None] * 8))

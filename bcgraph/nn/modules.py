@@ -20,16 +20,21 @@ from bcgraph.keys import derive
 from bcgraph.nn.frozen import frozen_conv
 from bcgraph.nn.norm import step_norm
 from bcgraph.nn.spikes import spike_conv
+from bcgraph.nn.whole import WholeWeight
 from bcgraph.shapes import Shape
 
 
 class Conv(nn.Conv2d):
     """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
 
-    Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set.
+    Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set, and
+    with `whole` spikes are convolved in whole numbers (see `bcgraph.nn.whole`). For that the weights must stay as they
+    are.
     """
 
     input_gradient: torch.dtype | None = None
+    whole = False
+    _whole: WholeWeight | None = None
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
         """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.spikes.pack(x)`."""
@@ -37,7 +42,10 @@ class Conv(nn.Conv2d):
         assert not isinstance(padding, str)
         settings = (self.stride, padding, self.dilation, self.groups)
         if not self.weight.requires_grad:
-            return frozen_conv(x, self.weight, self.bias, *settings, gradient=self.input_gradient)
+            if self.whole and self._whole is None:
+                self._whole = WholeWeight.of(self.weight, settings, (x.shape[2], x.shape[3]), bias=self.bias)
+            gradient, whole = self.input_gradient, self._whole
+            return frozen_conv(x, self.weight, self.bias, *settings, gradient=gradient, whole=whole)
         if bits is None:
             return super().forward(x)
         return spike_conv(x, bits, self.weight, self.bias, *settings)
@@ -69,6 +77,17 @@ class BatchNorm(_BatchNorm):
                 raise ValueError("batch statistics need more than one value per channel")
             self._update(mean, var * (count / (count - 1)), updates, exists)
         return y if exists is None else y * exists.view(-1, *([1] * (x.dim() - 1)))
+
+    def folded(self, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """In evaluation mode, what a convolution's results are multiplied by `[C]`, and then added to `[C]`.
+
+        `bias` is that of the convolution.
+        """
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        factor = self.weight * torch.rsqrt(self.running_var + self.eps)
+        offset = -self.running_mean if bias is None else bias - self.running_mean
+        return factor, torch.addcmul(self.bias, offset, factor)
 
     @torch.no_grad()
     def _update(self, mean: Tensor, var: Tensor, updates: int, exists: Tensor | None) -> None:

@@ -18,7 +18,8 @@ from bcgraph.search.operators.space import architecture_of
 from bcgraph.search.records import Evaluation
 from bcgraph.search.scorer import CANDIDATE_FAILURES, failure
 from bcgraph.search.supernet import Supernet
-from bcgraph.search.trace import Candidate, Tracer
+from bcgraph.search.trace import BATCH_STATISTICS, RUNNING_STATISTICS, Candidate, Tracer
+from bcgraph.search.weights import WholeModules
 from bcgraph.training.accuracy import evaluating
 from bcgraph.training.losses import predict
 
@@ -61,6 +62,7 @@ class OneShot:
     supernet: Supernet
     validation: Split
     recalibrate: int = 0
+    whole: bool = False
 
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
         """One evaluation for each spec, in order."""
@@ -77,7 +79,7 @@ class OneShot:
         """What all candidates get right, from one pass over the validation data. Without recalibration."""
         if not specs:
             return []
-        tracer = Tracer.of(self.supernet.weights, specs[0])
+        tracer = self._tracer(specs[0])
         found = [_Count() for _ in specs]
         for spec, count in zip(specs, found, strict=True):
             with count.failing():
@@ -96,7 +98,13 @@ class OneShot:
 
     def batch(self, spec: NetworkSpec) -> int:
         """How many samples a batch has for candidates with the backbone of `spec`."""
-        return self._batch(Tracer.of(self.supernet.weights, spec))
+        return self._batch(self._tracer(spec))
+
+    def _tracer(self, spec: NetworkSpec) -> Tracer:
+        weights = self.supernet.weights
+        if self.whole:
+            return Tracer.of(WholeModules(weights), spec, BATCH_STATISTICS, inference=True)
+        return Tracer.of(weights, spec, RUNNING_STATISTICS, inference=True)
 
     def _batch(self, tracer: Tracer) -> int:
         """How many samples a batch has: a power of two, whatever the machine."""

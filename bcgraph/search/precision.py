@@ -12,10 +12,15 @@ from bcgraph.errors import SearchError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """The type of the forward pass, which decides the spikes, and that of the input gradients of convolutions."""
+    """The type of the forward pass, which decides the spikes, and that of the input gradients of convolutions.
+
+    With `whole` weights are rounded to 16 bits where they meet spikes, whose sums are exact then (see
+    `bcgraph.nn.whole`).
+    """
 
     forward: torch.dtype
     gradient: torch.dtype
+    whole: bool = False
 
 
 FLOAT32 = Precision(torch.float32, torch.float32)
@@ -25,6 +30,7 @@ PRECISIONS: Mapping[str, Precision] = {
     "float64": Precision(torch.float64, torch.float64),
     "bfloat16": Precision(torch.bfloat16, torch.bfloat16),
     "mixed": Precision(torch.float32, torch.bfloat16),
+    "int16": Precision(torch.float32, torch.bfloat16, whole=True),
 }
 """By the name that `--score-dtype` takes. `mixed` has the spikes, and so the N-score, of float32."""
 

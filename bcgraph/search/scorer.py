@@ -97,7 +97,7 @@ class Scorer:
         """The weights of one initialization. They ask for no gradients: scores look at the input's alone."""
         key = keys.derive(self.seed, "init", "weights", init)
         found = SharedWeights(key, dtype=self.precision.forward, layout=self.layout)
-        found.freeze(self.precision.gradient)
+        found.freeze(self.precision.gradient, whole=self.precision.whole)
         return found
 
     @cached_property

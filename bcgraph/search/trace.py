@@ -12,40 +12,53 @@ import math
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from bcgraph.compiler import schedules
 from bcgraph.compiler.ir import Node, Program
+from bcgraph.compiler.ops import NEURONS
 from bcgraph.compiler.pipeline import optimized
+from bcgraph.compiler.targets.fx import to_fx
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.weights import SharedWeights
 
 # No weight gradients are wanted, so nothing is packed for them; norms stay, since batch statistics need them.
-PASSES = ("dce", "sink_resize", "fuse_lif", "hoist")
+BATCH_STATISTICS = ("dce", "sink_resize", "fuse_lif", "hoist")
+# A neuron stays apart from its convolution: the current that a connection joins is read from the trace.
+RUNNING_STATISTICS = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")
 
 Spikes = dict[tuple[int, int], Tensor]
 """For each port and step, the spikes `[N, ...]`."""
 
 
-def program_of(spec: NetworkSpec) -> Program:
+class Modules(Protocol):
+    """Modules that all candidates share."""
+
+    def root(self, spec: NetworkSpec) -> nn.Module:
+        """A tree of the modules that `spec` uses."""
+        ...
+
+
+def program_of(spec: NetworkSpec, passes: Sequence[str] = BATCH_STATISTICS) -> Program:
     """The program of all steps that traces and candidates share their names and nodes with."""
-    return schedules.schedule("unrolled", optimized(spec, PASSES))
+    return schedules.schedule("unrolled", optimized(spec, passes))
 
 
 def readable(program: Program) -> frozenset[str]:
     """The values of a program without connections that the rest of a candidate may begin from.
 
-    These are the outputs, all spikes (connections begin there), and whatever meets another value after the first step:
-    a lone operand has changed where its reader has.
+    These are the outputs, all spikes (connections begin there), folded weights, and whatever meets another value after
+    the first step: a lone operand has changed where its reader has.
     """
     found = set(program.outputs)
     for node in program.nodes:
-        if node.op in ("lif", "fire"):
+        if node.op in NEURONS or node.op == "fire":
             found.add(node.outputs[0].name)
-        if node.op == "lif" or (len(node.inputs) > 1 and node.step != 0):
+        if node.op == "fold_norm":
+            found.update(v.name for v in node.outputs)
+        if node.op in NEURONS or (len(node.inputs) > 1 and node.step != 0):
             found.update(edge.value for edge in node.inputs if node.step != 0)
     return frozenset(found - {v.name for v in program.inputs})
 
@@ -106,25 +119,39 @@ class Candidate:
         reader = _Reader(self.module)
         return reader.run(x, *values), reader.spikes
 
+    def output(self, x: Tensor, values: Sequence[Tensor]) -> Tensor:
+        """O `[T, N, classes]` alone."""
+        output: Tensor = self.module(x, *values)
+        return output
+
 
 @dataclass(frozen=True, eq=False)
 class Tracer:
-    """Makes traces of the backbone of `spec` with `weights`, and the candidates that go on from them."""
+    """Makes traces of the backbone of `spec` with `modules`, and the candidates that go on from them.
 
-    weights: SharedWeights
+    With `inference` they run in evaluation mode and without gradients only, and candidates use their memory again.
+    """
+
+    modules: Modules
     spec: NetworkSpec
+    passes: tuple[str, ...]
+    inference: bool
     program: Program
     nodes: Mapping[str, Node]
     kept: frozenset[str]
     module: fx.GraphModule
 
     @staticmethod
-    def of(weights: SharedWeights, spec: NetworkSpec) -> Tracer:
+    def of(
+        modules: Modules, spec: NetworkSpec, passes: tuple[str, ...] = BATCH_STATISTICS, *, inference: bool = False
+    ) -> Tracer:
         """The tracer for candidates with the backbone of `spec`, whose own connections do not count."""
         plain = spec.with_backward(())
-        program = program_of(plain)
+        program = program_of(plain, passes)
         nodes = {node.name: node for node in program.nodes}
-        return Tracer(weights, plain, program, nodes, readable(program), weights.module(plain, program))
+        kept = readable(program)
+        module = to_fx(program, modules.root(plain), inference=inference, held=kept)
+        return Tracer(modules, plain, passes, inference, program, nodes, kept, module)
 
     def size(self, samples: int, element: int, *, gradients: bool = False) -> int:
         """About how many bytes a trace of so many samples holds; with `gradients` also what autograd keeps."""
@@ -133,9 +160,9 @@ class Tracer:
 
     def candidate(self, spec: NetworkSpec) -> Candidate:
         """Compile what is left to do for `spec`."""
-        remains = rest(program_of(spec), self.nodes, self.kept)
+        remains = rest(program_of(spec, self.passes), self.nodes, self.kept)
         reads = tuple(v.name for v in remains.inputs[len(self.program.inputs) :])
-        return Candidate(self.weights.module(spec, remains), reads)
+        return Candidate(to_fx(remains, self.modules.root(spec), inference=self.inference), reads)
 
     def trace(self, x: Tensor) -> Trace:
         """Run the network on `x`. Modes and gradients are the caller's."""
@@ -169,4 +196,4 @@ class Trace:
     def run(self, candidate: Candidate) -> Tensor:
         """O of a candidate, `[T, N, classes]`, without gradients."""
         with torch.no_grad():
-            return candidate.run(self.x, [self.values[name] for name in candidate.reads])[0]
+            return candidate.output(self.x, [self.values[name] for name in candidate.reads])

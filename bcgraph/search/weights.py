@@ -11,12 +11,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from bcgraph.compiler import schedules
-from bcgraph.compiler.ir import Program
+from bcgraph.compiler import passes, schedules
+from bcgraph.compiler.ir import Program, TemporalGraph
 from bcgraph.compiler.lower import lower
 from bcgraph.compiler.pipeline import channels_last_pays, optimized
 from bcgraph.compiler.targets.fx import to_fx
 from bcgraph.nn import modules
+from bcgraph.nn.whole import WholeWeight, fits
 from bcgraph.schema import NetworkSpec
 
 
@@ -39,6 +40,7 @@ class SharedWeights:
         self.dtype = dtype
         self.device = device
         self.frozen = False
+        self.whole = False
         self.input_gradient: torch.dtype | None = None
         self.modules: dict[str, nn.Module] = {}
         self._layout: torch.memory_format | None = layout
@@ -51,12 +53,16 @@ class SharedWeights:
         """The module of a program of `spec`, with the shared modules."""
         return to_fx(program, self.root(spec))
 
-    def freeze(self, input_gradient: torch.dtype | None = None) -> None:
-        """From now on no weight asks for a gradient; convolutions compute their input's in the given type, if any."""
+    def freeze(self, input_gradient: torch.dtype | None = None, *, whole: bool = False) -> None:
+        """From now on no weight asks for a gradient, and none may change.
+
+        Convolutions compute their input's gradient in the given type, if any; with `whole` those that read spikes
+        do so in whole numbers. To be called before the first module is made.
+        """
+        assert not self.modules
         self.frozen = True
+        self.whole = whole
         self.input_gradient = input_gradient
-        for module in self.modules.values():
-            self._freeze(module)
 
     def layout_for(self, spec: NetworkSpec) -> torch.memory_format:
         """The memory format of all convolutions, unless given the one in which the backbone of `spec` runs faster.
@@ -76,6 +82,7 @@ class SharedWeights:
         layout = self.layout_for(spec)
         graph = lower(spec)
         shapes = graph.values()
+        spiking = spike_readers(graph) if self.whole else frozenset()
         root = nn.Module()
         for node in graph.nodes:
             name = node.module
@@ -87,14 +94,15 @@ class SharedWeights:
                 self.modules[name] = made.get_submodule(name).to(device=self.device, dtype=self.dtype)
                 self.modules[name].to(memory_format=layout)
                 if self.frozen:
-                    self._freeze(self.modules[name])
-            _attach(root, name, self.modules[name])
+                    self._freeze(self.modules[name], spikes=name in spiking)
+            attach(root, name, self.modules[name])
         return root
 
-    def _freeze(self, module: nn.Module) -> None:
+    def _freeze(self, module: nn.Module, *, spikes: bool) -> None:
         module.requires_grad_(False)
         if isinstance(module, modules.Conv):
             module.input_gradient = self.input_gradient
+            module.whole = spikes and fits(module.weight, module.groups)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every value under its standard name (`backward.J_I.conv.weight`); shared, not copied."""
@@ -112,7 +120,75 @@ class SharedWeights:
             own[name].copy_(value)
 
 
-def _attach(root: nn.Module, name: str, module: nn.Module) -> None:
+class WholeModules:
+    """The modules of `weights` for evaluation in whole numbers, as the weights are when each is first asked for.
+
+    Convolutions that read spikes have the batch norm behind them folded into the scale of their results.
+    """
+
+    def __init__(self, weights: SharedWeights) -> None:
+        self.weights = weights
+        self._made: dict[str, nn.Module] = {}
+
+    def root(self, spec: NetworkSpec) -> nn.Module:
+        """A tree of modules that can be called in evaluation mode only."""
+        root = self.weights.root(spec)
+        graph = lower(spec)
+        shapes = graph.values()
+        spiking = spike_readers(graph)
+        folded = passes.PASSES["fold_bn"].run(graph)
+        norms = {n.attrs["conv"]: n.attrs["norm"] for n in folded.nodes if n.op == "fold_norm"}
+        for node in graph.nodes:
+            name = node.module
+            if node.op != "conv" or name not in spiking:
+                continue
+            conv, norm = root.get_submodule(name), norms.get(name)
+            assert isinstance(conv, modules.Conv)
+            if not fits(conv.weight, conv.groups):
+                continue
+            if name not in self._made:
+                _, height, width = shapes[node.inputs[0].value].shape
+                behind = None if norm is None else root.get_submodule(norm)
+                self._made[name] = _WholeConv(conv, behind, (height, width))
+            attach(root, name, self._made[name])
+            if norm is not None:
+                attach(root, norm, _Done())
+        return root
+
+
+class _WholeConv(nn.Module):
+    """A convolution of spikes, with the norm behind it, in evaluation mode."""
+
+    @torch.no_grad()
+    def __init__(self, conv: modules.Conv, norm: nn.Module | None, size: tuple[int, int]) -> None:
+        super().__init__()
+        padding = conv.padding
+        assert not isinstance(padding, str)
+        factor, bias = None, conv.bias
+        if norm is not None:
+            assert isinstance(norm, modules.BatchNorm)
+            factor, bias = norm.folded(bias)
+        self.weight = WholeWeight.of(conv.weight, (conv.stride, padding, conv.dilation, conv.groups), size, factor, bias)
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        return self.weight(spikes)
+
+
+class _Done(nn.Module):
+    """A norm that the convolution before it has done already."""
+
+    def forward(self, x: Tensor, **_: int) -> Tensor:
+        return x
+
+
+def spike_readers(graph: TemporalGraph) -> frozenset[str]:
+    """The names of the convolutions that read spikes, zeros and ones."""
+    marked = passes.PASSES["pack_spikes"].run(graph)
+    return frozenset(n.module for n in marked.nodes if n.op == "conv" and len(n.inputs) == 2 and n.module is not None)
+
+
+def attach(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` at the place `name` of a tree, in place of what is there."""
     owner = root
     *path, last = name.split(".")
     for part in path:

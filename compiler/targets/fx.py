@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -83,12 +83,20 @@ _PROJECTION = re.compile(r"backward\.\d+_\d+\.(conv|bn)$")
 _TAKEN = frozenset(dir(StepModule)) | set(vars(nn.Module())) | {"graph", "meta", "code", MEMORY}
 
 
-def to_fx(program: Program, root: nn.Module, *, inference: bool = False, recompute: bool = False) -> Module:
+def to_fx(
+    program: Program,
+    root: nn.Module,
+    *,
+    inference: bool = False,
+    recompute: bool = False,
+    held: Collection[str] = (),
+) -> Module:
     """The module of `program` with the parameters of `root`, which it shares; in eval mode for `inference`.
 
-    With `recompute` an unrolled program becomes a chain of segments (see `recompute.py`).
+    With `recompute` an unrolled program becomes a chain of segments (see `recompute.py`). Inference has a memory plan;
+    values that somebody reads from the side, and holds beyond the call, are named by `held`.
     """
-    places = plan(program) if inference else None
+    places = plan(program, held) if inference else None
     segments: dict[str, Segment] = {}
     if recompute:
         before, parts, behind = pieces(program)
