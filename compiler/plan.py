@@ -25,10 +25,10 @@ class Plan:
     sizes: tuple[int, ...]
 
 
-def plan(program: Program, held: Collection[str] = ()) -> Plan:
-    """Places for the results of all neurons of `program`, but for values that are `held` beyond the call."""
+def plan(program: Program, kept: Collection[str] = ()) -> Plan:
+    """Places for the results of all neurons of `program`, but for values that are `kept` beyond the call."""
     roots = _roots(program)
-    leaving = {root for name in (*program.outputs, *held) for root in roots.get(name, ())}
+    leaving = {root for name in (*program.outputs, *kept) for root in roots.get(name, ())}
     last = {root: i for i, n in enumerate(program.nodes) for e in n.inputs for root in roots.get(e.value, ())}
     places: dict[str, int] = {}
     sizes: list[int] = []

@@ -95,7 +95,7 @@ def _shared(base: NetworkSpec, folder: Path) -> Callable[[NetworkSpec], float]:
     """The accuracy that a network has with the weights of the supernet of the search in `folder`."""
     from bcgraph.search.evaluators import Standard
 
-    evaluate = Standard(base, 0, folder, inits=1, score_dtype="float32").evolve(lambda _: None)
+    evaluate = Standard(base, 0, folder).evolve(lambda _: None)
     return lambda spec: next(iter(evaluate([spec]))).value("accuracy")
 
 

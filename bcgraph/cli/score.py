@@ -23,7 +23,7 @@ DtypeOption = Annotated[
     typer.Option(
         "--score-dtype",
         metavar="TYPE",
-        help="What scored networks compute in: float32, float64, bfloat16, or mixed (only gradients in bfloat16).",
+        help="What scored networks compute in: float32, float64, bfloat16, mixed, or int16.",
     ),
 ]
 
@@ -76,7 +76,7 @@ def _audited(network: NetworkSpec, seed: int, candidates: int) -> Audit:
     from bcgraph.search.audit import audit
     from bcgraph.search.evaluators import Standard
 
-    train, _ = Standard(network, seed, Path(), inits=1, score_dtype="float32").splits
+    train, _ = Standard(network, seed, Path()).splits
     with progress() as on_event:
         return audit(network, train, seed=seed, candidates=candidates, progress=on_event)
 

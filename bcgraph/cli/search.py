@@ -37,6 +37,12 @@ def search_command(
     seed: SeedOption = 0,
     inits: InitsOption = 1,
     score_dtype: DtypeOption = "float32",
+    accuracy_dtype: Annotated[
+        str,
+        typer.Option(
+            "--accuracy-dtype", metavar="TYPE", help="The same for accuracies on the supernet: float32 or int16."
+        ),
+    ] = "float32",
     storage: StorageOption = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, metavar="N", help="Processes that evaluate candidates.")
@@ -59,7 +65,7 @@ def search_command(
     from bcgraph.search.workers import usage
     from bcgraph.viz import report
 
-    options = search.Options(inits, score_dtype, storage, workers, ray, threads)
+    options = search.Options(inits, score_dtype, accuracy_dtype, storage, workers, ray, threads)
     written: list[Products] = []
     with progress() as on_event:
 
@@ -102,7 +108,7 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> 
     unused = settings.init.pool == 0 and settings.evolve.score == "oneshot"
     if unused or wanted < LEAST or kept(result.path, wanted):
         return
-    train, _ = Standard(result.spec, result.seed, result.path, inits=1, score_dtype="float32").splits
+    train, _ = Standard(result.spec, result.seed, result.path).splits
     audit(result.spec, train, seed=result.seed, candidates=wanted, progress=on_event).write(result.path)
 
 

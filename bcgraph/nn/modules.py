@@ -27,9 +27,9 @@ from bcgraph.shapes import Shape
 class Conv(nn.Conv2d):
     """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
 
-    Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set, and
-    with `whole` spikes are convolved in whole numbers (see `bcgraph.nn.whole`). For that the weights must stay as they
-    are.
+    Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set,
+    and with `whole` spikes are convolved in whole numbers (see `bcgraph.nn.whole`). For that the weights must stay as
+    they are.
     """
 
     input_gradient: torch.dtype | None = None

@@ -1,9 +1,9 @@
 """Convolutions of spikes in whole numbers: exact sums, whatever the order, at about half of the time.
 
-Spikes are 0 and 1. With weights that are whole numbers too, a current is a sum of whole numbers and has no rounding in it
+Spikes are 0 and 1. With weights that are whole numbers too, a current is a sum of whole numbers, which nothing rounds
 until it is scaled, once. So it is the same for any number of threads, any layout and any size of the batch. A weight
-is rounded to 16 bits, `q = 255*a + b` with a and b of 8 bits each, and the kernels for 8 bits are given the spikes twice,
-as 255 and as 1.
+is rounded to 16 bits, `q = 255*a + b` with a and b of 8 bits each, and the kernels for 8 bits are given the spikes
+twice, as 255 and as 1.
 """
 
 from __future__ import annotations
@@ -47,19 +47,23 @@ class WholeWeight:
     @staticmethod
     @torch.no_grad()
     def of(
-        weight: Tensor, settings: Settings, size: tuple[int, int], factor: Tensor | None = None, bias: Tensor | None = None
+        weight: Tensor,
+        settings: Settings,
+        size: tuple[int, int],
+        factor: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> WholeWeight:
         """The weight for maps of `size` (height, width); results are multiplied by `factor` `[out]`, if there is one.
 
         `fits` says for which weights this may be called.
         """
-        weight = weight.detach()
-        largest = weight.abs().amax((1, 2, 3))
+        exactly = weight.detach().double()
+        largest = exactly.abs().amax((1, 2, 3))
         scale = torch.where(largest > 0, largest / LARGEST, 1.0)
-        numbers = torch.round(weight / scale.view(-1, 1, 1, 1))
-        scaled = scale if factor is None else scale * factor
+        numbers = torch.round(exactly / scale.view(-1, 1, 1, 1))
+        scaled = (scale if factor is None else scale * factor).to(weight.dtype)
         if not (weight.device.type == "cpu" and weight.dtype == torch.float32 and exact()):
-            return WholeWeight(scaled, bias, settings, None, numbers * scaled.view(-1, 1, 1, 1))
+            return WholeWeight(scaled, bias, settings, None, numbers.to(weight.dtype) * scaled.view(-1, 1, 1, 1))
         return WholeWeight(scaled, bias, settings, _packed(numbers, settings, size), None)
 
     def __call__(self, spikes: Tensor) -> Tensor:
@@ -108,6 +112,9 @@ def _convolved(spikes: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | Non
     twice = torch.cat([ones * _BASE, ones], 1)
     stride, padding, dilation, groups = settings
     zeros = torch.zeros(len(scale), dtype=torch.int32)
-    arguments = (list(stride), list(padding), list(dilation), groups, 1.0, 0, torch.float32, "none", [], "")
-    result: Tensor = torch.ops.onednn.qconv2d_pointwise(twice, 1.0, 0, packed, scale, zeros, bias, *arguments)
+    place = (list(stride), list(padding), list(dilation), groups)
+    # The result is not requantized, and nothing is done to it: scale 1, zero point 0, no operation behind.
+    result: Tensor = torch.ops.onednn.qconv2d_pointwise(
+        twice, 1.0, 0, packed, scale, zeros, bias, *place, 1.0, 0, torch.float32, "none", [], ""
+    )
     return result

@@ -80,6 +80,7 @@ def run(
     """
     options = options or Options()
     notes = selection.check(spec)
+    options.check(spec)
     with files.locked(out):
         directory.claim(
             out,
@@ -108,7 +109,14 @@ def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> It
     """The evaluations that the specification asks for, by this process or by workers."""
     from bcgraph.search.evaluators import OnThreads, Standard
 
-    own = Standard(spec, seed, out, inits=options.inits, score_dtype=options.score_dtype)
+    own = Standard(
+        spec,
+        seed,
+        out,
+        inits=options.inits,
+        score_dtype=options.score_dtype,
+        accuracy_dtype=options.accuracy_dtype,
+    )
     if options.distributed:
         from bcgraph.search.workers.evaluators import Distributed
 

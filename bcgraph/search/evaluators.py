@@ -27,12 +27,22 @@ TRAIN_SHARE = 0.8
 class Standard:
     """The evaluations as the specification asks for them. The test set is never touched."""
 
-    def __init__(self, spec: NetworkSpec, seed: int, out: Path, *, inits: int, score_dtype: str) -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        seed: int,
+        out: Path,
+        *,
+        inits: int = 1,
+        score_dtype: str = "float32",
+        accuracy_dtype: str = "float32",
+    ) -> None:
         self.spec = spec
         self.seed = seed
         self.out = out
         self.inits = inits
         self.precision = precision(score_dtype)
+        self.whole = accuracy_dtype == "int16"
 
     @cached_property
     def splits(self) -> tuple[Split, Split]:
@@ -59,7 +69,7 @@ class Standard:
         train, validation = self.splits
         supernet = Supernet(self.spec, self.seed, train)
         supernet.train(self.out, lambda e: progress(Event("supernet", e.epoch, settings.epochs)))
-        return OneShot(supernet, validation, settings.recalibrate)
+        return OneShot(supernet, validation, settings.recalibrate, self.whole)
 
 
 @dataclass(frozen=True, eq=False)

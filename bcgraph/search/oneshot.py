@@ -57,6 +57,9 @@ class OneShot:
     Batches go outside and candidates inside, so that all go on from one trace of each batch. With `recalibrate` > 0
     there is nothing to share: a candidate's batch norms first take their running statistics from so many training
     batches, drawn by key and the same for all candidates; the supernet's own statistics are put back behind it.
+
+    With `whole` weights are rounded to 16 bits where they meet spikes: their sums are exact, in any order, and take
+    about half of the time. Not for recalibration.
     """
 
     supernet: Supernet

@@ -150,7 +150,7 @@ class Tracer:
         program = program_of(plain, passes)
         nodes = {node.name: node for node in program.nodes}
         kept = readable(program)
-        module = to_fx(program, modules.root(plain), inference=inference, held=kept)
+        module = to_fx(program, modules.root(plain), inference=inference, kept=kept)
         return Tracer(modules, plain, passes, inference, program, nodes, kept, module)
 
     def size(self, samples: int, element: int, *, gradients: bool = False) -> int:

@@ -168,7 +168,9 @@ class _WholeConv(nn.Module):
         if norm is not None:
             assert isinstance(norm, modules.BatchNorm)
             factor, bias = norm.folded(bias)
-        self.weight = WholeWeight.of(conv.weight, (conv.stride, padding, conv.dilation, conv.groups), size, factor, bias)
+        self.weight = WholeWeight.of(
+            conv.weight, (conv.stride, padding, conv.dilation, conv.groups), size, factor, bias
+        )
 
     def forward(self, spikes: Tensor) -> Tensor:
         return self.weight(spikes)

@@ -89,14 +89,14 @@ def to_fx(
     *,
     inference: bool = False,
     recompute: bool = False,
-    held: Collection[str] = (),
+    kept: Collection[str] = (),
 ) -> Module:
     """The module of `program` with the parameters of `root`, which it shares; in eval mode for `inference`.
 
     With `recompute` an unrolled program becomes a chain of segments (see `recompute.py`). Inference has a memory plan;
-    values that somebody reads from the side, and holds beyond the call, are named by `held`.
+    values that somebody reads from the side, and keeps beyond the call, are named by `kept`.
     """
-    places = plan(program, held) if inference else None
+    places = plan(program, kept) if inference else None
     segments: dict[str, Segment] = {}
     if recompute:
         before, parts, behind = pieces(program)

@@ -52,6 +52,7 @@ class Accuracy:
     validation: Split
     training: Split | None
     recalibrate: int
+    whole: bool
 
     @staticmethod
     def of(shot: OneShot) -> Accuracy:
@@ -66,6 +67,7 @@ class Accuracy:
             shot.validation.alone(),
             net.split.plain().alone() if shot.recalibrate else None,
             shot.recalibrate,
+            shot.whole,
         )
 
     def start(self) -> Work:
@@ -73,7 +75,7 @@ class Accuracy:
         training = self.validation if self.training is None else self.training
         supernet = Supernet(self.spec, self.seed, training, self.schedule, self.dtype)
         supernet.full.load_state_dict(self.weights)
-        shot = OneShot(supernet, self.validation, self.recalibrate)
+        shot = OneShot(supernet, self.validation, self.recalibrate, self.whole)
         return partial(_evaluated if self.recalibrate else _tallied, self.spec, shot)
 
 
