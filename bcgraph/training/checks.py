@@ -46,13 +46,7 @@ def batch(spec: NetworkSpec, devices: int) -> None:
 
     One sample is enough where every batch norm sees several places of it.
     """
-    parts = devices * spec.train.accumulate
-    if parts > 1 and spec.data.batch < 2 * parts:
-        raise RunError(
-            "E041",
-            f"a batch of {spec.data.batch} cannot be computed in {parts} parts",
-            hint=f"batch norm needs two samples in each: a batch of {2 * parts} or more",
-        )
+    parts(spec, devices * spec.train.accumulate)
     if spec.data.batch == 1:
         single = next((name for name, places in _normalized(spec) if places == 1), None)
         if single is not None:
@@ -61,6 +55,16 @@ def batch(spec: NetworkSpec, devices: int) -> None:
                 f"a batch of 1 leaves the batch norm `{single}` with one value a channel",
                 hint="batch norm needs two values: a batch of 2 or more",
             )
+
+
+def parts(spec: NetworkSpec, number: int) -> None:
+    """Raise RunError (E041) when a batch has not two samples for each of `number` parts, where there are several."""
+    if number > 1 and spec.data.batch < 2 * number:
+        raise RunError(
+            "E041",
+            f"a batch of {spec.data.batch} cannot be computed in {number} parts",
+            hint=f"batch norm needs two samples in each: a batch of {2 * number} or more",
+        )
 
 
 def samples(spec: NetworkSpec, number: int, devices: int) -> None:

@@ -76,7 +76,8 @@ def train(
     given = _given(weights)
     checks.batch(spec, options.devices)
     checks.samples(spec, len(splits.train), options.devices)
-    fabric = fabric_of(spec, options)
+    # A projection that no step reads has parameters without a gradient.
+    fabric = fabric_of(options, find_unused_parameters=any(bc.delay >= spec.steps for bc in spec.backward))
     model = compile_network(spec, schedule=schedule, dtype=options.dtype, device=fabric.device, seed=seed)
     if given is not None:
         fit = weight_files.apply(model, given, partial=_is_published(weights))

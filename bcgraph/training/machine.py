@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from bcgraph.errors import RunError
-from bcgraph.schema import NetworkSpec
 from bcgraph.training.options import FABRIC, Options
 
 
-def fabric_of(spec: NetworkSpec, options: Options) -> Fabric:
+def fabric_of(options: Options, *, started: bool = False, **ddp: Any) -> Fabric:
     """Lightning Fabric for `options`. With several devices the processes that share the work are running after this.
 
-    Fabric starts them by running this program's command line again; `torchrun` and cluster launchers work too. Raises
-    RunError (E074) when this machine has no such devices, or not so many, or they cannot compute in that precision.
+    Fabric starts them by running this program's command line again; `torchrun` and cluster launchers work too. Where
+    they are `started` already (`bcgraph.training.team`) no launcher is looked for. `ddp` are settings of torch's
+    DistributedDataParallel. Raises RunError (E074) when this machine has no such devices, or not so many, or they
+    cannot compute in that precision.
     """
-    fabric = _fabric(spec, options)
+    fabric = _fabric(options, DDPStrategy(**ddp) if options.devices > 1 else "auto", started)
     # Where a device lacks a precision, Fabric takes another one and goes on.
     if fabric.strategy.precision.precision != FABRIC[options.precision]:
         raise RunError(
@@ -32,11 +35,16 @@ def fabric_of(spec: NetworkSpec, options: Options) -> Fabric:
     return fabric
 
 
-def _fabric(spec: NetworkSpec, options: Options) -> Fabric:
-    strategy: str | DDPStrategy = "auto"
-    if options.devices > 1:
-        # A projection that no step reads has parameters without a gradient.
-        strategy = DDPStrategy(find_unused_parameters=any(bc.delay >= spec.steps for bc in spec.backward))
+def kind(options: Options) -> str:
+    """What the devices are, `cpu`, `cuda` or `mps`, where `auto` leaves it open; nothing is started.
+
+    Raises RunError (E074) when this machine has no such devices, or not so many.
+    """
+    # Some strategy has to be named, and the one of Fabric's choice is allowed in a notebook too.
+    return _fabric(options, "auto", started=True).device.type
+
+
+def _fabric(options: Options, strategy: str | DDPStrategy, started: bool) -> Fabric:
     try:
         with warnings.catch_warnings(action="ignore"):
             return Fabric(
@@ -44,6 +52,7 @@ def _fabric(spec: NetworkSpec, options: Options) -> Fabric:
                 devices=options.devices,
                 strategy=strategy,
                 precision=FABRIC[options.precision],  # type: ignore[arg-type]
+                plugins=LightningEnvironment() if started else None,
             )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         wanted = f"{options.devices} devices" if options.devices > 1 else "a device"
