@@ -53,6 +53,12 @@ def search_command(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, metavar="N", help="Threads of an evaluation; 1 with workers.")
     ] = None,
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, metavar="N", help="How many train the supernet, sharing each batch.")
+    ] = 1,
+    accelerator: Annotated[
+        str, typer.Option("--accelerator", metavar="NAME", help="What kind they are: cpu, cuda, mps or auto.")
+    ] = "cpu",
     audit: Annotated[
         int, typer.Option("--audit", min=0, metavar="N", help="Architectures to audit the scores on; 0 for none.")
     ] = 20,
@@ -65,7 +71,7 @@ def search_command(
     from bcgraph.search.workers import usage
     from bcgraph.viz import report
 
-    options = search.Options(inits, score_dtype, accuracy_dtype, storage, workers, ray, threads)
+    options = search.Options(inits, score_dtype, accuracy_dtype, storage, workers, ray, threads, devices, accelerator)
     written: list[Products] = []
     with progress() as on_event:
 

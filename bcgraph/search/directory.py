@@ -12,6 +12,7 @@ import bcgraph
 from bcgraph import dsl, files, keys
 from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
+from bcgraph.search.options import LATER
 
 NAME = "run.json"
 SPEC = "spec.bcg"
@@ -83,7 +84,7 @@ def claim(directory: Path, identity: Identity) -> bool:
         return False
     except (OSError, ValueError) as error:
         raise RunError("E085", f"`{path}` cannot be read", hint="start in a new directory") from error
-    differences = [d for d in compare(there, here) if d[0] != "study"]
+    differences = [d for d in compare(_complete(there), _complete(here)) if d[0] != "study"]
     if differences:
         raise RunError(
             "E085",
@@ -117,6 +118,13 @@ def compare(there: Any, here: Any, name: str = "") -> list[tuple[str, str, str]]
             found += compare(there.get(key), here.get(key), inner.removeprefix("spec."))
         return found
     return [] if there == here else [(name, _short(there), _short(here))]
+
+
+def _complete(identity: Any) -> Any:
+    """An identity with the options that it leaves out."""
+    if not isinstance(identity, dict) or not isinstance(identity.get("options"), dict):
+        return identity
+    return identity | {"options": LATER | identity["options"]}
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -75,10 +75,11 @@ def run(
 
     Writes `spec.bcg`, `run.json`, `log.jsonl`, the study and `best.bcg`; `hooks` run at the end, again when a finished
     search is called for again. Raises SearchError (E089) for settings that cannot be met or when no candidate lives;
-    RunError: E084 when something cannot be written, E085 when `out` belongs to another run, E086 when it is in use,
-    E091 when a storage cannot be reached, E092 and E093 when workers cannot be had; and what loading the data raises.
+    RunError: E041 and E074 for devices that cannot be had or not be kept busy, E084 when something cannot be written,
+    E085 when `out` belongs to another run, E086 when it is in use, E091 when a storage cannot be reached, E092 and E093
+    when workers or the processes on devices cannot be had or are lost; and what loading the data raises.
     """
-    options = options or Options()
+    options = _settled(spec, out, options or Options())
     notes = selection.check(spec)
     options.check(spec)
     with files.locked(out):
@@ -104,6 +105,15 @@ def run(
         return result
 
 
+def _settled(spec: NetworkSpec, out: Path, options: Options) -> Options:
+    """`options` with a kind of device that is there: the digits of a supernet depend on it."""
+    if (options.devices, options.accelerator) == (1, "cpu"):
+        return options
+    from bcgraph.search import devices
+
+    return replace(options, accelerator=devices.settled(spec, out, options.machine).accelerator)
+
+
 @contextmanager
 def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> Iterator[Evaluators]:
     """The evaluations that the specification asks for, by this process or by workers."""
@@ -116,6 +126,7 @@ def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> It
         inits=options.inits,
         score_dtype=options.score_dtype,
         accuracy_dtype=options.accuracy_dtype,
+        machine=options.machine,
     )
     if options.distributed:
         from bcgraph.search.workers.evaluators import Distributed

@@ -9,23 +9,25 @@ from pathlib import Path
 
 import torch
 
-from bcgraph import data, keys
+from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.schema import NetworkSpec
+from bcgraph.search import devices
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.evolution import Evaluate
 from bcgraph.search.oneshot import OneShot
 from bcgraph.search.precision import precision
 from bcgraph.search.records import Evaluation, Measure
 from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.supernet import Supernet
-
-TRAIN_SHARE = 0.8
-"""The part of the training data that a search trains on; the rest is for validation (paper 5.1)."""
+from bcgraph.search.supernet import Supernet, SupernetEpoch
+from bcgraph.training.options import Options
 
 
 class Standard:
-    """The evaluations as the specification asks for them. The test set is never touched."""
+    """The evaluations as the specification asks for them. The test set is never touched.
+
+    `machine` is what a supernet is trained on: this process, unless another is named.
+    """
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Standard:
         inits: int = 1,
         score_dtype: str = "float32",
         accuracy_dtype: str = "float32",
+        machine: Options | None = None,
     ) -> None:
         self.spec = spec
         self.seed = seed
@@ -43,12 +46,12 @@ class Standard:
         self.inits = inits
         self.precision = precision(score_dtype)
         self.whole = accuracy_dtype == "int16"
+        self.machine = machine or Options()
 
     @cached_property
     def splits(self) -> tuple[Split, Split]:
         """Training and validation data, 8:2."""
-        found = data.load(self.spec.data, self.spec.input, self.spec.steps)
-        return found.train.divide(TRAIN_SHARE, keys.derive(self.seed, "search", "split"))
+        return devices.divided(self.spec, self.seed)
 
     def init(self) -> Scorer:
         """The scores of step one."""
@@ -67,8 +70,15 @@ class Standard:
     def _oneshot(self, progress: Progress) -> Evaluate:
         settings = self.spec.search.supernet
         train, validation = self.splits
-        supernet = Supernet(self.spec, self.seed, train)
-        supernet.train(self.out, lambda e: progress(Event("supernet", e.epoch, settings.epochs)))
+        supernet = Supernet(self.spec, self.seed, train, machine=self.machine)
+
+        def report(done: SupernetEpoch) -> None:
+            progress(Event("supernet", done.epoch, settings.epochs))
+
+        if self.machine == Options():
+            supernet.train(self.out, report)
+        else:
+            devices.train(supernet, self.out, report)
         return OneShot(supernet, validation, settings.recalibrate, self.whole)
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bcgraph.errors import SearchError, nearest
 from bcgraph.schema import NetworkSpec
 from bcgraph.urls import without_password
 
+if TYPE_CHECKING:
+    from bcgraph import training
+
 ACCURACY = ("float32", "int16")
 """What accuracies may be computed in; with `int16` weights are rounded to 16 bits where they meet spikes."""
+
+LATER = {"accuracy_dtype": "float32", "devices": 1, "accelerator": "cpu"}
+"""Settings that came later, as they always were before: left out of a run's identity then, so that older runs go on."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,8 @@ class Options:
     `accuracy_dtype` those on the supernet (one of `ACCURACY`); `storage` is an Optuna storage URL in place of the
     run's own file. `workers` processes evaluate, on the Ray cluster at `ray` or on this machine (both None: this
     process does); how many is no part of a run's identity. `threads` are those of each evaluation, which float32
-    values depend on: 1 with workers, torch's own number without, unless given.
+    values depend on: 1 with workers, torch's own number without, unless given. The supernet is trained by `devices`
+    processes on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`).
     """
 
     inits: int = 1
@@ -31,12 +38,18 @@ class Options:
     workers: int | None = None
     ray: str | None = None
     threads: int | None = None
+    devices: int = 1
+    accelerator: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.accuracy_dtype not in ACCURACY:
             hint = nearest(self.accuracy_dtype, ACCURACY) or f"one of {', '.join(ACCURACY)}"
             raise SearchError("E089", f"accuracies cannot be computed in `{self.accuracy_dtype}`", hint=hint)
-        for name, value in (("--workers", self.workers), ("--threads", self.threads)):
+        for name, value in (
+            ("--workers", self.workers),
+            ("--threads", self.threads),
+            ("--devices", self.devices),
+        ):
             if value is not None and value < 1:
                 raise SearchError("E089", f"{name} {value}: there must be at least one")
 
@@ -60,14 +73,22 @@ class Options:
         """The threads of an evaluation, None for torch's own number."""
         return 1 if self.threads is None and self.distributed else self.threads
 
+    @property
+    def machine(self) -> training.Options:
+        """What the supernet is trained on. Raises RunError (E041) for an unknown accelerator."""
+        from bcgraph import training
+
+        return training.Options(self.accelerator, self.devices)
+
     def as_data(self) -> dict[str, Any]:
         """What of them is part of a run's identity, as plain data."""
-        # What came later is left out where it is as it always was, so that older runs go on.
-        later = {} if self.accuracy_dtype == "float32" else {"accuracy_dtype": self.accuracy_dtype}
-        return {
-            **later,
+        own = {
             "inits": self.inits,
             "score_dtype": self.score_dtype,
+            "accuracy_dtype": self.accuracy_dtype,
             "threads": self.evaluation_threads,
+            "devices": self.devices,
+            "accelerator": self.accelerator,
             "storage": None if self.storage is None else without_password(self.storage),
         }
+        return {name: value for name, value in own.items() if name not in LATER or value != LATER[name]}

@@ -3,6 +3,9 @@
 It is the backbone with one projection for each pair of ports. Each training step draws one architecture, uniformly over
 the space, and updates only the weights that it uses. What a step does follows from the seed, the epoch and the step
 alone, so a training that is stopped goes on after its last whole epoch and ends with the same weights.
+
+One process trains it, or several (`bcgraph.search.devices`), each with its part of every batch, batch statistics over
+all of it, and gradients that DistributedDataParallel averages.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +27,12 @@ from bcgraph.errors import RunError, WeightsError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.operators.space import Architecture, Space, space
 from bcgraph.search.weights import SharedWeights
+from bcgraph.training import checks
 from bcgraph.training.checkpoint import collect, restore
 from bcgraph.training.losses import LOSSES
 from bcgraph.training.optimizers import factor, optimizer
+from bcgraph.training.options import Options
+from bcgraph.training.together import Alone, Company, agreed, each, first
 
 STATE = "supernet-state.safetensors"
 WEIGHTS = "supernet.safetensors"
@@ -49,6 +56,7 @@ class Supernet:
 
     `spec.train` gives the loss (`tet` unless another is asked for), the optimizer and the schedule; `spec.search` the
     space and the number of epochs. State dict names are those of the standard parameters (`backward.J_I.conv.weight`).
+    `machine` is what it is trained on, which the last digits depend on, `device` where its weights are.
     """
 
     spec: NetworkSpec
@@ -56,13 +64,17 @@ class Supernet:
     split: Split
     schedule: str = "unrolled"
     dtype: torch.dtype = torch.float32
+    machine: Options = field(default_factory=Options)
+    device: torch.device | str = "cpu"
     space: Space = field(init=False)
     full: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.spec.search
         self.space = space(self.spec, settings.max_backward, same_resolution=settings.same_resolution)
-        self.weights = SharedWeights(keys.derive(self.seed, "supernet", "weights"), dtype=self.dtype)
+        self.weights = SharedWeights(
+            keys.derive(self.seed, "supernet", "weights"), dtype=self.dtype, device=self.device
+        )
         self.full = self.weights.root(self._everything())
         self._compiled: OrderedDict[Architecture, fx.GraphModule] = OrderedDict()
 
@@ -81,43 +93,61 @@ class Supernet:
         rng = keys.rng(self.seed, "supernet", epoch, step)
         return self.space.architecture(rng.randrange(self.space.size))
 
-    def train(self, out: Path, progress: Callable[[SupernetEpoch], None]) -> tuple[SupernetEpoch, ...]:
+    def train(
+        self, out: Path, progress: Callable[[SupernetEpoch], None], company: Company | None = None
+    ) -> tuple[SupernetEpoch, ...]:
         """Train, or go on training, with a checkpoint in `out` after each epoch; then write `supernet.safetensors`.
 
-        Raises RunError: E088 when the loss is not finite, E084 when a file cannot be written, E085 when the checkpoint
-        belongs to another training.
+        Of a `company` of processes each calls this, with the same supernet; the first writes and tells its `progress`.
+        Raises DataError (E081) when there are too few samples, RunError: E088 when the loss is not finite, E084 when a
+        file cannot be written, E085 when the checkpoint belongs to another training; in all processes alike.
         """
-        update = optimizer(self.full.parameters(), self.spec.train.optimizer)
-        history = self._resume(out / STATE, update)
-        if len(history) == self.spec.search.supernet.epochs and (out / WEIGHTS).exists():
+        company = company or Alone()
+        checks.samples(self.spec, len(self.split), company.world_size)
+        plain = optimizer(self.full.parameters(), self.spec.train.optimizer)
+        history, done = agreed(company, lambda: (self._resume(out / STATE, plain), (out / WEIGHTS).exists()))
+        if len(history) == self.spec.search.supernet.epochs and done:
             return history
+        network, update = company.setup(_Paths(self), plain)
         with torch.random.fork_rng():
             for epoch in range(len(history), self.spec.search.supernet.epochs):
-                done = self._epoch(epoch, update)
-                history = (*history, done)
-                described = {"identity": self._identity(), "history": [[e.epoch, e.loss, e.steps] for e in history]}
-                files.write_bytes(out / STATE, weights.pack(collect(self.full, update), described))
-                progress(done)
-        weights.save(out / WEIGHTS, self.full.state_dict(), spec=self._everything())
+                history = (*history, self._epoch(epoch, network, update, company))
+                first(company, partial(self._keep, out / STATE, history, plain))
+                if company.is_global_zero:
+                    progress(history[-1])
+        first(company, lambda: weights.save(out / WEIGHTS, self.full.state_dict(), spec=self._everything()))
         return history
 
-    def _epoch(self, epoch: int, update: torch.optim.Optimizer) -> SupernetEpoch:
+    def take(self, out: Path) -> tuple[SupernetEpoch, ...]:
+        """Take over the weights of a finished training in `out`; returns its epochs.
+
+        Raises WeightsError (E082, E083) when there is none, RunError (E085) when it is another.
+        """
+        _, history = self._kept(out / STATE)
+        weights.apply(self.full, weights.load(out / WEIGHTS, spec=self._everything()))
+        return history
+
+    def _epoch(self, epoch: int, network: nn.Module, update: torch.optim.Optimizer, company: Company) -> SupernetEpoch:
         settings, batch = self.spec.train, self.spec.data.batch
-        # A batch of one sample has no statistics to normalize by.
-        drop_last = batch > 1 and len(self.split) % batch == 1
+        rank, world = company.global_rank, company.world_size
+        # A batch of one sample has no statistics to normalize by, and each process needs a part of it.
+        drop_last = batch > 1 and 0 < len(self.split) % batch < max(2, world)
         steps = self.split.steps(batch, drop_last)
+        key = keys.derive(self.seed, "supernet", "order", epoch)
         total = 0.0
-        for step, (x, y) in enumerate(
-            self.split.batches(batch, keys.derive(self.seed, "supernet", "order", epoch), drop_last)
-        ):
+        for step, (x, y) in enumerate(each(company, self.split.batches(batch, key, drop_last, (rank, world)))):
             rate = factor(settings.schedule, epoch * steps + step, steps, self.spec.search.supernet.epochs)
             for group in update.param_groups:
                 group["lr"] = settings.optimizer.lr * rate
-            model = self.model(self.drawn(epoch, step)).train()
             # Dropout draws from torch's generator, which is put where this step's key says.
-            torch.manual_seed(keys.derive(self.seed, "supernet", "dropout", epoch, step))
-            loss = LOSSES[settings.loss](model(x.to(self.dtype)), y, 0.0)
-            value = float(loss.detach())
+            torch.manual_seed(
+                keys.derive(self.seed, "supernet", "dropout", epoch, step, *([rank] if world > 1 else []))
+            )
+            outputs = network(self.drawn(epoch, step), x.to(self.device, self.dtype))
+            # Processes average their gradients, so a part of the batch counts by its size.
+            share = len(y) * world / min(batch, len(self.split) - step * batch)
+            loss = LOSSES[settings.loss](outputs, y.to(self.device), 0.0) * share
+            value = float(company.all_reduce(loss.detach().clone()))
             if not math.isfinite(value):
                 raise RunError(
                     "E088",
@@ -126,24 +156,32 @@ class Supernet:
                 )
             # Without gradients the optimizer leaves a weight alone, decay included: only the path drawn is updated.
             update.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            company.backward(loss)
             update.step()
             total += value
         return SupernetEpoch(epoch + 1, total / steps, steps)
 
+    def _keep(self, path: Path, history: tuple[SupernetEpoch, ...], update: torch.optim.Optimizer) -> None:
+        described = {"identity": self._identity(), "history": [[e.epoch, e.loss, e.steps] for e in history]}
+        files.write_bytes(path, weights.pack(collect(self.full, update), described))
+
     def _resume(self, path: Path, update: torch.optim.Optimizer) -> tuple[SupernetEpoch, ...]:
         if not path.exists():
             return ()
+        tensors, history = self._kept(path)
+        restore(tensors, self.full, update)
+        return history
+
+    def _kept(self, path: Path) -> tuple[dict[str, Tensor], tuple[SupernetEpoch, ...]]:
+        """What a checkpoint holds, which must be one of this training."""
         tensors, described = weights.unpack(path)
         if described.get("identity") != self._identity():
             raise RunError("E085", f"`{path}` holds the supernet of something else", hint="start in a new directory")
         try:
             found: Any = described["history"]
-            history = tuple(SupernetEpoch(int(e), float(loss), int(n)) for e, loss, n in found)
+            return tensors, tuple(SupernetEpoch(int(e), float(loss), int(n)) for e, loss, n in found)
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError("E082", f"`{path}` is not a checkpoint of this version") from error
-        restore(tensors, self.full, update)
-        return history
 
     def _identity(self) -> dict[str, Any]:
         settings = self.spec.search
@@ -156,10 +194,26 @@ class Supernet:
             "batch": self.spec.data.batch,
             "dtype": str(self.dtype),
             "schedule": self.schedule,
+            # Left out for one device on the CPU, as in the checkpoints of the time when there was nothing else.
+            **({} if self.machine == Options() else {"devices": self.machine.devices, "on": self.machine.accelerator}),
         }
 
     def _everything(self) -> NetworkSpec:
         return self.spec.with_backward(self.space.pair(i) for i in range(self.space.pairs))
+
+
+class _Paths(nn.Module):
+    """A supernet as one module, which is called with an architecture and its input."""
+
+    def __init__(self, supernet: Supernet) -> None:
+        super().__init__()
+        self.full = supernet.full
+        self.model = supernet.model
+
+    def forward(self, architecture: Architecture, x: Tensor) -> Tensor:
+        """What the network of the architecture gives; see `bcgraph.compile`."""
+        outputs: Tensor = self.model(architecture).train()(x)
+        return outputs
 
 
 def inherited(path: Path, best: NetworkSpec) -> dict[str, Tensor]:

@@ -1,0 +1,86 @@
+"""The supernet trained on several devices, or on one that is not the CPU, through Lightning Fabric.
+
+The process of the search takes no part: it holds the directory, the study and perhaps workers. Others are started that
+load the data themselves and share each batch; the first of them writes the checkpoint after each epoch, and at the end
+the weights, which the search goes on with on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bcgraph import data, keys
+from bcgraph.data.split import Split
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.supernet import WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.training import checks
+from bcgraph.training.options import Options
+from bcgraph.training.together import agreed
+
+TRAIN_SHARE = 0.8
+"""The part of the training data that a search trains on; the rest is for validation (paper 5.1)."""
+
+
+def divided(spec: NetworkSpec, seed: int) -> tuple[Split, Split]:
+    """The data that a search trains on and those that it validates on; the test set is never touched."""
+    found = data.load(spec.data, spec.input, spec.steps)
+    return found.train.divide(TRAIN_SHARE, keys.derive(seed, "search", "split"))
+
+
+@dataclass(frozen=True)
+class Member:
+    """What each of the processes does: its part of the training of a supernet in `out`."""
+
+    spec: NetworkSpec
+    seed: int
+    out: Path
+    schedule: str
+    dtype: torch.dtype
+    machine: Options
+
+    def __call__(self, tell: Callable[[SupernetEpoch], None], /) -> None:
+        """Train; the first tells each epoch. Raises what `Supernet.train` does, and RunError (E074)."""
+        from bcgraph.training.machine import fabric_of
+        from bcgraph.training.synchronized import synchronize
+
+        # An architecture uses few of the projections. The statistics are those of all processes as they are.
+        fabric = fabric_of(self.machine, started=True, find_unused_parameters=True, broadcast_buffers=False)
+        split, _ = agreed(fabric, lambda: divided(self.spec, self.seed))
+        net = Supernet(self.spec, self.seed, split, self.schedule, self.dtype, self.machine, fabric.device)
+        if fabric.world_size > 1:
+            synchronize(net.full)
+        net.train(self.out, tell, fabric)
+
+
+def train(supernet: Supernet, out: Path, progress: Callable[[SupernetEpoch], None]) -> tuple[SupernetEpoch, ...]:
+    """Train `supernet` on its `machine`, or go on; it has the weights then, and lies where it lay.
+
+    It must be one of the data that `divided` gives. Raises what `Supernet.train` does, RunError (E074) when there are
+    no such devices, and (E093) when a process is lost.
+    """
+    if not (out / WEIGHTS).exists():
+        from bcgraph.training import team
+
+        job = Member(supernet.spec, supernet.seed, out, supernet.schedule, supernet.dtype, supernet.machine)
+        team.run(job, supernet.machine.devices, progress)
+    return supernet.take(out)
+
+
+def settled(spec: NetworkSpec, out: Path, machine: Options) -> Options:
+    """`machine` with `auto` settled, found out about before a search begins.
+
+    Raises RunError when a supernet is still to be trained: E041 when its batch is too small to be shared, E074 when
+    this machine has no such devices.
+    """
+    missing = spec.search.evolve.score == "oneshot" and not (out / WEIGHTS).exists()
+    if missing:
+        checks.parts(spec, machine.devices)
+    if machine.accelerator != "auto" and (machine.accelerator == "cpu" or not missing):
+        return machine
+    from bcgraph.training.machine import kind
+
+    return replace(machine, accelerator=kind(machine))
