@@ -1,4 +1,4 @@
-"""`bcgraph train` with several processes: where one of them cannot go on, all end, with one message."""
+"""`bcgraph train` and `search` with several processes: where one of them cannot go on, all end, with one message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from bcgraph import files, keys
-from tests.cli.conftest import Command, Result
+from tests.cli.conftest import TINY, Command, Result
+from tests.cli.test_interrupt import interrupt
+from tests.cli.test_search import ONESHOT
 
 TWO = ("--devices", "2", "--epochs", "1")
 pytestmark = pytest.mark.slow
@@ -53,3 +55,29 @@ def test_standard_input_is_read_once(process: Command, tiny: Path) -> None:
     done = process("train", "-", "--out", "run", *TWO, stdin=tiny.read_bytes())
     assert done.code == 2
     assert "standard input" in done.err
+
+
+SEARCH = ("search", "net.bcg", "--audit", "0", "--out", "found", "--devices", "2")
+
+
+def test_a_supernet_of_two_processes(process: Command, bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(TINY + ONESHOT)
+    done = process(*SEARCH)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("found/best.bcg: ")
+    assert (tmp_path / "found" / "supernet.safetensors").exists()
+    assert bcgraph(*SEARCH).out == done.out
+    assert "options.devices: 2 there, 1 here" in bcgraph(*SEARCH[:-2]).fault("E085")
+
+
+def test_a_supernet_that_diverges(process: Command, tiny: Path) -> None:
+    tiny.write_text(TINY.replace("epochs = 4", "optimizer = adamw(lr=1e30)") + ONESHOT)
+    assert "the loss of the supernet became" in refused(process(*SEARCH), "E088")
+
+
+def test_an_interrupted_supernet(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(TINY + ONESHOT.replace("epochs = 1", "epochs = 200"))
+    code, err = interrupt([*SEARCH], tmp_path, Path("found/supernet-state.safetensors"))
+    assert code == 130
+    assert err == f"interrupted; resume with: bcgraph {' '.join(SEARCH)}\n"
+    assert not (tmp_path / "found" / "supernet.safetensors").exists()

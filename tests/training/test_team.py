@@ -1,0 +1,108 @@
+"""Processes that are started to train: what they tell is heard, and where one fails none is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bcgraph.errors import RunError
+from bcgraph.training import team
+from bcgraph.training.together import Alone, agreed, each, first
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tells who it is; the second then does something of the kind named, and the others wait for it."""
+
+    kind: str
+
+    def __call__(self, tell: team.Tell) -> None:
+        rank = int(os.environ["LOCAL_RANK"])
+        tell((rank, os.getpid()))
+        if self.kind == "well":
+            return
+        if rank == 1:
+            ENDS[self.kind]()
+        time.sleep(600)
+
+
+def refuse() -> None:
+    raise RunError("E084", "there is no room", hint="make some")
+
+
+def mistake() -> None:
+    raise KeyError("a mistake")
+
+
+ENDS: dict[str, Callable[[], Any]] = {
+    "refused": refuse,
+    "mistake": mistake,
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exits": lambda: os._exit(3),
+    "waits": lambda: None,
+}
+
+
+def run(kind: str, number: int = 2, stop: bool = False) -> dict[int, int]:
+    """The process of each number."""
+    told: dict[int, int] = {}
+
+    def hear(content: tuple[int, int]) -> None:
+        told.update([content])
+        if stop and len(told) == number:
+            raise KeyboardInterrupt
+
+    try:
+        team.run(Job(kind), number, hear)
+    finally:
+        for pid in told.values():
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+    return told
+
+
+def test_all_are_heard_and_none_is_left() -> None:
+    assert sorted(run("well", 3)) == [0, 1, 2]
+
+
+def test_an_error_ends_all_with_its_message() -> None:
+    with pytest.raises(RunError) as caught:
+        run("refused")
+    assert (caught.value.code, caught.value.hint) == ("E084", "make some")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="KeyError: 'a mistake'"):
+        run("mistake")
+
+
+@pytest.mark.parametrize(("kind", "how"), [("killed", "by SIGKILL"), ("exits", "with exit code 3")])
+def test_a_process_that_is_lost(kind: str, how: str) -> None:
+    with pytest.raises(RunError) as caught:
+        run(kind)
+    assert caught.value.code == "E093"
+    assert f"a process that trains was ended {how}" in str(caught.value)
+
+
+def test_an_interruption_ends_all() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run("waits", stop=True)
+
+
+def test_alone(tmp_path: Path) -> None:
+    alone = Alone()
+    assert list(each(alone, iter([1, 2]))) == [1, 2]
+    with suppress(RunError):
+        first(alone, refuse)
+        pytest.fail("an error of one passes as it is")
+    assert agreed(alone, lambda: 3) == 3
