@@ -29,7 +29,7 @@ BATCH = 256
 MEMORY = 2**29
 """Bytes of validation data that are held for all candidates; what is larger is read anew for each."""
 
-TRACE = 2**31
+TRACE = 2**30
 """Bytes that the trace of a batch may take; a batch is as large as that allows."""
 
 

@@ -31,7 +31,7 @@ from bcgraph.training.machine import fabric_of
 from bcgraph.training.options import Options
 from bcgraph.training.session import Training
 from bcgraph.training.synchronized import synchronize
-from bcgraph.training.together import first
+from bcgraph.training.together import first, parting
 
 PUBLISHED = "torchvision:"
 
@@ -85,7 +85,7 @@ def train(
             warnings.warn(BcgraphWarning("\n".join((f"not all of {weights} fits", *fit.lines()))), stacklevel=2)
     if fabric.world_size > 1:
         synchronize(model)
-    with ExitStack() as held, torch.random.fork_rng():
+    with parting(fabric), ExitStack() as held, torch.random.fork_rng():
         # Of several processes one writes, and so one holds the directory.
         first(fabric, lambda: held.enter_context(files.locked(out)))
         identity = _identity(spec, seed, schedule, options, given)

@@ -6,6 +6,7 @@ A process that raises on its own would leave the others waiting for it in their 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -107,6 +108,20 @@ def each(fabric: Company, items: Iterator[T]) -> Iterator[T]:
     end = object()
     while (item := agreed(fabric, lambda: next(items, end))) is not end:
         yield item  # type: ignore[misc]
+
+
+@contextmanager
+def parting(fabric: Company) -> Iterator[None]:
+    """Parts the processes when the block raises a BcgraphError, which all of them do where `agreed` is used.
+
+    A process that ends with threads of the exchange still running may be aborted, with a message of its own.
+    """
+    try:
+        yield
+    except BcgraphError:
+        if fabric.world_size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+        raise
 
 
 def _any(fabric: Company, failed: bool) -> bool:
