@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bcgraph.cli.output import table
 
@@ -45,36 +46,62 @@ def best_of_each(*functions: Callable[[], object], repeats: int = 5) -> list[flo
     return shortest
 
 
-def medians(*functions: Callable[[], object], repeats: int = 5) -> list[float]:
+def elapsed(function: Callable[[], object]) -> float:
+    """The seconds that one run takes."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def medians(
+    *functions: Callable[[], Any], repeats: int = 5, timed: Callable[[Callable[[], Any]], float] = elapsed
+) -> list[float]:
     """The median run of each in seconds, taken in turns after one run of each that does not count."""
     for function in functions:
         function()
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, found in zip(functions, times, strict=True):
-            started = time.perf_counter()
-            function()
-            found.append(time.perf_counter() - started)
+            found.append(timed(function))
     return [statistics.median(found) for found in times]
 
 
-def pair(module: str, ours: str, other: str) -> tuple[float, float]:
-    """The medians of two contenders, in turns, in a process that holds nothing else.
+def pair(module: str, ours: str, other: str, repeats: int = 5) -> tuple[float, float]:
+    """The medians of two contenders, in turns, each in a process that holds nothing else.
 
-    What a process has held before decides how its allocator treats large tensors: with the activations of a
-    third contender around, the peer took up to twice its time. `module` has `contender(name) -> Callable[[], object]`.
+    What a process has held before decides how its allocator treats large tensors: beside a second contender's
+    activations, one took up to twice its time. `module` has `contender(name) -> Callable[[], object]`.
     """
-    code = "import json, sys; from benchmarks.harness import turns; print(json.dumps(turns(*sys.argv[1:])))"
-    command = [sys.executable, "-c", code, module, ours, other]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    first, second = json.loads(done.stdout.splitlines()[-1])
-    return first, second
+    with ExitStack() as stack:
+        sides = [stack.enter_context(_contending(module, name)) for name in (ours, other)]
+        first, second = medians(*sides, repeats=repeats, timed=lambda side: side())
+        return first, second
 
 
-def turns(module: str, *names: str) -> list[float]:
-    """The medians of contenders of `benchmarks.<module>`, in turns, in this process."""
-    contender = import_module(f"benchmarks.{module}").contender
-    return medians(*(contender(name) for name in names))
+@contextmanager
+def _contending(module: str, name: str) -> Iterator[Callable[[], float]]:
+    """A contender of `benchmarks.<module>` in a process of its own: a call lets it run once and gives its seconds."""
+    code = "import sys; from benchmarks.harness import serve; serve(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, module, name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        into, out = process.stdin, process.stdout
+        assert into is not None
+        assert out is not None
+
+        def run() -> float:
+            into.write("run\n")
+            into.flush()
+            return float(out.readline())
+
+        yield run
+        into.close()
+
+
+def serve(module: str, name: str) -> None:
+    """Run a contender once for each line of the standard input, and print its seconds."""
+    run = import_module(f"benchmarks.{module}").contender(name)
+    for _ in sys.stdin:
+        print(elapsed(run), flush=True)
 
 
 def highest() -> int:

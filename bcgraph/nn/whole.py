@@ -96,9 +96,9 @@ def exact() -> bool:
 
 
 def _packed(numbers: Tensor, settings: Settings, size: tuple[int, int]) -> Tensor:
-    """`q = 255*a + b` `[out, in, k, k]` as `[a, b]` `[out, 2*in, k, k]`, in the order that the kernels read."""
+    """`q = 255*a + b` `[out, in, k, k]` as `a, b` in turns `[out, 2*in, k, k]`, in the order that the kernels read."""
     high = torch.round(numbers / _BASE)
-    both = torch.cat([high, numbers - _BASE * high], 1).to(torch.int8).contiguous()
+    both = torch.stack([high, numbers - _BASE * high], 2).flatten(1, 2).to(torch.int8).contiguous()
     stride, padding, dilation, groups = settings
     ones = torch.ones(len(both))
     shape = [_SAMPLES, both.shape[1], *size]
@@ -108,8 +108,9 @@ def _packed(numbers: Tensor, settings: Settings, size: tuple[int, int]) -> Tenso
 
 
 def _convolved(spikes: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
-    ones = spikes.contiguous(memory_format=torch.channels_last).to(torch.uint8)
-    twice = torch.cat([ones * _BASE, ones], 1)
+    # A spike as the two bytes 255 and 1, in one number of 16 bits (of a processor that has the low byte first).
+    rows = spikes.permute(0, 2, 3, 1).contiguous().to(torch.int16)
+    twice = rows.mul_(_BASE + 256).view(torch.uint8).permute(0, 3, 1, 2)
     stride, padding, dilation, groups = settings
     zeros = torch.zeros(len(scale), dtype=torch.int32)
     place = (list(stride), list(padding), list(dilation), groups)
