@@ -30,7 +30,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 INTRO = """# Performance
 
-Every ratio is of two medians, measured in turns in a process that holds nothing else, on an otherwise idle machine with
+Every ratio is of two medians, measured in turns, each side in a process of its own, on an otherwise idle machine with
 two threads; an absolute time means little elsewhere. `python -m benchmarks.page` made this page on:
 {machine}.
 
