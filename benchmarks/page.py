@@ -30,8 +30,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 INTRO = """# Performance
 
-Every ratio is of two medians, measured in turns, each side in a process of its own, on an otherwise idle machine with
-two threads; an absolute time means little elsewhere. `python -m benchmarks.page` made this page on:
+Every ratio is of two medians, measured in turns on an otherwise idle machine with two threads; an absolute time means
+little elsewhere. `python -m benchmarks.page` made this page on:
 {machine}.
 
 The network is ResNet-18 of width 64 on 3x32x32 images, T = 4, batch 32, with the backward connections 16 ->
