@@ -123,7 +123,7 @@ def test_steps_of_training_at_full_size(name: str) -> None:
     own = [parameter for key, parameter in model.named_parameters() if not key.startswith("backward.")]
     assert sum(parameter.numel() for parameter in own) == expected
     options = Options()
-    fabric = fabric_of(spec, options)
+    fabric = fabric_of(options)
     update = Update(spec, options, fabric, *fabric.setup(model, optimizer(model.parameters(), spec.train.optimizer)))
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     losses = []
