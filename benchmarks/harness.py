@@ -66,7 +66,7 @@ def medians(
     return [statistics.median(found) for found in times]
 
 
-def pair(module: str, ours: str, other: str, repeats: int = 5) -> tuple[float, float]:
+def pair(module: str, ours: str, other: str) -> tuple[float, float]:
     """The medians of two contenders, in turns, each in a process that holds nothing else.
 
     What a process has held before decides how its allocator treats large tensors: beside a second contender's
@@ -74,7 +74,7 @@ def pair(module: str, ours: str, other: str, repeats: int = 5) -> tuple[float, f
     """
     with ExitStack() as stack:
         sides = [stack.enter_context(_contending(module, name)) for name in (ours, other)]
-        first, second = medians(*sides, repeats=repeats, timed=lambda side: side())
+        first, second = medians(*sides, timed=lambda side: side())
         return first, second
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from bcgraph.nn import blockwise
 from bcgraph.nn.lif import ANYWHERE, Places, lif, lif_last, lif_steps, needs_gradient
 from bcgraph.nn.memory import Rooms, empty, is_last
-from bcgraph.nn.norm import split
+from bcgraph.nn.norm import folding, split
 
 Settings = tuple[int, int, int, int]
 """Stride, padding, dilation and groups."""
@@ -46,9 +46,7 @@ def fold_norm(
     the order that the CPU's kernels read: a convolution would reorder it at each call, which in ResNet-18 at T = 4 is a
     thirtieth of the time.
     """
-    factor = scale * torch.rsqrt(var + eps)
-    offset = -mean if bias is None else bias - mean
-    shifted = torch.addcmul(shift, offset, factor)
+    factor, shifted = folding(scale, shift, mean, var, eps, bias)
     factor = factor.view(-1, 1, 1, 1)
     if rooms is None or not _packs(weight):
         return weight * factor, shifted

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bcgraph import schema
 from bcgraph.keys import derive
 from bcgraph.nn.frozen import frozen_conv
-from bcgraph.nn.norm import step_norm
+from bcgraph.nn.norm import folding, step_norm
 from bcgraph.nn.spikes import spike_conv
 from bcgraph.nn.whole import WholeWeight
 from bcgraph.shapes import Shape
@@ -79,15 +79,10 @@ class BatchNorm(_BatchNorm):
         return y if exists is None else y * exists.view(-1, *([1] * (x.dim() - 1)))
 
     def folded(self, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """In evaluation mode, what a convolution's results are multiplied by `[C]`, and then added to `[C]`.
-
-        `bias` is that of the convolution.
-        """
+        """`bcgraph.nn.norm.folding` of this norm behind a convolution with `bias`."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        factor = self.weight * torch.rsqrt(self.running_var + self.eps)
-        offset = -self.running_mean if bias is None else bias - self.running_mean
-        return factor, torch.addcmul(self.bias, offset, factor)
+        return folding(self.weight, self.bias, self.running_mean, self.running_var, self.eps, bias)
 
     @torch.no_grad()
     def _update(self, mean: Tensor, var: Tensor, updates: int, exists: Tensor | None) -> None:

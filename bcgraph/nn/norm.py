@@ -56,6 +56,18 @@ class _StepNorm(torch.autograd.Function):
         return to_x, to_weight if needs[1] else None, to_bias if needs[2] else None, None, None
 
 
+def folding(
+    scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, eps: float, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """In evaluation mode, what the results of a convolution are multiplied by `[C]`, and what is then added `[C]`.
+
+    `bias` is the convolution's own.
+    """
+    factor = scale * torch.rsqrt(var + eps)
+    offset = -mean if bias is None else bias - mean
+    return factor, torch.addcmul(shift, offset, factor)
+
+
 def split(x: Tensor, steps: int) -> tuple[Tensor, ...]:
     """The steps of `[T*N, ...]`, each a view `[N, ...]`."""
     return x.view(steps, -1, *x.shape[1:]).unbind(0)

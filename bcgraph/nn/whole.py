@@ -23,7 +23,7 @@ LARGEST = _LIMB * _BASE + _LIMB
 """The largest 16-bit weight: the largest weight of each output channel becomes this number."""
 
 # Sums of the kernels have 32 bits.
-_FAN_IN = 2**31 // (_BASE * _LIMB + _LIMB)
+_FAN_IN = 2**31 // LARGEST
 _SAMPLES = 32
 
 Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bcgraph.compiler import passes, schedules
-from bcgraph.compiler.ir import Program, TemporalGraph
+from bcgraph.compiler.ir import TemporalGraph
 from bcgraph.compiler.lower import lower
 from bcgraph.compiler.pipeline import channels_last_pays, optimized
 from bcgraph.compiler.targets.fx import to_fx
@@ -47,11 +47,7 @@ class SharedWeights:
 
     def candidate(self, spec: NetworkSpec, schedule: str = "unrolled") -> fx.GraphModule:
         """The compiled network of `spec`, which shares its modules with every other candidate."""
-        return self.module(spec, schedules.schedule(schedule, optimized(spec)))
-
-    def module(self, spec: NetworkSpec, program: Program) -> fx.GraphModule:
-        """The module of a program of `spec`, with the shared modules."""
-        return to_fx(program, self.root(spec))
+        return to_fx(schedules.schedule(schedule, optimized(spec)), self.root(spec))
 
     def freeze(self, input_gradient: torch.dtype | None = None, *, whole: bool = False) -> None:
         """From now on no weight asks for a gradient, and none may change.
@@ -95,7 +91,7 @@ class SharedWeights:
                 self.modules[name].to(memory_format=layout)
                 if self.frozen:
                     self._freeze(self.modules[name], spikes=name in spiking)
-            attach(root, name, self.modules[name])
+            _attach(root, name, self.modules[name])
         return root
 
     def _freeze(self, module: nn.Module, *, spikes: bool) -> None:
@@ -150,9 +146,9 @@ class WholeModules:
                 _, height, width = shapes[node.inputs[0].value].shape
                 behind = None if norm is None else root.get_submodule(norm)
                 self._made[name] = _WholeConv(conv, behind, (height, width))
-            attach(root, name, self._made[name])
+            _attach(root, name, self._made[name])
             if norm is not None:
-                attach(root, norm, _Done())
+                _attach(root, norm, _Done())
         return root
 
 
@@ -189,7 +185,7 @@ def spike_readers(graph: TemporalGraph) -> frozenset[str]:
     return frozenset(n.module for n in marked.nodes if n.op == "conv" and len(n.inputs) == 2 and n.module is not None)
 
 
-def attach(root: nn.Module, name: str, module: nn.Module) -> None:
+def _attach(root: nn.Module, name: str, module: nn.Module) -> None:
     """Put `module` at the place `name` of a tree, in place of what is there."""
     owner = root
     *path, last = name.split(".")

@@ -25,6 +25,7 @@ from bcgraph.search.events import Event
 from bcgraph.search.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
 from tests.cli.test_workers import alive, children
 from tests.search import landscape
+from tests.search.threads import threads
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO = training.Options(), training.Options(devices=2)
@@ -50,12 +51,8 @@ def spec(epochs: int, batch: int = 131, more: str = "readout = mean", train: str
 @pytest.fixture(scope="module", autouse=True)
 def _two_threads() -> Iterator[None]:
     """Here, so that each of two processes has one, and the processes that tests start."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "2")
+    with threads(2):
         yield
-    torch.set_num_threads(before)
 
 
 def supernet(net: NetworkSpec, machine: training.Options, dtype: torch.dtype = torch.float64) -> Supernet:

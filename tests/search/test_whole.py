@@ -186,16 +186,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Supernet, data.Sp
     return supernet, split[1]
 
 
+def rounded_model(supernet: Supernet, candidate: NetworkSpec) -> torch.nn.Module:
+    """The candidate in float64 with the supernet's weights, in 16 bits where they meet spikes."""
+    model = bcgraph.compile(candidate, dtype=torch.float64)
+    values = dict(supernet.model(architecture_of(candidate)).state_dict())
+    for name in spike_readers(lower(candidate)):
+        values[f"{name}.weight"] = rounded(values[f"{name}.weight"])
+    model.load_state_dict(values)
+    return model
+
+
 def test_accuracies_are_those_of_the_rounded_weights(trained: tuple[Supernet, data.Split]) -> None:
     supernet, validation = trained
     many = candidates(supernet.spec)
     found = [e.accuracy for e in OneShot(supernet, validation, whole=True)(many)]
     for candidate, accuracy in zip(many, found, strict=True):
-        model = bcgraph.compile(candidate, dtype=torch.float64)
-        values = dict(supernet.model(architecture_of(candidate)).state_dict())
-        for name in spike_readers(lower(candidate)):
-            values[f"{name}.weight"] = rounded(values[f"{name}.weight"])
-        model.load_state_dict(values)
+        model = rounded_model(supernet, candidate)
         # A membrane within rounding of the threshold may still flip in float32.
         assert accuracy == pytest.approx(evaluate(model, validation), abs=1.5 / len(validation))
     assert found == [next(OneShot(supernet, validation, whole=True)([c])).accuracy for c in many]
@@ -212,12 +218,7 @@ def test_in_float64_they_are_those_of_the_rounded_weights_exactly(tmp_path: Path
         many = candidates(statistics)
         found = [e.accuracy for e in OneShot(supernet, split[1], whole=True)(many)]
         for candidate, accuracy in zip(many, found, strict=True):
-            model = bcgraph.compile(candidate, dtype=torch.float64)
-            values = dict(supernet.model(architecture_of(candidate)).state_dict())
-            for name in spike_readers(lower(candidate)):
-                values[f"{name}.weight"] = rounded(values[f"{name}.weight"])
-            model.load_state_dict(values)
-            assert evaluate(model, split[1]) == accuracy
+            assert evaluate(rounded_model(supernet, candidate), split[1]) == accuracy
 
 
 def test_workers_evaluate_in_whole_numbers_too(trained: tuple[Supernet, data.Split]) -> None:

@@ -31,6 +31,7 @@ from bcgraph.search.workers.pool import Pool
 from bcgraph.search.workers.worker import Job
 from tests.search import raying
 from tests.search.raying import Cluster, connected
+from tests.search.threads import threads
 
 pytestmark = pytest.mark.slow
 
@@ -47,12 +48,8 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Here and in the processes that tests start: the supernet is trained on as many threads as there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
+    with threads(1):
         yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
