@@ -39,6 +39,11 @@ search {
 
 MEMORY = 100 * 2**20
 
+# Here and not in `cluster`, since a process asks for these once: a Ray that was started before with another answer and a
+# cluster that is joined afterwards do not understand each other, and actors end before they start.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
 
 def spec() -> NetworkSpec:
     return bcgraph.parse(TEXT)
@@ -93,8 +98,6 @@ class Cluster:
 
 @contextmanager
 def cluster(*cpus: int) -> Iterator[Cluster]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     from ray.cluster_utils import Cluster as RayCluster
 
     made = Cluster(RayCluster(shutdown_at_exit=False), [])

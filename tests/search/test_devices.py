@@ -196,9 +196,7 @@ def killing(event: Event) -> None:
 @pytest.mark.slow
 def test_with_workers(whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    # A process of its own, as the tests of workers share one connection to their cluster.
-    program = PROGRAM.replace("threads=1", "workers=1")
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=True)
+    search(tmp_path, Options(devices=2, workers=1))
     same(tmp_path, whole)
 
 
