@@ -39,8 +39,8 @@ search {
 
 MEMORY = 100 * 2**20
 
-# Here and not in `cluster`, since a process asks for these once: a Ray that was started before with another answer and a
-# cluster that is joined afterwards do not understand each other, and actors end before they start.
+# Here and not in `cluster`, since a process asks for these once: a Ray that was started before with another answer and
+# a cluster that is joined afterwards do not understand each other, and actors end before they start.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
