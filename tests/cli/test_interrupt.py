@@ -32,3 +32,24 @@ def test_training_goes_on_to_the_same_weights(bcgraph: Command, tiny: Path, tmp_
     assert bcgraph(*arguments).code == 0
     assert bcgraph("train", "net.bcg", "--out", "whole", "--epochs", "6").code == 0
     assert (tmp_path / "run/last.safetensors").read_bytes() == (tmp_path / "whole/last.safetensors").read_bytes()
+
+
+MODULE = """
+import sys
+from bcgraph.cli import check, main
+
+def interrupted(asked=None):
+    exec("raise KeyboardInterrupt")
+
+%s = interrupted
+sys.argv = ["bcgraph", "check"]
+main.main()
+"""
+
+
+@pytest.mark.parametrize("where", ["check.check_command", "main.build"])
+def test_an_interrupt_in_code_made_from_a_string_has_the_same_exit_code(where: str, tmp_path: Path) -> None:
+    """As when an import is making a dataclass: CPython would end a module by the signal, caught or not."""
+    (tmp_path / "interrupted.py").write_text(MODULE % where)
+    ended = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, check=False)
+    assert ended.returncode == 130
