@@ -38,15 +38,6 @@ def prepare_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def forget_interrupt() -> None:
-    """Let `python -m bcgraph` end with an exit code although it was interrupted.
-
-    CPython notes an interrupt that leaves code made from a string, as an import makes it for each dataclass, and in the
-    end kills itself by SIGINT, whoever has caught it since. It forgets that note when it runs such code again.
-    """
-    exec("")
-
-
 def guarded(function: Callable[P, None]) -> Callable[P, None]:
     """`function` as a command: its errors end it as the module text says."""
 
@@ -61,7 +52,6 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
             report(error.diagnostics, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(FAULT) from None
         except KeyboardInterrupt:
-            forget_interrupt()
             say(_interrupted(sys.argv[1:]))
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:

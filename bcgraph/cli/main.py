@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from bcgraph.cli.guard import INTERRUPTED, forget_interrupt, guarded, prepare_streams
+from bcgraph.cli.guard import INTERRUPTED, guarded, prepare_streams
 
 # What each command does, in the order of `bcgraph --help`. Command `x` is function `x` of module `bcgraph.cli.x`.
 COMMANDS: dict[str, str] = {
@@ -72,5 +72,8 @@ def main() -> None:
         build(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="bcgraph")
     except KeyboardInterrupt:
         # Before a command has begun, so there is nothing to go on with.
-        forget_interrupt()
         sys.exit(INTERRUPTED)
+    finally:
+        # CPython notes an interrupt that leaves code made from a string, as an import makes it for each dataclass, and
+        # ends a module run by `python -m` with SIGINT for it, caught or not. Running such code again clears the note.
+        exec("")
