@@ -21,6 +21,7 @@ from bcgraph.nn.frozen import frozen_conv
 from bcgraph.nn.norm import folding, step_norm
 from bcgraph.nn.spikes import spike_conv
 from bcgraph.nn.whole import WholeWeight
+from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.shapes import Shape
 
 
@@ -28,13 +29,15 @@ class Conv(nn.Conv2d):
     """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
 
     Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set,
-    and with `whole` spikes are convolved in whole numbers (see `bcgraph.nn.whole`). For that the weights must stay as
-    they are.
+    with `whole` spikes are convolved in whole numbers (see `bcgraph.nn.whole`), and with `tiled` maps are convolved by
+    tiles where that is faster (see `bcgraph.nn.winograd`). For both the weights must stay as they are.
     """
 
     input_gradient: torch.dtype | None = None
     whole = False
     _whole: WholeWeight | None = None
+    tiled = False
+    _tiled: TiledWeight | None = None
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
         """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.spikes.pack(x)`."""
@@ -42,10 +45,13 @@ class Conv(nn.Conv2d):
         assert not isinstance(padding, str)
         settings = (self.stride, padding, self.dilation, self.groups)
         if not self.weight.requires_grad:
+            size = (x.shape[2], x.shape[3])
             if self.whole and self._whole is None:
-                self._whole = WholeWeight.of(self.weight, settings, (x.shape[2], x.shape[3]), bias=self.bias)
-            gradient, whole = self.input_gradient, self._whole
-            return frozen_conv(x, self.weight, self.bias, *settings, gradient=gradient, whole=whole)
+                self._whole = WholeWeight.of(self.weight, settings, size, bias=self.bias)
+            if self.tiled and self._tiled is None and pays(self.weight, size, settings):
+                self._tiled = TiledWeight(self.weight)
+            gradient, whole, tiled = self.input_gradient, self._whole, self._tiled
+            return frozen_conv(x, self.weight, self.bias, *settings, gradient=gradient, whole=whole, tiled=tiled)
         if bits is None:
             return super().forward(x)
         return spike_conv(x, bits, self.weight, self.bias, *settings)

@@ -98,6 +98,7 @@ class SharedWeights:
         module.requires_grad_(False)
         if isinstance(module, modules.Conv):
             module.input_gradient = self.input_gradient
+            module.tiled = True
             module.whole = spikes and fits(module.weight, module.groups)
 
     def state_dict(self) -> dict[str, Tensor]:

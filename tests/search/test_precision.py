@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import bcgraph
 from bcgraph.errors import SearchError
+from bcgraph.nn import frozen
 from bcgraph.nn.frozen import frozen_conv
 from bcgraph.search.precision import FLOAT32, PRECISIONS, precision
 from bcgraph.search.scorer import Scorer, ScoringBatch
@@ -60,6 +61,29 @@ def test_a_narrow_gradient_is_one_of_float32_rounded() -> None:
     assert not torch.equal(mine, other)
     # bfloat16 has 8 significant bits: each factor and the result are rounded by at most 2**-8 of themselves.
     assert float((mine - other).norm() / other.norm()) < 3 * 2**-8
+
+
+def test_without_kernels_for_bfloat16_its_factors_and_results_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "computed_in", lambda _: torch.float32)
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 16, 8, 8, generator=g).bfloat16()
+    weight = torch.randn(16, 16, 3, 3, generator=g).bfloat16()
+    outward = torch.randn(4, 16, 8, 8, generator=g).bfloat16()
+    bias = torch.randn(16, generator=g).bfloat16()
+    settings = ((1, 1), (1, 1), (1, 1), 1)
+    ours = frozen_conv(x.requires_grad_(), weight, bias, *settings)
+    assert torch.equal(ours, F.conv2d(x.float(), weight.float(), bias.float(), padding=1).bfloat16())
+    exactly = F.conv_transpose2d(outward.float(), weight.float(), padding=1)
+    (mine,) = torch.autograd.grad(ours, x, outward)
+    assert mine.dtype == torch.bfloat16
+    torch.testing.assert_close(mine, exactly.bfloat16(), rtol=2**-7, atol=1e-4)
+
+    # The same from float32: the weight is rounded on the way.
+    wide, full = x.detach().float().requires_grad_(), weight.float() + 2.0**-12
+    narrow = frozen_conv(wide, full, None, *settings, gradient=torch.bfloat16)
+    (mine,) = torch.autograd.grad(narrow, wide, outward.float())
+    exactly = F.conv_transpose2d(outward.float(), full.bfloat16().float(), padding=1)
+    torch.testing.assert_close(mine, exactly.bfloat16().float(), rtol=2**-7, atol=1e-4)
 
 
 def test_mixed_has_the_n_score_of_float32_and_nearly_its_e_score() -> None:
