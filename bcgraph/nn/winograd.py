@@ -81,9 +81,10 @@ class TiledWeight:
 
 def transformed(weight: Tensor) -> Tensor:
     """`G g G'` of a weight `[out, in, 3, 3]`, as `[36, in, out]`."""
+    outward, inward = weight.shape[:2]
     g = torch.tensor(_G, dtype=torch.float64)
-    found = torch.einsum("ia,ocab,jb->ijco", g, weight.detach().double(), g)
-    return found.flatten(0, 1).to(weight.dtype).contiguous()
+    taps = weight.detach().permute(2, 3, 1, 0).reshape(9, inward * outward)
+    return (torch.kron(g, g) @ taps.double()).to(weight.dtype).view(_READ * _READ, inward, outward)
 
 
 def turned(weight: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from bcgraph.search.operators.space import architecture_of
 from bcgraph.search.records import Evaluation
 from bcgraph.search.scorer import CANDIDATE_FAILURES, failure
 from bcgraph.search.supernet import Supernet
-from bcgraph.search.trace import BATCH_STATISTICS, RUNNING_STATISTICS, Candidate, Tracer
-from bcgraph.search.weights import WholeModules
+from bcgraph.search.trace import Candidate, Tracer
+from bcgraph.search.weights import FoldedModules
 from bcgraph.training.accuracy import evaluating
 from bcgraph.training.losses import predict
 
@@ -52,7 +52,7 @@ class Tally:
 
 @dataclass(frozen=True, eq=False)
 class OneShot:
-    """Evaluates candidates on `validation` with the weights of a trained supernet.
+    """Evaluates candidates on `validation` with the weights of a trained supernet, which must not change any more.
 
     Batches go outside and candidates inside, so that all go on from one trace of each batch. With `recalibrate` > 0
     there is nothing to share: a candidate's batch norms first take their running statistics from so many training
@@ -104,10 +104,11 @@ class OneShot:
         return self._batch(self._tracer(spec))
 
     def _tracer(self, spec: NetworkSpec) -> Tracer:
-        weights = self.supernet.weights
-        if self.whole:
-            return Tracer.of(WholeModules(weights), spec, BATCH_STATISTICS, inference=True)
-        return Tracer.of(weights, spec, RUNNING_STATISTICS, inference=True)
+        return Tracer.of(self._modules, spec, inference=True)
+
+    @cached_property
+    def _modules(self) -> FoldedModules:
+        return FoldedModules(self.supernet.weights, whole=self.whole)
 
     def _batch(self, tracer: Tracer) -> int:
         """How many samples a batch has: a power of two, whatever the machine."""

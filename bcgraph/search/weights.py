@@ -6,7 +6,8 @@ of candidates does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,7 +18,9 @@ from bcgraph.compiler.lower import lower
 from bcgraph.compiler.pipeline import channels_last_pays, optimized
 from bcgraph.compiler.targets.fx import to_fx
 from bcgraph.nn import modules
-from bcgraph.nn.whole import WholeWeight, fits
+from bcgraph.nn.frozen import frozen_conv
+from bcgraph.nn.whole import Settings, WholeWeight, fits
+from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
 
 
@@ -117,14 +120,16 @@ class SharedWeights:
             own[name].copy_(value)
 
 
-class WholeModules:
-    """The modules of `weights` for evaluation in whole numbers, as the weights are when each is first asked for.
+class FoldedModules:
+    """The modules of `weights` for evaluation, as the weights are when each is first asked for.
 
-    Convolutions that read spikes have the batch norm behind them folded into the scale of their results.
+    A convolution has the batch norm behind it folded in, and its weight is laid out for the kernels once; with `whole`
+    those that read spikes compute in whole numbers.
     """
 
-    def __init__(self, weights: SharedWeights) -> None:
+    def __init__(self, weights: SharedWeights, *, whole: bool = False) -> None:
         self.weights = weights
+        self.whole = whole
         self._made: dict[str, nn.Module] = {}
 
     def root(self, spec: NetworkSpec) -> nn.Module:
@@ -132,45 +137,52 @@ class WholeModules:
         root = self.weights.root(spec)
         graph = lower(spec)
         shapes = graph.values()
-        spiking = spike_readers(graph)
+        spiking = spike_readers(graph) if self.whole else frozenset()
         folded = passes.PASSES["fold_bn"].run(graph)
         norms = {n.attrs["conv"]: n.attrs["norm"] for n in folded.nodes if n.op == "fold_norm"}
         for node in graph.nodes:
             name = node.module
-            if node.op != "conv" or name not in spiking:
+            if node.op != "conv" or name is None:
                 continue
-            conv, norm = root.get_submodule(name), norms.get(name)
-            assert isinstance(conv, modules.Conv)
-            if not fits(conv.weight, conv.groups):
-                continue
+            norm = norms.get(name)
             if name not in self._made:
+                conv, behind = root.get_submodule(name), None if norm is None else root.get_submodule(norm)
+                assert isinstance(conv, modules.Conv)
                 _, height, width = shapes[node.inputs[0].value].shape
-                behind = None if norm is None else root.get_submodule(norm)
-                self._made[name] = _WholeConv(conv, behind, (height, width))
+                self._made[name] = _FoldedConv(conv, behind, (height, width), whole=name in spiking)
             _attach(root, name, self._made[name])
             if norm is not None:
                 _attach(root, norm, _Done())
         return root
 
 
-class _WholeConv(nn.Module):
-    """A convolution of spikes, with the norm behind it, in evaluation mode."""
+class _FoldedConv(nn.Module):
+    """A convolution with the norm behind it, in evaluation mode and without gradients."""
 
     @torch.no_grad()
-    def __init__(self, conv: modules.Conv, norm: nn.Module | None, size: tuple[int, int]) -> None:
+    def __init__(self, conv: modules.Conv, norm: nn.Module | None, size: tuple[int, int], *, whole: bool) -> None:
         super().__init__()
         padding = conv.padding
         assert not isinstance(padding, str)
+        settings = (conv.stride, padding, conv.dilation, conv.groups)
         factor, bias = None, conv.bias
         if norm is not None:
             assert isinstance(norm, modules.BatchNorm)
             factor, bias = norm.folded(bias)
-        self.weight = WholeWeight.of(
-            conv.weight, (conv.stride, padding, conv.dilation, conv.groups), size, factor, bias
-        )
+        self.convolve: Callable[[Tensor], Tensor]
+        if whole and fits(conv.weight, conv.groups):
+            self.convolve = WholeWeight.of(conv.weight, settings, size, factor, bias)
+            return
+        weight = conv.weight if factor is None else conv.weight * factor.view(-1, 1, 1, 1)
+        tiled = TiledWeight(weight) if pays(weight, size, settings) else None
+        self.convolve = partial(_convolve, weight, bias, settings, tiled)
 
-    def forward(self, spikes: Tensor) -> Tensor:
-        return self.weight(spikes)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolve(x)
+
+
+def _convolve(weight: Tensor, bias: Tensor | None, settings: Settings, tiled: TiledWeight | None, x: Tensor) -> Tensor:
+    return frozen_conv(x, weight, bias, *settings, tiled=tiled)
 
 
 class _Done(nn.Module):

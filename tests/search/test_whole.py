@@ -23,7 +23,7 @@ from bcgraph.search.operators.space import architecture_of
 from bcgraph.search.precision import PRECISIONS
 from bcgraph.search.scorer import Scorer, ScoringBatch
 from bcgraph.search.supernet import Supernet
-from bcgraph.search.weights import SharedWeights, WholeModules, spike_readers
+from bcgraph.search.weights import FoldedModules, SharedWeights, spike_readers
 from bcgraph.search.workers.jobs import Accuracy
 from bcgraph.training.accuracy import evaluate
 
@@ -234,11 +234,10 @@ def test_workers_evaluate_in_whole_numbers_too(trained: tuple[Supernet, data.Spl
 
 def test_evaluation_modules_are_made_once(trained: tuple[Supernet, data.Split]) -> None:
     supernet, _ = trained
-    shared = WholeModules(supernet.weights)
+    shared = FoldedModules(supernet.weights, whole=True)
     first, second = (shared.root(supernet.spec.with_backward(b)) for b in ([(4, 0)], [(4, 0), (1, 1)]))
     name = "layer2.0.conv2"
     assert first.get_submodule(name) is second.get_submodule(name)
-    assert first.get_submodule("conv1") is supernet.weights.modules["conv1"]
     assert first.get_submodule(name) is not supernet.weights.modules[name]
 
 
