@@ -112,8 +112,11 @@ def highest() -> int:
 
 def machine() -> str:
     """The machine and the versions that figures depend on."""
+    import torch
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, Python {platform.python_version()}, torch {version('torch')}"
+    processor = f"{_processor()} with {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor}, {cores} cores, Python {platform.python_version()}, torch {version('torch')}"
 
 
 def show(rows: list[Row]) -> str:

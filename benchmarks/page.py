@@ -31,8 +31,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 INTRO = """# Performance
 
 Every ratio is of two medians, measured in turns on an otherwise idle machine with two threads; an absolute time means
-little elsewhere. `python -m benchmarks.page` made this page on:
-{machine}.
+little elsewhere. `python -m benchmarks.page` made this page; each section says on what, for what a processor's kernels
+can do decides some of the ratios.
 
 The network is ResNet-18 of width 64 on 3x32x32 images, T = 4, batch 32, with the backward connections 16 ->
 0 and 8 -> 2. The peer is a network of the same shape built of SpikingJelly's own layers in single-step mode,
@@ -56,10 +56,10 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in SECTIONS]
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    found = {name: SECTIONS[name][1]() for name in names or SECTIONS}
+    found = {name: f"Measured on {machine()}.\n\n{SECTIONS[name][1]()}" for name in names or SECTIONS}
     page = DOCS / "performance.md"
     before = {part.partition("\n")[0]: part for part in page.read_text().split("\n## ")} if page.exists() else {}
-    parts = [INTRO.format(machine=machine())]
+    parts = [INTRO]
     for name, (title, _) in SECTIONS.items():
         if name in found:
             parts.append(f"{title}\n\n{found[name]}")

@@ -2,7 +2,8 @@
 
 Maps are cut into tiles of 4x4 results, F(4x4, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural
 Networks" (2016): a tile of 6x6 inputs d and the kernel g become `Y = A'[(G g G') * (B' d B)]A`, where `*` is a product
-of matrices over the channels for each of 36 positions. Rounding errors are some ten times those of a plain convolution.
+of matrices over the channels for each of 36 positions. Rounding errors are three to six times those of a plain
+convolution.
 
 Shapes: x is `[N, C, H, W]`, channels-last, with H and W multiples of 4; a transformed weight `[36, in, out]`.
 """

@@ -21,8 +21,9 @@ Place = tuple[int, int]
 class Incremental:
     """Scores candidates by `measures` on one batch: x as the network takes it, labels y `[N]`.
 
-    Equal to `scores.n_result` and `scores.e_result` on the compiled candidate: forward to the last digit, gradients up
-    to the order of their sums. The trace is taken with the first candidate and held as long as this is.
+    Equal to `scores.n_result` and `scores.e_result` on the candidate compiled with the same modules: forward to the
+    last digit, gradients up to the order of their sums. The trace is taken with the first candidate and held as long
+    as this is.
     """
 
     tracer: Tracer

@@ -24,10 +24,9 @@ from bcgraph.compiler.pipeline import optimized
 from bcgraph.compiler.targets.fx import to_fx
 from bcgraph.schema import NetworkSpec
 
-# No weight gradients are wanted, so nothing is packed for them; norms stay, since batch statistics need them.
-BATCH_STATISTICS = ("dce", "sink_resize", "fuse_lif", "hoist")
-# A neuron stays apart from its convolution: the current that a connection joins is read from the trace.
-RUNNING_STATISTICS = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")
+# No weight gradients are wanted, so nothing is packed for them. Norms stay where they are: batch statistics need
+# them, and with running statistics modules with folded norms stand in (see `bcgraph.search.weights`).
+PASSES = ("dce", "sink_resize", "fuse_lif", "hoist")
 
 Spikes = dict[tuple[int, int], Tensor]
 """For each port and step, the spikes `[N, ...]`."""
@@ -41,23 +40,21 @@ class Modules(Protocol):
         ...
 
 
-def program_of(spec: NetworkSpec, passes: Sequence[str] = BATCH_STATISTICS) -> Program:
+def program_of(spec: NetworkSpec) -> Program:
     """The program of all steps that traces and candidates share their names and nodes with."""
-    return schedules.schedule("unrolled", optimized(spec, passes))
+    return schedules.schedule("unrolled", optimized(spec, PASSES))
 
 
 def readable(program: Program) -> frozenset[str]:
     """The values of a program without connections that the rest of a candidate may begin from.
 
-    These are the outputs, all spikes (connections begin there), folded weights, and whatever meets another value after
-    the first step: a lone operand has changed where its reader has.
+    These are the outputs, all spikes (connections begin there), and whatever meets another value after the first step:
+    a lone operand has changed where its reader has.
     """
     found = set(program.outputs)
     for node in program.nodes:
         if node.op in NEURONS or node.op == "fire":
             found.add(node.outputs[0].name)
-        if node.op == "fold_norm":
-            found.update(v.name for v in node.outputs)
         if node.op in NEURONS or (len(node.inputs) > 1 and node.step != 0):
             found.update(edge.value for edge in node.inputs if node.step != 0)
     return frozenset(found - {v.name for v in program.inputs})
@@ -134,7 +131,6 @@ class Tracer:
 
     modules: Modules
     spec: NetworkSpec
-    passes: tuple[str, ...]
     inference: bool
     program: Program
     nodes: Mapping[str, Node]
@@ -142,16 +138,14 @@ class Tracer:
     module: fx.GraphModule
 
     @staticmethod
-    def of(
-        modules: Modules, spec: NetworkSpec, passes: tuple[str, ...] = BATCH_STATISTICS, *, inference: bool = False
-    ) -> Tracer:
+    def of(modules: Modules, spec: NetworkSpec, *, inference: bool = False) -> Tracer:
         """The tracer for candidates with the backbone of `spec`, whose own connections do not count."""
         plain = spec.with_backward(())
-        program = program_of(plain, passes)
+        program = program_of(plain)
         nodes = {node.name: node for node in program.nodes}
         kept = readable(program)
         module = to_fx(program, modules.root(plain), inference=inference, kept=kept)
-        return Tracer(modules, plain, passes, inference, program, nodes, kept, module)
+        return Tracer(modules, plain, inference, program, nodes, kept, module)
 
     def size(self, samples: int, element: int, *, gradients: bool = False) -> int:
         """About how many bytes a trace of so many samples holds; with `gradients` also what autograd keeps."""
@@ -160,7 +154,7 @@ class Tracer:
 
     def candidate(self, spec: NetworkSpec) -> Candidate:
         """Compile what is left to do for `spec`."""
-        remains = rest(program_of(spec, self.passes), self.nodes, self.kept)
+        remains = rest(program_of(spec), self.nodes, self.kept)
         reads = tuple(v.name for v in remains.inputs[len(self.program.inputs) :])
         return Candidate(to_fx(remains, self.modules.root(spec), inference=self.inference), reads)
 
