@@ -79,8 +79,10 @@ class _SpikeConv(torch.autograd.Function):
         s = unpack(bits, ctx.like, grad.dtype)
         stride, padding, dilation, groups = ctx.settings
         needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[2], ctx.bias is not None]
+        # Under autocast the results were narrower than the weight, and not every processor's kernels take both at once.
+        narrow = weight.to(grad.dtype)
         to_s, to_weight, to_bias = torch.ops.aten.convolution_backward(
-            grad, s, weight, ctx.bias, stride, padding, dilation, False, [0, 0], groups, needs
+            grad, s, narrow, ctx.bias, stride, padding, dilation, False, [0, 0], groups, needs
         )
         return to_s, None, to_weight, to_bias, None, None, None, None
 
