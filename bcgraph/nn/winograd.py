@@ -120,9 +120,9 @@ class _Work:
         height, width = down * TILE + 2, across * TILE + 2
         padded = like.new_zeros((samples, height, width, channels))
         self.inner = padded[:, 1:-1, 1:-1]
-        self.columns = [padded[:, :, k : k + width - 5 : TILE] for k in range(_READ)]
+        self.columns = [padded[:, :, k : k + width - _READ + 1 : TILE] for k in range(_READ)]
         self.by_column = like.new_empty((_READ, samples, height, across, channels))
-        self.rows = [self.by_column[:, :, k : k + height - 5 : TILE] for k in range(_READ)]
+        self.rows = [self.by_column[:, :, k : k + height - _READ + 1 : TILE] for k in range(_READ)]
         self.tiles = like.new_empty((_READ, _READ, samples, down, across, channels))
         self.sums = like.new_empty((_READ, _READ, samples, down, across, out))
         self.by_row = like.new_empty((TILE, _READ, samples, down, across, out))

@@ -19,7 +19,7 @@ from bcgraph.compiler.pipeline import channels_last_pays, optimized
 from bcgraph.compiler.targets.fx import to_fx
 from bcgraph.nn import modules
 from bcgraph.nn.frozen import frozen_conv
-from bcgraph.nn.whole import Settings, WholeWeight, fits
+from bcgraph.nn.whole import WholeWeight, fits
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
 
@@ -174,15 +174,20 @@ class _FoldedConv(nn.Module):
             self.convolve = WholeWeight.of(conv.weight, settings, size, factor, bias)
             return
         weight = conv.weight if factor is None else conv.weight * factor.view(-1, 1, 1, 1)
-        tiled = TiledWeight(weight) if pays(weight, size, settings) else None
-        self.convolve = partial(_convolve, weight, bias, settings, tiled)
+        stride, padding, dilation, groups = settings
+        self.convolve = partial(
+            frozen_conv,
+            weight=weight,
+            bias=bias,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            tiled=TiledWeight(weight) if pays(weight, size, settings) else None,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convolve(x)
-
-
-def _convolve(weight: Tensor, bias: Tensor | None, settings: Settings, tiled: TiledWeight | None, x: Tensor) -> Tensor:
-    return frozen_conv(x, weight, bias, *settings, tiled=tiled)
 
 
 class _Done(nn.Module):

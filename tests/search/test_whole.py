@@ -239,6 +239,9 @@ def test_evaluation_modules_are_made_once(trained: tuple[Supernet, data.Split]) 
     name = "layer2.0.conv2"
     assert first.get_submodule(name) is second.get_submodule(name)
     assert first.get_submodule(name) is not supernet.weights.modules[name]
+    # What reads no spikes is made once as well: it has its norm folded in.
+    assert first.get_submodule("conv1") is second.get_submodule("conv1")
+    assert first.get_submodule("conv1") is not supernet.weights.modules["conv1"]
 
 
 def test_frozen_means_frozen_before_the_first_module() -> None:

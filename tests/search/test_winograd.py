@@ -10,11 +10,13 @@ from torch.nn import functional as F
 import bcgraph
 from bcgraph.nn import winograd
 from bcgraph.nn.frozen import frozen_conv
+from bcgraph.nn.modules import BatchNorm
 from bcgraph.nn.whole import Settings
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.precision import PRECISIONS
 from bcgraph.search.scorer import Scorer, ScoringBatch
+from bcgraph.search.weights import FoldedModules, SharedWeights
 
 PLAIN: Settings = ((1, 1), (1, 1), (1, 1), 1)
 
@@ -119,6 +121,25 @@ def test_scores_are_the_same_with_and_without_the_trace(kind: str) -> None:
     for one, other in zip(ours(candidates()), plain(candidates()), strict=True):
         assert one.n == other.n
         assert one.value("e") == pytest.approx(other.value("e"), rel=0.02 if kind == "mixed" else 1e-4)
+
+
+def test_evaluation_folds_norms_into_tiles() -> None:
+    weights = SharedWeights(0, layout=torch.channels_last)
+    spec = candidates()[1]
+    plain = weights.root(spec)
+    conv, norm = plain.get_submodule("layer2.0.conv2"), plain.get_submodule("layer2.0.bn2").eval()
+    assert isinstance(norm, BatchNorm)
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            assert value is not None
+            value.uniform_(0.5, 1.5, generator=g)
+        folded = FoldedModules(weights).root(spec)
+        x = torch.rand(3, 256, 4, 4, generator=g).contiguous(memory_format=torch.channels_last)
+        found = folded.get_submodule("layer2.0.bn2")(folded.get_submodule("layer2.0.conv2")(x))
+        expected = norm(conv(x))
+    assert off(found, expected) < 1e-5
+    assert not torch.equal(found, expected)
 
 
 def test_scores_by_tiles_are_near_those_without(monkeypatch: pytest.MonkeyPatch) -> None:
