@@ -21,6 +21,7 @@ BENCHMARKS = {
     "scoring": "one candidate, ResNet-18, T = 4, batch 64, on from a trace against a fresh model",
     "workers": "scoring throughput of two workers of one thread against one",
     "supernet": "candidates on a supernet, ResNet-18, T = 4, together against one by one",
+    "gpu": "inference, training, scoring and supernet of the same on a GPU",
 }
 
 

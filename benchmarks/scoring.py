@@ -54,7 +54,8 @@ def fresh(x: Tensor, y: Tensor, measures: tuple[Measure, ...]) -> Callable[[Netw
             return self.kept[-1]
 
     def run(candidate: NetworkSpec) -> None:
-        peer = Watched(candidate.steps, architecture_of(candidate))
+        with x.device:
+            peer = Watched(candidate.steps, architecture_of(candidate))
         if "n" in measures:
             peer.kept = []
             with torch.no_grad():

@@ -19,7 +19,7 @@ BATCH = 32
 
 def stepper(model: nn.Module, x: Tensor) -> Callable[[], None]:
     """Forward, mean cross-entropy over time, backward, update."""
-    y = torch.arange(len(x)) % 10
+    y = torch.arange(len(x), device=x.device) % 10
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
     def run() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from bcgraph import weights
 from bcgraph.compiler.pipeline import compile
 from bcgraph.compiler.targets.fx import spikes
+from bcgraph.nn.kernels import exact
 from bcgraph.schema import NetworkSpec
 
 
@@ -45,7 +46,8 @@ def agreement(
         if state_dict is not None:
             weights.apply(model, dict(state_dict))
         model.to(dtype=kind, device=device).eval()
-        found.append(spikes(model, x.to(dtype=kind, device=device)))
+        with exact():
+            found.append(spikes(model, x.to(dtype=kind, device=device)))
     (outputs, ours), (others, theirs) = found
     wrong = [0] * len(spec.ports)
     total = [0] * len(spec.ports)

@@ -25,6 +25,9 @@ def eval_command(
     dtype: Annotated[
         str | None, typer.Option("--dtype", metavar="NAME", help="Compare float32 with bfloat16, float16 or float64.")
     ] = None,
+    accelerator: Annotated[
+        str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda, mps or auto.")
+    ] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy with the running statistics that training has left."""
@@ -37,12 +40,17 @@ def eval_command(
     from bcgraph.compiler import compile
     from bcgraph.training import checks
 
+    device = "cpu"
+    if accelerator != "cpu":
+        from bcgraph.training.machine import kind
+
+        device = kind(training.Options(accelerator))
     # In this order a wrong file is found before a data set is read, and a missing data set before a model is built.
     tensors = files.load(path, spec=network)
     splits = data.load(network.data, network.input, network.steps)
     checks.classes(network, splits.classes)
     split = splits.test
-    model = compile(network)
+    model = compile(network, device=device)
     files.apply(model, tensors)
     accuracy = training.evaluate(model, split, readout=network.readout, batch=network.data.batch)
     found: dict[str, object] = {"weights": str(path), "data": network.data.name, "samples": len(split)}
@@ -54,7 +62,7 @@ def eval_command(
         from bcgraph.compiler.agreement import agreement
 
         inputs = split.take(range(min(SAMPLES, len(split))))[0]
-        compared = agreement(network, inputs, getattr(torch, dtype), state_dict=tensors)
+        compared = agreement(network, inputs, getattr(torch, dtype), state_dict=tensors, device=device)
         found[dtype] = asdict(compared)
         lines.append(
             f"in {dtype}, on {compared.samples} of them: {compared.spikes:.4%} of spikes and "

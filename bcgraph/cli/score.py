@@ -27,6 +27,10 @@ DtypeOption = Annotated[
     ),
 ]
 
+AcceleratorOption = Annotated[
+    str, typer.Option("--accelerator", "--device", metavar="NAME", help="Where it is computed: cpu, cuda or auto.")
+]
+
 
 def score_command(
     spec: SpecArgument,
@@ -40,26 +44,30 @@ def score_command(
     candidates: Annotated[
         int, typer.Option("--candidates", min=3, metavar="N", help="Architectures that an audit scores.")
     ] = 40,
+    accelerator: AcceleratorOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Print the scores that a search with the same settings and seed gives this network."""
     if audit and (inits, score_dtype) != (1, "float32"):
         raise typer.BadParameter("an audit chooses initializations and types itself", param_hint="--audit")
     network = read_spec(spec)
+    from bcgraph.search.devices import evaluator
+
+    device = evaluator(accelerator)
     if audit:
-        found = _audited(network, seed, candidates)
+        found = _audited(network, seed, candidates, device)
         if as_json:
             emit_json({"name": network.name, **found.as_data()})
         else:
             emit(audit_text(network.name, found))
         return
-    _score(network, seed, inits, score_dtype, as_json)
+    _score(network, seed, inits, score_dtype, device, as_json)
 
 
-def _score(network: NetworkSpec, seed: int, inits: int, score_dtype: str, as_json: bool) -> None:
+def _score(network: NetworkSpec, seed: int, inits: int, score_dtype: str, device: str, as_json: bool) -> None:
     from bcgraph.search.evaluators import Standard
 
-    standard = Standard(network, seed, Path(), inits=inits, score_dtype=score_dtype)
+    standard = Standard(network, seed, Path(), inits=inits, score_dtype=score_dtype, device=device)
     (evaluation,) = standard.init()([network])
     reasons = dict(evaluation.reasons)
     if as_json:
@@ -71,14 +79,14 @@ def _score(network: NetworkSpec, seed: int, inits: int, score_dtype: str, as_jso
         emit(f"{LABELS[measure]}  {value:.6g}" + (f"  ({reasons.get(measure)})" if math.isinf(value) else ""))
 
 
-def _audited(network: NetworkSpec, seed: int, candidates: int) -> Audit:
+def _audited(network: NetworkSpec, seed: int, candidates: int, device: str) -> Audit:
     from bcgraph.cli.search import progress
     from bcgraph.search.audit import audit
     from bcgraph.search.evaluators import Standard
 
     train, _ = Standard(network, seed, Path()).splits
     with progress() as on_event:
-        return audit(network, train, seed=seed, candidates=candidates, progress=on_event)
+        return audit(network, train, seed=seed, candidates=candidates, progress=on_event, device=device)
 
 
 def audit_text(name: str, found: Audit) -> str:

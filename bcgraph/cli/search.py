@@ -57,7 +57,10 @@ def search_command(
         int, typer.Option("--devices", min=1, metavar="N", help="How many train the supernet, sharing each batch.")
     ] = 1,
     accelerator: Annotated[
-        str, typer.Option("--accelerator", metavar="NAME", help="What kind they are: cpu, cuda, mps or auto.")
+        str,
+        typer.Option(
+            "--accelerator", metavar="NAME", help="What kind they are: cpu, mps, auto, or cuda, which evaluates, too."
+        ),
     ] = "cpu",
     audit: Annotated[
         int, typer.Option("--audit", min=0, metavar="N", help="Architectures to audit the scores on; 0 for none.")
@@ -67,17 +70,19 @@ def search_command(
     """Search, and leave in DIR the best network found, its weights, a report, and every evaluation on the way."""
     network = read_spec(spec)
     from bcgraph import files, search
+    from bcgraph.search.devices import evaluator
     from bcgraph.search.products import write
     from bcgraph.search.workers import usage
     from bcgraph.viz import report
 
     options = search.Options(inits, score_dtype, accuracy_dtype, storage, workers, ray, threads, devices, accelerator)
+    audited_on = "cpu" if options.distributed or accelerator == "mps" else evaluator(accelerator)
     written: list[Products] = []
     with progress() as on_event:
 
         def finish(result: SearchResult) -> None:
             written.append(write(result))
-            _audit(result, audit, on_event)
+            _audit(result, audit, on_event, audited_on)
             report.write(result.path, storage=storage)
 
         where = files.directory(out)
@@ -102,7 +107,7 @@ def _used(usage: dict[str, Any]) -> str:
     )
 
 
-def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> None:
+def _audit(result: SearchResult, candidates: int, on_event: Progress | None, device: str) -> None:
     """Keep an audit of the scores, once, where scores took part in the search and there is something to compare."""
     from bcgraph.search.audit import LEAST, audit, kept
     from bcgraph.search.evaluators import Standard
@@ -115,7 +120,8 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> 
     if unused or wanted < LEAST or kept(result.path, wanted):
         return
     train, _ = Standard(result.spec, result.seed, result.path).splits
-    audit(result.spec, train, seed=result.seed, candidates=wanted, progress=on_event).write(result.path)
+    found = audit(result.spec, train, seed=result.seed, candidates=wanted, progress=on_event, device=device)
+    found.write(result.path)
 
 
 def _text(result: SearchResult, products: Products) -> str:

@@ -89,12 +89,14 @@ def audit(
     seed: int = 0,
     candidates: int = 40,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> Audit:
     """Audit the scores that `spec.search.init` names, on random architectures and batches of `split`.
 
     Every candidate is scored in float32 as a search does it, then again with one thing changed: the initialization, the
     batch, float64, the channels-last layout, and, for the E-score, shuffled labels. `progress` is told of each
-    scoring. Raises SearchError (E089) for fewer than three candidates, and what drawing a batch raises.
+    scoring; `device` is where it is done. Raises SearchError (E089) for fewer than three candidates, and what drawing a
+    batch raises.
     """
     if candidates < LEAST:
         raise SearchError("E089", f"an audit of {candidates} candidates says nothing", hint=f"take at least {LEAST}")
@@ -107,7 +109,7 @@ def audit(
     def batch(purpose: str) -> ScoringBatch:
         return ScoringBatch.draw(split, settings.init.batch, keys.derive(seed, "init", purpose), pairs="e" in measures)
 
-    base = Scorer(batch("batch"), seed, measures)
+    base = Scorer(batch("batch"), seed, measures, device=device)
     variants = dict(_variants(base, batch("another batch"), seed, spec))
     total = len(specs) * (1 + len(variants))
     done = 0

@@ -2,7 +2,7 @@
 
 The process of the search takes no part: it holds the directory, the study and perhaps workers. Others are started that
 load the data themselves and share each batch; the first of them writes the checkpoint after each epoch, and at the end
-the weights, which the search goes on with on the CPU.
+the weights, which the search goes on with.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 
 from bcgraph import data, keys
 from bcgraph.data.split import Split
+from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.supernet import WEIGHTS, Supernet, SupernetEpoch
 from bcgraph.training import checks
@@ -70,17 +71,34 @@ def train(supernet: Supernet, out: Path, progress: Callable[[SupernetEpoch], Non
     return supernet.take(out)
 
 
-def settled(spec: NetworkSpec, out: Path, machine: Options) -> Options:
+def evaluator(accelerator: str) -> str:
+    """Where scores and accuracies are computed with devices of a kind: `cuda`, or `cpu` where `auto` finds no other.
+
+    Raises RunError: E041 for an unknown kind, E074 when this machine has no such device or it cannot compute them.
+    """
+    if accelerator == "cpu":
+        return accelerator
+    from bcgraph.training.machine import kind
+
+    found = kind(Options(accelerator))
+    if accelerator == "mps":
+        raise RunError("E074", "scores are computed in float64, which `mps` lacks", hint="--accelerator cpu")
+    return "cuda" if found == "cuda" else "cpu"
+
+
+def settled(spec: NetworkSpec, out: Path, machine: Options, *, evaluates: bool = False) -> Options:
     """`machine` with `auto` settled, found out about before a search begins.
 
-    Raises RunError when a supernet is still to be trained: E041 when its batch is too small to be shared, E074 when
-    this machine has no such devices.
+    With `evaluates` candidates are to be evaluated on a GPU, where that is the kind. Raises RunError (E074) when this
+    machine has no such device; when a supernet is still to be trained, also when there are not so many, and (E041) when
+    its batch is too small to be shared.
     """
     missing = spec.search.evolve.score == "oneshot" and not (out / WEIGHTS).exists()
     if missing:
         checks.parts(spec, machine.devices)
-    if machine.accelerator != "auto" and (machine.accelerator == "cpu" or not missing):
+    here = evaluates and machine.accelerator == "cuda"
+    if machine.accelerator != "auto" and (machine.accelerator == "cpu" or not (missing or here)):
         return machine
     from bcgraph.training.machine import kind
 
-    return replace(machine, accelerator=kind(machine))
+    return replace(machine, accelerator=kind(machine if missing else replace(machine, devices=1)))

@@ -106,12 +106,13 @@ def run(
 
 
 def _settled(spec: NetworkSpec, out: Path, options: Options) -> Options:
-    """`options` with a kind of device that is there: the digits of a supernet depend on it."""
+    """`options` with a kind of device that is there: the digits of a supernet and of evaluations depend on it."""
     if (options.devices, options.accelerator) == (1, "cpu"):
         return options
     from bcgraph.search import devices
 
-    return replace(options, accelerator=devices.settled(spec, out, options.machine).accelerator)
+    found = devices.settled(spec, out, options.machine, evaluates=not options.distributed)
+    return replace(options, accelerator=found.accelerator)
 
 
 @contextmanager
@@ -127,6 +128,7 @@ def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> It
         score_dtype=options.score_dtype,
         accuracy_dtype=options.accuracy_dtype,
         machine=options.machine,
+        device=options.device,
     )
     if options.distributed:
         from bcgraph.search.workers.evaluators import Distributed

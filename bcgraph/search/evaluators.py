@@ -26,7 +26,8 @@ from bcgraph.training.options import Options
 class Standard:
     """The evaluations as the specification asks for them. The test set is never touched.
 
-    `machine` is what a supernet is trained on: this process, unless another is named.
+    `machine` is what a supernet is trained on: this process, unless another is named. `device` is where candidates are
+    scored and evaluated, `cpu` or `cuda`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Standard:
         score_dtype: str = "float32",
         accuracy_dtype: str = "float32",
         machine: Options | None = None,
+        device: str = "cpu",
     ) -> None:
         self.spec = spec
         self.seed = seed
@@ -47,6 +49,7 @@ class Standard:
         self.precision = precision(score_dtype)
         self.whole = accuracy_dtype == "int16"
         self.machine = machine or Options()
+        self.device = device
 
     @cached_property
     def splits(self) -> tuple[Split, Split]:
@@ -65,12 +68,12 @@ class Standard:
         key = keys.derive(self.seed, "init", "batch")
         size = self.spec.search.init.batch
         batch = ScoringBatch.draw(self.splits[0], size, key, pairs="e" in measures)
-        return Scorer(batch, self.seed, measures, self.inits, self.precision)
+        return Scorer(batch, self.seed, measures, self.inits, self.precision, device=self.device)
 
     def _oneshot(self, progress: Progress) -> Evaluate:
         settings = self.spec.search.supernet
         train, validation = self.splits
-        supernet = Supernet(self.spec, self.seed, train, machine=self.machine)
+        supernet = Supernet(self.spec, self.seed, train, machine=self.machine, device=self.device)
 
         def report(done: SupernetEpoch) -> None:
             progress(Event("supernet", done.epoch, settings.epochs))

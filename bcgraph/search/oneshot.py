@@ -90,8 +90,9 @@ class OneShot:
         size = self._batch(tracer)
         modules = nn.ModuleList([tracer.module, *(c.candidate.module for c in found if c.candidate is not None)])
         with evaluating(modules):
-            for x, y in self._batches(size):
-                trace = tracer.trace(x.to(self.supernet.dtype))
+            for x, labels in self._batches(size):
+                y = labels.to(self.supernet.device)
+                trace = tracer.trace(self._placed(x))
                 for count in found:
                     if count.candidate is not None:
                         with count.failing():
@@ -126,8 +127,11 @@ class OneShot:
         correct = 0
         with evaluating(model):
             for x, y in self._batches(BATCH):
-                correct += int((predict(model(x.to(self.supernet.dtype)), readout) == y).sum())
+                correct += int((predict(model(self._placed(x)), readout) == y.to(self.supernet.device)).sum())
         return correct / len(self.validation)
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.to(self.supernet.device, self.supernet.dtype)
 
     def _batches(self, size: int) -> Iterable[tuple[Tensor, Tensor]]:
         """The validation batches, read once for all candidates where they fit into memory."""
@@ -160,7 +164,7 @@ class OneShot:
                 buffer.zero_()
         batches = split.batches(self.supernet.spec.data.batch, key, drop_last=True)
         for _, (x, _) in zip(range(self.recalibrate), batches, strict=False):
-            model(x.to(self.supernet.dtype))
+            model(self._placed(x))
         for norm, mode in zip(norms, modes, strict=True):
             _divide(norm)
             norm.train(mode)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ACCURACY = ("float32", "int16")
 """What accuracies may be computed in; with `int16` weights are rounded to 16 bits where they meet spikes."""
 
-LATER = {"accuracy_dtype": "float32", "devices": 1, "accelerator": "cpu"}
+LATER = {"accuracy_dtype": "float32", "devices": 1, "accelerator": "cpu", "evaluated_on": "cpu"}
 """Settings that came later, as they always were before: left out of a run's identity then, so that older runs go on."""
 
 
@@ -28,7 +28,8 @@ class Options:
     run's own file. `workers` processes evaluate, on the Ray cluster at `ray` or on this machine (both None: this
     process does); how many is no part of a run's identity. `threads` are those of each evaluation, which float32
     values depend on: 1 with workers, torch's own number without, unless given. The supernet is trained by `devices`
-    processes on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`).
+    processes on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`); where that is `cuda` and there are no
+    workers, the first of them evaluates, too.
     """
 
     inits: int = 1
@@ -74,6 +75,11 @@ class Options:
         return 1 if self.threads is None and self.distributed else self.threads
 
     @property
+    def device(self) -> str:
+        """Where candidates are evaluated. The scores need float64, which `mps` lacks; workers are given CPUs."""
+        return "cuda" if self.accelerator == "cuda" and not self.distributed else "cpu"
+
+    @property
     def machine(self) -> training.Options:
         """What the supernet is trained on. Raises RunError (E041) for an unknown accelerator."""
         from bcgraph import training
@@ -89,6 +95,7 @@ class Options:
             "threads": self.evaluation_threads,
             "devices": self.devices,
             "accelerator": self.accelerator,
+            "evaluated_on": self.device,
             "storage": None if self.storage is None else without_password(self.storage),
         }
         return {name: value for name, value in own.items() if name not in LATER or value != LATER[name]}

@@ -68,7 +68,7 @@ class Scorer:
 
     With several initializations a score is their mean. `precision` is what the networks compute in, `layout` their
     memory format (default: what is faster); the scores' own arithmetic is in float64 anyway. With `incremental`,
-    candidates go on from the trace of the batch, unless that would need more than `MEMORY`.
+    candidates go on from the trace of the batch, unless that would need more than `MEMORY`. `device` is where they run.
     """
 
     batch: ScoringBatch
@@ -78,6 +78,7 @@ class Scorer:
     precision: Precision = FLOAT32
     layout: torch.memory_format | None = None
     incremental: bool = True
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.inits < 1:
@@ -96,7 +97,7 @@ class Scorer:
     def weights(self, init: int = 0) -> SharedWeights:
         """The weights of one initialization. They ask for no gradients: scores look at the input's alone."""
         key = keys.derive(self.seed, "init", "weights", init)
-        found = SharedWeights(key, dtype=self.precision.forward, layout=self.layout)
+        found = SharedWeights(key, dtype=self.precision.forward, device=self.device, layout=self.layout)
         found.freeze(self.precision.gradient, whole=self.precision.whole)
         return found
 
@@ -107,17 +108,17 @@ class Scorer:
 
     def _runs(self, spec: NetworkSpec) -> list[Run]:
         """What scores a candidate, for each initialization."""
-        x = self._placed(self.batch.x.to(self.precision.forward))
+        x, y = self._placed(self.batch.x.to(self.device, self.precision.forward)), self.batch.y.to(self.device)
         weights = [self.weights(k) for k in range(self.inits)]
         if self.incremental:
             tracers = [Tracer.of(w, spec) for w in weights]
-            samples, gradients = len(self.batch.y), "e" in self.measures
+            samples, gradients = len(y), "e" in self.measures
             if sum(t.size(samples, x.element_size(), gradients=gradients) for t in tracers) <= MEMORY:
-                return [Incremental(tracer, x, self.batch.y, self.measures) for tracer in tracers]
-        return [partial(self._plain, w, x) for w in weights]
+                return [Incremental(tracer, x, y, self.measures) for tracer in tracers]
+        return [partial(self._plain, w, x, y) for w in weights]
 
-    def _plain(self, weights: SharedWeights, x: Tensor, spec: NetworkSpec) -> dict[Measure, ScoreResult]:
-        return self._scores(weights.candidate(spec), x)
+    def _plain(self, weights: SharedWeights, x: Tensor, y: Tensor, spec: NetworkSpec) -> dict[Measure, ScoreResult]:
+        return self._scores(weights.candidate(spec), x, y)
 
     def _placed(self, x: Tensor) -> Tensor:
         if self.layout is None:
@@ -126,12 +127,12 @@ class Scorer:
             return torch.stack([frame.contiguous(memory_format=self.layout) for frame in x])
         return x.contiguous(memory_format=self.layout)
 
-    def _scores(self, model: fx.GraphModule, x: Tensor) -> dict[Measure, ScoreResult]:
+    def _scores(self, model: fx.GraphModule, x: Tensor, y: Tensor) -> dict[Measure, ScoreResult]:
         if self.measures == ("n",):
             return {"n": scores.n_result(model, x)}
         if self.measures == ("e",):
-            return {"e": scores.e_result(model, x, self.batch.y)}
-        both = scores.both_results(model, x, self.batch.y)
+            return {"e": scores.e_result(model, x, y)}
+        both = scores.both_results(model, x, y)
         return {"n": both.n, "e": both.e}
 
     def _evaluate(self, found: Sequence[dict[Measure, ScoreResult]]) -> Evaluation:

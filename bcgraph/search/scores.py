@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from bcgraph.compiler.targets.fx import batch_statistics, spikes
 from bcgraph.errors import SearchError
+from bcgraph.nn.kernels import exact
 
 SMALL = 1e-5
 """What is added to a correlation before its logarithm (paper eq. 14)."""
@@ -183,11 +184,11 @@ def check_labels(x: Tensor, y: Tensor) -> None:
 
 @contextmanager
 def scoring(model: nn.Module) -> Iterator[None]:
-    """Batch statistics, no dropout; modes and running statistics are as before behind it."""
+    """Batch statistics, no dropout, every digit of a type; modes and running statistics are as before behind it."""
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with batch_statistics(model):
+        with batch_statistics(model), exact():
             yield
     finally:
         for module, mode in modes.items():

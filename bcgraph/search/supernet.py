@@ -24,6 +24,7 @@ from torch import Tensor, fx, nn
 from bcgraph import files, keys, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
+from bcgraph.nn.kernels import reproducible
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.operators.space import Architecture, Space, space
 from bcgraph.search.weights import SharedWeights
@@ -109,7 +110,7 @@ class Supernet:
         if len(history) == self.spec.search.supernet.epochs and done:
             return history
         network, update = company.setup(_Paths(self), plain)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), reproducible():
             for epoch in range(len(history), self.spec.search.supernet.epochs):
                 history = (*history, self._epoch(epoch, network, update, company))
                 first(company, partial(self._keep, out / STATE, history, plain))

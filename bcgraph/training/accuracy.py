@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bcgraph.data.split import Split
+from bcgraph.nn.kernels import exact
 from bcgraph.training.losses import predict
 
 
@@ -18,7 +19,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), exact():
             yield
     finally:
         for module, mode in modes:

@@ -19,6 +19,7 @@ from bcgraph import dsl, files, keys
 from bcgraph import weights as weight_files
 from bcgraph.data import Splits
 from bcgraph.errors import RunError
+from bcgraph.nn.kernels import reproducible
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checkpoint as checkpoints
 from bcgraph.training.accuracy import evaluate
@@ -64,7 +65,7 @@ class Training:
         network, update = self.fabric.setup(self.model, plain)
         updating = Update(self.spec, self.options, self.fabric, network, update)
         logs = self.tensorboard and self.fabric.is_global_zero
-        with ExitStack() as stack:
+        with ExitStack() as stack, reproducible():
             kept = board(self.folder, history) if logs else nullcontext(_ignore)
             log = agreed(self.fabric, lambda: stack.enter_context(kept))
             for epoch in range(len(history), settings.epochs):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from tests.cli.conftest import TINY, Command, snapshot
@@ -128,3 +129,19 @@ def test_unknown_forms_and_endings(bcgraph: Command, tiny: Path, tmp_path: Path)
     assert "`step`" in bcgraph("compile", tiny, "-o", "net.onnx", "--form", "stepp").fault("E072")
     assert "unrolled" in bcgraph("train", tiny, "--out", "run", "--schedule", "unroled").fault("E072")
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "code", "says"),
+    [("tpu", "E041", "one of cpu, cuda, mps, auto"), ("cuda", "E074", "--accelerator auto")],
+)
+@pytest.mark.parametrize("command", ["score", "eval", "search"])
+def test_devices_that_cannot_be_had(
+    bcgraph: Command, trained: Path, command: str, accelerator: str, code: str, says: str
+) -> None:
+    if accelerator == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    what = trained if command == "eval" else trained / "spec.bcg"
+    more = ("--out", "found") if command == "search" else ()
+    assert says in bcgraph(command, what, *more, "--accelerator", accelerator).fault(code)
+    assert not (trained.parent / "found").exists()

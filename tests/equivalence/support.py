@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from tests.reference import Reference, Trace, state_shapes
 
 # Every schedule that must compute the same numbers, in the same order of events.
 SCHEDULES = ["unrolled", "folded", "step"]
+
+DEVICE = torch.device(os.environ.get("BCGRAPH_TEST_DEVICE", "cpu"))
+"""Where what is compiled runs. Values, the reference and what is compared with it are on the CPU."""
 
 OUTPUT = 1e-9
 GRADIENT = 1e-6
@@ -153,8 +157,10 @@ def build(spec: schema.NetworkSpec, schedule: str, values: Mapping[str, Tensor],
     """The compiled network in float64, with `values` loaded and every name accounted for."""
     from bcgraph.compiler import compile as compile_spec
 
-    model = compile_spec(spec, schedule=schedule, dtype=torch.float64, **options)
+    model = compile_spec(spec, schedule=schedule, dtype=torch.float64, **{"device": DEVICE} | options)
     model.load_state_dict(dict(values), strict=True)
+    if DEVICE.type != "cpu":
+        model.register_forward_pre_hook(lambda _, given: tuple(one.to(DEVICE) for one in given))
     return model
 
 
@@ -178,7 +184,7 @@ def chain(step: Any, spec: schema.NetworkSpec, x: Tensor, steps: int | None = No
     for frame in frames:
         output, *states = step(frame, *states)
         outputs.append(output)
-    return torch.stack(outputs)
+    return torch.stack(outputs).cpu()
 
 
 def execute(
@@ -189,8 +195,8 @@ def execute(
 
     if schedule == "step":
         return chain(model, spec, x), None
-    output, spikes = fx.spikes(model, x)
-    return output, spikes
+    output, spikes = fx.spikes(model, x.to(DEVICE))
+    return output.cpu(), {place: s.cpu() for place, s in spikes.items()}
 
 
 # --- Comparing --------------------------------------------------------------------------------------------
@@ -268,7 +274,7 @@ def assert_lively(trace: Trace) -> None:
 def assert_close(ours: Tensor, theirs: Tensor, what: str) -> None:
     assert ours.dtype == torch.float64, what
     assert ours.shape == theirs.shape, (what, ours.shape, theirs.shape)
-    worst = float((ours - theirs).detach().abs().max()) if ours.numel() else 0.0
+    worst = float((ours.cpu() - theirs).detach().abs().max()) if ours.numel() else 0.0
     assert worst <= OUTPUT, (what, worst)
 
 
@@ -280,7 +286,7 @@ def assert_same_spikes(ours: Mapping[tuple[int, int], Tensor], theirs: Mapping[t
 
 
 def assert_same_gradients(model: nn.Module, reference: Reference, ours: Tensor, theirs: Tensor) -> None:
-    found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()} | {
+    found = {n: (torch.zeros_like(p) if p.grad is None else p.grad).cpu() for n, p in model.named_parameters()} | {
         "x": torch.zeros_like(ours) if ours.grad is None else ours.grad
     }
     wanted = reference.gradients() | {"x": torch.zeros_like(theirs) if theirs.grad is None else theirs.grad}
@@ -294,7 +300,7 @@ def assert_same_gradients(model: nn.Module, reference: Reference, ours: Tensor, 
 
 
 def assert_same_buffers(model: nn.Module, wanted: Mapping[str, Tensor]) -> None:
-    found = dict(model.named_buffers())
+    found = {name: value.cpu() for name, value in model.named_buffers()}
     assert set(wanted) <= set(found)
     for name, value in wanted.items():
         assert found[name].shape == value.shape, name

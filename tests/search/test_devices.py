@@ -216,11 +216,12 @@ def test_the_devices_are_part_of_a_run(tmp_path: Path) -> None:
     assert "options.devices: 1 there, 2 here" in refused(devices=2)
     # As in a directory of a time when there was nothing to say about it.
     identity = json.loads((tmp_path / "run.json").read_text())
-    assert not {"devices", "accelerator"} & identity["options"].keys()
-    identity["options"] |= {"devices": 2, "accelerator": "cuda"}
+    assert not {"devices", "accelerator", "evaluated_on"} & identity["options"].keys()
+    identity["options"] |= {"devices": 2, "accelerator": "cuda", "evaluated_on": "cuda"}
     (tmp_path / "run.json").write_text(json.dumps(identity))
     assert "options.devices: 2 there, 1 here" in refused()
-    assert 'options.accelerator: "cuda" there, "cpu" here' in refused(devices=2)
+    for name in ("accelerator", "evaluated_on"):
+        assert f'options.{name}: "cuda" there, "cpu" here' in refused(devices=2)
 
 
 def test_a_checkpoint_of_other_devices_is_refused(tmp_path: Path) -> None:
@@ -256,3 +257,28 @@ def test_auto_takes_what_there_is(tmp_path: Path) -> None:
     # Once the supernet is trained, the search goes on anywhere.
     (tmp_path / WEIGHTS).touch()
     assert devices.settled(spec(1), tmp_path, training.Options("cuda", 1000)).devices == 1000
+
+
+def test_a_gpu_evaluates_unless_workers_do(tmp_path: Path) -> None:
+    assert Options(accelerator="cuda").device == "cuda"
+    assert Options(accelerator="cuda", workers=2).device == "cpu"
+    assert Options(devices=2).device == Options(accelerator="mps").device == "cpu"
+    (tmp_path / WEIGHTS).touch()
+    if not torch.cuda.is_available():
+        with pytest.raises(RunError) as caught:
+            devices.settled(spec(1), tmp_path, training.Options("cuda"), evaluates=True)
+        assert caught.value.code == "E074"
+
+
+@pytest.mark.parametrize(("accelerator", "code"), [("tpu", "E041"), ("mps", "E074"), ("cuda", "E074")])
+def test_what_cannot_evaluate(accelerator: str, code: str) -> None:
+    if accelerator == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(RunError) as caught:
+        devices.evaluator(accelerator)
+    assert caught.value.code == code
+
+
+def test_what_evaluates() -> None:
+    assert devices.evaluator("cpu") == "cpu"
+    assert devices.evaluator("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
