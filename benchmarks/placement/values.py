@@ -144,7 +144,7 @@ def main() -> None:
         prog="python -m benchmarks.placement.values", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, default=VALUES, help="the CSV file")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--limit", type=float, default=math.inf, help="stop after so many predictors")
     asked = parser.parse_args()
     import torch

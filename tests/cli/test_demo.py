@@ -9,9 +9,19 @@ from bcgraph.cli.demo import demo
 
 
 @pytest.mark.slow
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo(tmp_path / "out", epochs=1)
+@pytest.mark.parametrize(
+    ("paper", "says"),
+    [
+        (False, ("12 of 121, by E-score", "the best of these on a supernet of 1 epochs")),
+        (True, ("8 of 60, by N-score and E-score", "evolutionary, on a supernet of 1 epochs")),
+    ],
+    ids=["sifted", "paper"],
+)
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], paper: bool, says: tuple[str, str]) -> None:
+    demo(tmp_path / "out", epochs=1, paper=paper)
     printed = capsys.readouterr().out
+    for step, line in zip(("one", "two"), says, strict=True):
+        assert f"step {step}: {line}\n" in printed
     chosen = re.search(r"found: (.*)", printed)
     assert chosen is not None
     *_, winner, baseline = (re.split(r" {2,}", line) for line in printed.splitlines())
