@@ -118,7 +118,7 @@ def test_a_replay_is_the_search_itself(tmp_path: Path) -> None:
 def test_the_kept_values_are_those_that_the_demo_searches_by() -> None:
     """`make demo` is this search with seed 0, and what it finds is in the best tenth."""
     sifted = dsl.load(placement.SPEC.with_name(demo.SIFTED))
-    assert sifted.model_copy(update={"search": SPEC.search}) == SPEC
+    assert sifted.model_copy(update={"name": SPEC.name, "search": SPEC.search}) == SPEC
     assert SPEC.search.init.batch == sifted.search.init.batch == values.BATCH
     *_, (_, init, evolution, shot) = science.sifted()
     assert (init, evolution) == (sifted.search.init, sifted.search.evolve)
