@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bcgraph import dsl, files
@@ -53,6 +54,7 @@ Values = dict[tuple[str, int], list[float]]
 """For a predictor and a seed the values of all architectures, in the order of the space."""
 
 
+@cache
 def base() -> NetworkSpec:
     """The network without connections."""
     return dsl.load(SPEC).with_backward(())
