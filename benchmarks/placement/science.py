@@ -36,7 +36,7 @@ SHOT = "supernet20"
 """What stands for one-shot accuracy; the other is the same supernet with recalibrated batch norms."""
 
 CHOSEN_ON = 10
-"""The sifted setting was chosen on the seeds below this one; those from it on had no part in it."""
+"""The sifted setting was chosen on the seeds below this one; its number of epochs, and nothing else, on all of them."""
 
 BOTH = "both"
 
