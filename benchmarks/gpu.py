@@ -6,29 +6,23 @@ allocator has handed out at most, above what the idle model takes.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import bcgraph
-from bcgraph.schema import NetworkSpec
 from bcgraph.search.oneshot import OneShot
-from bcgraph.search.operators.space import architecture_of
 from bcgraph.search.precision import PRECISIONS
 from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.supernet import Supernet
-from bcgraph.training.accuracy import evaluate
 from benchmarks.harness import Row, elapsed, medians
 from benchmarks.inference import raw_calls
 from benchmarks.networks import images, resnet18, settle
-from benchmarks.peer import Peer
 from benchmarks.scoring import BATCH as SCORED
-from benchmarks.scoring import MEASURES, candidates, fresh
-from benchmarks.supernet import SAMPLES, Validation
-from benchmarks.training import BATCH, stepper
+from benchmarks.scoring import MEASURES, candidates, fresh, in_turn
+from benchmarks.supernet import SAMPLES, alone, prepared
+from benchmarks.training import BATCH, build, stepper
 
 TIMES = 10
 """Calls that are timed together."""
@@ -48,9 +42,8 @@ def inference() -> list[Row]:
     with torch.no_grad():
         x = images(BATCH).cuda()
         last = x.to(memory_format=torch.channels_last)
-        peer = _peer()
+        peer, trained = build("SpikingJelly").cuda(), build("unrolled").cuda()
         settle(peer, x)
-        trained = bcgraph.compile(resnet18(), device="cuda")
         settle(trained, x)
         for schedule in ("unrolled", "folded"):
             ours = bcgraph.compile(resnet18(), schedule, inference=True, device="cuda")
@@ -59,7 +52,8 @@ def inference() -> list[Row]:
             mine, calls, other = _medians(lambda ours=ours: ours(last), raw, lambda: peer(x))
             rows.append(_row(f"{schedule} / raw operations", mine, calls, mine / calls, "<= 1.05"))
             rows.append(_row(f"{schedule} / SpikingJelly", mine, other, mine / other, "<= 0.50"))
-        sizes = [_peak(bcgraph.compile(resnet18(steps), inference=True, device="cuda"), last) for steps in (16, 3)]
+        models = [bcgraph.compile(resnet18(steps), inference=True, device="cuda") for steps in (16, 3)]
+        sizes = [_peak(model, partial(model, last)) for model in models]
         rows.append(_megabytes("unrolled, memory: T = 16 / T = 3", *sizes, "does not grow"))
     return rows
 
@@ -68,12 +62,12 @@ def training() -> list[Row]:
     """A training step, time and memory, against the peer."""
     rows = []
     x = images(BATCH).cuda()
-    peer = _peer()
+    peer = build("SpikingJelly").cuda()
     for schedule in ("unrolled", "folded"):
-        ours = bcgraph.compile(resnet18(), schedule, device="cuda")
-        mine, other = _medians(_stepper(ours, x), _stepper(peer, x))
+        ours = build(schedule).cuda()
+        mine, other = _medians(stepper(ours, x), stepper(peer, x))
         rows.append(_row(f"training, {schedule} / SpikingJelly", mine, other, mine / other, "<= 0.67"))
-        sizes = [_peak(model, x, _stepper(model, x)) for model in (ours, peer)]
+        sizes = [_peak(model, stepper(model, x)) for model in (ours, peer)]
         rows.append(_megabytes(f"training, {schedule}, memory / SpikingJelly", *sizes, "<= 0.40"))
     return rows
 
@@ -87,7 +81,7 @@ def scoring() -> list[Row]:
         for precision in ("float32", "float64"):
             scorer = Scorer(ScoringBatch(x, y), 0, measures, precision=PRECISIONS[precision], device="cuda")
             next(scorer(candidates()[:1]))
-            mine, against = _medians(_each(lambda one, scorer=scorer: next(scorer([one]))), _each(score))
+            mine, against = _medians(in_turn(lambda one, scorer=scorer: next(scorer([one]))), in_turn(score))
             goal = {"N and E": ">= 5 x", "N alone": ">= 3 x"}[name] if precision == "float32" else ""
             rows.append(_row(f"{name}, {precision} / fresh model, float32", mine, against, against / mine, goal, " x"))
     return rows
@@ -95,36 +89,15 @@ def scoring() -> list[Row]:
 
 def supernet() -> list[Row]:
     """Candidates on a supernet, against each as its own compiled model."""
-    validation: Any = Validation(SAMPLES)
-    net = Supernet(resnet18(), 0, validation, device="cuda")
-    many = candidates()[:20]
-    for candidate in many:
-        settle(net.model(architecture_of(candidate)), images(8).cuda())
-
-    def alone() -> None:
-        for candidate in many:
-            model = bcgraph.compile(candidate, device="cuda")
-            model.load_state_dict(net.model(architecture_of(candidate)).state_dict())
-            evaluate(model.eval(), validation)
-
-    mine, other = medians(lambda: list(OneShot(net, validation)(many)), alone, repeats=3, timed=_timed)
+    net, many = prepared("cuda")
+    mine, other = medians(
+        lambda: list(OneShot(net, net.split)(many)),
+        lambda: [alone(net, candidate) for candidate in many],
+        repeats=3,
+        timed=_timed,
+    )
     what = f"{len(many)} candidates, {SAMPLES} samples / each compiled"
     return [_row(what, mine, other, other / mine, ">= 2 x", " x")]
-
-
-def _peer() -> nn.Module:
-    spec = resnet18()
-    return Peer(spec.steps, tuple((bc.source, bc.target) for bc in spec.backward)).cuda()
-
-
-def _stepper(model: nn.Module, x: Tensor) -> Callable[[], None]:
-    return stepper(model.train(), x)
-
-
-def _each(score: Callable[[NetworkSpec], object]) -> Callable[[], object]:
-    """Scores the next candidate at each call."""
-    following = itertools.cycle(candidates())
-    return lambda: score(next(following))
 
 
 def _timed(function: Callable[[], object]) -> float:
@@ -148,9 +121,8 @@ def _medians(*functions: Callable[[], object]) -> list[float]:
     return [seconds / TIMES for seconds in medians(*map(often, functions), repeats=5, timed=_timed)]
 
 
-def _peak(model: nn.Module, x: Tensor, run: Callable[[], object] | None = None) -> float:
+def _peak(model: nn.Module, call: Callable[[], object]) -> float:
     """Megabytes that a call needs above the idle model."""
-    call = run or (lambda: model(x))
     call()
     torch.cuda.synchronize()
     for parameter in model.parameters():

@@ -85,6 +85,11 @@ def contender(name: str) -> Callable[[], object]:
     x, y = images(BATCH), torch.arange(BATCH) % 10
     measures = MEASURES[asked]
     score = fresh(x, y, measures) if how == "fresh" else engine(x, y, measures, how)
+    return in_turn(score)
+
+
+def in_turn(score: Callable[[NetworkSpec], object]) -> Callable[[], object]:
+    """Scores the next candidate at each call."""
     following = itertools.cycle(candidates())
     return lambda: score(next(following))
 

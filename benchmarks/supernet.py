@@ -39,27 +39,34 @@ class Validation:
         return list(zip(self.x.split(size), self.y.split(size), strict=True))
 
 
-def run() -> list[Row]:
+def prepared(device: str = "cpu") -> tuple[Supernet, list[NetworkSpec]]:
+    """A supernet on the images that it is evaluated on, and random architectures whose norms have settled in it."""
     rng = random.Random(0)
     spec = resnet18()
     candidates = [search.sample(spec, rng) for _ in range(CANDIDATES)]
     validation: Split = Validation(SAMPLES)  # type: ignore[assignment]
-    supernet = Supernet(spec, 0, validation)
+    supernet = Supernet(spec, 0, validation, device=device)
     for candidate in candidates:
-        settle(supernet.model(architecture_of(candidate)), images(8))
+        settle(supernet.model(architecture_of(candidate)), images(8).to(device))
+    return supernet, candidates
 
-    def alone(candidate: NetworkSpec, inference: bool) -> float:
-        model = bcgraph.compile(candidate, inference=inference)
-        model.load_state_dict(supernet.model(architecture_of(candidate)).state_dict())
-        return evaluate(model.eval(), validation)
 
+def alone(supernet: Supernet, candidate: NetworkSpec, inference: bool = False) -> float:
+    """The accuracy of a candidate as its own compiled model."""
+    model = bcgraph.compile(candidate, inference=inference, device=supernet.device)
+    model.load_state_dict(supernet.model(architecture_of(candidate)).state_dict())
+    return evaluate(model.eval(), supernet.split)
+
+
+def run() -> list[Row]:
+    supernet, candidates = prepared()
     found: dict[str, list[float | None]] = {}
 
     def each(name: str, inference: bool) -> None:
-        found[name] = [alone(candidate, inference) for candidate in candidates]
+        found[name] = [alone(supernet, candidate, inference) for candidate in candidates]
 
     def together(name: str, whole: bool) -> None:
-        found[name] = [e.accuracy for e in OneShot(supernet, validation, whole=whole)(candidates)]
+        found[name] = [e.accuracy for e in OneShot(supernet, supernet.split, whole=whole)(candidates)]
 
     *ours, plain, folded = best_of_each(
         lambda: together("float32", False),

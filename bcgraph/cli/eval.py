@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption, RunArgument, needed_weights, read_source
+from bcgraph.cli.inputs import AcceleratorOption, JsonOption, RunArgument, needed_weights, read_source
 from bcgraph.cli.output import emit, emit_json
 
 WeightsOption = Annotated[
@@ -25,9 +25,7 @@ def eval_command(
     dtype: Annotated[
         str | None, typer.Option("--dtype", metavar="NAME", help="Compare float32 with bfloat16, float16 or float64.")
     ] = None,
-    accelerator: Annotated[
-        str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda, mps or auto.")
-    ] = "cpu",
+    accelerator: AcceleratorOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy with the running statistics that training has left."""
@@ -39,12 +37,9 @@ def eval_command(
     from bcgraph import weights as files
     from bcgraph.compiler import compile
     from bcgraph.training import checks
+    from bcgraph.training.options import place
 
-    device = "cpu"
-    if accelerator != "cpu":
-        from bcgraph.training.machine import kind
-
-        device = kind(training.Options(accelerator))
+    device = place(accelerator)
     # In this order a wrong file is found before a data set is read, and a missing data set before a model is built.
     tensors = files.load(path, spec=network)
     splits = data.load(network.data, network.input, network.steps)

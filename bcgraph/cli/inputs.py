@@ -28,6 +28,9 @@ StorageOption = Annotated[
         help="An Optuna storage for the study instead of a file in DIR. A password is not kept.",
     ),
 ]
+AcceleratorOption = Annotated[
+    str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda, mps or auto.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="All randomness follows from it.")]
 
 STDIN = "<stdin>"

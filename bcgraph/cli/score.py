@@ -27,10 +27,6 @@ DtypeOption = Annotated[
     ),
 ]
 
-AcceleratorOption = Annotated[
-    str, typer.Option("--accelerator", "--device", metavar="NAME", help="Where it is computed: cpu, cuda or auto.")
-]
-
 
 def score_command(
     spec: SpecArgument,
@@ -44,7 +40,9 @@ def score_command(
     candidates: Annotated[
         int, typer.Option("--candidates", min=3, metavar="N", help="Architectures that an audit scores.")
     ] = 40,
-    accelerator: AcceleratorOption = "cpu",
+    accelerator: Annotated[
+        str, typer.Option("--accelerator", "--device", metavar="NAME", help="Where it is computed: cpu, cuda or auto.")
+    ] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Print the scores that a search with the same settings and seed gives this network."""

@@ -69,29 +69,26 @@ def search_command(
 ) -> None:
     """Search, and leave in DIR the best network found, its weights, a report, and every evaluation on the way."""
     network = read_spec(spec)
-    from bcgraph import files, search
-    from bcgraph.search.devices import evaluator
+    from bcgraph import search
     from bcgraph.search.products import write
     from bcgraph.search.workers import usage
     from bcgraph.viz import report
 
     options = search.Options(inits, score_dtype, accuracy_dtype, storage, workers, ray, threads, devices, accelerator)
-    audited_on = "cpu" if options.distributed or accelerator == "mps" else evaluator(accelerator)
     written: list[Products] = []
     with progress() as on_event:
 
         def finish(result: SearchResult) -> None:
             written.append(write(result))
-            _audit(result, audit, on_event, audited_on)
+            _audit(result, audit, on_event)
             report.write(result.path, storage=storage)
 
-        where = files.directory(out)
-        earlier = len(usage.read(where))
-        result = search.run(network, where, seed=seed, options=options, progress=on_event, hooks=(finish,))
+        earlier = len(usage.read(out))
+        result = search.run(network, out, seed=seed, options=options, progress=on_event, hooks=(finish,))
     (products,) = written
     for note in result.notes:
         say(f"note: {note.text}")
-    for used in usage.read(where)[earlier:]:
+    for used in usage.read(out)[earlier:]:
         say(f"note: {_used(used)}")
     if as_json:
         emit_json(_data(result, products))
@@ -107,7 +104,7 @@ def _used(usage: dict[str, Any]) -> str:
     )
 
 
-def _audit(result: SearchResult, candidates: int, on_event: Progress | None, device: str) -> None:
+def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> None:
     """Keep an audit of the scores, once, where scores took part in the search and there is something to compare."""
     from bcgraph.search.audit import LEAST, audit, kept
     from bcgraph.search.evaluators import Standard
@@ -120,7 +117,7 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None, dev
     if unused or wanted < LEAST or kept(result.path, wanted):
         return
     train, _ = Standard(result.spec, result.seed, result.path).splits
-    found = audit(result.spec, train, seed=result.seed, candidates=wanted, progress=on_event, device=device)
+    found = audit(result.spec, train, seed=result.seed, candidates=wanted, progress=on_event, device=result.device)
     found.write(result.path)
 
 

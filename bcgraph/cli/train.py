@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption, OutOption, RunArgument, SeedOption, read_source
+from bcgraph.cli.inputs import AcceleratorOption, JsonOption, OutOption, RunArgument, SeedOption, read_source
 from bcgraph.cli.output import count, emit, emit_json
 from bcgraph.cli.progress import is_terminal
 
@@ -30,9 +30,7 @@ def train_command(
         typer.Option("--weights", metavar="FILE", help="To begin with: a .safetensors file, or torchvision:NAME."),
     ] = None,
     schedule: Annotated[str, typer.Option("--schedule", metavar="NAME", help="How the steps are run.")] = "unrolled",
-    device: Annotated[
-        str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda, mps or auto.")
-    ] = "cpu",
+    device: AcceleratorOption = "cpu",
     devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many of them share a batch.")] = 1,
     precision: Annotated[
         str, typer.Option("--precision", metavar="NAME", help="32, 64, bf16-mixed or 16-mixed.")

@@ -19,7 +19,7 @@ from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.supernet import WEIGHTS, Supernet, SupernetEpoch
 from bcgraph.training import checks
-from bcgraph.training.options import Options
+from bcgraph.training.options import Options, place
 from bcgraph.training.together import agreed
 
 TRAIN_SHARE = 0.8
@@ -76,11 +76,7 @@ def evaluator(accelerator: str) -> str:
 
     Raises RunError: E041 for an unknown kind, E074 when this machine has no such device or it cannot compute them.
     """
-    if accelerator == "cpu":
-        return accelerator
-    from bcgraph.training.machine import kind
-
-    found = kind(Options(accelerator))
+    found = place(accelerator)
     if accelerator == "mps":
         raise RunError("E074", "scores are computed in float64, which `mps` lacks", hint="--accelerator cpu")
     return "cuda" if found == "cuda" else "cpu"

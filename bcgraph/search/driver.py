@@ -33,7 +33,10 @@ BEST = "best.bcg"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a finished search found. `best` is the specification with the chosen connections."""
+    """What a finished search found. `best` is the specification with the chosen connections.
+
+    `device` is where candidates were evaluated, with `auto` settled.
+    """
 
     path: Path
     seed: int
@@ -42,6 +45,7 @@ class SearchResult:
     chosen: Record
     records: tuple[Record, ...]
     notes: tuple[Note, ...]
+    device: str
 
 
 class Hook(Protocol):
@@ -95,7 +99,7 @@ def run(
                 search = _Search(spec, seed, log, studies, found, progress or _ignore)
                 for note in notes:
                     search.note(note)
-                result = search.result(out)
+                result = search.result(out, options.device)
         finally:
             log.close()
         for hook in hooks:
@@ -182,12 +186,12 @@ class _Search:
         self.notes = list(self.log.history.notes)
         self.records = list(self.log.history.records)
 
-    def result(self, out: Path) -> SearchResult:
+    def result(self, out: Path, device: str) -> SearchResult:
         """Go through both steps, as far as the log has not been through them."""
         initial = self._initial()
         chosen = self._evolution(initial)
         best = self.spec.with_backward(chosen.architecture)
-        return SearchResult(out, self.seed, self.spec, best, chosen, tuple(self.records), tuple(self.notes))
+        return SearchResult(out, self.seed, self.spec, best, chosen, tuple(self.records), tuple(self.notes), device)
 
     def note(self, note: Note) -> None:
         """Keep a note, once."""

@@ -90,9 +90,8 @@ class OneShot:
         size = self._batch(tracer)
         modules = nn.ModuleList([tracer.module, *(c.candidate.module for c in found if c.candidate is not None)])
         with evaluating(modules):
-            for x, labels in self._batches(size):
-                y = labels.to(self.supernet.device)
-                trace = tracer.trace(self._placed(x))
+            for x, y in self._batches(size):
+                trace = tracer.trace(x)
                 for count in found:
                     if count.candidate is not None:
                         with count.failing():
@@ -127,19 +126,20 @@ class OneShot:
         correct = 0
         with evaluating(model):
             for x, y in self._batches(BATCH):
-                correct += int((predict(model(self._placed(x)), readout) == y.to(self.supernet.device)).sum())
+                correct += int((predict(model(x), readout) == y).sum())
         return correct / len(self.validation)
 
     def _placed(self, x: Tensor) -> Tensor:
         return x.to(self.supernet.device, self.supernet.dtype)
 
     def _batches(self, size: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """The validation batches, read once for all candidates where they fit into memory."""
+        """The validation batches as the network takes them, made once for all candidates where they fit into memory."""
         x, _ = self.validation.take([0])
+        placed = ((self._placed(x), y.to(self.supernet.device)) for x, y in self.validation.batches(size))
         if x.element_size() * x.numel() * len(self.validation) > MEMORY:
-            return self.validation.batches(size)
+            return placed
         if size not in self._held:
-            self._held[size] = list(self.validation.batches(size))
+            self._held[size] = list(placed)
         return self._held[size]
 
     @cached_property

@@ -17,6 +17,19 @@ ACCELERATORS = ("cpu", "cuda", "mps", "auto")
 FABRIC = {"32": "32-true", "64": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"}
 
 
+def place(accelerator: str) -> str:
+    """The device of a kind, `cpu`, `cuda` or `mps`, where `auto` leaves it open. The CPU is there without asking.
+
+    Raises RunError: E041 for an unknown kind, E074 when this machine has no such device.
+    """
+    if accelerator == "cpu":
+        return accelerator
+    # Asking loads Lightning.
+    from bcgraph.training.machine import kind
+
+    return kind(Options(accelerator))
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """`accelerator` is `cpu`, `cuda`, `mps` or `auto`; `devices` share each batch.
