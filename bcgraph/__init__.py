@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bcgraph import compiler, scores, search
-    from bcgraph.compiler.pipeline import compile
-    from bcgraph.compiler.targets import export
+    from bcgraph.compiler.driver import compile
+    from bcgraph.compiler.export import export
     from bcgraph.dsl import format_spec as format
     from bcgraph.dsl import load, parse
     from bcgraph.errors import BcgraphError
@@ -42,9 +42,9 @@ _WHERE: dict[str, tuple[str, str]] = {
     "BackwardConnection": ("bcgraph.schema", "BackwardConnection"),
     "BcgraphError": ("bcgraph.errors", "BcgraphError"),
     "NetworkSpec": ("bcgraph.schema", "NetworkSpec"),
-    "compile": ("bcgraph.compiler.pipeline", "compile"),
+    "compile": ("bcgraph.compiler.driver", "compile"),
     "compiler": ("bcgraph.compiler", ""),
-    "export": ("bcgraph.compiler.targets", "export"),
+    "export": ("bcgraph.compiler.export", "export"),
     "format": ("bcgraph.dsl", "format_spec"),
     "load": ("bcgraph.dsl", "load"),
     "parse": ("bcgraph.dsl", "parse"),

@@ -235,7 +235,7 @@ def measure(model: Any, batches: Iterator[tuple[Any, Any]]) -> dict[tuple[int, i
 
     `model` is a module of the schedule `unrolled` or `folded`; `batches` yields (x, y) as `Split.batches` does.
     """
-    from bcgraph.compiler.targets.fx import spikes
+    from bcgraph.compiler.targets.fx.module import spikes
     from bcgraph.training.accuracy import evaluating
 
     fired: dict[tuple[int, int], float] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bcgraph
 from bcgraph.compiler import lower
-from bcgraph.compiler.targets.fx import parameters
+from bcgraph.compiler.targets.fx.module import parameters
 from benchmarks.harness import Row, best_of_each
 
 STEPS = 6

@@ -55,9 +55,9 @@ def contender(name: str) -> Callable[[], object]:
     path = Path(mkdtemp()) / "net.onnx"
     bcgraph.export(spec, path, state_dict=trained.state_dict(), form=form, inputs=x[:1])
     if precision:
-        from bcgraph.compiler.targets import onnx_int8
+        from bcgraph.compiler.targets.onnx import int8
 
-        onnx_int8.quantize(path, path.with_name("int8.onnx"), x[:8].numpy())
+        int8.quantize(path, path.with_name("int8.onnx"), x[:8].numpy())
         path = path.with_name("int8.onnx")
     network = runtime.Network(path, threads=torch.get_num_threads())
     values = x.numpy()

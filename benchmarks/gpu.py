@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import bcgraph
-from bcgraph.search.oneshot import OneShot
-from bcgraph.search.precision import PRECISIONS
-from bcgraph.search.scorer import Scorer, ScoringBatch
+from bcgraph.search.scores.precision import PRECISIONS
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.supernet.one_shot import OneShot
 from benchmarks.harness import Row, elapsed, medians
 from benchmarks.inference import raw_calls
 from benchmarks.networks import images, resnet18, settle

@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from bcgraph.search.workers.jobs import stretched
-from bcgraph.search.workers.parcels import Parcels
+from bcgraph.search.distributed.chunks import Parcels
+from bcgraph.search.distributed.tasks import stretched
 
 HERE = Path(__file__).parent
 COSTS = HERE / "growth.json"
@@ -160,9 +160,9 @@ Field: TypeAlias = tuple[str, float | int | str | tuple[float, ...]]
 
 def overheads() -> Iterator[Field]:
     """What workers cost beside evaluations."""
-    from bcgraph.search.workers.cluster import joined
-    from bcgraph.search.workers.parcels import Ready
-    from bcgraph.search.workers.pool import Pool
+    from bcgraph.search.distributed.chunks import Ready
+    from bcgraph.search.distributed.cluster import joined
+    from bcgraph.search.distributed.pool import Pool
     from tests.search.raying import Naps
 
     with joined(None, 2):
@@ -180,7 +180,7 @@ def overheads() -> Iterator[Field]:
 def starting() -> Iterator[Field]:
     """A process that loads all that a worker needs."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", "import ray, bcgraph.search.workers.jobs"], check=True)
+    subprocess.run([sys.executable, "-c", "import ray, bcgraph.search.distributed.tasks"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     yield "start", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -205,7 +205,7 @@ def spec_of(name: str):  # type: ignore[no-untyped-def]
 
 
 def candidates(name: str, count: int):  # type: ignore[no-untyped-def]
-    from bcgraph.search.operators import sample
+    from bcgraph.search.space import sample
 
     rng = random.Random(0)
     return [sample(spec_of(name), rng) for _ in range(count)]
@@ -214,7 +214,7 @@ def candidates(name: str, count: int):  # type: ignore[no-untyped-def]
 def scores(name: str, count: int) -> Iterator[Field]:
     import torch
 
-    from bcgraph.search.scorer import Scorer, ScoringBatch
+    from bcgraph.search.scores.scorer import Scorer, ScoringBatch
     from benchmarks.networks import images
 
     found = []
@@ -230,8 +230,8 @@ def scores(name: str, count: int) -> Iterator[Field]:
 
 
 def accuracies(count: int) -> Iterator[Field]:
-    from bcgraph.search.oneshot import OneShot
-    from bcgraph.search.supernet import Supernet
+    from bcgraph.search.supernet.one_shot import OneShot
+    from bcgraph.search.supernet.supernet import Supernet
     from benchmarks.supernet import Validation
 
     spec = spec_of("18")
@@ -256,7 +256,7 @@ def step() -> Iterator[Field]:
     """A training step of the supernet on two cores, from one on one thread with a quarter of a batch."""
     import torch
 
-    from bcgraph.search.supernet import Supernet
+    from bcgraph.search.supernet.supernet import Supernet
     from bcgraph.training.losses import LOSSES
     from bcgraph.training.optimizers import optimizer
     from benchmarks.networks import images

@@ -9,7 +9,7 @@ import sys
 import torch
 
 import bcgraph
-from bcgraph.compiler.memory import peak
+from bcgraph.compiler.analysis.memory import peak
 from benchmarks.harness import Row, highest
 from benchmarks.networks import images, resnet18
 

@@ -19,8 +19,8 @@ from matplotlib import pyplot as plt
 
 import bcgraph
 from bcgraph import files
-from bcgraph.compiler.agreement import agreement
-from bcgraph.compiler.memory import kept
+from bcgraph.compiler.analysis.memory import kept
+from bcgraph.compiler.analysis.precision import agreement
 from benchmarks import compiling, inference, memory, operators, scaling, scoring, start, supernet, training
 from benchmarks.harness import Row, machine
 from benchmarks.networks import images, resnet18, settle

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from bcgraph import search
 from bcgraph.schema import NetworkSpec
-from bcgraph.search import scores
-from bcgraph.search.incremental import Incremental
-from bcgraph.search.operators.space import architecture_of
-from bcgraph.search.precision import PRECISIONS
-from bcgraph.search.records import Measure
-from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.statistics import spearman
-from bcgraph.search.trace import Tracer
+from bcgraph.search.records.evaluations import Measure
+from bcgraph.search.scores import training_free
+from bcgraph.search.scores.incremental import Incremental
+from bcgraph.search.scores.precision import PRECISIONS
+from bcgraph.search.scores.rank_correlation import spearman
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.supernet.prefix_cache import Tracer
 from benchmarks.harness import Row, pair
 from benchmarks.networks import images, resnet18
 
@@ -60,14 +60,14 @@ def fresh(x: Tensor, y: Tensor, measures: tuple[Measure, ...]) -> Callable[[Netw
             peer.kept = []
             with torch.no_grad():
                 peer(x)
-            scores.n_score_from_spikes(peer.kept)
+            training_free.n_score_from_spikes(peer.kept)
         if "e" in measures:
             peer.kept = []
             inputs = x.clone().requires_grad_()
             output = peer(inputs)
             output.mean(dim=0).sum().backward()
             assert inputs.grad is not None
-            scores.e_score_from_jacobian(inputs.grad, y)
+            training_free.e_score_from_jacobian(inputs.grad, y)
 
     return run
 

@@ -11,9 +11,9 @@ import bcgraph
 from bcgraph import search
 from bcgraph.data.split import Split
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.oneshot import OneShot
-from bcgraph.search.operators.space import architecture_of
-from bcgraph.search.supernet import Supernet
+from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.supernet.one_shot import OneShot
+from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training.accuracy import evaluate
 from benchmarks.harness import Row, best_of_each
 from benchmarks.networks import images, resnet18, settle

@@ -9,10 +9,10 @@ import torch
 
 from bcgraph import search
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.workers.cluster import joined
-from bcgraph.search.workers.jobs import Scoring, Shared
-from bcgraph.search.workers.pool import Pool
+from bcgraph.search.distributed.cluster import joined
+from bcgraph.search.distributed.pool import Pool
+from bcgraph.search.distributed.tasks import Scoring, Shared
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from benchmarks.harness import Row
 from benchmarks.networks import images, resnet18
 

@@ -1,6 +1,6 @@
 """The compiler: temporal graph, passes, schedules, targets.
 
-`lower` and the graph's text need no torch; `compile`, `export` and the targets are loaded when first asked for.
+`lower` and the graph's text need no torch; `compile` is loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bcgraph.compiler.ir import Edge, Node, Program, State, TemporalGraph, Value
 from bcgraph.compiler.lower import lower
-from bcgraph.compiler.text import graph_text, program_text
+from bcgraph.compiler.printer import graph_text, program_text
 
 if TYPE_CHECKING:
-    from bcgraph.compiler.pipeline import compile
-    from bcgraph.compiler.targets.write import export
+    from bcgraph.compiler.driver import compile
 
 __all__ = [
     "Edge",
@@ -23,13 +22,12 @@ __all__ = [
     "TemporalGraph",
     "Value",
     "compile",
-    "export",
     "graph_text",
     "lower",
     "program_text",
 ]
 
-_LAZY = {"compile": "bcgraph.compiler.pipeline", "export": "bcgraph.compiler.targets.write"}
+_LAZY = {"compile": "bcgraph.compiler.driver"}
 
 
 def __getattr__(name: str) -> Any:

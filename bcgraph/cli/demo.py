@@ -50,7 +50,7 @@ def demo(
 ) -> None:
     """Search backward connections, train the winner and the network without any, export both and run them."""
     from bcgraph import search
-    from bcgraph.cli.search import progress
+    from bcgraph.cli.commands.search import progress
     from bcgraph.viz import arcs, report
 
     started = time.monotonic()
@@ -94,7 +94,7 @@ def _spec(name: str, epochs: int | None) -> NetworkSpec:
 
 
 def _scores(init: InitSpec) -> str:
-    from bcgraph.search.records import NAMES
+    from bcgraph.search.records.evaluations import NAMES
 
     return " and ".join(NAMES[score] for score in init.scores)
 
@@ -110,8 +110,8 @@ def _shared(base: NetworkSpec, folder: Path) -> Callable[[NetworkSpec], float]:
 def _row(spec: NetworkSpec, folder: Path, epochs: int | None, shared: Callable[[NetworkSpec], float]) -> Row:
     """Train `spec`, export it, and run the exported file on the test part of its data."""
     from bcgraph import data, runtime, training, weights
-    from bcgraph.cli.train import progress
-    from bcgraph.compiler.targets import export
+    from bcgraph.cli.commands.train import progress
+    from bcgraph.compiler.export import export
 
     with progress(folder.name) as on_event:
         trained = training.train(spec, out=folder, epochs=epochs, progress=on_event)

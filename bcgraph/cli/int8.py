@@ -73,7 +73,7 @@ def quantize(spec: NetworkSpec, source: Path, target: Path, *, inside: bool) -> 
     import numpy as np
 
     from bcgraph import data, runtime
-    from bcgraph.compiler.targets import onnx_int8
+    from bcgraph.compiler.targets.onnx import int8
 
     found = data.read(spec.data, spec.input, spec.steps)
 
@@ -84,7 +84,7 @@ def quantize(spec: NetworkSpec, source: Path, target: Path, *, inside: bool) -> 
         return (np.ascontiguousarray(values.swapaxes(0, 1)) if values.ndim == 5 else values), part.labels[chosen]
 
     calibration, _ = samples(found.train, CALIBRATION)
-    onnx_int8.quantize(source, target, calibration)
+    int8.quantize(source, target, calibration)
     inputs, labels = samples(found.test, EVALUATION)
     rows, chosen = [], []
     for name, path in (("float32", source), ("int8", target)):
@@ -96,7 +96,7 @@ def quantize(spec: NetworkSpec, source: Path, target: Path, *, inside: bool) -> 
         rows.append(Row(name, accuracy, path.stat().st_size, 1000 * seconds / len(labels), alone))
         chosen.append(predicted)
     few, _ = samples(found.test, SPIKES)
-    spikes = onnx_int8.difference(source, target, few).spikes
+    spikes = int8.difference(source, target, few).spikes
     lost = rows[0].accuracy - rows[1].accuracy
     if lost > LIMIT:
         raise CompileError(

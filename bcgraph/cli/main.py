@@ -14,7 +14,7 @@ import typer
 
 from bcgraph.cli.guard import INTERRUPTED, guarded, prepare_streams
 
-# What each command does, in the order of `bcgraph --help`. Command `x` is function `x` of module `bcgraph.cli.x`.
+# What each command does, in the order of `bcgraph --help`; command `x` lives in module `bcgraph.cli.commands.x`.
 COMMANDS: dict[str, str] = {
     "check": "Check files and print what is wrong with them.",
     "fmt": "Rewrite files in canonical form; comments stay.",
@@ -60,7 +60,7 @@ def build(asked: str | None = None) -> typer.Typer:
     )
     app.callback()(_root)
     for name in [asked] if asked in COMMANDS else COMMANDS:
-        function = getattr(import_module(f"bcgraph.cli.{name}"), f"{name}_command")
+        function = getattr(import_module(f"bcgraph.cli.commands.{name}"), f"{name}_command")
         app.command(name, help=COMMANDS[name])(guarded(function))
     return app
 

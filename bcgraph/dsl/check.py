@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bcgraph.dsl import kinds, syntax
-from bcgraph.dsl.evaluate import INPUT, Failed, Scope, Value, unknown_name
-from bcgraph.dsl.frames import WORDS, misplaced
-from bcgraph.dsl.layers import LAYERS
-from bcgraph.dsl.library import Definition, Library, Namespace
-from bcgraph.dsl.values import Parameter, bind, convert, parameters_of
+from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration.evaluate import INPUT, Failed, Scope, Value, unknown_name
+from bcgraph.dsl.elaboration.frames import WORDS, misplaced
+from bcgraph.dsl.elaboration.layers import LAYERS
+from bcgraph.dsl.elaboration.library import Definition, Library, Namespace
+from bcgraph.dsl.elaboration.values import Parameter, bind, convert, parameters_of
 from bcgraph.dsl.walk import expressions_of, names_in
 
 _NO_WORDS: frozenset[str] = frozenset()

@@ -9,16 +9,17 @@ from typing import Any
 from pydantic import BaseModel
 
 from bcgraph import schema, shapes
-from bcgraph.dsl import kinds, syntax
+from bcgraph.dsl import syntax
 from bcgraph.dsl.check import check_blocks
-from bcgraph.dsl.connections import Ports, connections
-from bcgraph.dsl.evaluate import Failed, Scope
-from bcgraph.dsl.expand import Expander
-from bcgraph.dsl.layers import Defaults
-from bcgraph.dsl.library import Library, Namespace, check_header
+from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration.connections import Ports, connections
+from bcgraph.dsl.elaboration.evaluate import Failed, Scope
+from bcgraph.dsl.elaboration.expand import Expander
+from bcgraph.dsl.elaboration.layers import Defaults
+from bcgraph.dsl.elaboration.library import Library, Namespace, check_header
+from bcgraph.dsl.elaboration.settings import Settings
+from bcgraph.dsl.elaboration.sizes import MAX_ACTIVATIONS, Budget, Size
 from bcgraph.dsl.printer import print_blocks
-from bcgraph.dsl.settings import Settings
-from bcgraph.dsl.sizes import MAX_ACTIVATIONS, Budget, Size
 from bcgraph.dsl.source import Reporter
 from bcgraph.errors import Span, nearest
 

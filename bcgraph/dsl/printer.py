@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from bcgraph import schema
-from bcgraph.dsl import kinds, syntax
+from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.fmt import format_text
 from bcgraph.dsl.tokens import escape
 from bcgraph.dsl.walk import statements_of
@@ -21,7 +22,7 @@ from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.errors import SpecError
 
 if TYPE_CHECKING:
-    from bcgraph.dsl.library import Namespace
+    from bcgraph.dsl.elaboration.library import Namespace
 
 _WIDTH = 80
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")

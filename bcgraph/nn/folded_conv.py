@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcgraph.nn import blockwise
+from bcgraph.nn import lif_kernels
 from bcgraph.nn.lif import ANYWHERE, Places, lif, lif_last, lif_steps, needs_gradient
-from bcgraph.nn.memory import Rooms, empty, is_last
 from bcgraph.nn.norm import folding, split
+from bcgraph.nn.workspace import Rooms, empty, is_last
 
 Settings = tuple[int, int, int, int]
 """Stride, padding, dilation and groups."""
@@ -147,7 +147,7 @@ def conv_lif_steps(
                 now.add_(term[t][k])
             if t > 0:
                 now.add_(v, alpha=tau)
-            blockwise.fire_and_reset(now, out[t][k], v if t < steps - 1 else None, threshold, mode)
+            lif_kernels.fire_and_reset(now, out[t][k], v if t < steps - 1 else None, threshold, mode)
     return s
 
 
@@ -179,7 +179,7 @@ def _by_samples(
             now.add_(other[k])
         if membrane is not None:
             now.add_(membrane[k], alpha=tau)
-        blockwise.fire_and_reset(now, s[k], None if v is None else v[k], threshold, mode)
+        lif_kernels.fire_and_reset(now, s[k], None if v is None else v[k], threshold, mode)
     assert s is not None
     return s, v
 
@@ -188,7 +188,7 @@ def _samples(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Ite
     """The convolution of x in slices of the batch, each of about `blockwise.PIECE` results."""
     stride, padding, dilation, _ = settings
     area = [(size + 2 * padding - dilation * (weight.shape[-1] - 1) - 1) // stride + 1 for size in x.shape[-2:]]
-    rows = max(1, blockwise.PIECE // (weight.shape[0] * area[0] * area[1]))
+    rows = max(1, lif_kernels.PIECE // (weight.shape[0] * area[0] * area[1]))
     for k in range(0, len(x), rows):
         here = slice(k, k + rows)
         yield here, conv(x[here], weight, bias, settings)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from bcgraph.nn import lif_autograd
-from bcgraph.nn.blockwise import advance, advance_steps
-from bcgraph.nn.memory import Rooms, empty, is_last
+from bcgraph.nn.lif_kernels import advance, advance_steps
 from bcgraph.nn.norm import split
+from bcgraph.nn.workspace import Rooms, empty, is_last
 
 Places = tuple[int | None, int | None]
 """Where in the rooms of a call the spikes and the membrane are kept."""

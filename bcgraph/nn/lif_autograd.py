@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcgraph.nn.blockwise import advance, advance_steps, blocks, empty_steps, gradient, triangle
+from bcgraph.nn.lif_kernels import advance, advance_steps, blocks, empty_steps, gradient, triangle
 from bcgraph.nn.norm import split
 
 

@@ -17,10 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bcgraph import schema
 from bcgraph.keys import derive
-from bcgraph.nn.frozen import frozen_conv
+from bcgraph.nn.input_gradient_conv import frozen_conv
+from bcgraph.nn.int16_conv import WholeWeight
 from bcgraph.nn.norm import folding, step_norm
-from bcgraph.nn.spikes import spike_conv
-from bcgraph.nn.whole import WholeWeight
+from bcgraph.nn.packed_spikes import spike_conv
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.shapes import Shape
 
@@ -29,8 +29,8 @@ class Conv(nn.Conv2d):
     """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
 
     Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set,
-    with `whole` spikes are convolved in whole numbers (see `bcgraph.nn.whole`), and with `tiled` maps are convolved by
-    tiles where that is faster (see `bcgraph.nn.winograd`). For both the weights must stay as they are.
+    with `whole` spikes are convolved in whole numbers (see `bcgraph.nn.int16_conv`), and with `tiled` maps are
+    convolved by tiles where that is faster (see `bcgraph.nn.winograd`). For both the weights must stay as they are.
     """
 
     input_gradient: torch.dtype | None = None
@@ -40,7 +40,7 @@ class Conv(nn.Conv2d):
     _tiled: TiledWeight | None = None
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
-        """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.spikes.pack(x)`."""
+        """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.packed_spikes.pack(x)`."""
         padding = self.padding
         assert not isinstance(padding, str)
         settings = (self.stride, padding, self.dilation, self.groups)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bcgraph.search.operators import crossover, mutate, sample, space, space_size
+from bcgraph.search.space import crossover, mutate, sample, space, space_size
 
 if TYPE_CHECKING:
     from bcgraph.search.driver import SearchResult, run
     from bcgraph.search.events import Event
-    from bcgraph.search.evolution import evolve
     from bcgraph.search.options import Options
-    from bcgraph.search.report import history
+    from bcgraph.search.records.history import history
+    from bcgraph.search.strategies.evolution import evolve
 
 __all__ = [
     "Event",
@@ -33,8 +33,8 @@ _WHERE = {
     "Event": "events",
     "Options": "options",
     "SearchResult": "driver",
-    "evolve": "evolution",
-    "history": "report",
+    "evolve": "strategies.evolution",
+    "history": "records.history",
     "run": "driver",
 }
 

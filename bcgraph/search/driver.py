@@ -18,15 +18,25 @@ import bcgraph
 from bcgraph import dsl, files
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search import directory, selection
 from bcgraph.search.events import Event, Progress
-from bcgraph.search.evolution import Evaluate, evolve
-from bcgraph.search.log import Log
-from bcgraph.search.operators.space import Architecture, space
 from bcgraph.search.options import Options
-from bcgraph.search.records import FITNESS, NAMES, Evaluation, Measure, Note, Record, Stage, ranking
-from bcgraph.search.stability import stability
-from bcgraph.search.study import Layout, Studies
+from bcgraph.search.records import directory
+from bcgraph.search.records.evaluations import (
+    FITNESS,
+    NAMES,
+    Evaluation,
+    Measure,
+    Note,
+    Record,
+    Stage,
+    ranking,
+)
+from bcgraph.search.records.log import Log
+from bcgraph.search.records.study import Layout, Studies
+from bcgraph.search.scores.stability import stability
+from bcgraph.search.space.pairs import Architecture, space
+from bcgraph.search.strategies import selection
+from bcgraph.search.strategies.evolution import Evaluate, evolve
 
 BEST = "best.bcg"
 
@@ -113,7 +123,7 @@ def _settled(spec: NetworkSpec, out: Path, options: Options) -> Options:
     """`options` with a kind of device that is there: the digits of a supernet and of evaluations depend on it."""
     if (options.devices, options.accelerator) == (1, "cpu"):
         return options
-    from bcgraph.search import devices
+    from bcgraph.search.supernet import devices
 
     found = devices.settled(spec, out, options.machine, evaluates=not options.distributed)
     return replace(options, accelerator=found.accelerator)
@@ -135,7 +145,7 @@ def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> It
         device=options.device,
     )
     if options.distributed:
-        from bcgraph.search.workers.evaluators import Distributed
+        from bcgraph.search.distributed.evaluators import Distributed
 
         with Distributed(own, out, options.workers, options.evaluation_threads or 1, options.ray) as found:
             yield found

@@ -12,14 +12,14 @@ import torch
 from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.schema import NetworkSpec
-from bcgraph.search import devices
 from bcgraph.search.events import Event, Progress
-from bcgraph.search.evolution import Evaluate
-from bcgraph.search.oneshot import OneShot
-from bcgraph.search.precision import precision
-from bcgraph.search.records import Evaluation, Measure
-from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.supernet import Supernet, SupernetEpoch
+from bcgraph.search.records.evaluations import Evaluation, Measure
+from bcgraph.search.scores.precision import precision
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.strategies.evolution import Evaluate
+from bcgraph.search.supernet import devices
+from bcgraph.search.supernet.one_shot import OneShot
+from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.options import Options
 
 

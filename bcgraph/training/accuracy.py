@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bcgraph.data.split import Split
-from bcgraph.nn.kernels import exact
+from bcgraph.nn.determinism import exact
 from bcgraph.training.losses import predict
 
 

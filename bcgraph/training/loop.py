@@ -24,14 +24,14 @@ from bcgraph.compiler import compile as compile_network
 from bcgraph.data import Splits
 from bcgraph.errors import BcgraphWarning
 from bcgraph.schema import NetworkSpec
-from bcgraph.training import board, checks
-from bcgraph.training.average import Average
+from bcgraph.training import checks, tensorboard_log
+from bcgraph.training.distributed.fabric import fabric_of
+from bcgraph.training.distributed.process_group import first, parting
+from bcgraph.training.distributed.sync_batch_norm import synchronize
+from bcgraph.training.ema import Average
 from bcgraph.training.events import Progress, TrainResult
-from bcgraph.training.machine import fabric_of
 from bcgraph.training.options import Options
 from bcgraph.training.session import Training
-from bcgraph.training.synchronized import synchronize
-from bcgraph.training.together import first, parting
 
 PUBLISHED = "torchvision:"
 
@@ -69,7 +69,7 @@ def train(
     checks.schedule(schedule)
     checks.directory(Path(out))
     if tensorboard:
-        board.check()
+        tensorboard_log.check()
     spec = spec if epochs is None else _with_epochs(spec, epochs)
     splits = splits or data.load(spec.data, spec.input, spec.steps)
     checks.classes(spec, splits.classes)

@@ -25,7 +25,7 @@ def place(accelerator: str) -> str:
     if accelerator == "cpu":
         return accelerator
     # Asking loads Lightning.
-    from bcgraph.training.machine import kind
+    from bcgraph.training.distributed.fabric import kind
 
     return kind(Options(accelerator))
 

@@ -19,17 +19,17 @@ from bcgraph import dsl, files, keys
 from bcgraph import weights as weight_files
 from bcgraph.data import Splits
 from bcgraph.errors import RunError
-from bcgraph.nn.kernels import reproducible
+from bcgraph.nn.determinism import reproducible
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checkpoint as checkpoints
 from bcgraph.training.accuracy import evaluate
-from bcgraph.training.average import Average
-from bcgraph.training.board import board
+from bcgraph.training.distributed.process_group import agreed, each, first
+from bcgraph.training.ema import Average
 from bcgraph.training.events import Epoch, Progress, Step, TrainResult, log_text
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
-from bcgraph.training.together import agreed, each, first
-from bcgraph.training.update import Update
+from bcgraph.training.tensorboard_log import board
+from bcgraph.training.train_step import Update
 
 STATE = "state.safetensors"
 LAST = "last.safetensors"

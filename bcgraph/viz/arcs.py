@@ -17,7 +17,7 @@ from matplotlib.path import Path as Curve
 from bcgraph import files
 from bcgraph.errors import RunError
 from bcgraph.schema import BackwardConnection, NetworkSpec
-from bcgraph.search.operators.space import port_resolutions
+from bcgraph.search.space.pairs import port_resolutions
 
 FORMATS = ("svg", "png")
 

@@ -11,9 +11,9 @@ import jinja2
 
 from bcgraph import dsl, files
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.directory import SPEC
-from bcgraph.search.records import FITNESS, NAMES
-from bcgraph.search.report import history
+from bcgraph.search.records.directory import SPEC
+from bcgraph.search.records.evaluations import FITNESS, NAMES
+from bcgraph.search.records.history import history
 from bcgraph.viz import charts
 
 NAME = "report.html"

@@ -18,7 +18,7 @@ from bcgraph import dsl, files
 from bcgraph.cli.output import table
 from bcgraph.errors import BcgraphError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.operators.space import Space
+from bcgraph.search.space.pairs import Space
 from benchmarks.placement import records
 from benchmarks.placement.records import Record
 from benchmarks.placement.work import jobs, train

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bcgraph import dsl, files
 from bcgraph.schema import NetworkSpec, SearchSpec
-from bcgraph.search.operators.space import Architecture
+from bcgraph.search.space.pairs import Architecture
 
 TABLE = Path(__file__).with_name("digits_rows.csv")
 """The trainings that are kept: every architecture with five seeds."""

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bcgraph.schema import EvolveSpec, InitSpec, NetworkSpec, SearchSpec
-from bcgraph.search import selection
-from bcgraph.search.evolution import evolve
-from bcgraph.search.operators.space import Architecture, architecture_of
-from bcgraph.search.records import FITNESS, Evaluation, Measure, Record, ranking
+from bcgraph.search.records.evaluations import FITNESS, Evaluation, Measure, Record, ranking
+from bcgraph.search.space.pairs import Architecture, architecture_of
+from bcgraph.search.strategies import selection
+from bcgraph.search.strategies.evolution import evolve
 from benchmarks.placement import records, values
 from benchmarks.placement.__main__ import known
 

@@ -16,9 +16,9 @@ from scipy.stats import kendalltau, wilcoxon
 
 from bcgraph import dsl, keys
 from bcgraph.schema import EvolveSpec, InitSpec
-from bcgraph.search.operators.space import Architecture
-from bcgraph.search.records import FITNESS
-from bcgraph.search.statistics import ranks as ranking
+from bcgraph.search.records.evaluations import FITNESS
+from bcgraph.search.scores.rank_correlation import ranks as ranking
+from bcgraph.search.space.pairs import Architecture
 from benchmarks.placement import records, replay, values
 from benchmarks.placement.__main__ import SPEC, known
 from benchmarks.placement.replay import Lookup

@@ -22,7 +22,7 @@ from pathlib import Path
 from bcgraph import dsl, files
 from bcgraph.errors import BcgraphError
 from bcgraph.schema import EvolveSpec, InitSpec, NetworkSpec, SearchSpec, SupernetSpec
-from bcgraph.search.operators.space import Space
+from bcgraph.search.space.pairs import Space
 from benchmarks.placement import records
 from benchmarks.placement.__main__ import SPEC
 
@@ -100,8 +100,8 @@ def write(path: Path, values: Values) -> None:
 def measure(seed: int, known: Values) -> Iterator[tuple[str, list[float]]]:
     """Each predictor that `known` lacks for this seed, with its values."""
     from bcgraph.search.evaluators import Standard
-    from bcgraph.search.oneshot import OneShot
-    from bcgraph.search.supernet import Supernet
+    from bcgraph.search.supernet.one_shot import OneShot
+    from bcgraph.search.supernet.supernet import Supernet
 
     space = architectures()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bcgraph import dsl
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.operators.space import Architecture, Space
+from bcgraph.search.space.pairs import Architecture, Space
 from benchmarks.placement import records
 from benchmarks.placement.records import Record
 

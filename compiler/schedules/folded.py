@@ -10,18 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Node, Program, TemporalGraph, Value, free
-from bcgraph.compiler.loops import Component, components
 from bcgraph.compiler.ops import NEURONS, attributes
-from bcgraph.compiler.schedules.placing import (
-    Where,
-    frame,
-    needed,
-    needed_at,
-    needed_steps,
-    once,
-    place,
-    zeros_like,
-)
+from bcgraph.compiler.scc import Component, components
+from bcgraph.compiler.schedules.placement import Where, frame, needed, needed_at, needed_steps, once, place, zeros_like
 
 
 def folded(graph: TemporalGraph) -> Program:

@@ -10,16 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Node, Program, TemporalGraph, Value, at_step, free
-from bcgraph.compiler.schedules.placing import (
-    Where,
-    frame,
-    needed,
-    needed_at,
-    needed_steps,
-    once,
-    place,
-    zeros_like,
-)
+from bcgraph.compiler.schedules.placement import Where, frame, needed, needed_at, needed_steps, once, place, zeros_like
 
 
 def unrolled(graph: TemporalGraph) -> Program:

@@ -15,9 +15,9 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from bcgraph import dsl, files
-from bcgraph.compiler.pipeline import compile
-from bcgraph.compiler.targets import proof
-from bcgraph.compiler.targets.common import INFERENCE, ExportReport, Normalization, Request, only_unrolled, plain
+from bcgraph.compiler.driver import compile
+from bcgraph.compiler.export import proof
+from bcgraph.compiler.export.request import INFERENCE, ExportReport, Normalization, Request, only_unrolled, plain
 from bcgraph.errors import CompileError
 
 

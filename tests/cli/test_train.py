@@ -89,9 +89,9 @@ def test_published_weights_and_the_note_on_what_does_not_fit(
 
 
 def test_without_tensorboard(bcgraph: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bcgraph.training import board
+    from bcgraph.training import tensorboard_log
 
-    monkeypatch.setattr(board, "find_spec", lambda name: None)
+    monkeypatch.setattr(tensorboard_log, "find_spec", lambda name: None)
     message = bcgraph("train", tiny, "--out", "run", "--tensorboard").fault("E092")
     assert "pip install 'bcgraph[tensorboard]'" in message
     assert not (tmp_path / "run").exists()
@@ -117,12 +117,12 @@ class Writer:
 def test_tensorboard_has_each_epoch_once_after_a_resume(
     bcgraph: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bcgraph.training import Epoch, Event, board, train
+    from bcgraph.training import Epoch, Event, tensorboard_log, train
 
     module = type(sys)("torch.utils.tensorboard")
     module.SummaryWriter = Writer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    monkeypatch.setattr(board, "find_spec", lambda name: object())
+    monkeypatch.setattr(tensorboard_log, "find_spec", lambda name: object())
 
     def stop(event: Event) -> None:
         if isinstance(event, Epoch) and event.epoch == 2:

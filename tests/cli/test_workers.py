@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from bcgraph.search.workers import cluster, usage
+from bcgraph.search.distributed import cluster, usage
 from tests.cli.conftest import TINY, Command
 from tests.cli.test_search import ONESHOT, SEARCH
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph.compiler.agreement import agreement
-from bcgraph.compiler.memory import kept
+from bcgraph.compiler.analysis.memory import kept
+from bcgraph.compiler.analysis.precision import agreement
 from tests.targets.test_onnx import inputs, lively, network
 
 

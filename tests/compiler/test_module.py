@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph.compiler import backends, graph_text, lower, passes
-from bcgraph.compiler.cost import cost
-from bcgraph.compiler.pipeline import channels_last_pays
+from bcgraph.compiler import graph_text, lower, passes
+from bcgraph.compiler.analysis.cost import cost
+from bcgraph.compiler.driver import channels_last_pays
+from bcgraph.compiler.targets.fx import backends
 from bcgraph.errors import CompileError
 
 TEXT = """bcg 1

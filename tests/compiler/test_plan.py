@@ -12,10 +12,10 @@ from torch import Tensor
 
 import bcgraph
 from bcgraph.compiler import passes, schedules
+from bcgraph.compiler.analysis.memory import peak
+from bcgraph.compiler.driver import optimized
 from bcgraph.compiler.ir import Program
-from bcgraph.compiler.memory import peak
-from bcgraph.compiler.pipeline import optimized
-from bcgraph.compiler.plan import plan
+from bcgraph.compiler.targets.fx.memory_plan import plan
 from bcgraph.schema import NetworkSpec
 
 SCHEDULES = ("unrolled", "folded", "step")

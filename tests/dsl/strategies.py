@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from bcgraph import dsl, schema
-from bcgraph.dsl import kinds, syntax
+from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.wording import KEYWORDS
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

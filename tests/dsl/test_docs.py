@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from bcgraph import dsl
-from bcgraph.dsl import sizes, source, tokens, wording
-from bcgraph.dsl.layers import LAYERS
-from bcgraph.dsl.library import standard_names
-from bcgraph.dsl.reference import fill, settings_table
-from bcgraph.dsl.settings import DATA_SETS
+from bcgraph.dsl import source, tokens, wording
+from bcgraph.dsl.elaboration import sizes
+from bcgraph.dsl.elaboration.layers import LAYERS
+from bcgraph.dsl.elaboration.library import standard_names
+from bcgraph.dsl.elaboration.reference import fill, settings_table
+from bcgraph.dsl.elaboration.settings import DATA_SETS
 from tests.dsl.test_specs import BACKBONES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "language.md").read_text(encoding="utf-8")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bcgraph import dsl, schema, shapes
-from bcgraph.dsl.library import standard_names
-from bcgraph.dsl.settings import DATA_SETS
+from bcgraph.dsl.elaboration.library import standard_names
+from bcgraph.dsl.elaboration.settings import DATA_SETS
 from bcgraph.errors import CODES
 
 SPECS = Path(__file__).parents[2] / "specs"

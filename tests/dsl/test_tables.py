@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 import bcgraph.dsl
 from bcgraph import schema
-from bcgraph.dsl import evaluate, expand, fmt, kinds, printer, syntax, tokens, values, wording
+from bcgraph.dsl import fmt, printer, syntax, tokens, wording
 from bcgraph.dsl.build import Builder
-from bcgraph.dsl.frames import WORDS
-from bcgraph.dsl.layers import LAYERS
+from bcgraph.dsl.elaboration import evaluate, expand, kinds, values
+from bcgraph.dsl.elaboration.frames import WORDS
+from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.parser import grammar
 
 BLOCK_STATEMENTS = {syntax.Assign, syntax.Bare, syntax.Sum, syntax.Concat, syntax.If, syntax.Repeat}

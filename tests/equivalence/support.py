@@ -191,11 +191,11 @@ def execute(
     model: Any, schedule: str, spec: schema.NetworkSpec, x: Tensor
 ) -> tuple[Tensor, dict[tuple[int, int], Tensor] | None]:
     """O and the spikes; the step form shows no spikes."""
-    from bcgraph.compiler.targets import fx
+    from bcgraph.compiler.targets.fx import module
 
     if schedule == "step":
         return chain(model, spec, x), None
-    output, spikes = fx.spikes(model, x.to(DEVICE))
+    output, spikes = module.spikes(model, x.to(DEVICE))
     return output.cpu(), {place: s.cpu() for place, s in spikes.items()}
 
 

@@ -9,7 +9,7 @@ import torch
 
 from bcgraph import schema
 from bcgraph.compiler.passes import PASSES
-from bcgraph.compiler.targets import fx
+from bcgraph.compiler.targets.fx import module
 from bcgraph.errors import CompileError
 from bcgraph.keys import rng
 from tests.equivalence.support import (
@@ -122,7 +122,7 @@ def test_inference_does_not_pretend_to_train(schedule: str) -> None:
         with pytest.raises(CompileError) as caught:
             model.train()
         assert caught.value.code == "E072"
-        with pytest.raises(CompileError) as caught, fx.batch_statistics(model):
+        with pytest.raises(CompileError) as caught, module.batch_statistics(model):
             pass
         assert caught.value.code == "E072"
     assert not any(module.training for module in model.modules())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bcgraph import schema
 from bcgraph.errors import BcgraphError, DataError
-from bcgraph.nn.kernels import reproducible
+from bcgraph.nn.determinism import reproducible
 from tests.equivalence.support import (
     DEVICE,
     SCHEDULES,
@@ -108,7 +108,7 @@ def test_state_is_parameters_and_running_statistics_alone(schedule: str) -> None
 @pytest.mark.parametrize("statistics", ["shared", "per_step"])
 def test_scoring_leaves_running_statistics_alone(statistics: Any, schedule: str) -> None:
     """Batch statistics for a while, from either mode; the modules' modes are back behind it, and after an error too."""
-    from bcgraph.compiler.targets import fx
+    from bcgraph.compiler.targets.fx import module
 
     spec = small(steps=4, backward=BACKWARD, norm=schema.Norm(statistics=statistics))
     if refuses(spec, schedule):
@@ -121,11 +121,11 @@ def test_scoring_leaves_running_statistics_alone(statistics: Any, schedule: str)
     for training in (True, False):
         model.train(training)
         modes = {name: module.training for name, module in model.named_modules()}
-        with unchanged(model), fx.batch_statistics(model):
+        with unchanged(model), module.batch_statistics(model):
             output, _ = execute(model, schedule, spec, x)
         assert_close(output, wanted.output.detach(), "O")
         assert modes == {name: module.training for name, module in model.named_modules()}
-        with unchanged(model), pytest.raises(RuntimeError), fx.batch_statistics(model):
+        with unchanged(model), pytest.raises(RuntimeError), module.batch_statistics(model):
             execute(model, schedule, spec, torch.cat([x, x], dim=-3))
         assert modes == {name: module.training for name, module in model.named_modules()}
 
@@ -133,13 +133,13 @@ def test_scoring_leaves_running_statistics_alone(statistics: Any, schedule: str)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_gradients_flow_within_batch_statistics(schedule: str) -> None:
     """The E-score's Jacobian: through batch statistics, in eval mode, without the running ones."""
-    from bcgraph.compiler.targets import fx
+    from bcgraph.compiler.targets.fx import module
 
     spec = small(steps=3, backward=BACKWARD)
     values = state(spec)
     model = build(spec, schedule, values).eval()
     ours, theirs = batch(spec, 5).requires_grad_(), batch(spec, 5).requires_grad_()
-    with fx.batch_statistics(model):
+    with module.batch_statistics(model):
         output, _ = execute(model, schedule, spec, ours)
     (found,) = torch.autograd.grad(output.mean(0).sum(), ours)
     (wanted,) = torch.autograd.grad(Reference(spec, values)(theirs, training=True).output.mean(0).sum(), theirs)
@@ -184,8 +184,8 @@ def test_strided_input(schedule: str) -> None:
 @pytest.mark.parametrize("size", [1, 40, 500])
 def test_neurons_in_blocks(size: int, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neurons are computed in blocks of the batch; small networks fill only one, so blocks are made small here."""
-    monkeypatch.setattr("bcgraph.nn.blockwise.BLOCK", size)
-    monkeypatch.setattr("bcgraph.nn.blockwise.PIECE", size)
+    monkeypatch.setattr("bcgraph.nn.lif_kernels.BLOCK", size)
+    monkeypatch.setattr("bcgraph.nn.lif_kernels.PIECE", size)
     for neuron in (schema.Neuron(), schema.Neuron(reset="soft", tau=0.7), schema.Neuron(detach_reset=True)):
         spec = small(steps=3, neuron=neuron, backward=BACKWARD)
         compare(spec, schedule, training=True, size=5)
@@ -252,7 +252,7 @@ def test_training_in_mixed_precision(sequence: bool, schedule: str) -> None:
 def test_single_precision_flips_few_spikes(seed: int, schedule: str) -> None:
     """At most 5 % of the samples of a small network in eval mode hold a spike that differs from float64."""
     from bcgraph.compiler import compile as compile_spec
-    from bcgraph.compiler.targets import fx
+    from bcgraph.compiler.targets.fx import module
 
     spec = small(steps=4, backward=BACKWARD)
     values = state(spec, seed)
@@ -262,7 +262,7 @@ def test_single_precision_flips_few_spikes(seed: int, schedule: str) -> None:
     single = {n: v.float().double() if v.is_floating_point() else v for n, v in values.items()}
     model.load_state_dict(single)
     with torch.no_grad():
-        output, spikes = fx.spikes(model.eval(), x.float())
+        output, spikes = module.spikes(model.eval(), x.float())
         wanted = Reference(spec, single)(x)
     assert_lively(wanted)
     assert output.dtype == torch.float32

@@ -9,8 +9,8 @@ from typing import Any
 
 from bcgraph import schema
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.operators.space import architecture_of
-from bcgraph.search.records import Evaluation
+from bcgraph.search.records.evaluations import Evaluation
+from bcgraph.search.space.pairs import architecture_of
 from tests.search.conftest import chain
 
 

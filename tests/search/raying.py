@@ -20,11 +20,11 @@ import bcgraph
 from bcgraph.errors import DataError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, run
-from bcgraph.search.operators.space import architecture_of
-from bcgraph.search.records import Measure
-from bcgraph.search.scorer import Run, Scorer
-from bcgraph.search.scores import ScoreResult
-from bcgraph.search.workers.cluster import joined
+from bcgraph.search.distributed.cluster import joined
+from bcgraph.search.records.evaluations import Measure
+from bcgraph.search.scores.scorer import Run, Scorer
+from bcgraph.search.scores.training_free import ScoreResult
+from bcgraph.search.space.pairs import architecture_of
 
 TEXT = """
 bcg 1

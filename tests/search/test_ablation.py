@@ -8,7 +8,8 @@ import pytest
 
 import bcgraph
 from bcgraph import dsl
-from bcgraph.search import selection, space_size
+from bcgraph.search import space_size
+from bcgraph.search.strategies import selection
 
 FOLDER = Path(__file__).parents[2] / "specs/ablation"
 

@@ -20,9 +20,10 @@ import bcgraph
 from bcgraph import training, weights
 from bcgraph.errors import BcgraphError, RunError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search import Options, devices, history, run
+from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
-from bcgraph.search.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.search.supernet import devices
+from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
 from tests.cli.test_workers import alive, children
 from tests.search import landscape
 from tests.search.threads import threads

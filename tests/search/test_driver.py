@@ -13,7 +13,7 @@ from bcgraph import dsl, files, schema
 from bcgraph.errors import BcgraphError, RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
-from bcgraph.search.records import Evaluation
+from bcgraph.search.records.evaluations import Evaluation
 from tests.search import landscape
 
 

@@ -9,10 +9,10 @@ import pytest
 from bcgraph import schema
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search import selection
-from bcgraph.search.evolution import STRATEGIES, evolve
-from bcgraph.search.operators.space import space
-from bcgraph.search.records import Evaluation, Note, Record, ranking
+from bcgraph.search.records.evaluations import Evaluation, Note, Record, ranking
+from bcgraph.search.space.pairs import space
+from bcgraph.search.strategies import selection
+from bcgraph.search.strategies.evolution import STRATEGIES, evolve
 from tests.search import landscape
 
 INITIAL = [(), ((0, 0),), ((1, 0), (2, 1)), ((3, 3),)]

@@ -10,14 +10,15 @@ import torch
 
 import bcgraph
 from bcgraph import keys
-from bcgraph.compiler.targets.fx import spikes
+from bcgraph.compiler.targets.fx.module import spikes
 from bcgraph.schema import NetworkSpec
-from bcgraph.search import sample, scorer, scores
-from bcgraph.search.incremental import Incremental
-from bcgraph.search.precision import PRECISIONS
-from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.trace import Tracer, program_of, rest
-from bcgraph.search.weights import SharedWeights
+from bcgraph.search import sample
+from bcgraph.search.scores import scorer, training_free
+from bcgraph.search.scores.incremental import Incremental
+from bcgraph.search.scores.precision import PRECISIONS
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.supernet.prefix_cache import Tracer, program_of, rest
+from bcgraph.search.supernet.shared_weights import SharedWeights
 
 NETWORKS = {
     "image": "input = image(1, 8, 8); steps = 3; backbone = tiny(width=4, classes=10)",
@@ -78,16 +79,18 @@ def test_gradients_are_those_of_the_whole_network(name: str) -> None:
     for candidate in candidates(spec, 2):
         model = weights.candidate(candidate)
         leaf = x.clone().requires_grad_()
-        with scores.scoring(model):
-            rows.append(scores._jacobian(model(leaf), leaf))
+        with training_free.scoring(model):
+            rows.append(training_free._jacobian(model(leaf), leaf))
         with pytest.MonkeyPatch.context() as patch:
             seen: list[torch.Tensor] = []
 
-            def keep(jacobian: torch.Tensor, y: torch.Tensor, seen: list[torch.Tensor] = seen) -> scores.ScoreResult:
+            def keep(
+                jacobian: torch.Tensor, y: torch.Tensor, seen: list[torch.Tensor] = seen
+            ) -> training_free.ScoreResult:
                 seen.append(jacobian)
-                return scores.ScoreResult(0.0)
+                return training_free.ScoreResult(0.0)
 
-            patch.setattr(scores, "e_score_from_jacobian", keep)
+            patch.setattr(training_free, "e_score_from_jacobian", keep)
             incremental(candidate)
         torch.testing.assert_close(seen[0], rows[-1], rtol=1e-9, atol=1e-12)
     assert any(bool(r.any()) for r in rows)
@@ -101,12 +104,12 @@ def test_spikes_do_not_depend_on_the_trace(name: str, dtype: torch.dtype) -> Non
     weights.freeze()
     x = batch(spec).x.to(dtype)
     tracer = Tracer.of(weights, spec)
-    with scores.scoring(tracer.module), torch.no_grad():
+    with training_free.scoring(tracer.module), torch.no_grad():
         trace = tracer.trace(x)
     for candidate in candidates(spec, 4):
         model = weights.candidate(candidate)
         remains = tracer.candidate(candidate)
-        with scores.scoring(model), torch.no_grad():
+        with training_free.scoring(model), torch.no_grad():
             output, whole = spikes(model, x)
             found, changed = remains.run(x, [trace.values[name] for name in remains.reads])
         merged = {**trace.spikes, **changed}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import crossover, mutate, sample
-from bcgraph.search.operators.space import unrank_pair
+from bcgraph.search.space.pairs import unrank_pair
 from tests.search.conftest import chain
 
 Operator = Callable[[NetworkSpec, random.Random], NetworkSpec]

@@ -14,7 +14,7 @@ import pytest
 from bcgraph.errors import SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import crossover, mutate, sample, space, space_size
-from bcgraph.search.operators.space import rank_pair, unrank_pair
+from bcgraph.search.space.pairs import rank_pair, unrank_pair
 
 Make = Callable[..., NetworkSpec]
 ChiSquare = Callable[[dict, dict], float]

@@ -16,8 +16,9 @@ import pytest
 
 from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search import Options, history, run, storage, study
-from bcgraph.search.records import Evaluation
+from bcgraph.search import Options, history, run
+from bcgraph.search.records import storage, study
+from bcgraph.search.records.evaluations import Evaluation
 from tests.search import landscape
 from tests.search.postgresql import Server, files_of, serving, small, without_secret
 

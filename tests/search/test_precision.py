@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 import bcgraph
 from bcgraph.errors import SearchError
-from bcgraph.nn import frozen
-from bcgraph.nn.frozen import frozen_conv
-from bcgraph.search.precision import FLOAT32, PRECISIONS, precision
-from bcgraph.search.scorer import Scorer, ScoringBatch
+from bcgraph.nn import input_gradient_conv
+from bcgraph.nn.input_gradient_conv import frozen_conv
+from bcgraph.search.scores.precision import FLOAT32, PRECISIONS, precision
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 
 
 def batch(classes: int = 4, each: int = 5) -> ScoringBatch:
@@ -64,7 +64,7 @@ def test_a_narrow_gradient_is_one_of_float32_rounded() -> None:
 
 
 def test_without_kernels_for_bfloat16_its_factors_and_results_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen, "computed_in", lambda _: torch.float32)
+    monkeypatch.setattr(input_gradient_conv, "computed_in", lambda _: torch.float32)
     g = torch.Generator().manual_seed(0)
     x = torch.randn(4, 16, 8, 8, generator=g).bfloat16()
     weight = torch.randn(16, 16, 3, 3, generator=g).bfloat16()

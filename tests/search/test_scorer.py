@@ -14,15 +14,15 @@ from bcgraph import data, scores
 from bcgraph.errors import DataError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import run
-from bcgraph.search.audit import _descriptors, audit
 from bcgraph.search.driver import Options
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Event
-from bcgraph.search.precision import PRECISIONS
-from bcgraph.search.report import history
-from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.trace import Tracer
-from bcgraph.search.weights import SharedWeights
+from bcgraph.search.records.history import history
+from bcgraph.search.scores.audit import _descriptors, audit
+from bcgraph.search.scores.precision import PRECISIONS
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.supernet.prefix_cache import Tracer
+from bcgraph.search.supernet.shared_weights import SharedWeights
 
 TEXT = """
 bcg 1

@@ -6,7 +6,7 @@ import random
 import pytest
 from scipy.stats import spearmanr
 
-from bcgraph.search.statistics import ranks, spearman
+from bcgraph.search.scores.rank_correlation import ranks, spearman
 
 
 def test_against_scipy() -> None:

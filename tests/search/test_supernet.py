@@ -13,10 +13,10 @@ import bcgraph
 from bcgraph import data, weights
 from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search import oneshot
-from bcgraph.search.oneshot import OneShot, kept_statistics
-from bcgraph.search.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch, inherited
-from bcgraph.search.trace import Trace
+from bcgraph.search.supernet import one_shot
+from bcgraph.search.supernet.one_shot import OneShot, kept_statistics
+from bcgraph.search.supernet.prefix_cache import Trace
+from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch, inherited
 from bcgraph.training.accuracy import evaluate
 
 TEXT = """
@@ -126,7 +126,7 @@ def test_one_shot_accuracy_is_that_of_the_inherited_weights(
     before = state(supernet)
     candidates = [spec().with_backward(b) for b in ([], [(4, 0), (2, 2)], [(3, 1)])]
     found = [e.accuracy for e in OneShot(supernet, splits[1])(candidates)]
-    monkeypatch.setattr(oneshot, "MEMORY", 0)  # as for data that do not fit into memory
+    monkeypatch.setattr(one_shot, "MEMORY", 0)  # as for data that do not fit into memory
     again = [e.accuracy for e in OneShot(supernet, splits[1])(candidates[::-1])][::-1]
     assert found == again
     assert equal(state(supernet), before)
@@ -143,7 +143,7 @@ def test_candidates_together_or_alone_in_any_batches(
     many = [spec().with_backward(b) for b in ([(4, 4)], [(4, 0), (2, 2)], [], [(3, 1)])]
     together = list(OneShot(supernet, splits[1])(many))
     assert [next(OneShot(supernet, splits[1])([c])) for c in many] == together
-    monkeypatch.setattr(oneshot, "TRACE", 40_000)
+    monkeypatch.setattr(one_shot, "TRACE", 40_000)
     shot = OneShot(supernet, splits[1])
     assert list(shot(many)) == together
     assert max(len(x) for batches in shot._held.values() for x, _ in batches) < len(splits[1])

@@ -13,18 +13,18 @@ import bcgraph
 from bcgraph import data
 from bcgraph.compiler import lower
 from bcgraph.errors import SearchError
-from bcgraph.nn import whole
-from bcgraph.nn.frozen import frozen_conv
-from bcgraph.nn.whole import LARGEST, Settings, WholeWeight, fits
+from bcgraph.nn import int16_conv
+from bcgraph.nn.input_gradient_conv import frozen_conv
+from bcgraph.nn.int16_conv import LARGEST, Settings, WholeWeight, fits
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, run
-from bcgraph.search.oneshot import OneShot
-from bcgraph.search.operators.space import architecture_of
-from bcgraph.search.precision import PRECISIONS
-from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.supernet import Supernet
-from bcgraph.search.weights import FoldedModules, SharedWeights, spike_readers
-from bcgraph.search.workers.jobs import Accuracy
+from bcgraph.search.distributed.tasks import Accuracy
+from bcgraph.search.scores.precision import PRECISIONS
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.supernet.one_shot import OneShot
+from bcgraph.search.supernet.shared_weights import FoldedModules, SharedWeights, spike_readers
+from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training.accuracy import evaluate
 
 SHAPES = {
@@ -56,7 +56,7 @@ def rounded(weight: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_current_is_that_of_the_rounded_weight(name: str, kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not kernels:
-        monkeypatch.setattr(whole, "exact", lambda: False)
+        monkeypatch.setattr(int16_conv, "exact", lambda: False)
     spikes, weight, factor, bias, settings = drawn(name)
     size = (spikes.shape[2], spikes.shape[3])
     found = WholeWeight.of(weight, settings, size, factor, bias)(spikes)
@@ -71,7 +71,7 @@ def test_the_current_is_that_of_the_rounded_weight(name: str, kernels: bool, mon
     assert found.dtype == torch.float32
 
 
-@pytest.mark.skipif(not whole.exact(), reason="this processor has no exact kernels for 8 bits")
+@pytest.mark.skipif(not int16_conv.exact(), reason="this processor has no exact kernels for 8 bits")
 @pytest.mark.parametrize("name", SHAPES)
 def test_nothing_but_the_spikes_matters(name: str) -> None:
     spikes, weight, factor, bias, settings = drawn(name)
@@ -103,7 +103,7 @@ def test_which_weights_fit() -> None:
     assert not fits(torch.empty(1, 66_053, 1, 1, device="meta"), 1)
 
 
-@pytest.mark.skipif(not whole.exact(), reason="this processor has no exact kernels for 8 bits")
+@pytest.mark.skipif(not int16_conv.exact(), reason="this processor has no exact kernels for 8 bits")
 def test_the_largest_sum_is_exact() -> None:
     spikes, weight = torch.ones(1, 66_052, 1, 1), torch.ones(1, 66_052, 1, 1)
     settings: Settings = ((1, 1), (0, 0), (1, 1), 1)

@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 import bcgraph
 from bcgraph.nn import winograd
-from bcgraph.nn.frozen import frozen_conv
+from bcgraph.nn.input_gradient_conv import frozen_conv
+from bcgraph.nn.int16_conv import Settings
 from bcgraph.nn.modules import BatchNorm
-from bcgraph.nn.whole import Settings
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.precision import PRECISIONS
-from bcgraph.search.scorer import Scorer, ScoringBatch
-from bcgraph.search.weights import FoldedModules, SharedWeights
+from bcgraph.search.scores.precision import PRECISIONS
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.supernet.shared_weights import FoldedModules, SharedWeights
 
 PLAIN: Settings = ((1, 1), (1, 1), (1, 1), 1)
 

@@ -21,14 +21,14 @@ import torch
 import bcgraph
 from bcgraph.errors import BcgraphWarning, DataError, RunError
 from bcgraph.search import Options, history, run
+from bcgraph.search.distributed import pool as pools
+from bcgraph.search.distributed import usage
+from bcgraph.search.distributed.chunks import Parcels, Ready, divide
+from bcgraph.search.distributed.pool import Pool
+from bcgraph.search.distributed.tasks import Shared
+from bcgraph.search.distributed.worker import Job
 from bcgraph.search.events import Event
-from bcgraph.search.scorer import ScoringBatch
-from bcgraph.search.workers import pool as pools
-from bcgraph.search.workers import usage
-from bcgraph.search.workers.jobs import Shared
-from bcgraph.search.workers.parcels import Parcels, Ready, divide
-from bcgraph.search.workers.pool import Pool
-from bcgraph.search.workers.worker import Job
+from bcgraph.search.scores.scorer import ScoringBatch
 from tests.search import raying
 from tests.search.raying import Cluster, connected
 from tests.search.threads import threads

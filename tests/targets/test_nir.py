@@ -15,11 +15,13 @@ from torch import Tensor
 
 import bcgraph
 from bcgraph import schema
-from bcgraph.compiler.targets import Normalization, nir_file, nir_limits, nir_run
-from bcgraph.compiler.targets import nir as target
+from bcgraph.compiler.export import Normalization
+from bcgraph.compiler.targets.nir import emitter as target
+from bcgraph.compiler.targets.nir import file as nir_file
+from bcgraph.compiler.targets.nir import limits, runtime
 from bcgraph.errors import BcgraphError, CompileError, RunError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.operators.space import port_resolutions, space
+from bcgraph.search.space.pairs import port_resolutions, space
 from tests.equivalence import support
 from tests.equivalence.support import average, bn, conv, flatten, lif, linear, pool
 from tests.reference import Reference
@@ -315,7 +317,7 @@ def test_files_that_cannot_be_run(tmp_path: Path) -> None:
     }
     for path, reason in wrong.items():
         with pytest.raises(RunError, match=reason) as caught:
-            nir_run.Network(path)
+            runtime.Network(path)
         assert caught.value.code == "E087", path
 
 
@@ -325,7 +327,7 @@ def _image(channels: int) -> str:
 
 def test_inputs_that_do_not_fit(tmp_path: Path) -> None:
     bcgraph.export(network("tiny"), tmp_path / "net.nir")
-    loaded = nir_run.Network(tmp_path / "net.nir")
+    loaded = runtime.Network(tmp_path / "net.nir")
     with pytest.raises(RunError, match=r"takes \[N, 2, 9, 9\], but the input is \[3, 2, 9, 8\]"):
         loaded(np.zeros((3, 2, 9, 8)))
     with pytest.raises(RunError, match="takes numbers"):
@@ -342,7 +344,7 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_frames_one_by_one(tmp_path: Path) -> None:
     spec = network("tiny-frames").with_backward([(2, 1)])
     bcgraph.export(spec, tmp_path / "net.nir")
-    loaded = nir_run.Network(tmp_path / "net.nir")
+    loaded = runtime.Network(tmp_path / "net.nir")
     x = support.batch(spec, 1).float().numpy()
     expected = loaded(x)[:, 0]
     stream = loaded.stream()
@@ -363,4 +365,4 @@ def test_one_resolution_is_what_nir_carries(backbone: str) -> None:
     allowed = {pair for architecture in space(spec, 1, same_resolution=True) for pair in architecture}
     pairs = [(j, i) for j in ports for i in ports if j >= i]
     for pair in random.Random(0).sample(pairs, min(len(pairs), 40)):
-        assert (not nir_limits.losses(spec.with_backward([pair]))) == (pair in allowed), pair
+        assert (not limits.losses(spec.with_backward([pair]))) == (pair in allowed), pair

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import bcgraph
-from bcgraph.compiler.targets import Normalization
+from bcgraph.compiler.export import Normalization
 from bcgraph.errors import CompileError
 from tests.targets.test_onnx import agreeing, chained, inputs, lively, network, run
 

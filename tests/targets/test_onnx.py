@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import bcgraph
-from bcgraph.compiler.targets import onnx as onnx_target
-from bcgraph.compiler.targets import onnx_file
+from bcgraph.compiler.targets.onnx import emitter as onnx_target
+from bcgraph.compiler.targets.onnx import file as onnx_file
 from bcgraph.errors import CompileError, WeightsError
 from bcgraph.keys import derive
 from bcgraph.schema import NetworkSpec

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph.compiler.targets import Normalization, pt2
+from bcgraph.compiler.export import Normalization
+from bcgraph.compiler.targets import pt2
 from bcgraph.errors import CompileError
 from tests.targets.test_onnx import agreeing, inputs, lively, network
 

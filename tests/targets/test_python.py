@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph.compiler.targets import Normalization, python
+from bcgraph.compiler.export import Normalization
+from bcgraph.compiler.targets.python import emitter
 from bcgraph.errors import CompileError, RunError
 from bcgraph.schema import NetworkSpec
 from tests.targets.test_onnx import agreeing, inputs, lively, network
@@ -111,7 +112,7 @@ def test_nothing_is_written_when_it_is_wrong(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(RunError) as refused:
         bcgraph.export(spec, tmp_path / "nowhere" / "net.py")
     assert refused.value.code == "E084"
-    monkeypatch.setattr(python, "FILE", python.FILE.replace("u > threshold", "u > threshold * 0.8"))
+    monkeypatch.setattr(emitter, "FILE", emitter.FILE.replace("u > threshold", "u > threshold * 0.8"))
     with pytest.raises(CompileError) as wrong:
         bcgraph.export(spec, tmp_path / "net.py", state_dict=lively(spec), inputs=inputs(spec, 64))
     assert wrong.value.code == "E075"

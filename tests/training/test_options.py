@@ -19,7 +19,7 @@ from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import RunError
 from bcgraph.schema import SGD, Constant, DataSpec, NetworkSpec, TrainSpec
 from bcgraph.training import Epoch, Event, Options, Step, train
-from bcgraph.training.average import Average
+from bcgraph.training.ema import Average
 from bcgraph.training.losses import mean_squared
 from tests.training.nets import plain
 

@@ -11,7 +11,7 @@ import pytest
 from bcgraph import dsl
 from bcgraph.cli import demo
 from bcgraph.search import driver
-from bcgraph.search.operators.space import architecture_of
+from bcgraph.search.space.pairs import architecture_of
 from benchmarks.placement import __main__ as placement
 from benchmarks.placement import records, replay, science, values, work
 from benchmarks.placement.records import Record

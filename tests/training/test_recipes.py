@@ -16,9 +16,9 @@ from bcgraph.data.sources import DataSet, Held, Part
 from bcgraph.data.split import Split, Splits
 from bcgraph.profile import profile
 from bcgraph.training import Options
-from bcgraph.training.machine import fabric_of
+from bcgraph.training.distributed.fabric import fabric_of
 from bcgraph.training.optimizers import factor, optimizer
-from bcgraph.training.update import Update
+from bcgraph.training.train_step import Update
 from benchmarks import recipes
 
 FOUND = recipes.load()

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from bcgraph.errors import RunError
-from bcgraph.training import team
-from bcgraph.training.together import Alone, agreed, each, first
+from bcgraph.training.distributed import launcher
+from bcgraph.training.distributed.process_group import Alone, agreed, each, first
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ class Job:
 
     kind: str
 
-    def __call__(self, tell: team.Tell) -> None:
+    def __call__(self, tell: launcher.Tell) -> None:
         rank = int(os.environ["LOCAL_RANK"])
         tell((rank, os.getpid()))
         if self.kind == "well":
@@ -63,7 +63,7 @@ def run(kind: str, number: int = 2, stop: bool = False) -> dict[int, int]:
             raise KeyboardInterrupt
 
     try:
-        team.run(Job(kind), number, hear)
+        launcher.run(Job(kind), number, hear)
     finally:
         for pid in told.values():
             with pytest.raises(ProcessLookupError):

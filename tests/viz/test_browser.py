@@ -12,7 +12,7 @@ import pytest
 
 import bcgraph
 from bcgraph.search import run
-from bcgraph.search.audit import Audit, Finding
+from bcgraph.search.scores.audit import Audit, Finding
 from bcgraph.viz import report
 from tests import needs
 from tests.search import landscape

@@ -10,8 +10,8 @@ import pytest
 import bcgraph
 from bcgraph.errors import RunError
 from bcgraph.search import run
-from bcgraph.search.audit import Audit, Finding
-from bcgraph.search.records import Evaluation
+from bcgraph.search.records.evaluations import Evaluation
+from bcgraph.search.scores.audit import Audit, Finding
 from bcgraph.viz import report
 from tests.search import landscape
 

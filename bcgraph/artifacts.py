@@ -1,0 +1,76 @@
+"""What a finished search leaves beside `best.bcg`: the weights of the network that it chose, and an ONNX file."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from torch import Tensor
+
+from bcgraph import data, keys, weights
+from bcgraph.compiler.driver import compile as compile_spec
+from bcgraph.compiler.export import export
+from bcgraph.errors import BcgraphWarning, CompileError, DataError
+from bcgraph.search.driver import SearchResult
+from bcgraph.search.supernet.supernet import inherited
+
+if TYPE_CHECKING:
+    from bcgraph.compiler.export import ExportReport
+
+WEIGHTS = "best.safetensors"
+ONNX = "best.onnx"
+
+# Training samples that the exported file is proved on. The test set is never touched by a search.
+SAMPLES = 64
+
+Origin: TypeAlias = Literal["supernet", "initialization"]
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """What was written: where the weights come from, and the export with its proof (None where there is no file)."""
+
+    origin: Origin
+    weights: Path
+    exported: ExportReport | None
+
+
+def write(result: SearchResult) -> Products:
+    """Write `best.safetensors` and `best.onnx` into the directory of a search.
+
+    A search by one-shot accuracy has trained a supernet, and its choice inherits the weights from there. Any other has
+    trained nothing; then the weights are the initial ones that step one scores with. A network that ONNX cannot
+    express gets a warning in place of the file. Raises RunError (E084).
+    """
+    origin: Origin = "supernet" if result.spec.search.evolve.score == "oneshot" else "initialization"
+    state = inherited(result.path, result.best) if origin == "supernet" else initial(result)
+    path = result.path / WEIGHTS
+    weights.save(path, state, spec=result.best, metadata={"origin": origin, "seed": str(result.seed)})
+    return Products(origin, path, _export(result, state))
+
+
+def initial(result: SearchResult) -> dict[str, Tensor]:
+    """The weights that the chosen network begins with in the first initialization of step one."""
+    seed = keys.derive(result.seed, "init", "weights", 0)
+    return dict(compile_spec(result.best, seed=seed).state_dict())
+
+
+def _export(result: SearchResult, state: dict[str, Tensor]) -> ExportReport | None:
+    spec = result.best
+    samples: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    try:
+        splits = data.load(spec.data, spec.input, spec.steps)
+    except DataError:
+        pass  # a finished search whose data set has gone: the proof draws its inputs
+    else:
+        samples, _ = splits.train.plain().take(range(min(SAMPLES, len(splits.train))))
+        classes = splits.classes
+    try:
+        return export(spec, result.path / ONNX, state_dict=state, inputs=samples, classes=classes)
+    except CompileError as error:
+        (result.path / ONNX).unlink(missing_ok=True)
+        warnings.warn(f"{ONNX} is not written: {error.diagnostics[0].message}", BcgraphWarning, stacklevel=2)
+        return None

@@ -1,0 +1,149 @@
+"""`bcgraph compile`: a network as a file for other programs, proved on real data before it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bcgraph.cli.commands.eval import WeightsOption
+from bcgraph.cli.inputs import JsonOption, RunArgument, read_source
+from bcgraph.cli.output import emit, emit_json, say
+from bcgraph.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bcgraph.cli.int8 import Comparison
+    from bcgraph.compiler.export import ExportReport, Normalization
+    from bcgraph.schema import NetworkSpec
+
+SAMPLES = 64
+
+
+def compile_command(
+    spec: RunArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write; the ending decides what.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--form",
+            help="unrolled: all steps in one graph; step: one step, states in and out; scan: one step in a loop.",
+        ),
+    ] = "unrolled",
+    weights: WeightsOption = None,
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="Put the data set's normalization into the file.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantize to 8 bits, calibrated on training samples, and compare.")
+    ] = False,
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Write NIR without the connections that it cannot say, and name them.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="For weights that are drawn, where none are given.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the network with its weights, after running the result against torch on samples of its data set."""
+    from bcgraph.cli import int8 as eight
+
+    if int8:
+        eight.check(out, form)
+    source = read_source(spec)
+    from bcgraph import files
+    from bcgraph import weights as weight_files
+    from bcgraph.compiler.export import export
+
+    path = weights or source.weights
+    tensors = None if path is None else weight_files.load(path, spec=source.spec)
+    if tensors is None:
+        say(f"note: no weights are given: those in {out} are drawn from seed {seed}")
+    samples = _samples(source.spec, normalize, needed=normalize or int8)
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / "float32.onnx" if int8 else out
+        report = export(
+            source.spec,
+            made,
+            state_dict=tensors,
+            form=form,
+            inputs=samples.inputs,
+            classes=samples.classes,
+            normalization=samples.normalization,
+            seed=seed,
+            allow_loss=allow_loss,
+        )
+        compared = None
+        if int8:
+            smaller = made.with_name("int8.onnx")
+            compared = eight.quantize(source.spec, made, smaller, inside=normalize)
+            files.write_bytes(out, smaller.read_bytes())
+            report = replace(report, path=out, size=smaller.stat().st_size)
+    for loss in report.losses:
+        say(f"lost: {loss}")
+    if as_json:
+        emit_json(_data(report, path) | {"int8": None if compared is None else compared.data()})
+    else:
+        emit(_text(report, samples.origin, compared))
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """What a file is proved on and what is written into it, as far as it is known."""
+
+    origin: str
+    inputs: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    normalization: Normalization | None = None
+
+
+def _samples(spec: NetworkSpec, inside: bool, needed: bool) -> _Samples:
+    """Real inputs, or none where the data set is not on this machine. Raises DataError (E081) when it is `needed`."""
+    from bcgraph import data
+    from bcgraph.compiler.export import Normalization
+
+    try:
+        splits = data.load(spec.data, spec.input, spec.steps)
+    except DataError as error:
+        if needed:
+            raise
+        say(f"note: checked on drawn inputs, as the data set cannot be read: {error.diagnostics[0].message}")
+        return _Samples("drawn inputs")
+    count = min(SAMPLES, len(splits.test))
+    return _Samples(
+        f"test samples of {spec.data.name}",
+        splits.test.take(range(count))[0],
+        splits.classes,
+        Normalization(tuple(splits.mean), tuple(splits.std), inside),
+    )
+
+
+def _text(report: ExportReport, origin: str, compared: Comparison | None) -> str:
+    proof = report.proof
+    beside = "".join(f", with {path}" for path in report.beside)
+    when = "" if compared is None else "before it was quantized, "
+    return (
+        f"{report.path}: {report.form}{'' if compared is None else ' in int8'}, {report.size:,} bytes{beside}\n"
+        f"{when}{report.by} against torch on {proof.samples} {origin}: "
+        f"{proof.differing_samples:.2%} of predictions and {proof.differing_spikes:.4%} of spikes differ, "
+        f"logits by at most {proof.logit_difference:.1e}"
+        + ("" if compared is None else f"\n\n{compared.text()}")
+        + ("" if report.changed is None else f"\nwithout what is lost, {report.changed:.2%} of predictions are others")
+    )
+
+
+def _data(report: ExportReport, weights: Path | None) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "file": str(report.path),
+        "beside": [str(path) for path in report.beside],
+        "form": report.form,
+        "size": report.size,
+        "weights": None if weights is None else str(weights),
+        "losses": list(report.losses),
+        "changed": report.changed,
+        "proof": asdict(report.proof),
+    }

@@ -1,0 +1,69 @@
+"""`bcgraph eval`: the accuracy of a trained network on the test part of its data set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bcgraph.cli.inputs import AcceleratorOption, JsonOption, RunArgument, needed_weights, read_source
+from bcgraph.cli.output import emit, emit_json
+
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", help="A .safetensors file [default: that of the run].")
+]
+
+DTYPES = ("bfloat16", "float16", "float64")
+SAMPLES = 256
+
+
+def eval_command(
+    spec: RunArgument,
+    weights: WeightsOption = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="NAME", help="Compare float32 with bfloat16, float16 or float64.")
+    ] = None,
+    accelerator: AcceleratorOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the accuracy with the running statistics that training has left."""
+    if dtype is not None and dtype not in DTYPES:
+        raise typer.BadParameter(f"{dtype} is not one of {', '.join(DTYPES)}", param_hint="--dtype")
+    source = read_source(spec)
+    network, path = source.spec, needed_weights(source, weights)
+    from bcgraph import data, training
+    from bcgraph import weights as files
+    from bcgraph.compiler import compile
+    from bcgraph.training import checks
+    from bcgraph.training.options import place
+
+    device = place(accelerator)
+    # In this order a wrong file is found before a data set is read, and a missing data set before a model is built.
+    tensors = files.load(path, spec=network)
+    splits = data.load(network.data, network.input, network.steps)
+    checks.classes(network, splits.classes)
+    split = splits.test
+    model = compile(network, device=device)
+    files.apply(model, tensors)
+    accuracy = training.evaluate(model, split, readout=network.readout, batch=network.data.batch)
+    found: dict[str, object] = {"weights": str(path), "data": network.data.name, "samples": len(split)}
+    found["accuracy"] = accuracy
+    lines = [f"{path}: accuracy {accuracy:.4f} on {len(split)} test samples of {network.data.name}"]
+    if dtype is not None:
+        import torch
+
+        from bcgraph.compiler.analysis.precision import agreement
+
+        inputs = split.take(range(min(SAMPLES, len(split))))[0]
+        compared = agreement(network, inputs, getattr(torch, dtype), state_dict=tensors, device=device)
+        found[dtype] = asdict(compared)
+        lines.append(
+            f"in {dtype}, on {compared.samples} of them: {compared.spikes:.4%} of spikes and "
+            f"{compared.predictions:.2%} of predictions differ from float32"
+        )
+    if as_json:
+        emit_json(found)
+    else:
+        emit("\n".join(lines))

@@ -1,0 +1,69 @@
+"""`bcgraph report`: what a search did, also while it is still running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bcgraph.cli.commands.score import LABELS
+from bcgraph.cli.inputs import JsonOption, StorageOption
+from bcgraph.cli.output import connections, count, emit, emit_json, table
+
+SHOWN = 10
+
+
+def report_command(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a search.")],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the best evaluations, or with --json the whole history in order."""
+    from bcgraph import search
+
+    found = search.history(directory, storage=storage)
+    if as_json:
+        emit_json(found)
+    else:
+        emit(_text(found))
+
+
+def _text(found: dict[str, Any]) -> str:
+    from bcgraph.search.records.evaluations import FITNESS
+
+    measure = FITNESS[found["settings"]["evolve"]["score"]]
+    evaluations: list[dict[str, Any]] = found["evaluations"]
+    evolved = [e for e in evaluations if e["stage"] == "evolve"]
+    lines = [
+        f"search    {found['spec']}, seed {found['seed']}, {'finished' if found['finished'] else 'not finished'}",
+        f"scored    {count(len(evaluations) - len(evolved), 'architecture')}",
+        f"evolved   {count(len(evolved), 'architecture')} by {LABELS[measure]}",
+        *(f"note      {note}" for note in found["notes"]),
+    ]
+    if found["chosen"] is not None:
+        lines.append(f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(found['chosen']['backward'])}")
+    best = sorted(evolved or evaluations, key=lambda e: -_value(e, measure))[:SHOWN]
+    return "\n".join([*lines, "", _best(best)]) if best else "\n".join(lines)
+
+
+def _best(evaluations: Sequence[dict[str, Any]]) -> str:
+    measures = [m for m in LABELS if any(e[m] is not None or m in e["reasons"] for e in evaluations)]
+    rows = [
+        (connections(e["backward"]), *(_shown(e, m) for m in measures), e["origin"], e["iteration"])
+        for e in evaluations
+    ]
+    header = ("backward connections", *(LABELS[m] for m in measures), "origin", "iteration")
+    return table(header, rows, right=(*range(1, 1 + len(measures)), len(header) - 1))
+
+
+def _value(evaluation: dict[str, Any], measure: str) -> float:
+    value = evaluation[measure]
+    return float("-inf") if value is None else float(value)
+
+
+def _shown(evaluation: dict[str, Any], measure: str) -> str:
+    if measure in evaluation["reasons"]:
+        return "-inf"
+    return "" if evaluation[measure] is None else f"{evaluation[measure]:.6g}"

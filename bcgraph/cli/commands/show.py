@@ -1,0 +1,136 @@
+"""`bcgraph show`: what a file describes, as tables, as data, or as its temporal graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bcgraph.cli.inputs import JsonOption, RunArgument, read_source
+from bcgraph.cli.output import count, emit, emit_json, table
+
+if TYPE_CHECKING:
+    from bcgraph.compiler.ir import TemporalGraph
+    from bcgraph.schema import Call, NetworkSpec
+
+
+def show_command(
+    spec: RunArgument,
+    graph: Annotated[bool, typer.Option("--graph", help="Print the temporal graph: one node a line.")] = False,
+    passes: Annotated[
+        bool, typer.Option("--passes", help="Print the graph before and after each pass, with its cost.")
+    ] = False,
+    inference: Annotated[
+        bool, typer.Option("--inference", help="With --passes: the pipeline for inference, not for training.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what the compiler makes of the network; nothing is built, so this is quick at any size."""
+    from bcgraph.compiler.lower import lower
+    from bcgraph.compiler.printer import graph_text
+
+    network = read_source(spec).spec
+    lowered = lower(network)
+    if passes:
+        emit(_passes(lowered, inference))
+    elif graph:
+        emit(graph_text(lowered))
+    elif as_json:
+        emit_json(_data(network, lowered))
+    else:
+        emit(_text(network, lowered))
+
+
+def _passes(graph: TemporalGraph, inference: bool) -> str:
+    """The graph as it is lowered and behind each pass of the pipeline, under a line with what the pass did."""
+    from bcgraph.compiler import passes
+    from bcgraph.compiler.analysis.cost import cost
+    from bcgraph.compiler.printer import graph_text
+
+    found = cost(graph)
+    parts = [f"# lowered: {found.nodes} nodes, {_operations(found.operations)}", graph_text(graph)]
+    for each in passes.pipeline(passes.INFERENCE if inference else passes.TRAINING):
+        after = passes.run((each,), graph)
+        before, found = found, cost(after)
+        changes = f"{before.nodes} -> {found.nodes} nodes, {_operations(found.operations)}"
+        parts.append(f"# {each.name}: {changes}" if after is not graph else f"# {each.name}: nothing to do")
+        if after is not graph:
+            parts.append(graph_text(after))
+        graph = after
+    return "\n".join(part.rstrip("\n") for part in parts)
+
+
+def _operations(number: int) -> str:
+    return f"{number:,} multiply-accumulates per sample"
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Trained values, and multiply-accumulates of one sample and one step."""
+
+    parameters: int
+    operations: int
+
+
+def _size(graph: TemporalGraph) -> _Size:
+    from bcgraph import shapes
+
+    values = graph.values()
+    parameters = operations = 0
+    for node in graph.nodes:
+        if node.module is not None:
+            layer, arriving = node.attrs["layer"], values[node.inputs[0].value].shape
+            parameters += shapes.parameters(layer, arriving)
+            operations += shapes.operations(layer, arriving)
+    return _Size(parameters, operations)
+
+
+def _port_shapes(network: NetworkSpec, graph: TemporalGraph) -> list[tuple[int, ...]]:
+    values = graph.values()
+    return [values[f"{name}.s"].shape for name in network.ports]
+
+
+def _text(network: NetworkSpec, graph: TemporalGraph) -> str:
+    from bcgraph import shapes
+
+    size, shape = _size(graph), network.input
+    feeds: dict[int, list[str]] = {}
+    for bc in sorted(network.backward):
+        feeds.setdefault(bc.target, []).append(f"@{bc.source}" + (f" (delay {bc.delay})" if bc.delay > 1 else ""))
+    ports = [
+        (f"@{number}", name, shapes.text(found), ", ".join(feeds.get(number, [])))
+        for number, (name, found) in enumerate(zip(network.ports, _port_shapes(network, graph), strict=True))
+    ]
+    head = [
+        f"network   {network.name}",
+        f"input     {shape.kind} {shape.channels}x{shape.height}x{shape.width}, {count(network.steps, 'step')}, "
+        f"readout {network.readout}",
+        f"backbone  {_call(network.backbone.call)}",
+        f"size      {count(size.parameters, 'parameter')}, "
+        f"{count(size.operations, 'multiply-accumulate')} per sample and step",
+    ]
+    return "\n".join([*head, "", table(("port", "name", "shape", "backward connections from"), ports)])
+
+
+def _data(network: NetworkSpec, graph: TemporalGraph) -> dict[str, Any]:
+    size = _size(graph)
+    return {
+        "name": network.name,
+        "fingerprint": network.fingerprint(),
+        "ports": [
+            {"number": number, "name": name, "shape": list(shape)}
+            for number, (name, shape) in enumerate(zip(network.ports, _port_shapes(network, graph), strict=True))
+        ],
+        "parameters": size.parameters,
+        "operations": size.operations,
+        "spec": network.model_dump(mode="json"),
+    }
+
+
+def _call(call: Call) -> str:
+    return f"{call.name}({', '.join(f'{k}={_word(v)}' for k, v in call.arguments)})"
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

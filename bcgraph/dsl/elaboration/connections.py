@@ -1,0 +1,119 @@
+"""Backward connections: from ports as they are written to ports by number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bcgraph import schema
+from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration.evaluate import Failed
+from bcgraph.dsl.elaboration.settings import Settings
+from bcgraph.dsl.elaboration.sizes import Size
+from bcgraph.dsl.elaboration.values import convert
+from bcgraph.dsl.wording import short
+from bcgraph.errors import Span, nearest
+from bcgraph.shapes import Shape
+
+# A 1x1 convolution, a batch norm, and the addition to the current.
+_LAYERS_OF_PROJECTION = 3
+_MAX_HINTED = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of a network with the shapes of their currents; `complete` unless an error may hide some."""
+
+    ports: tuple[tuple[str, Shape | None], ...]
+    complete: bool
+
+
+def connections(
+    statements: Iterable[syntax.Backward], ports: Ports, size: Size, settings: Settings
+) -> tuple[schema.BackwardConnection, ...]:
+    """The backward connections that the statements mean.
+
+    Reports unknown ports (E060), forward connections (E061), repeated ones (E062), wrong delays (E063), and what their
+    projections add to the size of the network (E054).
+    """
+    numbers = {name: number for number, (name, _) in enumerate(ports.ports)}
+    found: list[schema.BackwardConnection] = []
+    seen: dict[tuple[int, int], Span] = {}
+    for statement in statements:
+        delay = _delay(statement, settings)
+        source = _number(statement.source, numbers, ports, settings)
+        target = _number(statement.target, numbers, ports, settings)
+        if source is None or target is None:
+            continue
+        by_number = statement.source.number is not None and statement.target.number is not None
+        if source < target:
+            if ports.complete or by_number:
+                hint = f"did you mean `{_written(statement.target)} -> {_written(statement.source)}`?"
+                message = f"port @{source} comes before port @{target}: this runs forward"
+                settings.reporter.add("E061", message, statement.span, hint)
+            continue
+        if (source, target) in seen:
+            message = f"the backward connection @{source} -> @{target} is given twice"
+            hint = f"the first is at {seen[source, target]}"
+            settings.reporter.add("E062", message, statement.span, hint)
+            continue
+        seen[source, target] = statement.span
+        if ports.complete:
+            _count(ports.ports[source][1], ports.ports[target][1], size, statement.span)
+        found.append(schema.BackwardConnection(source, target, delay, span=statement.span))
+    return tuple(found)
+
+
+def _number(port: syntax.Port, numbers: dict[str, int], ports: Ports, settings: Settings) -> int | None:
+    """The number of a port, or None where it is not known."""
+    if port.number is not None:
+        if port.number < len(numbers) or not ports.complete:
+            return port.number
+        hint = f"the ports are @0 to @{len(numbers) - 1}" if numbers else None
+        settings.reporter.add("E060", f"there is no port @{port.number}", port.span, hint)
+        return None
+    assert port.name is not None
+    if port.name not in numbers and ports.complete:
+        known = list(numbers)
+        hint = nearest(port.name, known[:_MAX_HINTED]) if len(port.name) <= _MAX_HINTED else None
+        if hint is None and known:
+            hint = f"the ports are `{known[0]}` to `{known[-1]}`"
+        settings.reporter.add("E060", f"there is no port `{short(port.name)}`", port.span, hint)
+    return numbers.get(port.name)
+
+
+def _delay(statement: syntax.Backward, settings: Settings) -> int:
+    allowed = kinds.kind_of(kinds.fields(schema.BackwardConnection)["delay"])
+    assert isinstance(allowed, kinds.Integer)
+    assert allowed.low is not None
+    assert allowed.high is not None
+    delay = 1
+    seen: dict[str, Span] = {}
+    for setting in statement.body:
+        match setting:
+            case syntax.Assign(target=syntax.Name(name="delay") as target, value=value):
+                if not settings.first("delay", target.span, seen):
+                    continue
+                try:
+                    number = convert(value, kinds.Integer(), settings.scope, "`delay`")
+                except Failed:
+                    continue
+                if allowed.low <= number <= allowed.high:
+                    delay = number
+                else:
+                    hint = f"allowed: {kinds.allowed_range(allowed)}"
+                    settings.reporter.add("E063", f"a delay of {number} steps is not possible", value.span, hint)
+            case _:
+                settings.stray(setting, "of a backward connection", ("delay",))
+    return delay
+
+
+def _count(source: Shape | None, target: Shape | None, size: Size, span: Span) -> None:
+    if source is not None and target is not None:
+        size.add(_LAYERS_OF_PROJECTION, target[0] * (source[0] + 2), 2 * math.prod(target), span)
+
+
+def _written(port: syntax.Port) -> str:
+    return f"@{port.number}" if port.number is not None else str(port.name)

@@ -1,0 +1,112 @@
+"""One block while it is expanded, and the parts of its statements that are not layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bcgraph import schema
+from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration.evaluate import Scope, Value, evaluate
+from bcgraph.dsl.elaboration.kinds import Called, Kind, Word
+from bcgraph.dsl.elaboration.layers import LAYERS
+from bcgraph.dsl.elaboration.library import Definition
+from bcgraph.dsl.wording import show, statement_name, type_name
+from bcgraph.errors import Span
+
+MAX_LEVELS = 96
+
+
+def _word_options(kind: Kind | None) -> tuple[str, ...]:
+    if isinstance(kind, Word):
+        return kind.options
+    return tuple(name for name, _ in kind.options) if isinstance(kind, Called) else ()
+
+
+# The words that may be handed to a block, because some layer understands them.
+WORDS = frozenset(w for layer in LAYERS.values() for p in layer.parameters for w in _word_options(p.kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One block being expanded: what its names mean, and which names of layers are taken.
+
+    `used` are names given so far, `reserved` those that the text will give, `numbers` the last number for each kind of
+    layer without a name.
+    """
+
+    definition: Definition
+    scope: Scope
+    prefix: str
+    calls: tuple[Definition, ...]
+    used: dict[str, Span]
+    reserved: frozenset[str]
+    numbers: dict[str, int]
+    level: int
+
+    def deeper(self, span: Span) -> Frame:
+        """The frame of a body inside this one. Reports E004 and raises Stop when it is too deep."""
+        if self.level >= MAX_LEVELS:
+            place, notes = self.scope.locate(span)
+            message = f"blocks are nested more than {MAX_LEVELS} levels deep"
+            self.scope.reporter.stop("E004", message, place, notes=notes)
+        return replace(self, level=self.level + 1)
+
+    def unique(self, kind: str, span: Span) -> str:
+        """A name for a layer without one: its kind, with a number where that is taken."""
+        number = self.numbers.get(kind, 0) + 1
+        while (name := f"{kind}{number}" if number > 1 else kind) in self.used or name in self.reserved:
+            number += 1
+        self.numbers[kind] = number
+        self.used[name] = span
+        return name
+
+
+def target_name(target: syntax.Target, scope: Scope) -> str:
+    """The name that a layer or block gets. Raises Failed where a computed one is no whole number from 0 (E040)."""
+    match target:
+        case syntax.Name():
+            return target.name
+        case syntax.Index():
+            return str(target.number)
+        case syntax.Computed():
+            value = evaluate(target.value, scope)
+            if type(value) is not int or value < 0:
+                message = f"a computed name is a whole number from 0, not `{show(value)}`"
+                raise scope.fail("E040", message, target.value)
+            return str(value)
+
+
+def repetitions(expression: syntax.Expression, scope: Scope) -> range:
+    """The values of `range(end)` or `range(start, end)`. Raises Failed for anything else (E040, E042)."""
+    if not isinstance(expression, syntax.Call) or expression.name != "range":
+        raise scope.fail("E040", "`repeat` needs a range", expression, "write `range(3)` or `range(1, 3)`")
+    bounds: list[int] = []
+    for argument in expression.arguments:
+        value = evaluate(argument.value, scope)
+        if type(value) is not int:
+            raise scope.fail("E040", f"`range` needs whole numbers, not {type_name(value)}", argument.value)
+        bounds.append(value)
+    if len(bounds) not in (1, 2) or any(a.name is not None for a in expression.arguments):
+        raise scope.fail("E042", "`range` takes an end, or a start and an end", expression)
+    return range(*bounds)
+
+
+def misplaced(statement: syntax.Statement, scope: Scope) -> None:
+    """Report a statement that does not belong in a block (E035)."""
+    hint = "branches stand inside `sum` or `concat`" if isinstance(statement, syntax.Branch) else None
+    span = getattr(statement, "name_span", statement.span)
+    scope.fail("E035", f"{statement_name(statement)} does not belong in a block", span, hint)
+
+
+def single(expression: syntax.Expression, scope: Scope, name: str) -> Value:
+    """The value of an argument of a block. Raises Failed where it is a list (E040)."""
+    value = evaluate(expression, scope, WORDS)
+    if isinstance(value, list):
+        raise scope.fail("E040", f"`{name}` needs a single value, not a list", expression)
+    return value
+
+
+def scalar(value: Value) -> schema.Scalar:
+    """A value that `single` returned, as the schema has it."""
+    assert not isinstance(value, list)
+    return value

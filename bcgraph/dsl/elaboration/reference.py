@@ -1,0 +1,57 @@
+"""The tables of settings in `docs/language.md`, made from the schema."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from bcgraph import schema
+from bcgraph.dsl.elaboration import kinds
+
+_MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
+# What is not a setting, or has a section of the page to itself.
+_LEFT_OUT = frozenset(("kind", "name", "span", "source", "target", "backward", "data", "search", "train"))
+
+
+def fill(page: str) -> str:
+    """The page with the table behind each `<!-- settings of CLASS -->` made anew.
+
+    Raises LookupError for a class that is not in the schema.
+    """
+    return _MARKED.sub(lambda found: f"{found[0].split(chr(10))[0]}\n{settings_table(found[1])}\n", page)
+
+
+def settings_table(name: str) -> str:
+    """The settings of a class of the schema: name, what is allowed, default. Raises LookupError for another class."""
+    model = vars(schema)[name]
+    rows = ["| setting | allowed | default |", "|---|---|---|"]
+    for setting, field in kinds.fields(model).items():
+        if setting in _LEFT_OUT:
+            continue
+        if kinds.is_section(field.annotation):
+            rows.append(f"| `{setting} {{ ... }}` | see below | |")
+        elif field.annotation is schema.Backbone:
+            rows.append(f"| `{setting}` | a call of a block | required |")
+        else:
+            default = "required" if field.is_required() else f"`{_shown(field.default)}`"
+            rows.append(f"| `{setting}` | {kinds.describe(kinds.kind_of(field))} | {default} |")
+    return "\n".join(rows)
+
+
+def _shown(value: object) -> str:
+    """A default as it would be written."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case tuple():
+            return f"[{', '.join(_shown(item) for item in value)}]"
+        case int() | float() | str():
+            return str(value)
+        case _:
+            return f"{kinds.call_name(type(value))}()"
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,121 @@
+"""Convolutions of spikes in whole numbers: exact sums, whatever the order, at about half of the time.
+
+Spikes are 0 and 1. With weights that are whole numbers too, a current is a sum of whole numbers, which nothing rounds
+until it is scaled, once. So it is the same for any number of threads, any layout and any size of the batch. A weight
+is rounded to 16 bits, `q = 255*a + b` with a and b of 8 bits each, and the kernels for 8 bits are given the spikes
+twice, as 255 and as 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bcgraph.nn.workspace import is_last
+
+_BASE = 255
+_LIMB = 127
+LARGEST = _LIMB * _BASE + _LIMB
+"""The largest 16-bit weight: the largest weight of each output channel becomes this number."""
+
+# Sums of the kernels have 32 bits.
+_FAN_IN = 2**31 // LARGEST
+_SAMPLES = 32
+
+Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+"""Stride, padding, dilation and groups."""
+
+
+@dataclass(frozen=True, eq=False)
+class WholeWeight:
+    """A convolution's weight `[out, in, k, k]` in 16 bits: whole numbers times a scale for each output channel.
+
+    `packed` are the numbers as the kernels take them; where this machine has no such kernels it is None, and
+    `rounded`, the same weight in floating point, is used. `bias` `[out]` is added to the result.
+    """
+
+    scale: Tensor
+    bias: Tensor | None
+    settings: Settings
+    packed: Tensor | None
+    rounded: Tensor | None
+
+    @staticmethod
+    @torch.no_grad()
+    def of(
+        weight: Tensor,
+        settings: Settings,
+        size: tuple[int, int],
+        factor: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> WholeWeight:
+        """The weight for maps of `size` (height, width); results are multiplied by `factor` `[out]`, if there is one.
+
+        `fits` says for which weights this may be called.
+        """
+        exactly = weight.detach().double()
+        largest = exactly.abs().amax((1, 2, 3))
+        scale = torch.where(largest > 0, largest / LARGEST, 1.0)
+        numbers = torch.round(exactly / scale.view(-1, 1, 1, 1))
+        scaled = (scale if factor is None else scale * factor).to(weight.dtype)
+        if not (weight.device.type == "cpu" and weight.dtype == torch.float32 and exact()):
+            return WholeWeight(scaled, bias, settings, None, numbers.to(weight.dtype) * scaled.view(-1, 1, 1, 1))
+        return WholeWeight(scaled, bias, settings, _packed(numbers, settings, size), None)
+
+    def __call__(self, spikes: Tensor) -> Tensor:
+        """The current `[N, out, H, W]` that `spikes` `[N, in, H, W]` of 0 and 1 make."""
+        if self.packed is None:
+            return F.conv2d(spikes, self.rounded, self.bias, *self.settings)  # type: ignore[arg-type]
+        result = _convolved(spikes, self.packed, self.scale, self.bias, self.settings)
+        return result if is_last(spikes) else result.contiguous()
+
+
+def fits(weight: Tensor, groups: int) -> bool:
+    """Whether a convolution with this weight can be done in whole numbers."""
+    return groups == 1 and weight.dim() == 4 and weight[0].numel() <= _FAN_IN
+
+
+@cache
+def exact() -> bool:
+    """Whether the kernels for 8 bits are here and exact: those of older processors saturate."""
+    numbers = torch.tensor([LARGEST, -LARGEST, 1 - LARGEST, 128]).repeat(16, 16).float()[:, :, None, None]
+    spikes = torch.ones(2, 64, 2, 2)
+    settings: Settings = ((1, 1), (0, 0), (1, 1), 1)
+    numbers[0] = LARGEST
+    numbers[1] = -LARGEST
+    expected = numbers.sum((1, 2, 3)).view(1, -1, 1, 1).expand(2, 16, 2, 2)
+    try:
+        found = _convolved(spikes, _packed(numbers, settings, (2, 2)), torch.ones(16), None, settings)
+    except (AttributeError, RuntimeError, TypeError):  # not in this build of torch, or called otherwise in this version
+        return False
+    return torch.equal(found, expected)
+
+
+def _packed(numbers: Tensor, settings: Settings, size: tuple[int, int]) -> Tensor:
+    """`q = 255*a + b` `[out, in, k, k]` as `a, b` in turns `[out, 2*in, k, k]`, in the order that the kernels read."""
+    high = torch.round(numbers / _BASE)
+    both = torch.stack([high, numbers - _BASE * high], 2).flatten(1, 2).to(torch.int8).contiguous()
+    stride, padding, dilation, groups = settings
+    ones = torch.ones(len(both))
+    shape = [_SAMPLES, both.shape[1], *size]
+    arguments = (list(stride), list(padding), list(dilation), groups, shape)
+    packed: Tensor = torch.ops.onednn.qconv_prepack(both, ones, 1.0, 0, *arguments)
+    return packed
+
+
+def _convolved(spikes: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
+    # A spike as the two bytes 255 and 1, in one number of 16 bits (of a processor that has the low byte first).
+    rows = spikes.permute(0, 2, 3, 1).contiguous().to(torch.int16)
+    twice = rows.mul_(_BASE + 256).view(torch.uint8).permute(0, 3, 1, 2)
+    stride, padding, dilation, groups = settings
+    zeros = torch.zeros(len(scale), dtype=torch.int32)
+    place = (list(stride), list(padding), list(dilation), groups)
+    # The result is not requantized, and nothing is done to it: scale 1, zero point 0, no operation behind.
+    result: Tensor = torch.ops.onednn.qconv2d_pointwise(
+        twice, 1.0, 0, packed, scale, zeros, bias, *place, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return result

@@ -1,0 +1,96 @@
+"""What the backward pass keeps of spikes: one bit each.
+
+The weight gradient of a convolution needs its input. Where that is spikes, the eight times four bytes of
+eight float32 values hold eight bits of news; they are packed once a spike tensor and shared by all
+convolutions that read it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bcgraph.nn.workspace import is_last
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def pack(s: Tensor) -> Tensor:
+    """The bits of spikes `[N, C, H, W]`, eight a byte in memory order; empty when no gradient will be asked for."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return s.new_empty(0, dtype=torch.uint8)
+    flat = _memory_order(s.detach()).flatten()
+    if s.device.type == "cpu":
+        # A spike is the only float with a bit set, and numpy turns integers into booleans five times as fast as torch.
+        return torch.from_numpy(np.packbits(flat.view(_INTEGERS[flat.element_size()]).numpy().astype(bool)))
+    padded = torch.nn.functional.pad((flat != 0).to(torch.uint8), (0, -flat.numel() % 8)).view(-1, 8)
+    return (padded << _shifts(s.device)).sum(1, dtype=torch.uint8)
+
+
+def unpack(bits: Tensor, like: tuple[torch.Size, bool], dtype: torch.dtype) -> Tensor:
+    """The spikes that `pack` was given; `like` is their shape and whether they lay channels-last."""
+    shape, last = like
+    count = shape.numel()
+    if bits.device.type == "cpu":
+        flat = torch.from_numpy(np.unpackbits(bits.numpy(), count=count))
+    else:
+        flat = ((bits[:, None] >> _shifts(bits.device)) & 1).flatten()[:count]
+    if not last:
+        return flat.to(dtype).view(shape)
+    n, c, h, w = shape
+    return flat.to(dtype).view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def spike_conv(
+    s: Tensor,
+    bits: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """The convolution of spikes `s`, whose `bits` are kept in their place for the weight gradient."""
+    keeps = torch.is_grad_enabled() and weight.requires_grad and bits.numel() > 0
+    if torch.compiler.is_compiling() or not keeps:
+        return F.conv2d(s, weight, bias, stride, padding, dilation, groups)
+    result: Tensor = _SpikeConv.apply(s, bits, weight, bias, stride, padding, dilation, groups)
+    return result
+
+
+class _SpikeConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+        ctx.settings = settings
+        ctx.like = (s.shape, is_last(s))
+        ctx.bias = None if bias is None else list(bias.shape)
+        ctx.save_for_backward(bits, weight)
+        return F.conv2d(s, weight, bias, *settings)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        bits, weight = ctx.saved_tensors
+        (grad,) = gradients
+        s = unpack(bits, ctx.like, grad.dtype)
+        stride, padding, dilation, groups = ctx.settings
+        needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[2], ctx.bias is not None]
+        # Under autocast the results were narrower than the weight, and not every processor's kernels take both at once.
+        narrow = weight.to(grad.dtype)
+        to_s, to_weight, to_bias = torch.ops.aten.convolution_backward(
+            grad, s, narrow, ctx.bias, stride, padding, dilation, False, [0, 0], groups, needs
+        )
+        return to_s, None, to_weight, to_bias, None, None, None, None
+
+
+def _memory_order(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1) if is_last(x) else x.contiguous()
+
+
+def _shifts(device: torch.device) -> Tensor:
+    # The first of eight values is the highest bit, as in numpy.
+    return torch.arange(7, -1, -1, dtype=torch.uint8, device=device)

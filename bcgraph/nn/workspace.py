@@ -1,0 +1,117 @@
+"""Memory that inference uses again: where a compiled module keeps its spikes and membranes, call after call.
+
+A neuron's results are as large as a feature map. Fresh memory for each of them costs the system a page fault every four
+kilobytes, and the next call pays again. A program says at compile time which values may share a place (see
+`bcgraph.compiler.targets.fx.memory_plan`); here the places are. What they hold means nothing between calls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(eq=False)
+class _Set:
+    """Memory of one call at a time: places for so many samples, packed weights by number, and one weight's worth of
+    scratch."""
+
+    samples: int
+    buffers: list[Tensor]
+    weights: dict[int, Tensor] = field(default_factory=dict)
+    scratch: Tensor | None = None
+
+
+class Rooms:
+    """The memory of one call. It goes back to its `Memory` when the call is over and nobody holds this any more."""
+
+    def __init__(self, owner: Memory, held: _Set) -> None:
+        self.owner = owner
+        self.held = held
+
+    def take(self, place: int, shape: tuple[int, ...], last: bool, dtype: torch.dtype) -> Tensor | None:
+        """Place number `place` as a tensor of `shape`, channels-last with `last`; None where it does not fit."""
+        buffer = self.held.buffers[place]
+        size = math.prod(shape)
+        if buffer.dtype != dtype or size > buffer.numel():
+            return None
+        return _shaped(buffer[:size], shape, last)
+
+    def scratch(self, like: Tensor) -> Tensor:
+        """Memory of the shape and layout of `like`, until the next call of this."""
+        held = self.held.scratch
+        if held is None or held.numel() < like.numel() or held.dtype != like.dtype:
+            with torch.inference_mode(False):
+                held = self.held.scratch = torch.empty(like.numel(), dtype=like.dtype)
+        return _shaped(held[: like.numel()], tuple(like.shape), is_last(like))
+
+    def weight(self, number: int, pack: Callable[[], Tensor]) -> Tensor:
+        """What `pack` makes of weight number `number`, made where the last call's was."""
+        # Memory that is given back here is what the allocator hands out again for the same size.
+        self.held.weights.pop(number, None)
+        self.held.weights[number] = pack()
+        return self.held.weights[number]
+
+    def __del__(self) -> None:
+        self.owner.held = self.held
+
+
+class Memory(nn.Module):
+    """The places of a program: `sizes` are values a sample, `axis` is that of the samples in the module's input.
+
+    Two calls at a time, as from two threads, each get memory of their own, of which one set is kept. Copies and pickles
+    of a module hold none.
+    """
+
+    held: _Set | None
+
+    def __init__(self, sizes: tuple[int, ...], axis: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.axis = axis
+        self.held = None
+
+    def forward(self, x: Tensor) -> Rooms | None:
+        """Memory for the samples of `x`; None while gradients are on, off the CPU, and while torch traces."""
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.device.type != "cpu":
+            return None
+        samples = x.shape[self.axis]
+        # One operation, so that of two threads only one can have it.
+        held = self.__dict__.pop("held", None)
+        self.__dict__.setdefault("held", None)
+        if held is None or held.samples < samples or any(b.dtype != x.dtype for b in held.buffers):
+            # Tensors of inference mode could not be written outside of it.
+            with torch.inference_mode(False):
+                held = _Set(samples, [torch.empty(size * samples, dtype=x.dtype) for size in self.sizes])
+        return Rooms(self, held)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "held": None}
+
+
+def empty(
+    rooms: Rooms | None, place: int | None, shape: tuple[int, ...], last: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """An uninitialized tensor: the place, where there is one, or fresh memory."""
+    found = None if rooms is None or place is None else rooms.take(place, shape, last, dtype)
+    if found is not None:
+        return found
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=layout)
+
+
+def _shaped(flat: Tensor, shape: tuple[int, ...], last: bool) -> Tensor:
+    if not last:
+        return flat.view(shape)
+    n, c, h, w = shape
+    return flat.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def is_last(x: Tensor) -> bool:
+    """Whether `x` lies channels-last in memory, and not in the usual order as well."""
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -1,0 +1,62 @@
+"""The evaluators of a search with workers."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bcgraph.search.distributed import cluster
+from bcgraph.search.distributed.pool import Pool
+from bcgraph.search.distributed.tasks import Shared
+from bcgraph.search.distributed.worker import Job
+from bcgraph.search.evaluators import Standard
+from bcgraph.search.events import Progress
+from bcgraph.search.strategies.evolution import Evaluate
+
+
+@dataclass(eq=False)
+class Distributed:
+    """Evaluates as `standard` does, in `workers` processes of `threads` threads.
+
+    Ray is joined (or started, without an `address`) when the first evaluation is asked for. Without a number of workers
+    there are as many as the cluster has room for. The supernet is trained by this process. At the end, `workers.json`
+    in `out` tells how well the workers were used.
+    """
+
+    standard: Standard
+    out: Path
+    workers: int | None
+    threads: int
+    address: str | None = None
+    pool: Pool | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Distributed:
+        """Ready, without having started anything."""
+        cluster.check()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the workers."""
+        with self._stack:
+            if self.pool is not None:
+                self.pool.usage.keep(self.out)
+
+    def init(self) -> Evaluate:
+        """The scores of the pool."""
+        return Shared(self.standard.init(), self.standard.spec, self._pool)
+
+    def evolve(self, progress: Progress) -> Evaluate:
+        """The fitness of the evolution."""
+        return Shared(self.standard.evolve(progress), self.standard.spec, self._pool)
+
+    def _pool(self, job: Job) -> Pool:
+        """The workers, with a job."""
+        if self.pool is None:
+            self._stack.enter_context(cluster.joined(self.address, self.threads * (self.workers or 1)))
+            workers = self.workers or max(1, cluster.cores() // self.threads)
+            self.pool = Pool(workers, self.threads)
+            self._stack.callback(self.pool.close)
+        self.pool.give(job)
+        return self.pool

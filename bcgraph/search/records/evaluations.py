@@ -1,0 +1,129 @@
+"""What a search learns: evaluations, and records that say when each was made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from bcgraph.search.space.pairs import Architecture
+
+Measure: TypeAlias = Literal["n", "e", "accuracy"]
+Stage: TypeAlias = Literal["init", "evolve"]
+
+MEASURES: tuple[Measure, ...] = ("n", "e", "accuracy")
+
+NAMES: dict[Measure, str] = {"n": "N-score", "e": "E-score", "accuracy": "validation accuracy"}
+
+# Setting `score` of the evolution -> what it compares.
+FITNESS: dict[str, Measure] = {"oneshot": "accuracy", "n": "n", "e": "e"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured of one architecture; None where it was not.
+
+    A dead or failed candidate has -inf, and `reasons` tells for each such measure why. `samples` holds the values that
+    a measure is the mean of, where there are several.
+    """
+
+    n: float | None = None
+    e: float | None = None
+    accuracy: float | None = None
+    reasons: tuple[tuple[Measure, str], ...] = ()
+    samples: tuple[tuple[Measure, tuple[float, ...]], ...] = ()
+
+    def value(self, measure: Measure) -> float:
+        """The value to rank by: -inf for what was not measured or is not a number."""
+        found: float | None = getattr(self, measure)
+        return -math.inf if found is None or math.isnan(found) else found
+
+    @staticmethod
+    def failed(measures: tuple[Measure, ...], reason: str) -> Evaluation:
+        """The evaluation of a candidate that could not be measured."""
+        dead = {m: -math.inf if m in measures else None for m in MEASURES}
+        reasons = tuple((m, reason) for m in measures)
+        return Evaluation(n=dead["n"], e=dead["e"], accuracy=dead["accuracy"], reasons=reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One evaluation in its place: the `index`-th of its stage and iteration.
+
+    `origin` says where the architecture came from: "pool", "selected", "mutation", "crossover", "random", or the name
+    of a strategy. `seconds` is how long the evaluation took and takes no part in anything.
+    """
+
+    stage: Stage
+    iteration: int
+    index: int
+    architecture: Architecture
+    evaluation: Evaluation
+    origin: str
+    seconds: float = field(default=0.0, compare=False)
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data that JSON can hold: -inf becomes None, and is told from "not measured" by its reason."""
+        found = {m: getattr(self.evaluation, m) for m in MEASURES}
+        samples = {m: [_finite(v) for v in values] for m, values in self.evaluation.samples}
+        return {
+            "stage": self.stage,
+            "iteration": self.iteration,
+            "index": self.index,
+            "backward": [list(pair) for pair in self.architecture],
+            **{m: _finite(v) for m, v in found.items()},
+            "reasons": dict(self.evaluation.reasons),
+            "origin": self.origin,
+            **({"samples": samples} if samples else {}),
+        }
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> Record:
+        """The inverse of `as_data`. Raises KeyError, TypeError or ValueError when `data` is no record."""
+        reasons: tuple[tuple[Measure, str], ...] = tuple((_measure(m), str(r)) for m, r in data["reasons"].items())
+        dead = {m for m, _ in reasons}
+        values = {m: -math.inf if m in dead else _number(data[m]) for m in MEASURES}
+        samples = tuple(
+            (_measure(m), tuple(-math.inf if v is None else float(v) for v in found))
+            for m, found in data.get("samples", {}).items()
+        )
+        stage = data["stage"]
+        if stage not in ("init", "evolve"):
+            raise ValueError(f"no stage {stage!r}")
+        return Record(
+            stage=stage,
+            iteration=int(data["iteration"]),
+            index=int(data["index"]),
+            architecture=tuple((int(s), int(t)) for s, t in data["backward"]),
+            evaluation=Evaluation(**values, reasons=reasons, samples=samples),
+            origin=str(data["origin"]),
+            seconds=float(data.get("seconds", 0.0)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a user should know about a run, such as a setting that could not be met in full."""
+
+    text: str
+
+
+def ranking(records: list[Record], measure: Measure) -> list[Record]:
+    """The records from best to worst; of equal values the earlier comes first."""
+    return sorted(records, key=lambda r: -r.evaluation.value(measure))
+
+
+def _measure(name: str) -> Measure:
+    for known in MEASURES:
+        if known == name:
+            return known
+    raise ValueError(f"no measure {name!r}")
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,1 @@
+"""Training-free scores: one network, many candidates, and how far a ranking can be trusted."""

@@ -1,0 +1,152 @@
+"""Scoring many candidates: one batch and one initialization for all of them, and a reason for each that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, fx
+
+from bcgraph import keys
+from bcgraph.data.split import Split
+from bcgraph.errors import BcgraphError, DataError, SearchError
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.records.evaluations import Evaluation, Measure
+from bcgraph.search.scores import training_free
+from bcgraph.search.scores.incremental import Incremental
+from bcgraph.search.scores.precision import FLOAT32, Precision
+from bcgraph.search.scores.training_free import ScoreResult
+from bcgraph.search.supernet.prefix_cache import Tracer
+from bcgraph.search.supernet.shared_weights import SharedWeights
+
+Run: TypeAlias = Callable[[NetworkSpec], dict[Measure, ScoreResult]]
+
+MEMORY = 2**33
+"""Bytes that traces of the batch may take; without them every candidate runs from its first step on."""
+
+# What a single candidate may die of without ending the search. Everything else is a bug of ours.
+CANDIDATE_FAILURES = (BcgraphError, RuntimeError, ArithmeticError, MemoryError)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringBatch:
+    """The one class-balanced batch of a search: x as the network takes it, labels y `[N]`."""
+
+    x: Tensor
+    y: Tensor
+
+    @staticmethod
+    def draw(split: Split, size: int, key: int, *, pairs: bool) -> ScoringBatch:
+        """A batch of `size` from `split`, drawn by `key`, with as many samples of each class as can be.
+
+        With `pairs` (the E-score needs them) no more classes are taken than have two samples each. Raises
+        DataError (E081) for values that are not finite, SearchError (E089) when the batch is too small or no class
+        has two samples.
+        """
+        if pairs and size < 2:
+            raise SearchError("E089", f"init.batch = {size}, but the E-score needs two samples of a class")
+        labels = split.labels
+        counts = torch.bincount(labels, minlength=len(split.classes))
+        usable = [c for c, n in enumerate(counts.tolist()) if n >= (2 if pairs else 1)]
+        if not usable:
+            raise SearchError("E089", "the E-score compares samples of one class, but no class has two samples")
+        if pairs and size < 2 * len(usable):
+            usable = sorted(keys.rng(key, "classes").sample(usable, size // 2))
+        chosen = torch.isin(labels, torch.tensor(usable)).nonzero().flatten()
+        x, y = split.subset(chosen.numpy()).balanced(min(size, len(chosen)), key)
+        if not bool(torch.isfinite(x).all()):
+            raise DataError("E081", "the batch for the scores holds values that are not finite")
+        return ScoringBatch(x, y)
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Evaluates candidates by training-free scores on one batch, each from `inits` initializations.
+
+    With several initializations a score is their mean. `precision` is what the networks compute in, `layout` their
+    memory format (default: what is faster); the scores' own arithmetic is in float64 anyway. With `incremental`,
+    candidates go on from the trace of the batch, unless that would need more than `MEMORY`. `device` is where they run.
+    """
+
+    batch: ScoringBatch
+    seed: int
+    measures: tuple[Measure, ...]
+    inits: int = 1
+    precision: Precision = FLOAT32
+    layout: torch.memory_format | None = None
+    incremental: bool = True
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.inits < 1:
+            raise SearchError("E089", f"--inits {self.inits}: there must be at least one initialization")
+
+    def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
+        """One evaluation for each spec, in order and as soon as it is there."""
+        for spec in specs:
+            try:
+                if not self._held:
+                    self._held.extend(self._runs(spec))
+                yield self._evaluate([one(spec) for one in self._held])
+            except CANDIDATE_FAILURES as error:
+                yield Evaluation.failed(self.measures, failure(error))
+
+    def weights(self, init: int = 0) -> SharedWeights:
+        """The weights of one initialization. They ask for no gradients: scores look at the input's alone."""
+        key = keys.derive(self.seed, "init", "weights", init)
+        found = SharedWeights(key, dtype=self.precision.forward, device=self.device, layout=self.layout)
+        found.freeze(self.precision.gradient, whole=self.precision.whole)
+        return found
+
+    @cached_property
+    def _held(self) -> list[Run]:
+        """What was made for the first candidate, and is good for all that share its backbone."""
+        return []
+
+    def _runs(self, spec: NetworkSpec) -> list[Run]:
+        """What scores a candidate, for each initialization."""
+        x, y = self._placed(self.batch.x.to(self.device, self.precision.forward)), self.batch.y.to(self.device)
+        weights = [self.weights(k) for k in range(self.inits)]
+        if self.incremental:
+            tracers = [Tracer.of(w, spec) for w in weights]
+            samples, gradients = len(y), "e" in self.measures
+            if sum(t.size(samples, x.element_size(), gradients=gradients) for t in tracers) <= MEMORY:
+                return [Incremental(tracer, x, y, self.measures) for tracer in tracers]
+        return [partial(self._plain, w, x, y) for w in weights]
+
+    def _plain(self, weights: SharedWeights, x: Tensor, y: Tensor, spec: NetworkSpec) -> dict[Measure, ScoreResult]:
+        return self._scores(weights.candidate(spec), x, y)
+
+    def _placed(self, x: Tensor) -> Tensor:
+        if self.layout is None:
+            return x
+        if x.dim() == 5:
+            return torch.stack([frame.contiguous(memory_format=self.layout) for frame in x])
+        return x.contiguous(memory_format=self.layout)
+
+    def _scores(self, model: fx.GraphModule, x: Tensor, y: Tensor) -> dict[Measure, ScoreResult]:
+        if self.measures == ("n",):
+            return {"n": training_free.n_result(model, x)}
+        if self.measures == ("e",):
+            return {"e": training_free.e_result(model, x, y)}
+        both = training_free.both_results(model, x, y)
+        return {"n": both.n, "e": both.e}
+
+    def _evaluate(self, found: Sequence[dict[Measure, ScoreResult]]) -> Evaluation:
+        means = {m: sum(f[m].value for f in found) / len(found) for m in self.measures}
+        reasons = [(m, next(r for f in found if (r := f[m].reason))) for m in self.measures if _dead(found, m)]
+        samples = tuple((m, tuple(f[m].value for f in found)) for m in self.measures) if len(found) > 1 else ()
+        return Evaluation(n=means.get("n"), e=means.get("e"), reasons=tuple(reasons), samples=samples)
+
+
+def _dead(found: Sequence[dict[Measure, ScoreResult]], measure: Measure) -> bool:
+    return any(f[measure].reason is not None for f in found)
+
+
+def failure(error: BaseException) -> str:
+    """Why a candidate failed, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"failed: {type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,0 +1,8 @@
+"""Search operators: pure functions from a spec and a generator to a spec, one a file."""
+
+from bcgraph.search.space.crossover import crossover
+from bcgraph.search.space.mutate import mutate
+from bcgraph.search.space.pairs import space, space_size
+from bcgraph.search.space.sample import sample
+
+__all__ = ["crossover", "mutate", "sample", "space", "space_size"]

@@ -1,0 +1,80 @@
+"""Strategies to compare with: Optuna's own samplers, asked for one population at a time.
+
+A sampler is made anew for each iteration, seeded by its key and shown all evaluations so far, so that a resumed run
+gets the proposals of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import optuna
+from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.trial import TrialState, create_trial
+
+from bcgraph import keys
+from bcgraph.search.space.encoding import decode, distributions, encode
+from bcgraph.search.strategies.population import TRIES, Population, Proposal, fresh
+
+
+def tpe(population: Population, iteration: int) -> list[Proposal]:
+    """A population proposed by the tree-structured Parzen estimator."""
+    # constant_liar: what is proposed but not evaluated yet counts as bad, which spreads the proposals of a population.
+    return _ask(population, iteration, "tpe", TPESampler(seed=_seed(population, iteration, "tpe"), constant_liar=True))
+
+
+def nsga2(population: Population, iteration: int) -> list[Proposal]:
+    """A population proposed by NSGA-II, an iteration being a generation."""
+    size = max(2, population.settings.population)
+    sampler = NSGAIISampler(population_size=size, seed=_seed(population, iteration, "nsga2"))
+    return _ask(population, iteration, "nsga2", sampler)
+
+
+def _seed(population: Population, iteration: int, name: str) -> int:
+    return keys.derive(population.seed, "evolve", iteration, name) % 2**32
+
+
+def _ask(population: Population, iteration: int, name: str, sampler: BaseSampler) -> list[Proposal]:
+    """Up to a population of new architectures; what the sampler cannot find in 10 tries is drawn at random."""
+    parameters = distributions(population.space)
+    study = _study(population, sampler)
+    seen = set(population.seen)
+    found: list[Proposal] = []
+    for index in range(population.settings.population):
+        origin = name
+        for _ in range(TRIES):
+            trial = study.ask(parameters)
+            proposed = decode(trial.params)
+            if proposed not in seen:
+                break
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            drawn = fresh(population.space, keys.rng(population.seed, "evolve", iteration, "random", index), seen)
+            if drawn is None:
+                break
+            proposed, origin = drawn, "random"
+        seen.add(proposed)
+        found.append((proposed, origin))
+    return found
+
+
+def _study(population: Population, sampler: BaseSampler) -> optuna.Study:
+    """All evaluations so far as a study in memory, which the sampler learns from."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    parameters = distributions(population.space)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    # NSGA-II takes a generation for complete once it has the size of the population.
+    generation, members, iteration = 0, 0, 0
+    for record in population.records:
+        if record.iteration > iteration:
+            iteration = record.iteration
+            if members >= population.settings.population:
+                generation, members = generation + 1, 0
+        members += 1
+        study.add_trial(
+            create_trial(
+                value=record.evaluation.value(population.measure),
+                params=encode(record.architecture, parameters),
+                distributions=parameters,
+                system_attrs={NSGAIISampler._get_generation_key(): generation},
+            )
+        )
+    return study

@@ -1,0 +1,100 @@
+"""Step one: the first population, chosen by training-free scores (paper 4.2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bcgraph import keys
+from bcgraph.errors import SearchError
+from bcgraph.schema import NetworkSpec, SearchSpec
+from bcgraph.search.records.evaluations import Measure, Note, Record, ranking
+from bcgraph.search.space.pairs import Architecture, Space, space
+
+
+def select(records: Sequence[Record], scores: Sequence[Measure], keep: int) -> list[Record]:
+    """The `keep` best: in turn the next best by each of `scores` that is not chosen yet (design 1.11).
+
+    Dead candidates rank last. With fewer than `keep` records, all of them. Raises SearchError (E089) without scores.
+    """
+    if not scores:
+        raise SearchError("E089", "a selection needs at least one score", hint="scores = [n, e]")
+    queues = [iter(ranking(list(records), measure)) for measure in scores]
+    chosen: list[Record] = []
+    seen: set[Architecture] = set()
+    wanted = min(keep, len(records))
+    turn = 0
+    while len(chosen) < wanted:
+        best = next(r for r in queues[turn % len(queues)] if r.architecture not in seen)
+        seen.add(best.architecture)
+        chosen.append(best)
+        turn += 1
+    return chosen
+
+
+def pool(spec: NetworkSpec, seed: int) -> list[Architecture]:
+    """The architectures that step one scores, all different: the whole space in its order, or a uniform draw from it.
+
+    Empty for `pool = 0`.
+    """
+    found = _space(spec)
+    wanted = found.size if spec.search.init.pool == "all" else min(spec.search.init.pool, found.size)
+    return _draw(found, wanted, seed, "pool")
+
+
+def unscored(spec: NetworkSpec, seed: int) -> list[Architecture]:
+    """The first population where nothing is scored (`pool = 0`): `keep` random architectures, all different."""
+    found = _space(spec)
+    return _draw(found, min(spec.search.init.keep, found.size), seed, "unscored")
+
+
+def check(spec: NetworkSpec) -> tuple[Note, ...]:
+    """Whether the `search` settings can be met, with notes on those that are met only as far as the space goes.
+
+    Raises SearchError (E089) with all that contradict each other.
+    """
+    settings: SearchSpec = spec.search
+    init, evolve = settings.init, settings.evolve
+    found: list[SearchError] = []
+    if init.pool != "all" and 0 < init.pool < init.keep:
+        found.append(
+            SearchError(
+                "E089",
+                f"init.keep = {init.keep} is more than init.pool = {init.pool}",
+                hint="keep at most as many as are scored; `pool = 0` starts from random architectures",
+            )
+        )
+    if init.pool != 0 and not init.scores:
+        found.append(
+            SearchError(
+                "E089",
+                "init.scores is empty, so nothing can be chosen from the pool",
+                hint="scores = [n, e], or pool = 0",
+            )
+        )
+    if evolve.top > evolve.population:
+        found.append(
+            SearchError(
+                "E089",
+                f"evolve.top = {evolve.top} is more than evolve.population = {evolve.population}",
+                hint="the best are chosen from what the population brings",
+            )
+        )
+    if found:
+        raise SearchError.of(d for error in found for d in error.diagnostics)
+    size = _space(spec).size
+    notes = []
+    if init.pool != "all" and init.pool > size:
+        notes.append(Note(f"init.pool = {init.pool}, but the space has {size} architectures: all are scored"))
+    if init.keep > size:
+        notes.append(Note(f"init.keep = {init.keep}, but the space has {size} architectures: all are kept"))
+    return tuple(notes)
+
+
+def _space(spec: NetworkSpec) -> Space:
+    return space(spec, spec.search.max_backward, same_resolution=spec.search.same_resolution)
+
+
+def _draw(found: Space, count: int, seed: int, purpose: str) -> list[Architecture]:
+    if count == found.size:
+        return list(found)
+    return [found.architecture(i) for i in keys.rng(seed, "init", purpose).sample(range(found.size), count)]

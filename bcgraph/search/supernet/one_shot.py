@@ -1,0 +1,218 @@
+"""One-shot evaluation: an architecture's validation accuracy with the supernet's weights (paper 4.2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from bcgraph import keys
+from bcgraph.data.split import Split
+from bcgraph.nn.modules import BatchNorm, BatchNormPerStep
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.records.evaluations import Evaluation
+from bcgraph.search.scores.scorer import CANDIDATE_FAILURES, failure
+from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.supernet.prefix_cache import Candidate, Tracer
+from bcgraph.search.supernet.shared_weights import FoldedModules
+from bcgraph.search.supernet.supernet import Supernet
+from bcgraph.training.accuracy import evaluating
+from bcgraph.training.losses import predict
+
+# Samples in one validation batch. In evaluation mode the size changes no result.
+BATCH = 256
+
+MEMORY = 2**29
+"""Bytes of validation data that are held for all candidates; what is larger is read anew for each."""
+
+TRACE = 2**30
+"""Bytes that the trace of a batch may take; a batch is as large as that allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many samples a candidate gets right, or what it died of. Those of stretches of the data add up in order."""
+
+    correct: int = 0
+    reason: str | None = None
+
+    def __add__(self, later: Tally) -> Tally:
+        return Tally(self.correct + later.correct, self.reason if self.reason is not None else later.reason)
+
+    def evaluation(self, samples: int) -> Evaluation:
+        """The share of all `samples`."""
+        if self.reason is not None:
+            return Evaluation.failed(("accuracy",), self.reason)
+        return Evaluation(accuracy=self.correct / samples)
+
+
+@dataclass(frozen=True, eq=False)
+class OneShot:
+    """Evaluates candidates on `validation` with the weights of a trained supernet, which must not change any more.
+
+    Batches go outside and candidates inside, so that all go on from one trace of each batch. With `recalibrate` > 0
+    there is nothing to share: a candidate's batch norms first take their running statistics from so many training
+    batches, drawn by key and the same for all candidates; the supernet's own statistics are put back behind it.
+
+    With `whole` weights are rounded to 16 bits where they meet spikes: their sums are exact, in any order, and take
+    about half of the time. Not for recalibration.
+    """
+
+    supernet: Supernet
+    validation: Split
+    recalibrate: int = 0
+    whole: bool = False
+
+    def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
+        """One evaluation for each spec, in order."""
+        if not self.recalibrate:
+            yield from (tally.evaluation(len(self.validation)) for tally in self.tally(specs))
+            return
+        for spec in specs:
+            try:
+                yield Evaluation(accuracy=self._recalibrated(spec))
+            except CANDIDATE_FAILURES as error:
+                yield Evaluation.failed(("accuracy",), failure(error))
+
+    def tally(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
+        """What all candidates get right, from one pass over the validation data. Without recalibration."""
+        if not specs:
+            return []
+        tracer = self._tracer(specs[0])
+        found = [_Count() for _ in specs]
+        for spec, count in zip(specs, found, strict=True):
+            with count.failing():
+                count.candidate = tracer.candidate(spec)
+        size = self._batch(tracer)
+        modules = nn.ModuleList([tracer.module, *(c.candidate.module for c in found if c.candidate is not None)])
+        with evaluating(modules):
+            for x, y in self._batches(size):
+                trace = tracer.trace(x)
+                for count in found:
+                    if count.candidate is not None:
+                        with count.failing():
+                            output = trace.run(count.candidate)
+                            count.correct += int((predict(output, specs[0].readout) == y).sum())
+        return [Tally(count.correct, count.reason) for count in found]
+
+    def batch(self, spec: NetworkSpec) -> int:
+        """How many samples a batch has for candidates with the backbone of `spec`."""
+        return self._batch(self._tracer(spec))
+
+    def _tracer(self, spec: NetworkSpec) -> Tracer:
+        return Tracer.of(self._modules, spec, inference=True)
+
+    @cached_property
+    def _modules(self) -> FoldedModules:
+        return FoldedModules(self.supernet.weights, whole=self.whole)
+
+    def _batch(self, tracer: Tracer) -> int:
+        """How many samples a batch has: a power of two, whatever the machine."""
+        each = tracer.size(1, self.supernet.dtype.itemsize)
+        return max(1, min(BATCH, 1 << (TRACE // each).bit_length() - 1 if each < TRACE else 1))
+
+    def _recalibrated(self, spec: NetworkSpec) -> float:
+        model = self.supernet.model(architecture_of(spec))
+        with kept_statistics(model):
+            self._recalibrate(model)
+            return self._share(model, spec.readout)
+
+    def _share(self, model: nn.Module, readout: str) -> float:
+        """The share of the validation samples that `model` gets right."""
+        correct = 0
+        with evaluating(model):
+            for x, y in self._batches(BATCH):
+                correct += int((predict(model(x), readout) == y).sum())
+        return correct / len(self.validation)
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.to(self.supernet.device, self.supernet.dtype)
+
+    def _batches(self, size: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """The validation batches as the network takes them, made once for all candidates where they fit into memory."""
+        x, _ = self.validation.take([0])
+        placed = ((self._placed(x), y.to(self.supernet.device)) for x, y in self.validation.batches(size))
+        if x.element_size() * x.numel() * len(self.validation) > MEMORY:
+            return placed
+        if size not in self._held:
+            self._held[size] = list(placed)
+        return self._held[size]
+
+    @cached_property
+    def _held(self) -> dict[int, list[tuple[Tensor, Tensor]]]:
+        return {}
+
+    @torch.no_grad()
+    def _recalibrate(self, model: nn.Module) -> None:
+        """Put the average over all batches and steps into the running statistics.
+
+        They are the moving averages of training, begun at zero and divided by the weight that they have gathered, so
+        nothing of the supernet's own statistics is left in them.
+        """
+        norms = _norms(model)
+        modes = [norm.training for norm in norms]
+        split = self.supernet.split.plain()
+        key = keys.derive(self.supernet.seed, "recalibrate")
+        model.eval()
+        for norm in norms:
+            norm.train()
+            for buffer in norm.buffers():
+                buffer.zero_()
+        batches = split.batches(self.supernet.spec.data.batch, key, drop_last=True)
+        for _, (x, _) in zip(range(self.recalibrate), batches, strict=False):
+            model(self._placed(x))
+        for norm, mode in zip(norms, modes, strict=True):
+            _divide(norm)
+            norm.train(mode)
+
+
+@dataclass(eq=False)
+class _Count:
+    """How many samples a candidate gets right, as long as nothing fails."""
+
+    candidate: Candidate | None = None
+    correct: int = 0
+    reason: str | None = None
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """What a candidate dies of is kept, and it is run no more."""
+        try:
+            yield
+        except CANDIDATE_FAILURES as error:
+            self.candidate, self.reason = None, failure(error)
+
+
+@contextmanager
+def kept_statistics(model: nn.Module) -> Iterator[None]:
+    """Running statistics are as before behind it."""
+    norms = _norms(model)
+    buffers = [{name: b.clone() for name, b in norm.named_buffers()} for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, kept in zip(norms, buffers, strict=True):
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(kept[name])
+
+
+def _norms(model: nn.Module) -> list[BatchNorm | BatchNormPerStep]:
+    return [m for m in model.modules() if isinstance(m, BatchNorm | BatchNormPerStep)]
+
+
+def _divide(norm: BatchNorm | BatchNormPerStep) -> None:
+    """Divide moving averages that began at zero by their weight; where there was no update, mean 0 and variance 1."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    updates = norm.num_batches_tracked.to(norm.running_mean.dtype)
+    weight = 1 - (1 - (norm.momentum or 0.0)) ** updates
+    if weight.dim():
+        weight = weight[:, None]
+    some = weight > 0
+    norm.running_mean.copy_(torch.where(some, norm.running_mean / weight, 0.0))
+    norm.running_var.copy_(torch.where(some, norm.running_var / weight, 1.0))

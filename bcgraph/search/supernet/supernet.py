@@ -1,0 +1,231 @@
+"""The supernet: one set of weights for every architecture of the space (paper 4.2.3, design 1.13).
+
+It is the backbone with one projection for each pair of ports. Each training step draws one architecture, uniformly over
+the space, and updates only the weights that it uses. What a step does follows from the seed, the epoch and the step
+alone, so a training that is stopped goes on after its last whole epoch and ends with the same weights.
+
+One process trains it, or several (`bcgraph.search.supernet.devices`), each with its part of every batch, batch
+statistics over all of it, and gradients that DistributedDataParallel averages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from bcgraph import files, keys, weights
+from bcgraph.data.split import Split
+from bcgraph.errors import RunError, WeightsError
+from bcgraph.nn.determinism import reproducible
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.space.pairs import Architecture, Space, space
+from bcgraph.search.supernet.shared_weights import SharedWeights
+from bcgraph.training import checks
+from bcgraph.training.checkpoint import collect, restore
+from bcgraph.training.distributed.process_group import Alone, Company, agreed, each, first
+from bcgraph.training.losses import LOSSES
+from bcgraph.training.optimizers import factor, optimizer
+from bcgraph.training.options import Options
+
+STATE = "supernet-state.safetensors"
+WEIGHTS = "supernet.safetensors"
+
+# Compiled architectures that are kept. The smaller spaces fit; in a large one an architecture hardly ever comes again.
+_KEPT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SupernetEpoch:
+    """One finished epoch: its number from 1, the mean training loss, and the number of steps."""
+
+    epoch: int
+    loss: float
+    steps: int
+
+
+@dataclass
+class Supernet:
+    """The shared weights of a search space and how they are trained on `split`.
+
+    `spec.train` gives the loss (`tet` unless another is asked for), the optimizer and the schedule; `spec.search` the
+    space and the number of epochs. State dict names are those of the standard parameters (`backward.J_I.conv.weight`).
+    `machine` is what it is trained on, which the last digits depend on, `device` where its weights are.
+    """
+
+    spec: NetworkSpec
+    seed: int
+    split: Split
+    schedule: str = "unrolled"
+    dtype: torch.dtype = torch.float32
+    machine: Options = field(default_factory=Options)
+    device: torch.device | str = "cpu"
+    space: Space = field(init=False)
+    full: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.spec.search
+        self.space = space(self.spec, settings.max_backward, same_resolution=settings.same_resolution)
+        self.weights = SharedWeights(
+            keys.derive(self.seed, "supernet", "weights"), dtype=self.dtype, device=self.device
+        )
+        self.full = self.weights.root(self._everything())
+        self._compiled: OrderedDict[Architecture, fx.GraphModule] = OrderedDict()
+
+    def model(self, architecture: Architecture) -> fx.GraphModule:
+        """The network of an architecture, with the supernet's own weights."""
+        if architecture not in self._compiled:
+            spec = self.spec.with_backward(architecture)
+            self._compiled[architecture] = self.weights.candidate(spec, self.schedule)
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(architecture)
+        return self._compiled[architecture]
+
+    def drawn(self, epoch: int, step: int) -> Architecture:
+        """The architecture that a training step updates."""
+        rng = keys.rng(self.seed, "supernet", epoch, step)
+        return self.space.architecture(rng.randrange(self.space.size))
+
+    def train(
+        self, out: Path, progress: Callable[[SupernetEpoch], None], company: Company | None = None
+    ) -> tuple[SupernetEpoch, ...]:
+        """Train, or go on training, with a checkpoint in `out` after each epoch; then write `supernet.safetensors`.
+
+        Of a `company` of processes each calls this, with the same supernet; the first writes and tells its `progress`.
+        Raises DataError (E081) when there are too few samples, RunError: E088 when the loss is not finite, E084 when a
+        file cannot be written, E085 when the checkpoint belongs to another training; in all processes alike.
+        """
+        company = company or Alone()
+        checks.samples(self.spec, len(self.split), company.world_size)
+        plain = optimizer(self.full.parameters(), self.spec.train.optimizer)
+        history, done = agreed(company, lambda: (self._resume(out / STATE, plain), (out / WEIGHTS).exists()))
+        if len(history) == self.spec.search.supernet.epochs and done:
+            return history
+        network, update = company.setup(_Paths(self), plain)
+        with torch.random.fork_rng(), reproducible():
+            for epoch in range(len(history), self.spec.search.supernet.epochs):
+                history = (*history, self._epoch(epoch, network, update, company))
+                first(company, partial(self._keep, out / STATE, history, plain))
+                if company.is_global_zero:
+                    progress(history[-1])
+        first(company, lambda: weights.save(out / WEIGHTS, self.full.state_dict(), spec=self._everything()))
+        return history
+
+    def take(self, out: Path) -> tuple[SupernetEpoch, ...]:
+        """Take over the weights of a finished training in `out`; returns its epochs.
+
+        Raises WeightsError (E082, E083) when there is none, RunError (E085) when it is another.
+        """
+        _, history = self._kept(out / STATE)
+        weights.apply(self.full, weights.load(out / WEIGHTS, spec=self._everything()))
+        return history
+
+    def _epoch(self, epoch: int, network: nn.Module, update: torch.optim.Optimizer, company: Company) -> SupernetEpoch:
+        settings, batch = self.spec.train, self.spec.data.batch
+        rank, world = company.global_rank, company.world_size
+        # A batch of one sample has no statistics to normalize by, and each process needs a part of it.
+        drop_last = batch > 1 and 0 < len(self.split) % batch < max(2, world)
+        steps = self.split.steps(batch, drop_last)
+        key = keys.derive(self.seed, "supernet", "order", epoch)
+        total = 0.0
+        for step, (x, y) in enumerate(each(company, self.split.batches(batch, key, drop_last, (rank, world)))):
+            rate = factor(settings.schedule, epoch * steps + step, steps, self.spec.search.supernet.epochs)
+            for group in update.param_groups:
+                group["lr"] = settings.optimizer.lr * rate
+            # Dropout draws from torch's generator, which is put where this step's key says.
+            torch.manual_seed(
+                keys.derive(self.seed, "supernet", "dropout", epoch, step, *([rank] if world > 1 else []))
+            )
+            outputs = network(self.drawn(epoch, step), x.to(self.device, self.dtype))
+            # Processes average their gradients, so a part of the batch counts by its size.
+            share = len(y) * world / min(batch, len(self.split) - step * batch)
+            loss = LOSSES[settings.loss](outputs, y.to(self.device), 0.0) * share
+            value = float(company.all_reduce(loss.detach().clone()))
+            if not math.isfinite(value):
+                raise RunError(
+                    "E088",
+                    f"the loss of the supernet became {value} in epoch {epoch + 1}, step {step + 1}",
+                    hint="a smaller learning rate or a warm-up often helps",
+                )
+            # Without gradients the optimizer leaves a weight alone, decay included: only the path drawn is updated.
+            update.zero_grad(set_to_none=True)
+            company.backward(loss)
+            update.step()
+            total += value
+        return SupernetEpoch(epoch + 1, total / steps, steps)
+
+    def _keep(self, path: Path, history: tuple[SupernetEpoch, ...], update: torch.optim.Optimizer) -> None:
+        described = {"identity": self._identity(), "history": [[e.epoch, e.loss, e.steps] for e in history]}
+        files.write_bytes(path, weights.pack(collect(self.full, update), described))
+
+    def _resume(self, path: Path, update: torch.optim.Optimizer) -> tuple[SupernetEpoch, ...]:
+        if not path.exists():
+            return ()
+        tensors, history = self._kept(path)
+        restore(tensors, self.full, update)
+        return history
+
+    def _kept(self, path: Path) -> tuple[dict[str, Tensor], tuple[SupernetEpoch, ...]]:
+        """What a checkpoint holds, which must be one of this training."""
+        tensors, described = weights.unpack(path)
+        if described.get("identity") != self._identity():
+            raise RunError("E085", f"`{path}` holds the supernet of something else", hint="start in a new directory")
+        try:
+            found: Any = described["history"]
+            return tensors, tuple(SupernetEpoch(int(e), float(loss), int(n)) for e, loss, n in found)
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError("E082", f"`{path}` is not a checkpoint of this version") from error
+
+    def _identity(self) -> dict[str, Any]:
+        settings = self.spec.search
+        return {
+            "fingerprint": self._everything().fingerprint(),
+            "seed": self.seed,
+            "max_backward": settings.max_backward,
+            "epochs": settings.supernet.epochs,
+            "train": self.spec.train.model_dump(mode="json", exclude={"epochs"}),
+            "batch": self.spec.data.batch,
+            "dtype": str(self.dtype),
+            "schedule": self.schedule,
+            # Left out for one device on the CPU, as in the checkpoints of the time when there was nothing else.
+            **({} if self.machine == Options() else {"devices": self.machine.devices, "on": self.machine.accelerator}),
+        }
+
+    def _everything(self) -> NetworkSpec:
+        return self.spec.with_backward(self.space.pair(i) for i in range(self.space.pairs))
+
+
+class _Paths(nn.Module):
+    """A supernet as one module, which is called with an architecture and its input."""
+
+    def __init__(self, supernet: Supernet) -> None:
+        super().__init__()
+        self.full = supernet.full
+        self.model = supernet.model
+
+    def forward(self, architecture: Architecture, x: Tensor) -> Tensor:
+        """What the network of the architecture gives; see `bcgraph.compile`."""
+        outputs: Tensor = self.model(architecture).train()(x)
+        return outputs
+
+
+def inherited(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
+    """The weights that the network `best` has in the supernet of the run in `path`, by their standard names.
+
+    Raises WeightsError (E082) when there is no supernet.
+    """
+    found, _ = weights.unpack(path / WEIGHTS)
+    own = {f"backward.{bc.source}_{bc.target}." for bc in best.backward}
+    return {
+        name: value
+        for name, value in found.items()
+        if not name.startswith("backward.") or any(name.startswith(prefix) for prefix in own)
+    }

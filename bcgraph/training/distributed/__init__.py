@@ -1,0 +1,1 @@
+"""Training in several processes: Fabric, the launcher, the process group, synchronized batch norm."""

@@ -1,0 +1,1 @@
+"""What a program costs and how exact it is: operations, memory, precision."""

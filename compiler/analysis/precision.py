@@ -1,0 +1,68 @@
+"""How far a network in another dtype goes its own way: the shares of spikes and of predictions that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bcgraph import weights
+from bcgraph.compiler.driver import compile
+from bcgraph.compiler.targets.fx.module import spikes
+from bcgraph.nn.determinism import exact
+from bcgraph.schema import NetworkSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Shares over `samples` samples: of all spikes, of the spikes of each port, and of predictions that differ."""
+
+    samples: int
+    spikes: float
+    ports: tuple[float, ...]
+    predictions: float
+
+
+@torch.no_grad()
+def agreement(
+    spec: NetworkSpec,
+    x: Tensor,
+    dtype: torch.dtype,
+    *,
+    state_dict: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> Agreement:
+    """Run `spec` in eval mode in float32 and in `dtype` on the same `x` and compare every spike and prediction.
+
+    x is `[N, C, H, W]`, or `[T, N, C, H, W]` for a sequence. Without a `state_dict` the weights are drawn from `seed`.
+    Raises WeightsError (E083) where weights do not fit.
+    """
+    found = []
+    for kind in (torch.float32, dtype):
+        model = compile(spec, "folded", seed=seed)
+        if state_dict is not None:
+            weights.apply(model, dict(state_dict))
+        model.to(dtype=kind, device=device).eval()
+        with exact():
+            found.append(spikes(model, x.to(dtype=kind, device=device)))
+    (outputs, ours), (others, theirs) = found
+    wrong = [0] * len(spec.ports)
+    total = [0] * len(spec.ports)
+    for (port, step), spike in ours.items():
+        wrong[port] += int((spike.bool() != theirs[port, step].bool()).sum())
+        total[port] += spike.numel()
+    differ = _predictions(outputs, spec.readout) != _predictions(others, spec.readout)
+    return Agreement(
+        samples=len(differ),
+        spikes=sum(wrong) / max(1, sum(total)),
+        ports=tuple(w / max(1, t) for w, t in zip(wrong, total, strict=True)),
+        predictions=float(differ.float().mean()),
+    )
+
+
+def _predictions(outputs: Tensor, readout: str) -> Tensor:
+    outputs = outputs.float()
+    return (outputs.mean(0) if readout == "mean" else outputs[-1]).argmax(-1)

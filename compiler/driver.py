@@ -1,0 +1,80 @@
+"""The compiler's entry: a specification in, a torch.fx module out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import fx, nn
+
+from bcgraph.compiler import passes, schedules
+from bcgraph.compiler.ir import TemporalGraph
+from bcgraph.compiler.lower import lower
+from bcgraph.compiler.targets.fx import backends
+from bcgraph.compiler.targets.fx.module import parameters, to_fx
+from bcgraph.errors import CompileError
+from bcgraph.schema import NetworkSpec
+
+
+def chosen(optimize: Sequence[str] | None, inference: bool) -> tuple[str, ...]:
+    """The passes to run: those asked for, or the pipeline for training or inference."""
+    return tuple(optimize) if optimize is not None else passes.INFERENCE if inference else passes.TRAINING
+
+
+def optimized(spec: NetworkSpec, optimize: Sequence[str] = passes.TRAINING) -> TemporalGraph:
+    """The temporal graph of `spec` behind the passes named in `optimize` (default: the pipeline for training)."""
+    return passes.run(passes.pipeline(optimize), lower(spec))
+
+
+def compile(
+    spec: NetworkSpec,
+    schedule: str = "unrolled",
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    optimize: Sequence[str] | None = None,
+    seed: int = 0,
+    inference: bool = False,
+    backend: str = "eager",
+    recompute: bool = False,
+    root: nn.Module | None = None,
+) -> fx.GraphModule:
+    """Compile `spec` into a torch.fx `GraphModule`.
+
+    The `unrolled` and `folded` schedules give `x -> O`, with x `[N, C, H, W]` for an image and `[T, N, C, H, W]` for a
+    sequence, and O `[T, N, classes]`. The `step` schedule gives `(x_t, *states) -> (O_t, *states)` with
+    `initial_states(x_t)`. All have the same state dict.
+
+    Weights are drawn in float32 from `seed` and the parameters' names, then cast to `dtype`; a `root` made by
+    `targets.fx.parameters` is shared instead. `optimize` names the passes to run, in order; without it
+    a pipeline for training runs, or with `inference` one that also folds norms into convolutions, whose module stays in
+    eval mode and, called without gradients on a CPU, keeps its memory for the next call. `backend` is `eager` or
+    `inductor` (torch.compile of the whole graph, or an error). With `recompute` training keeps the values of about
+    2*sqrt(T) steps instead of T, for one more forward pass. Convolution weights are laid out channels-last where that
+    is faster. Raises CompileError.
+    """
+    lowered = lower(spec)
+    pipeline = passes.pipeline(chosen(optimize, inference))
+    program = schedules.schedule(schedule, passes.run(pipeline, lowered))
+    owner = parameters(lowered, seed) if root is None else root
+    frozen = any(p.inference_only for p in pipeline)
+    if recompute and (schedule != "unrolled" or frozen):
+        raise CompileError("E072", "only an unrolled module for training recomputes", hint="drop `recompute`")
+    module = to_fx(program, owner, inference=frozen, recompute=recompute)
+    if dtype is not None or device is not None:
+        module.to(device=device, dtype=dtype)
+    if channels_last_pays(module):
+        module.to(memory_format=torch.channels_last)
+    backends.use(backend, module)
+    return module
+
+
+def channels_last_pays(module: nn.Module) -> bool:
+    """Whether convolutions run faster channels-last: where their kernels take that layout as it is.
+
+    That is so for the vectorized float32, bfloat16 and float16 kernels, on CPU and CUDA, when most of the
+    work has channels to vectorize over; float64 has no such kernels.
+    """
+    weights = [m.weight for m in module.modules() if isinstance(m, nn.Conv2d)]
+    wide = sum(w.numel() for w in weights if w.shape[1] >= 32)
+    return bool(weights) and weights[0].dtype != torch.float64 and 2 * wide > sum(w.numel() for w in weights)

@@ -1,0 +1,142 @@
+"""What all targets share: what is asked of them, what they report, and real values to prove a file on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx
+
+from bcgraph import dsl, weights
+from bcgraph.compiler.driver import compile
+from bcgraph.compiler.export.proof import Proof
+from bcgraph.errors import CompileError
+from bcgraph.keys import derive
+from bcgraph.schema import NetworkSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """By channel, `(x - mean) / std`; with `inside` the file does this itself and takes samples as they are."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    inside: bool = False
+
+    def raw(self, x: Tensor) -> Tensor:
+        """Samples `[..., C, H, W]` as they were before they were normalized to `x`."""
+        mean, std = self._columns(x)
+        return x * std + mean
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Samples `[..., C, H, W]` normalized."""
+        mean, std = self._columns(x)
+        return (x - mean) / std
+
+    def _columns(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.new_tensor(self.mean).view(-1, 1, 1), x.new_tensor(self.std).view(-1, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be written, and where. `inputs` are normalized and as the model takes them."""
+
+    spec: NetworkSpec
+    path: Path
+    state_dict: Mapping[str, Tensor] | None
+    form: str
+    inputs: Tensor
+    classes: tuple[str, ...]
+    normalization: Normalization | None
+    seed: int
+    allow_loss: bool = False
+
+    @property
+    def inside(self) -> Normalization | None:
+        """The normalization that the file is to do itself, if it is."""
+        return self.normalization if self.normalization is not None and self.normalization.inside else None
+
+    def both(self) -> tuple[Tensor, Tensor]:
+        """The inputs for torch and for the file, which takes them before normalization if it normalizes itself."""
+        if self.inside is None:
+            return self.inputs, self.inputs
+        raw = self.inside.raw(self.inputs)
+        return self.inside.normalized(raw), raw
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written: the file, its form, its size in bytes, and what the proof found.
+
+    `opset` is that of an ONNX file, `by` what ran the file to prove it, `beside` further files that belong to it.
+    `losses` are the things that the file does not say, where that was allowed, and `changed` is the share of samples
+    that are predicted otherwise for it.
+    """
+
+    path: Path
+    form: str
+    opset: int | None
+    size: int
+    proof: Proof
+    by: str = "onnxruntime"
+    beside: tuple[Path, ...] = ()
+    losses: tuple[str, ...] = ()
+    changed: float | None = None
+
+
+# What a file is compared with: the same wiring and the same states, each equation a node of its own.
+PLAIN = ("dce", "sink_resize")
+
+# The passes of a file for inference that runs all steps: norms are folded, what all steps share runs once.
+INFERENCE = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")
+
+
+def plain(request: Request, schedule: str) -> fx.GraphModule:
+    """The module that a file is compared with, in float32 and eval mode, with the weights that were asked for."""
+    module = compile(request.spec, schedule, optimize=PLAIN, seed=request.seed, dtype=torch.float32).eval()
+    if request.state_dict is not None:
+        weights.apply(module, dict(request.state_dict))
+    return module
+
+
+def facts(request: Request) -> dict[str, str]:
+    """What a file says of itself: the specification, its fingerprint, and what is needed to run it."""
+    spec = request.spec
+    image = {"kind": spec.input.kind, "channels": spec.input.channels}
+    image |= {"height": spec.input.height, "width": spec.input.width}
+    found = {
+        "bcgraph.spec": dsl.format_spec(spec),
+        "bcgraph.fingerprint": spec.fingerprint(),
+        "bcgraph.form": request.form,
+        "bcgraph.steps": str(spec.steps),
+        "bcgraph.readout": spec.readout,
+        "bcgraph.input": json.dumps(image),
+        "bcgraph.ports": json.dumps(list(spec.ports)),
+        "bcgraph.classes": json.dumps(list(request.classes)),
+    }
+    normal = request.normalization
+    if normal is not None:
+        described = {"mean": list(normal.mean), "std": list(normal.std), "inside": normal.inside}
+        found["bcgraph.normalization"] = json.dumps(described)
+    return found
+
+
+def only_unrolled(request: Request) -> None:
+    """Raise CompileError (E072) unless the form is `unrolled`, for targets that have no other."""
+    if request.form != "unrolled":
+        raise CompileError(
+            "E072",
+            f"`{request.path.suffix}` files have no form `{request.form}`",
+            hint="leave out --form; ONNX files (.onnx) have the forms step and scan",
+        )
+
+
+def drawn(spec: NetworkSpec, seed: int, samples: int = 8) -> Tensor:
+    """Inputs drawn from a normal distribution, `[N, C, H, W]` or `[T, N, C, H, W]`."""
+    image = spec.input
+    lead = (spec.steps, samples) if image.kind == "sequence" else (samples,)
+    generator = torch.Generator().manual_seed(derive(seed, "export", "inputs"))
+    return torch.randn((*lead, image.channels, image.height, image.width), generator=generator)

@@ -1,0 +1,1 @@
+"""Target torch.fx: a program as a `GraphModule`."""

@@ -1,0 +1,299 @@
+"""How each operation of a program becomes nodes of a torch.fx graph: one method an operation, found in one table."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from bcgraph.compiler.ir import Node, Program, free
+from bcgraph.compiler.targets.fx.memory_plan import Plan
+from bcgraph.compiler.targets.fx.recompute import Piece
+from bcgraph.errors import CompileError
+from bcgraph.nn import folded_conv as FC
+from bcgraph.nn import functional as BF
+from bcgraph.nn import lif as LIF
+from bcgraph.nn import packed_spikes as spikes_as_bits
+
+MEMORY = "_memory"
+"""The name of the submodule with the places of a memory plan."""
+
+_FLATTEN: Callable[..., Tensor] = torch.flatten
+
+
+def emit(program: Program, plan: Plan | None = None) -> fx.Graph:
+    """The fx graph of `program`. With a memory plan, neurons write into its places."""
+    return _Emitter(program, plan).emit()
+
+
+def emit_segments(program: Program, before: Iterable[Node], parts: Iterable[Piece], behind: Iterable[Node]) -> fx.Graph:
+    """The fx graph that runs the nodes `before`, calls a submodule for each of `parts`, and runs those `behind`."""
+    return _Emitter(program).emit_segments(before, parts, behind)
+
+
+class _Emitter:
+    def __init__(self, program: Program, plan: Plan | None = None) -> None:
+        self.program = program
+        self.plan = plan
+        self.rooms: fx.Node | None = None
+        self.readers = {e.value: node for node in program.nodes for e in node.inputs}
+        self.graph = fx.Graph()
+        self.env: dict[str, fx.Node] = {}
+        self.values = program.values()
+        self.first = program.inputs[0].name
+        self.split: fx.Node | None = None
+
+    def emit(self) -> fx.Graph:
+        self.placeholders()
+        if self.plan is not None and self.plan.sizes:
+            self.rooms = self.graph.create_node("call_module", MEMORY, (self.env[self.first],), name="rooms")
+        for node in self.program.nodes:
+            _EMIT[node.op](self, node)
+        return self.end()
+
+    def emit_segments(self, before: Iterable[Node], parts: Iterable[Piece], behind: Iterable[Node]) -> fx.Graph:
+        self.placeholders()
+        for node in before:
+            _EMIT[node.op](self, node)
+        for part in parts:
+            args = tuple(self.env[v.name] for v in part.program.inputs)
+            results = self.graph.create_node("call_module", part.name, args, name=part.name)
+            for index, name in enumerate(part.program.outputs):
+                read = (results, index)
+                self.env[name] = self.graph.create_node("call_function", operator.getitem, read, name=_identifier(name))
+        for node in behind:
+            _EMIT[node.op](self, node)
+        return self.end()
+
+    def placeholders(self) -> None:
+        arguments: set[str] = set()
+        for value in self.program.inputs:
+            name = free(_identifier(value.name), arguments)
+            arguments.add(name)
+            self.env[value.name] = self.graph.placeholder(name)
+
+    def end(self) -> fx.Graph:
+        results = tuple(self.env[name] for name in self.program.outputs)
+        several = self.program.schedule in ("step", "segment")
+        self.graph.output(results if several else results[0])
+        self.graph.lint()
+        return self.graph
+
+    def read(self, node: Node) -> list[fx.Node]:
+        return [self.env[e.value] for e in node.inputs]
+
+    def add(self, node: Node, op: str, target: Any, args: tuple[Any, ...], name: str | None = None) -> fx.Node:
+        made = self.graph.create_node(op, target, args, name=_identifier(name or node.name))
+        made.meta.update(step=node.step, port=node.port, span=node.span, bcgraph=node.name)
+        return made
+
+    def call(self, node: Node, target: Callable[..., Any], *args: Any) -> None:
+        name = node.outputs[0].name
+        self.env[name] = self.add(node, "call_function", target, args, name)
+
+    def module(self, node: Node) -> None:
+        name = node.output.name
+        self.env[name] = self.add(node, "call_module", node.module, tuple(self.read(node)), name)
+
+    def norm(self, node: Node) -> None:
+        if node.attrs["layer"].norm.statistics == "per_step":
+            if node.step is None:
+                raise CompileError(
+                    "E072",
+                    f"`{node.name}` has statistics for each step, which this schedule cannot tell apart",
+                    span=node.span,
+                    hint="use the schedule `unrolled`, or statistics=shared",
+                )
+            made = self.add(node, "call_module", node.module, (*self.read(node), node.step))
+        else:
+            made = self.add(node, "call_module", node.module, tuple(self.read(node)))
+            made.kwargs = {k: node.attrs[k] for k in ("steps", "repeats", "updates") if node.attrs.get(k, 1) != 1}
+        self.env[node.output.name] = made
+
+    def conv(self, node: Node) -> None:
+        if len(node.inputs) < 3:
+            self.module(node)
+            return
+        self.call(node, FC.conv, *self.read(node), _settings(node))
+
+    def pack(self, node: Node) -> None:
+        self.call(node, spikes_as_bits.pack, *self.read(node))
+
+    def fold_norm(self, node: Node) -> None:
+        a = node.attrs
+        parts = [f"{a['conv']}.weight", f"{a['conv']}.bias" if a["bias"] else None]
+        parts += [f"{a['norm']}.{p}" for p in ("weight", "bias", "running_mean", "running_var")]
+        reads = [p and self.add(node, "get_attr", p, (), p) for p in parts]
+        conv = self.readers[node.outputs[0].name]
+        shape = self.values[conv.inputs[0].value].shape
+        rooms = (self.rooms, len(self.env)) if self.rooms is not None else ()
+        both = self.add(node, "call_function", FC.fold_norm, (*reads, a["eps"], _settings(conv), shape, *rooms))
+        for index, value in enumerate(node.outputs):
+            self.env[value.name] = self.add(node, "call_function", operator.getitem, (both, index), value.name)
+
+    def pool(self, node: Node) -> None:
+        layer = node.attrs["layer"]
+        name = {"avgpool": "avg_pool2d", "maxpool": "max_pool2d"}[node.op]
+        self.call(node, getattr(nn.functional, name), *self.read(node), layer.kernel, layer.stride, layer.padding)
+
+    def adaptive(self, node: Node) -> None:
+        name = {"adaptive_avgpool": "adaptive_avg_pool2d", "adaptive_maxpool": "adaptive_max_pool2d"}[node.op]
+        self.call(node, getattr(nn.functional, name), *self.read(node), node.attrs["layer"].size)
+
+    def flatten(self, node: Node) -> None:
+        self.call(node, _FLATTEN, *self.read(node), 1)
+
+    def to_image(self, node: Node) -> None:
+        (x,) = self.read(node)
+        column = self.add(node, "call_function", torch.unsqueeze, (x, -1), node.name + ".column")
+        self.call(node, torch.unsqueeze, column, -1)
+
+    def sum(self, node: Node) -> None:
+        first, *rest = self.read(node)
+        for index, other in enumerate(rest):
+            name = node.name if index == len(rest) - 1 else f"{node.name}.{index}"
+            first = self.add(node, "call_function", operator.add, (first, other), name)
+        self.env[node.output.name] = first
+
+    def concat(self, node: Node) -> None:
+        self.call(node, torch.cat, self.read(node), 1)
+
+    def resize(self, node: Node) -> None:
+        self.call(node, BF.resize, *self.read(node), *node.attrs["size"])
+
+    def charge(self, node: Node) -> None:
+        self.call(node, LIF.charge, *self.read(node), node.attrs["tau"])
+
+    def fire(self, node: Node) -> None:
+        self.call(node, LIF.fire, *self.read(node), node.attrs["threshold"], node.attrs["surrogate"].width)
+        self.mark(node)
+
+    def reset(self, node: Node) -> None:
+        self.call(node, LIF.reset, *self.read(node), *(node.attrs[k] for k in ("threshold", "mode", "detach")))
+
+    def lif(self, node: Node) -> None:
+        a = node.attrs
+        reads = self.read(node)
+        conv: tuple[Any, ...] = ()
+        both, last, all_steps = _PLAIN
+        if node.op == "conv_lif":
+            conv, reads = (*reads[:3], _settings(node)), reads[3:]
+            both, last, all_steps = _WITH_CONV
+        constants = (a["tau"], a["threshold"], a["surrogate"].width, a["mode"], a["detach"])
+        rest = (*([constants] if conv else constants), *self.place(node))
+        if "steps" in a:
+            repeated = self.values[node.inputs[0].value].steps == 0
+            self.call(node, all_steps, *conv, reads, a["steps"], repeated, *rest)
+            self.mark(node)
+            return
+        membrane = None if a.get("start") else reads.pop()
+        if len(node.outputs) == 1:
+            self.call(node, last, *conv, reads, membrane, *rest)
+        else:
+            made = self.add(node, "call_function", both, (*conv, reads, membrane, *rest))
+            for index, value in enumerate(node.outputs):
+                self.env[value.name] = self.add(node, "call_function", operator.getitem, (made, index), value.name)
+        self.mark(node)
+
+    def place(self, node: Node) -> tuple[Any, ...]:
+        """The rooms of the call, and the places in it of the spikes and the membrane."""
+        if self.plan is None or self.rooms is None:
+            return ()
+        found = [self.plan.places.get(v.name) for v in node.outputs]
+        return self.rooms, (found[0], found[1] if len(found) > 1 else None)
+
+    def mark(self, node: Node) -> None:
+        spikes = node.outputs[0]
+        self.env[spikes.name].meta["spikes"] = (node.port, node.step or 0, max(1, spikes.steps))
+
+    def steps(self, node: Node) -> None:
+        """The operations on folded time: their operands, then their attributes in the order of the function."""
+        function, names = _FOLDING[node.op]
+        self.call(node, function, *self.read(node), *(node.attrs[k] for k in names))
+
+    def one(self, node: Node) -> None:
+        self.call(node, BF.ones, self.batch(node))
+
+    def zeros(self, node: Node) -> None:
+        self.call(node, BF.zeros, self.batch(node), *node.output.shape)
+
+    def batch(self, node: Node) -> fx.Node:
+        """What has the samples as its first axis: the image, or the first frame of a sequence."""
+        if not self.program.inputs[0].steps:
+            return self.env[self.first]
+        return self.add(node, "call_function", operator.getitem, (self.split_frames(), 0), f"{node.name}.batch")
+
+    def split_frames(self) -> fx.Node:
+        if self.split is None:
+            x = self.env[self.first]
+            self.split = self.graph.create_node("call_function", BF.frames, (x, self.program.steps), name="frames")
+        return self.split
+
+    def frame(self, node: Node) -> None:
+        self.call(node, operator.getitem, self.split_frames(), node.attrs["step"])
+
+    def stack(self, node: Node) -> None:
+        self.call(node, torch.stack, self.read(node))
+
+
+_EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
+    "conv": _Emitter.conv,
+    "linear": _Emitter.module,
+    "bn": _Emitter.norm,
+    "avgpool": _Emitter.pool,
+    "maxpool": _Emitter.pool,
+    "adaptive_avgpool": _Emitter.adaptive,
+    "adaptive_maxpool": _Emitter.adaptive,
+    "flatten": _Emitter.flatten,
+    "dropout": _Emitter.module,
+    "add": _Emitter.sum,
+    "concat": _Emitter.concat,
+    "resize": _Emitter.resize,
+    "to_image": _Emitter.to_image,
+    "to_vector": _Emitter.flatten,
+    "charge": _Emitter.charge,
+    "fire": _Emitter.fire,
+    "reset": _Emitter.reset,
+    "lif": _Emitter.lif,
+    "conv_lif": _Emitter.lif,
+    "one": _Emitter.one,
+    "zeros": _Emitter.zeros,
+    "frame": _Emitter.frame,
+    "stack": _Emitter.stack,
+    "fold_norm": _Emitter.fold_norm,
+    "pack": _Emitter.pack,
+    "fold_frames": _Emitter.steps,
+    "fold": _Emitter.steps,
+    "repeat": _Emitter.steps,
+    "shift": _Emitter.steps,
+    "at": _Emitter.steps,
+    "unfold": _Emitter.steps,
+}
+
+# Neurons: of one step, of the last step, of all steps.
+_PLAIN: tuple[Callable[..., Any], ...] = (LIF.lif, LIF.lif_last, LIF.lif_steps)
+_WITH_CONV: tuple[Callable[..., Any], ...] = (FC.conv_lif, FC.conv_lif_last, FC.conv_lif_steps)
+
+_FOLDING: Mapping[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
+    "fold_frames": (BF.fold_frames, ("steps",)),
+    "fold": (BF.fold, ()),
+    "repeat": (BF.repeat, ("steps",)),
+    "shift": (BF.shift, ("delay", "steps")),
+    "at": (BF.at, ("step", "steps")),
+    "unfold": (BF.unfold, ("steps",)),
+}
+
+
+def _settings(node: Node) -> FC.Settings:
+    layer = node.attrs["layer"]
+    return layer.stride, layer.padding, layer.dilation, layer.groups
+
+
+def _identifier(name: str) -> str:
+    """A Python name for a value: `layer1.0.lif1.s@t3` as `layer1_0_lif1_s_t3`."""
+    text = name.replace("@-", "_ago").replace("@", "_")
+    text = "".join(c if c.isalnum() else "_" for c in text)
+    return f"n{text}" if text[:1].isdigit() else free(text, ("self",))

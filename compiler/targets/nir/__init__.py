@@ -1,0 +1,1 @@
+"""Target NIR: a temporal graph as a file of the Neuromorphic Intermediate Representation."""

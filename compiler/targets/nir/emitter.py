@@ -1,0 +1,286 @@
+"""Target NIR: the temporal graph as nodes and edges of the Neuromorphic Intermediate Representation.
+
+NIR is the network of one step, like the temporal graph. It has no sum: edges that arrive together add up. It has no
+number on an edge: one that leads back is a plain edge, and delayed by a step because it closes a loop. So that this
+edge is the right one, nodes stand in the order of the temporal graph and have names that sort in it: **an edge whose
+source does not stand before its target reads the step before, and nothing in the first step.**
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import nir
+import numpy as np
+
+from bcgraph.compiler.export.folding import folded
+from bcgraph.compiler.export.request import Normalization
+from bcgraph.compiler.ir import Node, TemporalGraph
+from bcgraph.shapes import Shape
+
+DT = 1e-4
+"""Seconds that a step lasts: what readers take where they are told nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A value as NIR knows it: the nodes that add up to it, each with a factor still to be applied, and its shape.
+
+    The shape is that of the file, where a vector that is read as an image of 1x1 stays a vector.
+    """
+
+    terms: tuple[tuple[str, float], ...]
+    shape: Shape
+
+    def times(self, factor: float) -> Wire:
+        """The value times `factor`, which is still to be applied."""
+        return replace(self, terms=tuple((name, f * factor) for name, f in self.terms))
+
+
+def to_nir(
+    graph: TemporalGraph,
+    weights: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    normalization: Normalization | None = None,
+) -> nir.NIRGraph:
+    """The NIR graph of `graph`, which has gone through `fold_bn` and `fuse_lif`; `nir_limits` says what may be in it.
+
+    `weights` are the values of the state dict by name; parameters are float32. With a `normalization` the graph
+    normalizes its input itself.
+    """
+    emitter = _Emitter(graph, weights)
+    emitter.start(normalization)
+    for node in graph.nodes:
+        EMIT[node.op](emitter, node)
+    return emitter.finish(metadata)
+
+
+class _Emitter:
+    def __init__(self, graph: TemporalGraph, weights: Mapping[str, np.ndarray]) -> None:
+        self.graph = graph
+        self.weights = weights
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.env: dict[str, Wire] = {}
+        self.parameters: dict[str, np.ndarray] = {}
+        self.late: list[tuple[str, str]] = []
+
+    def start(self, normalization: Normalization | None) -> None:
+        (value,) = self.graph.inputs
+        self.nodes["input"] = nir.Input({"input": np.array(value.shape)})
+        wire = Wire((("input", 1.0),), value.shape)
+        if normalization is not None:
+            mean, std = (np.array(v, dtype=np.float64) for v in (normalization.mean, normalization.std))
+            wire = self.diagonal("normalization", wire, 1 / std, -mean / std)
+        self.env[value.name] = wire
+
+    def finish(self, metadata: Mapping[str, str]) -> nir.NIRGraph:
+        for value, target in self.late:
+            self.connect(self.plain(self.env[value], value), target)
+        (output,) = self.graph.outputs
+        wire = self.plain(self.env[output], output)
+        self.nodes["output"] = nir.Output({"output": np.array(wire.shape)})
+        self.connect(wire, "output")
+        return nir.NIRGraph(self.nodes, self.edges, dict(metadata))
+
+    def add(self, label: str, node: Any, wire: Wire, shape: Shape) -> Wire:
+        """A node that reads `wire`; `label` is what the temporal graph calls it."""
+        name = f"n{len(self.nodes):04d}_" + "".join(c if c.isalnum() and c.isascii() else "_" for c in label)
+        node.metadata = {"bcgraph.name": label}
+        self.nodes[name] = node
+        self.connect(wire, name)
+        return Wire(((name, 1.0),), shape)
+
+    def connect(self, wire: Wire, target: str) -> None:
+        assert all(factor == 1.0 for _, factor in wire.terms)
+        self.edges += [(name, target) for name, _ in wire.terms]
+
+    def read(self, node: Node) -> Wire:
+        (edge, *_) = node.inputs
+        assert not edge.delay
+        return self.env[edge.value]
+
+    def plain(self, wire: Wire, label: str) -> Wire:
+        """The same value without factors; where there is one, a node multiplies."""
+        terms: list[tuple[str, float]] = []
+        for name, factor in wire.terms:
+            if factor != 1.0:
+                scale = nir.Scale(np.full(wire.shape, factor, dtype=np.float32))
+                ((name, _),) = self.add(f"{label}.scale", scale, Wire(((name, 1.0),), wire.shape), wire.shape).terms
+            terms.append((name, 1.0))
+        return Wire(tuple(terms), wire.shape)
+
+    def common(self, wire: Wire, label: str) -> tuple[Wire, float]:
+        """The same value with one factor for all of it, for a linear node to take into its weights."""
+        factors = {factor for _, factor in wire.terms}
+        if len(factors) != 1:
+            return self.plain(wire, label), 1.0
+        (factor,) = factors
+        return Wire(tuple((name, 1.0) for name, _ in wire.terms), wire.shape), factor
+
+    def linear_map(self, label: str, wire: Wire, weight: np.ndarray, bias: np.ndarray | None, shape: Shape) -> Wire:
+        wire, factor = self.common(wire, label)
+        weight = (weight * factor).astype(np.float32)
+        if bias is None:
+            return self.add(label, nir.Linear(weight), wire, shape)
+        return self.add(label, nir.Affine(weight, bias.astype(np.float32)), wire, shape)
+
+    def convolution(
+        self,
+        label: str,
+        wire: Wire,
+        weight: np.ndarray,
+        bias: np.ndarray,
+        shape: Shape,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+    ) -> Wire:
+        wire, factor = self.common(wire, label)
+        made = nir.Conv2d(
+            input_shape=wire.shape[1:],
+            weight=(weight * factor).astype(np.float32),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=1,
+            bias=bias.astype(np.float32),
+        )
+        return self.add(label, made, wire, shape)
+
+    def diagonal(self, label: str, wire: Wire, scale: np.ndarray, shift: np.ndarray) -> Wire:
+        """`scale * x + shift` by channel or feature."""
+        weight = np.diag(scale)
+        if len(wire.shape) == 1:
+            return self.linear_map(label, wire, weight, shift, wire.shape)
+        return self.convolution(label, wire, weight[:, :, None, None], shift, wire.shape)
+
+    # --- one method an operation ---
+
+    def fold_norm(self, node: Node) -> None:
+        self.parameters.update(zip((v.name for v in node.outputs), folded(node, self.weights), strict=True))
+
+    def conv(self, node: Node) -> None:
+        layer, wire = node.attrs["layer"], self.read(node)
+        if len(node.inputs) > 1:
+            weight = self.parameters[node.inputs[1].value]
+            bias = self.parameters[node.inputs[2].value]
+        else:
+            weight = self.weights[f"{node.module}.weight"].astype(np.float64)
+            bias = self.weights[f"{node.module}.bias"] if layer.bias else np.zeros(weight.shape[0])
+        if len(wire.shape) == 1:
+            # The projection of a port with no spatial axes.
+            self.env[node.output.name] = self.linear_map(node.name, wire, weight[:, :, 0, 0], bias, weight.shape[:1])
+            return
+        weight = dense(weight, layer.groups)
+        window = (layer.stride, layer.padding, layer.dilation)
+        self.env[node.output.name] = self.convolution(node.name, wire, weight, bias, node.output.shape, *window)
+
+    def linear(self, node: Node) -> None:
+        weight = self.weights[f"{node.module}.weight"].astype(np.float64)
+        bias = self.weights[f"{node.module}.bias"] if node.attrs["layer"].bias else None
+        self.env[node.output.name] = self.linear_map(node.name, self.read(node), weight, bias, node.output.shape)
+
+    def norm(self, node: Node) -> None:
+        names = (f"{node.module}.{p}" for p in ("weight", "bias", "running_mean", "running_var"))
+        weight, bias, mean, var = (self.weights[name].astype(np.float64) for name in names)
+        scale = weight / np.sqrt(var + node.attrs["layer"].norm.eps)
+        self.env[node.output.name] = self.diagonal(node.name, self.read(node), scale, bias - mean * scale)
+
+    def avgpool(self, node: Node) -> None:
+        layer = node.attrs["layer"]
+        self.pool(node, (layer.kernel,) * 2, (layer.stride,) * 2, layer.padding)
+
+    def adaptive(self, node: Node) -> None:
+        size, shape = node.attrs["layer"].size, self.read(node).shape
+        window = (shape[1] // size, shape[2] // size)
+        self.pool(node, window, window, 0)
+
+    def pool(self, node: Node, window: tuple[int, int], stride: tuple[int, int], padding: int) -> None:
+        """An average is a sum whose factor goes into the weights behind it."""
+        wire, factor = self.common(self.read(node), node.name)
+        made = nir.SumPool2d(np.array(window), np.array(stride), np.array([padding, padding]))
+        pooled = self.add(node.name, made, wire, node.output.shape)
+        self.env[node.output.name] = pooled.times(factor / (window[0] * window[1]))
+
+    def flatten(self, node: Node) -> None:
+        wire = self.read(node)
+        if len(wire.shape) == 1:
+            self.env[node.output.name] = wire
+            return
+        wire, factor = self.common(wire, node.name)
+        made = nir.Flatten({"input": np.array(wire.shape)}, start_dim=0, end_dim=-1)
+        self.env[node.output.name] = self.add(node.name, made, wire, node.output.shape).times(factor)
+
+    def same(self, node: Node) -> None:
+        self.env[node.output.name] = self.read(node)
+
+    def sum(self, node: Node) -> None:
+        assert not any(e.delay for e in node.inputs)
+        self.env[node.output.name] = together([self.env[e.value] for e in node.inputs])
+
+    def lif(self, node: Node) -> None:
+        *currents, _ = node.inputs
+        now = [self.env[e.value] for e in currents if not e.delay]
+        wire = self.plain(together(now), node.name)
+        self.env[node.outputs[0].name] = made = self.add(node.name, neuron(node, wire.shape), wire, wire.shape)
+        self.late += [(e.value, made.terms[0][0]) for e in currents if e.delay]
+
+
+def neuron(node: Node, shape: Shape) -> Any:
+    """The LIF layer in NIR, for forward Euler with steps of `DT` (`tau` is ours, the decay of a step).
+
+    Euler makes `v + DT/T*(v_leak - v + r*I)` of NIR's equation, with its time constant T. That is `tau*v + I` for
+    T = DT/(1 - tau), r = 1/(1 - tau) and v_leak = 0: exact in float32 where 1 - tau is a power of two, to
+    rounding elsewhere. Without a leak, tau = 1, it is NIR's `IF` with r = 1/DT.
+    """
+    a = node.attrs
+
+    def every(value: float) -> np.ndarray:
+        return np.full(shape, value, dtype=np.float32)
+
+    limits = {"v_threshold": every(a["threshold"]), "v_reset": every(0.0)}
+    if a["tau"] == 1.0:
+        return nir.IF(r=every(1 / DT), **limits)
+    leak = 1 / (1 - a["tau"])
+    # As a product of numbers in float32, so that a reader in float32 gets the ratio back.
+    time = np.float32(DT) * np.float32(leak)
+    return nir.LIF(tau=every(float(time)), r=every(leak), v_leak=every(0.0), **limits)
+
+
+def together(wires: list[Wire]) -> Wire:
+    """The sum of values. NIR has no two edges between the same nodes, so one that comes twice gets a factor."""
+    factors: dict[str, float] = {}
+    for wire in wires:
+        for name, factor in wire.terms:
+            factors[name] = factors.get(name, 0.0) + factor
+    return Wire(tuple(factors.items()), wires[0].shape)
+
+
+def dense(weight: np.ndarray, groups: int) -> np.ndarray:
+    """The weight `[out, in, k, k]` that does without groups, which few readers know."""
+    if groups == 1:
+        return weight
+    out, part = weight.shape[0] // groups, weight.shape[1]
+    full = np.zeros((weight.shape[0], part * groups, *weight.shape[2:]), dtype=weight.dtype)
+    for g in range(groups):
+        full[g * out : (g + 1) * out, g * part : (g + 1) * part] = weight[g * out : (g + 1) * out]
+    return full
+
+
+EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
+    "conv": _Emitter.conv,
+    "linear": _Emitter.linear,
+    "bn": _Emitter.norm,
+    "avgpool": _Emitter.avgpool,
+    "adaptive_avgpool": _Emitter.adaptive,
+    "flatten": _Emitter.flatten,
+    "dropout": _Emitter.same,
+    "add": _Emitter.sum,
+    "to_image": _Emitter.same,
+    "to_vector": _Emitter.flatten,
+    "lif": _Emitter.lif,
+    "fold_norm": _Emitter.fold_norm,
+}

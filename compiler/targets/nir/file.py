@@ -1,0 +1,110 @@
+"""NIR files: what is refused, what a file says of itself, and its proof by running what was written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import fx
+
+from bcgraph import files
+from bcgraph.compiler.driver import optimized
+from bcgraph.compiler.export import proof
+from bcgraph.compiler.export.request import ExportReport, Request, facts, only_unrolled, plain
+from bcgraph.compiler.ir import at_step
+from bcgraph.compiler.targets.nir import limits
+from bcgraph.errors import CompileError
+
+if TYPE_CHECKING:
+    from bcgraph.compiler.targets.nir.runtime import Network
+
+PASSES = ("dce", "fold_bn", "fuse_lif")
+
+
+def write(request: Request) -> ExportReport:
+    """Write a .nir file. Raises as `export` does."""
+    only_unrolled(request)
+    found = limits.check(request.spec, allow_loss=request.allow_loss)
+    _require()
+    import nir
+
+    from bcgraph.compiler.targets.nir import emitter as target
+
+    asked = _carried(request, found)
+    module = plain(asked, "unrolled")
+    values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
+    described = facts(replace(asked, form="nir"))
+    described["bcgraph.dt"] = repr(target.DT)
+    described["bcgraph.losses"] = json.dumps([str(loss) for loss in found])
+    graph = target.to_nir(optimized(asked.spec, PASSES), values, described, asked.inside)
+    stream = BytesIO()
+    nir.write(stream, graph)
+    data = stream.getvalue()
+    proved, outputs = _prove(asked, module, data)
+    changed = _changed(request, outputs) if found else None
+    files.write_bytes(request.path, data)
+    return ExportReport(
+        request.path,
+        "nir",
+        None,
+        len(data),
+        proved,
+        "the file that was read back",
+        losses=tuple(str(loss) for loss in found),
+        changed=changed,
+    )
+
+
+def load(path: Path) -> Network:
+    """A NIR file, ready to run. Raises CompileError (E092) and RunError (E087)."""
+    _require()
+    from bcgraph.compiler.targets.nir.runtime import Network
+
+    return Network(path)
+
+
+def _require() -> None:
+    if find_spec("nir") is None:
+        raise CompileError("E092", "NIR files need the package `nir`", hint="pip install 'bcgraph[nir]'")
+
+
+def _carried(request: Request, found: tuple[limits.Loss, ...]) -> Request:
+    """The request for what NIR can say of the network, with the weights that belong to it."""
+    spec = limits.carried(request.spec, found)
+    gone = tuple(f"backward.{loss.connection.source}_{loss.connection.target}." for loss in found if not loss.shortened)
+    weights = request.state_dict
+    kept = None if weights is None else {k: v for k, v in weights.items() if not (gone and k.startswith(gone))}
+    return replace(request, spec=spec, state_dict=kept)
+
+
+def _prove(request: Request, module: fx.GraphModule, data: bytes) -> tuple[proof.Proof, np.ndarray]:
+    """The proof that the bytes, read back and run, make the spikes of torch; and their outputs `[T, N, classes]`."""
+    from bcgraph.compiler.targets.nir.runtime import Network, State
+
+    network = Network(request.path, data)
+    x, given = request.both()
+    sequence = request.spec.input.kind == "sequence"
+    states: State = {}
+    outputs: list[np.ndarray] = []
+    spikes: dict[str, np.ndarray] = {}
+    for t in range(request.spec.steps):
+        values, states = network.run(given[t] if sequence else given, states)
+        outputs.append(values["output"].numpy())
+        spikes.update({at_step(f"{label}.s", t): values[name].numpy() for label, name in network.spikes.items()})
+    stacked = np.stack(outputs)
+    return proof.compare(module, {"x": x}, {"O": stacked} | spikes, request.spec.readout), stacked
+
+
+def _changed(request: Request, outputs: np.ndarray) -> float:
+    """The share of samples that the network with all its connections predicts otherwise."""
+    whole = plain(request, "unrolled")
+    with torch.no_grad():
+        expected = whole(request.inputs).numpy()
+    ours, theirs = (proof.predictions(o, request.spec.readout) for o in (expected, outputs))
+    return float((ours != theirs).mean())

@@ -1,0 +1,1 @@
+"""Target ONNX: a program as an ONNX file."""

@@ -1,0 +1,362 @@
+"""Target ONNX: a program becomes an ONNX graph, in float32, with the batch axis free.
+
+Values keep the names of the program (`layer1.0.lif1.s@t3`), weights those of the state dict, each stored
+once. A LIF layer is a call of a local function, so that a viewer shows one box. No state lives in the file:
+the step form takes its states as inputs and hands them back as outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bcgraph import shapes
+from bcgraph.compiler.export.folding import folded
+from bcgraph.compiler.export.request import Normalization
+from bcgraph.compiler.ir import Node, Program, Value, free
+from bcgraph.compiler.targets.onnx.lif import DOMAIN, function_name, lif_function
+from bcgraph.errors import CompileError
+
+OPSET = 18
+IR_VERSION = 9
+BATCH = "N"
+FLOATS = ir.TensorType(ir.DataType.FLOAT)
+
+
+def to_onnx(
+    program: Program,
+    weights: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    watch: Sequence[str] = (),
+    normalization: Normalization | None = None,
+) -> ir.Model:
+    """The ONNX model of `program`.
+
+    `weights` are the values of the state dict by name. `watch` names further values to give out, for comparing. With a
+    `normalization` the file normalizes its input itself. Raises CompileError (E073) where ONNX has no exact
+    counterpart.
+    """
+    return _Emitter(program, weights, normalization).model(metadata, watch)
+
+
+class _Emitter:
+    """Makes the ONNX nodes of a program, one method an operation; `onnx_scan` builds on it."""
+
+    def __init__(
+        self, program: Program, weights: Mapping[str, np.ndarray], normalization: Normalization | None = None
+    ) -> None:
+        self.program = program
+        self.weights = weights
+        self.normalization = normalization
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = {}
+        self.functions: dict[str, ir.Function] = {}
+        self.env: dict[str, ir.Value] = {}
+        self.shape = {name: v.shape for name, v in program.values().items()}
+
+    def model(self, metadata: Mapping[str, str], watch: Sequence[str]) -> ir.Model:
+        inputs = [self._input(v) for v in self.program.inputs]
+        self.samples = (inputs[0], 1 if self.program.inputs[0].steps else 0)
+        self.env[self.program.inputs[0].name] = self.normalized(inputs[0])
+        self.emit(self.program.nodes)
+        outputs = [self.env[name] for name in self.program.outputs]
+        # A state can be another value of the program as well: an output needs a name of its own.
+        outputs = [self._named(v, n) for v, n in zip(outputs, output_names(self.program), strict=True)]
+        outputs += [self.watched(name) for name in watch]
+        return self.finish(inputs, outputs, metadata)
+
+    def normalized(self, x: ir.Value) -> ir.Value:
+        """The input by channel as the network takes it; itself where the caller normalizes."""
+        if self.normalization is None:
+            return x
+        mean, std = (
+            self.constant(f"normalization.{name}", np.array(values, dtype=np.float32).reshape(-1, 1, 1))
+            for name, values in (("mean", self.normalization.mean), ("std", self.normalization.std))
+        )
+        return self.op("Div", [self.op("Sub", [x, mean], f"{x.name}.centered"), std], f"{x.name}.normalized")
+
+    def emit(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            EMIT[node.op](self, node)
+
+    def finish(self, inputs: list[ir.Value], outputs: list[ir.Value], metadata: Mapping[str, str]) -> ir.Model:
+        graph = ir.Graph(
+            inputs,
+            outputs,
+            nodes=self.nodes,
+            initializers=list(self.initializers.values()),
+            opset_imports={"": OPSET, DOMAIN: 1},
+            name=self.program.name,
+        )
+        return ir.Model(
+            graph,
+            ir_version=IR_VERSION,
+            producer_name="bcgraph",
+            functions=list(self.functions.values()),
+            metadata_props=dict(metadata),
+        )
+
+    def _input(self, value: Value) -> ir.Value:
+        lead: tuple[int | str, ...] = (value.steps, BATCH) if value.steps else (BATCH,)
+        made = typed(value.name, *lead, *value.shape)
+        self.env[value.name] = made
+        return made
+
+    def _named(self, value: ir.Value, name: str) -> ir.Value:
+        source = value.name or ""
+        made = value if source == name else self.op("Identity", [value], name)
+        shape = self.shape.get(source, ())
+        steps = self.program.values()[source].steps if source in self.program.values() else 0
+        lead: tuple[int | str, ...] = (steps, BATCH) if steps else (BATCH,)
+        made.shape = ir.Shape([*lead, *shape])
+        made.type = FLOATS
+        return made
+
+    def watched(self, name: str) -> ir.Value:
+        made = self.op("Identity", [self.env[name]], f"{name}.watched")
+        made.shape = ir.Shape([BATCH, *self.shape[name]])
+        made.type = FLOATS
+        return made
+
+    def op(
+        self,
+        kind: str,
+        inputs: Sequence[ir.Value | None],
+        name: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+        outputs: Sequence[str] | None = None,
+    ) -> ir.Value:
+        made = [ir.Value(name=n) for n in (outputs or [name])]
+        self.nodes.append(ir.node(kind, list(inputs), attributes, domain=domain, outputs=made, name=name))
+        return made[0]
+
+    def constant(self, name: str, value: np.ndarray) -> ir.Value:
+        """An initializer, stored once a name."""
+        if name not in self.initializers:
+            tensor = ir.tensor(np.asarray(value, order="C"), name=name)
+            self.initializers[name] = ir.Value(
+                name=name, shape=ir.Shape(value.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
+        return self.initializers[name]
+
+    def integers(self, *values: int) -> ir.Value:
+        return self.constant("i64." + "_".join(map(str, values)), np.array(values, dtype=np.int64))
+
+    def weight(self, name: str) -> ir.Value:
+        return self.constant(name, self.weights[name].astype(np.float32))
+
+    def reads(self, node: Node) -> list[ir.Value]:
+        return [self.env[e.value] for e in node.inputs]
+
+    def put(self, node: Node, kind: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> None:
+        self.env[node.output.name] = self.op(kind, inputs, node.output.name, attributes)
+
+    # --- one method an operation ---
+
+    def conv(self, node: Node) -> None:
+        layer = node.attrs["layer"]
+        inputs = self.reads(node)
+        if len(inputs) == 1:
+            inputs.append(self.weight(f"{node.module}.weight"))
+            if layer.bias:
+                inputs.append(self.weight(f"{node.module}.bias"))
+        self.put(
+            node,
+            "Conv",
+            inputs,
+            kernel_shape=[layer.kernel] * 2,
+            strides=[layer.stride] * 2,
+            pads=[layer.padding] * 4,
+            dilations=[layer.dilation] * 2,
+            group=layer.groups,
+        )
+
+    def linear(self, node: Node) -> None:
+        inputs = [*self.reads(node), self.weight(f"{node.module}.weight")]
+        if node.attrs["layer"].bias:
+            inputs.append(self.weight(f"{node.module}.bias"))
+        self.put(node, "Gemm", inputs, transB=1)
+
+    def norm(self, node: Node) -> None:
+        layer = node.attrs["layer"]
+        x, *exists = self.reads(node)
+        parts = [self.weight(f"{node.module}.{p}") for p in ("weight", "bias")]
+        for statistic in ("running_mean", "running_var"):
+            name = f"{node.module}.{statistic}"
+            if layer.norm.statistics == "per_step":
+                if node.step is None:
+                    raise CompileError(
+                        "E073",
+                        f"`{node.name}` has statistics for each step, which one step cannot tell apart",
+                        span=node.span,
+                        hint="export the form `unrolled`",
+                    )
+                values = self.weights[name][node.step].astype(np.float32)
+                parts.append(self.constant(f"{name}.t{node.step}", values))
+            else:
+                parts.append(self.weight(name))
+        value = node.output.name
+        normal = self.op(
+            "BatchNormalization", [x, *parts], value + (".norm" if exists else ""), {"epsilon": layer.norm.eps}
+        )
+        if exists:
+            axes = self.integers(*range(1, len(node.output.shape) + 1))
+            flag = self.op("Unsqueeze", [exists[0], axes], f"{value}.exists")
+            normal = self.op("Mul", [normal, flag], value)
+        self.env[value] = normal
+
+    def fold_norm(self, node: Node) -> None:
+        for value, array in zip(node.outputs, folded(node, self.weights), strict=True):
+            self.env[value.name] = self.constant(value.name, array.astype(np.float32))
+
+    def pool(self, node: Node) -> None:
+        layer = node.attrs["layer"]
+        extra = {"count_include_pad": 1} if node.op == "avgpool" else {}
+        self.put(
+            node,
+            {"avgpool": "AveragePool", "maxpool": "MaxPool"}[node.op],
+            self.reads(node),
+            kernel_shape=[layer.kernel] * 2,
+            strides=[layer.stride] * 2,
+            pads=[layer.padding] * 4,
+            **extra,
+        )
+
+    def adaptive(self, node: Node) -> None:
+        size = node.attrs["layer"].size
+        name = {"adaptive_avgpool": "AveragePool", "adaptive_maxpool": "MaxPool"}[node.op]
+        if size == 1:
+            self.put(node, "Global" + name, self.reads(node))
+            return
+        _, height, width = self.shape[node.inputs[0].value]
+        if height % size or width % size:
+            raise CompileError(
+                "E073",
+                f"`{node.name}` pools {height}x{width} to {size}x{size} with windows of different sizes",
+                span=node.span,
+                hint="ONNX can pool to a size that divides the input's",
+            )
+        window = [height // size, width // size]
+        self.put(node, name, self.reads(node), kernel_shape=window, strides=window)
+
+    def flatten(self, node: Node) -> None:
+        self.put(node, "Flatten", self.reads(node), axis=1)
+
+    def skip(self, node: Node) -> None:
+        self.env[node.output.name] = self.env[node.inputs[0].value]
+
+    def to_image(self, node: Node) -> None:
+        self.put(node, "Unsqueeze", [*self.reads(node), self.integers(2, 3)])
+
+    def add(self, node: Node) -> None:
+        first, *rest = self.reads(node)
+        for index, other in enumerate(rest):
+            last = index == len(rest) - 1
+            name = node.output.name if last else f"{node.output.name}.{index}"
+            first = self.op("Add", [first, other], name)
+        self.env[node.output.name] = first
+
+    def concat(self, node: Node) -> None:
+        self.put(node, "Concat", self.reads(node), axis=1)
+
+    def resize(self, node: Node) -> None:
+        (x,) = self.reads(node)
+        given, wanted = self.shape[node.inputs[0].value][1:], node.attrs["size"]
+        if all(shapes.power_of_two(a, b) for a, b in zip(given, wanted, strict=True)):
+            # Scales of all four axes: onnxruntime's layout optimizer breaks a quantized Resize that names its axes.
+            factors = [1.0, 1.0, *(b / a for a, b in zip(given, wanted, strict=True))]
+            scales = self.constant("f32." + "_".join(map(str, factors)), np.array(factors, dtype=np.float32))
+            self.put(
+                node,
+                "Resize",
+                [x, None, scales],
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
+            return
+        # Another ratio is not exact in floating point; rows and columns are picked by number.
+        for axis, (a, b) in enumerate(zip(given, wanted, strict=True), start=2):
+            name = node.output.name + (".rows" if axis == 2 else "")
+            x = self.op("Gather", [x, self.integers(*(i * a // b for i in range(b)))], name, {"axis": axis})
+        self.env[node.output.name] = x
+
+    def lif(self, node: Node) -> None:
+        a = node.attrs
+        start = bool(a.get("start"))
+        currents = self.reads(node)
+        membrane = [] if start else [currents.pop()]
+        current = currents[0]
+        for index, other in enumerate(currents[1:]):
+            current = self.op("Add", [current, other], f"{node.name}.current" + (f".{index}" if index else ""))
+        names = [v.name for v in node.outputs]
+        end = len(names) == 1
+        kind = function_name(a["mode"], start, end)
+        self.functions.setdefault(kind, lif_function(a["mode"], start, end))
+        attributes = {"threshold": float(a["threshold"])} | ({} if start else {"tau": float(a["tau"])})
+        self.op(kind, [current, *membrane], node.name, attributes, domain=DOMAIN, outputs=names)
+        made = self.nodes[-1].outputs
+        self.env.update(zip(names, made, strict=True))
+
+    def batch_axis(self) -> ir.Value:
+        x, axis = self.samples
+        return self.op("Shape", [x], f"batch{len(self.nodes)}", {"start": axis, "end": axis + 1})
+
+    def one(self, node: Node) -> None:
+        value = ir.tensor(np.ones(1, dtype=np.float32))
+        self.put(node, "ConstantOfShape", [self.batch_axis()], value=value)
+
+    def zeros(self, node: Node) -> None:
+        shape = self.op(
+            "Concat", [self.batch_axis(), self.integers(*node.output.shape)], f"{node.name}.shape", {"axis": 0}
+        )
+        self.put(node, "ConstantOfShape", [shape], value=ir.tensor(np.zeros(1, dtype=np.float32)))
+
+    def frame(self, node: Node) -> None:
+        index = self.constant(f"step{node.attrs['step']}", np.array(node.attrs["step"], dtype=np.int64))
+        self.put(node, "Gather", [*self.reads(node), index], axis=0)
+
+    def stack(self, node: Node) -> None:
+        axis = self.integers(0)
+        steps = [self.op("Unsqueeze", [v, axis], f"{node.name}.{t}") for t, v in enumerate(self.reads(node))]
+        self.put(node, "Concat", steps, axis=0)
+
+
+EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
+    "conv": _Emitter.conv,
+    "linear": _Emitter.linear,
+    "bn": _Emitter.norm,
+    "avgpool": _Emitter.pool,
+    "maxpool": _Emitter.pool,
+    "adaptive_avgpool": _Emitter.adaptive,
+    "adaptive_maxpool": _Emitter.adaptive,
+    "flatten": _Emitter.flatten,
+    "dropout": _Emitter.skip,
+    "add": _Emitter.add,
+    "concat": _Emitter.concat,
+    "resize": _Emitter.resize,
+    "to_image": _Emitter.to_image,
+    "to_vector": _Emitter.flatten,
+    "lif": _Emitter.lif,
+    "one": _Emitter.one,
+    "zeros": _Emitter.zeros,
+    "frame": _Emitter.frame,
+    "stack": _Emitter.stack,
+    "fold_norm": _Emitter.fold_norm,
+}
+
+
+def typed(name: str, *shape: int | str) -> ir.Value:
+    """A float32 value with a shape, whose free axes are named."""
+    return ir.Value(name=name, shape=ir.Shape(shape), type=FLOATS)
+
+
+def output_names(program: Program) -> list[str]:
+    """The names of the model's outputs: `O`, then for each state `next.` and the name of its input."""
+    first = program.outputs[0] if program.schedule != "step" else free("O", program.values())
+    return [first, *(f"next.{s.input}" for s in program.states)]

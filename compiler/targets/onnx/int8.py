@@ -1,0 +1,149 @@
+"""Static quantization of an exported ONNX file to 8 bits, by onnxruntime: file in, file out.
+
+Convolutions and linear layers run in integers: weights in int8, one scale a channel; what they read and the currents
+that they make in uint8, by the ranges seen on calibration samples. Spikes get the scale 1 and so stay what they are.
+The outputs of linear layers, among them the network's own, and the neurons stay in float32: a threshold does not
+forgive rounding twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from bcgraph.compiler.export.proof import session
+from bcgraph.compiler.targets.onnx.lif import DOMAIN
+from bcgraph.errors import CompileError
+from bcgraph.runtime import Network
+
+Floats = NDArray[np.floating[Any]]
+Feed = Mapping[str, Floats]
+
+QUANTIZED = ("Conv", "Gemm")
+BATCH = 32
+# What gives out only values that it was given, so that spikes behind it are spikes.
+_MOVES = frozenset({"Resize", "Gather", "Unsqueeze", "Flatten", "MaxPool", "Identity"})
+# The mark that onnxruntime looks for; shapes are inferred here, and there is nothing to fuse.
+_PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Over some samples, the shares of spikes and of predictions that two files make differently."""
+
+    spikes: float
+    predictions: float
+
+
+def quantize(source: Path, target: Path, calibration: Floats) -> None:
+    """Write the file `source` in int8 to `target`.
+
+    `calibration` are samples as the file takes them, `[N, C, H, W]` or `[T, N, C, H, W]`. Raises CompileError (E072)
+    for a file in the form `scan`, whose loop onnxruntime does not quantize, and RunError (E087, E090).
+    """
+    network = Network(source)
+    if network.signature.form == "scan":
+        raise CompileError("E072", "a scan cannot be quantized", hint="use --form unrolled or --form step")
+    values = network.signature.checked(calibration)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        model = onnx.load(source)
+        spikes = _spikes(model)
+        _set(model, *_PREPARED)
+        onnx.save(onnx.shape_inference.infer_shapes(model), prepared)
+        exact = {"scale": np.array(1.0, np.float32), "zero_point": np.array(0, np.uint8)}
+        quantize_static(
+            prepared,
+            target,
+            _Reader(_feeds(network, values)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTIZED),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={
+                "TensorQuantOverrides": {name: [exact] for name in spikes},
+                "OpTypesToExcludeOutputQuantization": ["Gemm"],
+            },
+        )
+    made = onnx.load(target)
+    kept = [p for p in made.metadata_props if p.key.startswith("bcgraph.")]
+    del made.metadata_props[:]
+    made.metadata_props.extend(kept)
+    _set(made, "bcgraph.precision", "int8")
+    onnx.checker.check_model(made, full_check=True)
+    onnx.save(made, target)
+
+
+def difference(ours: Path, theirs: Path, inputs: Floats) -> Difference:
+    """How differently two files of the same network and form fire and predict on `inputs`."""
+    networks = Network(ours), Network(theirs)
+    first, second = (_watched(n, n.signature.checked(inputs)) for n in networks)
+    differing = total = 0
+    for here, there in zip(first, second, strict=True):
+        for name, spikes in here.items():
+            differing += int((spikes != there[name]).sum())
+            total += spikes.size
+    chosen = [n.predict(inputs) for n in networks]
+    return Difference(differing / max(total, 1), float((chosen[0] != chosen[1]).mean()))
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, feeds: Iterator[Feed]) -> None:
+        self.feeds = feeds
+
+    def get_next(self) -> Feed | None:
+        return next(self.feeds, None)
+
+
+def _feeds(network: Network, values: Floats) -> Iterator[Feed]:
+    """What the file is fed for `values`: batches, and for a step the states that the steps before have made too."""
+    axis = 1 if network.signature.input.kind == "sequence" else 0
+    for start in range(0, values.shape[axis], BATCH):
+        part = np.take(values, range(start, min(start + BATCH, values.shape[axis])), axis=axis)
+        if network.signature.form == "step":
+            yield from _chain(network, part)
+        else:
+            yield {network.input: part}
+
+
+def _chain(network: Network, values: Floats) -> Iterator[Feed]:
+    sequence = network.signature.input.kind == "sequence"
+    states = network.zeros(values.shape[1 if sequence else 0])
+    for t in range(network.signature.steps):
+        frame = np.ascontiguousarray(values[t] if sequence else values)
+        yield {network.input: frame, **states}
+        _, states = network.step(frame, states)
+
+
+def _watched(network: Network, values: Floats) -> Iterator[dict[str, np.ndarray]]:
+    """The spikes that each call of the file makes, by name."""
+    model = onnx.load(network.path)
+    names = [n.output[0] for n in model.graph.node if n.domain == DOMAIN]
+    given = {o.name for o in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
+    running = session(model.SerializeToString())
+    for feed in _feeds(network, values):
+        yield dict(zip(names, running.run(names, dict(feed)), strict=True))
+
+
+def _spikes(model: onnx.ModelProto) -> list[str]:
+    """The values of a graph that are spikes: of neurons, and of what only moves them."""
+    found: dict[str, None] = {}
+    for node in model.graph.node:
+        if node.domain == DOMAIN or (node.op_type in _MOVES and node.input[0] in found):
+            found[node.output[0]] = None
+    return list(found)
+
+
+def _set(model: onnx.ModelProto, key: str, value: str) -> None:
+    entry = model.metadata_props.add()
+    entry.key, entry.value = key, value

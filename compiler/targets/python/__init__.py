@@ -1,0 +1,1 @@
+"""Target Python: a program as readable PyTorch text."""

@@ -1,0 +1,273 @@
+"""Target .py: the unrolled network as one file to read, with its weights in a safetensors file beside it.
+
+The file imports torch and safetensors and nothing else. It names a value as the program does
+(`layer1_0_lif1_s_t3`), says where each step begins, and drops what no later step reads. It knows the digest of
+its weights, so that the two files cannot be mixed with those of another export. Proved before either is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import keyword
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from bcgraph import dsl, files
+from bcgraph.compiler import schedules
+from bcgraph.compiler.driver import optimized
+from bcgraph.compiler.export import proof
+from bcgraph.compiler.export.folding import folded
+from bcgraph.compiler.export.request import INFERENCE, ExportReport, Normalization, Request, only_unrolled, plain
+from bcgraph.compiler.ir import Node, Program, free
+from bcgraph.compiler.targets.python.text import FILE, NEAREST, TAKEN
+
+
+def write(request: Request) -> ExportReport:
+    """Write a .py file and its weights. Raises as `export` does."""
+    only_unrolled(request)
+    module = plain(request, "unrolled")
+    values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
+    program = schedules.schedule("unrolled", optimized(request.spec, INFERENCE))
+    beside = request.path.with_name(f"{request.path.stem}.weights.safetensors")
+    found = _prove(request, module, program, values)
+    code = _Writer(program, values, request.inside)
+    text = code.text()
+    packed = safetensors.torch.save({k: torch.from_numpy(v) for k, v in sorted(code.tensors.items())})
+    source = _file(request, text, code, beside.name, hashlib.sha256(packed).hexdigest()).encode()
+    files.write_bytes(beside, packed)
+    files.write_bytes(request.path, source)
+    return ExportReport(request.path, "unrolled", None, len(source), found, "the file's code", (beside,))
+
+
+def _prove(request: Request, module: Any, program: Program, values: Mapping[str, np.ndarray]) -> proof.Proof:
+    ours, given = request.both()
+    names = list(proof.watched(module))
+    code = _Writer(program, values, request.inside, watch=names)
+    space: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(_file(request, code.text(), code, "", ""), str(request.path), "exec"), space)
+    network = space["Network"]({k: torch.from_numpy(v) for k, v in code.tensors.items()})
+    with torch.no_grad():
+        outputs = [r.numpy() for r in network(given)]
+    return proof.compare(module, {"x": ours}, dict(zip(("O", *names), outputs, strict=True)), request.spec.readout)
+
+
+def _file(request: Request, forward: str, code: _Writer, beside: str, digest: str) -> str:
+    spec = request.spec
+    shape = (spec.input.channels, spec.input.height, spec.input.width)
+    lead = f"{spec.steps}, N, " if spec.input.kind == "sequence" else "N, "
+    return FILE.format(
+        name=spec.name,
+        takes=f"[{lead}{', '.join(map(str, shape))}]",
+        raw="before normalization, which happens here" if request.inside else "normalized",
+        steps=spec.steps,
+        outputs=code.classes,
+        readout="the mean over the steps" if spec.readout == "mean" else "the last step",
+        specification="\n".join(f"#   {line}".rstrip() for line in dsl.format_spec(spec).splitlines()),
+        weights=beside,
+        digest=digest,
+        classes=request.classes,
+        nearest=NEAREST if code.resizes else "",
+        forward=forward,
+    )
+
+
+class _Writer:
+    """Makes the lines of `forward`, one method an operation, and the tensors that they read."""
+
+    def __init__(
+        self,
+        program: Program,
+        weights: Mapping[str, np.ndarray],
+        normalization: Normalization | None,
+        watch: Sequence[str] = (),
+    ) -> None:
+        self.program = program
+        self.weights = weights
+        self.watch = watch
+        self.normalization = normalization
+        self.lines: list[str] = []
+        self.tensors: dict[str, np.ndarray] = {}
+        self.names: dict[str, str] = {}
+        self.sources: dict[str, str] = {}
+        self.resizes = False
+        self.classes = program.values()[program.outputs[0]].shape[0]
+
+    def text(self) -> str:
+        """The body of `forward`, indented."""
+        x = self.name(self.program.inputs[0].name)
+        if x != "x":
+            self.lines.append(f"{x} = x")
+        if self.normalization is not None:
+            parts = {k: np.array(getattr(self.normalization, k), np.float32) for k in ("mean", "std")}
+            mean, std = (self.tensor(f"normalization.{k}", v.reshape(-1, 1, 1)) for k, v in parts.items())
+            self.lines.append(f"{x} = ({x} - {mean}) / {std}")
+        step: int | None = -1
+        last = self.last_steps()
+        for node in self.program.nodes:
+            if node.op == "fold_norm":
+                _EMIT[node.op](self, node)
+                continue
+            if node.step != step and node.op != "frame":
+                self.drop(step, last)
+                step = node.step
+                label = f"step {step}" if step is not None else "all steps" if node.op == "stack" else "once for all"
+                self.lines += ["", f"# {label}"]
+            _EMIT[node.op](self, node)
+        results = ", ".join(self.names[n] for n in (*self.program.outputs, *self.watch))
+        self.lines += [f"return {results}"]
+        return "\n".join(f"        {line}".rstrip() for line in self.lines)
+
+    def last_steps(self) -> dict[str, int | None]:
+        """For each value made in a step, the last step that reads it; None where it is read behind all."""
+        found: dict[str, int | None] = {v.name: n.step for n in self.program.nodes for v in n.outputs}
+        for node in self.program.nodes:
+            for edge in node.inputs:
+                found[edge.value] = node.step
+        return {k: v for k, v in found.items() if k not in self.watch}
+
+    def drop(self, step: int | None, last: Mapping[str, int | None]) -> None:
+        """Free the values that no step behind `step` reads."""
+        if step is None or step < 0:
+            return
+        gone = [self.names[k] for k, v in last.items() if v == step and k in self.names]
+        if gone:
+            self.lines.append(f"del {', '.join(dict.fromkeys(gone))}")
+
+    def name(self, value: str) -> str:
+        """A Python name for a value, the same each time."""
+        if value not in self.names:
+            text = "".join(c if c.isalnum() and c.isascii() else "_" for c in value.replace("@", "_"))
+            text = f"_{text}" if text[:1].isdigit() or keyword.iskeyword(text) else text
+            self.names[value] = free(text, {*self.names.values(), *TAKEN})
+        return self.names[value]
+
+    def tensor(self, name: str, value: np.ndarray) -> str:
+        """How `forward` reads a tensor of the weights file."""
+        if name not in self.sources:
+            text = "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
+            key = free(text, {*self.tensors, *dir(torch.nn.Module)})
+            self.tensors[key] = np.ascontiguousarray(value, dtype=np.float32)
+            self.sources[name] = f"self.{key}"
+        return self.sources[name]
+
+    def weight(self, name: str) -> str:
+        return self.tensor(name, self.weights[name])
+
+    def reads(self, node: Node) -> list[str]:
+        return [self.names[e.value] for e in node.inputs]
+
+    def put(self, node: Node, expression: str) -> None:
+        self.lines.append(f"{self.name(node.output.name)} = {expression}")
+
+    # --- one method an operation ---
+
+    def conv(self, node: Node) -> None:
+        layer = node.attrs["layer"]
+        x, *parts = (self.sources.get(e.value) or self.names[e.value] for e in node.inputs)
+        if not parts:
+            parts = [self.weight(f"{node.module}.weight")]
+            parts += [self.weight(f"{node.module}.bias")] if layer.bias else []
+        plain_values = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+        extra = [f"{k}={getattr(layer, k)}" for k, v in plain_values.items() if getattr(layer, k) != v]
+        self.put(node, f"F.conv2d({', '.join([x, *parts, *extra])})")
+
+    def fold_norm(self, node: Node) -> None:
+        for value, array in zip(node.outputs, folded(node, self.weights), strict=True):
+            self.tensor(value.name, array)
+
+    def linear(self, node: Node) -> None:
+        parts = ["weight", "bias"] if node.attrs["layer"].bias else ["weight"]
+        self.put(
+            node, f"F.linear({', '.join([*self.reads(node), *(self.weight(f'{node.module}.{p}') for p in parts)])})"
+        )
+
+    def norm(self, node: Node) -> None:
+        layer = node.attrs["layer"]
+        parts = []
+        for statistic in ("running_mean", "running_var"):
+            name = f"{node.module}.{statistic}"
+            if layer.norm.statistics == "per_step":
+                parts.append(self.tensor(f"{name}.t{node.step}", self.weights[name][node.step]))
+            else:
+                parts.append(self.weight(name))
+        parts += [self.weight(f"{node.module}.{p}") for p in ("weight", "bias")]
+        (x,) = self.reads(node)
+        self.put(node, f"F.batch_norm({', '.join([x, *parts])}, eps={layer.norm.eps!r})")
+
+    def pool(self, node: Node) -> None:
+        layer = node.attrs["layer"]
+        function = {"avgpool": "avg_pool2d", "maxpool": "max_pool2d"}[node.op]
+        (x,) = self.reads(node)
+        self.put(node, f"F.{function}({x}, {layer.kernel}, stride={layer.stride}, padding={layer.padding})")
+
+    def adaptive(self, node: Node) -> None:
+        function = {"adaptive_avgpool": "adaptive_avg_pool2d", "adaptive_maxpool": "adaptive_max_pool2d"}[node.op]
+        self.put(node, f"F.{function}({self.reads(node)[0]}, {node.attrs['layer'].size})")
+
+    def flatten(self, node: Node) -> None:
+        self.put(node, f"torch.flatten({self.reads(node)[0]}, 1)")
+
+    def skip(self, node: Node) -> None:
+        self.names[node.output.name] = self.reads(node)[0]
+
+    def to_image(self, node: Node) -> None:
+        self.put(node, f"{self.reads(node)[0]}[:, :, None, None]")
+
+    def add(self, node: Node) -> None:
+        self.put(node, " + ".join(self.reads(node)))
+
+    def concat(self, node: Node) -> None:
+        self.put(node, f"torch.cat([{', '.join(self.reads(node))}], 1)")
+
+    def resize(self, node: Node) -> None:
+        self.resizes = True
+        height, width = node.attrs["size"]
+        self.put(node, f"nearest({self.reads(node)[0]}, {height}, {width})")
+
+    def lif(self, node: Node) -> None:
+        a = node.attrs
+        currents = self.reads(node)
+        membrane = "None" if a.get("start") else currents.pop()
+        names = [*(self.name(v.name) for v in node.outputs), "_"][:2]
+        soft = ", soft=True" if a["mode"] == "soft" else ""
+        arguments = f"{' + '.join(currents)}, {membrane}, tau={a['tau']!r}, threshold={a['threshold']!r}{soft}"
+        self.lines.append(f"{', '.join(names)} = lif({arguments})")
+
+    def zeros(self, node: Node) -> None:
+        axis = 1 if self.program.sequence else 0
+        x = self.names[self.program.inputs[0].name]
+        shape = "".join(f", {n}" for n in node.output.shape)
+        self.put(node, f"{x}.new_zeros({x}.shape[{axis}]{shape})")
+
+    def frame(self, node: Node) -> None:
+        self.put(node, f"{self.reads(node)[0]}[{node.attrs['step']}]")
+
+    def stack(self, node: Node) -> None:
+        self.put(node, f"torch.stack([{', '.join(self.reads(node))}])")
+
+
+_EMIT: Mapping[str, Callable[[_Writer, Node], None]] = {
+    "conv": _Writer.conv,
+    "linear": _Writer.linear,
+    "bn": _Writer.norm,
+    "avgpool": _Writer.pool,
+    "maxpool": _Writer.pool,
+    "adaptive_avgpool": _Writer.adaptive,
+    "adaptive_maxpool": _Writer.adaptive,
+    "flatten": _Writer.flatten,
+    "dropout": _Writer.skip,
+    "add": _Writer.add,
+    "concat": _Writer.concat,
+    "resize": _Writer.resize,
+    "to_image": _Writer.to_image,
+    "to_vector": _Writer.flatten,
+    "lif": _Writer.lif,
+    "zeros": _Writer.zeros,
+    "frame": _Writer.frame,
+    "stack": _Writer.stack,
+    "fold_norm": _Writer.fold_norm,
+}
