@@ -36,7 +36,8 @@ def test_training_goes_on_to_the_same_weights(bcgraph: Command, tiny: Path, tmp_
 
 MODULE = """
 import sys
-from bcgraph.cli import check, main
+from bcgraph.cli import main
+from bcgraph.cli.commands import check
 
 def interrupted(asked=None):
     exec("raise KeyboardInterrupt")

@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 from bcgraph import dsl, schema
 from bcgraph.dsl import syntax
-from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True).filter(
-    lambda n: n not in KEYWORDS and n not in dsl.layers.LAYERS and n != "range"
+    lambda n: n not in KEYWORDS and n not in layers.LAYERS and n != "range"
 )
 
 # --- Settings ---------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.builds(cls, **fields)
 
 
-DATA = model(schema.DataSpec, name=st.sampled_from(dsl.settings.DATA_SETS))
+DATA = model(schema.DataSpec, name=st.sampled_from(settings.DATA_SETS))
 SEARCH = model(schema.SearchSpec)
 TRAIN = model(schema.TrainSpec)
 
