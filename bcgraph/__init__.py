@@ -9,8 +9,9 @@ Everything is loaded when first used: reading and checking a specification never
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bcgraph import lazy
 
 if TYPE_CHECKING:
     from bcgraph import compiler, scores, search
@@ -37,28 +38,23 @@ __all__ = [
     "search",
 ]
 
-# Public name -> module and the attribute in it ("" is the module itself).
-_WHERE: dict[str, tuple[str, str]] = {
-    "BackwardConnection": ("bcgraph.schema", "BackwardConnection"),
-    "BcgraphError": ("bcgraph.errors", "BcgraphError"),
-    "NetworkSpec": ("bcgraph.schema", "NetworkSpec"),
-    "compile": ("bcgraph.compiler.driver", "compile"),
-    "compiler": ("bcgraph.compiler", ""),
-    "export": ("bcgraph.compiler.export", "export"),
-    "format": ("bcgraph.dsl", "format_spec"),
-    "load": ("bcgraph.dsl", "load"),
-    "parse": ("bcgraph.dsl", "parse"),
-    "scores": ("bcgraph.scores", ""),
-    "search": ("bcgraph.search", ""),
-}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _WHERE[name]
-    loaded = import_module(module)
-    return getattr(loaded, attribute) if attribute else loaded
+__getattr__ = lazy.attach(
+    __name__,
+    {
+        "BackwardConnection": "bcgraph.schema:BackwardConnection",
+        "BcgraphError": "bcgraph.errors:BcgraphError",
+        "NetworkSpec": "bcgraph.schema:NetworkSpec",
+        "compile": "bcgraph.compiler.driver:compile",
+        "compiler": "bcgraph.compiler",
+        "export": "bcgraph.compiler.export:export",
+        "format": "bcgraph.dsl:format_spec",
+        "load": "bcgraph.dsl:load",
+        "parse": "bcgraph.dsl:parse",
+        "scores": "bcgraph.scores",
+        "search": "bcgraph.search",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bcgraph import schema, shapes
+from bcgraph.names import projection
 from bcgraph.schema import BackwardConnection, NetworkSpec
 from bcgraph.shapes import Shape
 
@@ -294,7 +295,7 @@ def _connection(bc: BackwardConnection, ports: list[Shape], steps: int, states: 
     source, target = ports[bc.source], ports[bc.target]
     weights = source[0] * target[0]
     places = min(math.prod(shapes.spatial(source)), math.prod(shapes.spatial(target)))
-    name = f"backward.{bc.source}_{bc.target}"
+    name = projection(bc.source, bc.target)
     late = max(0, steps - bc.delay)
     layer = Layer(f"{name}.conv", "backward", weights, weights * places, late, bc.source, bc.delay)
     held = sum(state.values for state in states if state.name.startswith(f"{name}."))

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from bcgraph.errors import RunError
+from bcgraph.normalization import Normalization
+from bcgraph.readout import READOUTS, predict
 from bcgraph.schema import ImageInput, InputSpec, SequenceInput
 
 if TYPE_CHECKING:
@@ -61,29 +63,6 @@ class Signature:
         return values
 
 
-@dataclass(frozen=True)
-class Normalization:
-    """How samples are normalized by channel, and whether the file does that itself (`inside`)."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    inside: bool
-
-    def raw(self, values: Floats) -> Floats:
-        """Normalized samples `[..., C, H, W]` as they were before."""
-        mean, std = self._columns()
-        return np.asarray(values * std + mean)
-
-    def normalized(self, values: Floats) -> Floats:
-        """Samples `[..., C, H, W]` as they were stored, normalized."""
-        mean, std = self._columns()
-        return np.asarray((values - mean) / std)
-
-    def _columns(self) -> tuple[Floats, Floats]:
-        mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
-        return mean, std
-
-
 class Network:
     """An exported network, ready to run.
 
@@ -120,7 +99,7 @@ class Network:
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
-        return np.asarray(readout_of(self.signature, self(inputs)).argmax(axis=1), dtype=np.int64)
+        return np.asarray(predict(self(inputs), self.signature.readout), dtype=np.int64)
 
     def stream(self) -> Stream:
         """One stream of frames, with its own states. Raises RunError (E087) for a file of another form than `step`."""
@@ -270,11 +249,6 @@ def all_steps(network: Stepped, inputs: Floats) -> Floats:
     return np.stack(collected)
 
 
-def readout_of(signature: Signature, output: Floats) -> Floats:
-    """What a network's readout makes of its output `[T, N, classes]`: `[N, classes]`."""
-    return np.asarray(output.mean(axis=0) if signature.readout == "mean" else output[-1])
-
-
 def predictions(
     network: Runnable, inputs: Floats, *, batch: int = 256, on_batch: Callable[[int], object] | None = None
 ) -> tuple[NDArray[np.int64], float]:
@@ -352,6 +326,7 @@ def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
             f"`{path}` was not written by bcgraph",
             hint="`bcgraph compile SPEC_OR_RUN -o net.onnx` writes a file that can be run here",
         )
+    normalization = found.get("bcgraph.normalization")
     try:
         states = tuple(
             (str(s["input"]), str(s["output"]), tuple(int(n) for n in s["shape"]))
@@ -364,21 +339,13 @@ def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
             input=_INPUT.validate_json(found["bcgraph.input"]),
             states=states,
             classes=tuple(str(name) for name in json.loads(found.get("bcgraph.classes", "[]"))),
-            normalization=_normalization(found.get("bcgraph.normalization")),
+            normalization=None if normalization is None else Normalization.from_json(normalization),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError("E087", f"`{path}` has damaged metadata", notes=(_first_line(error),)) from None
-    if signature.form not in FORMS or signature.readout not in ("mean", "last") or signature.steps < 1:
+    if signature.form not in FORMS or signature.readout not in READOUTS or signature.steps < 1:
         raise RunError("E087", f"`{path}` is of a kind that this version of bcgraph does not know")
     return signature
-
-
-def _normalization(text: str | None) -> Normalization | None:
-    if text is None:
-        return None
-    read = json.loads(text)
-    mean, std = (tuple(float(value) for value in read[key]) for key in ("mean", "std"))
-    return Normalization(mean, std, bool(read["inside"]))
 
 
 def _check_states(path: Path, signature: Signature, inputs: list[str], outputs: list[str]) -> None:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bcgraph import lazy
 from bcgraph.compiler.ir import Edge, Node, Program, State, TemporalGraph, Value
 from bcgraph.compiler.lower import lower
 from bcgraph.compiler.printer import graph_text, program_text
@@ -27,12 +28,9 @@ __all__ = [
     "program_text",
 ]
 
-_LAZY = {"compile": "bcgraph.compiler.driver"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy.attach(
+    __name__,
+    {
+        "compile": "bcgraph.compiler.driver:compile",
+    },
+)

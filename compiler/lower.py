@@ -15,6 +15,7 @@ from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
 from bcgraph.compiler.ops import attributes
 from bcgraph.compiler.verify import verify
 from bcgraph.errors import Span
+from bcgraph.names import projection
 
 
 def lower(spec: schema.NetworkSpec) -> TemporalGraph:
@@ -33,11 +34,6 @@ def lower(spec: schema.NetworkSpec) -> TemporalGraph:
     )
     verify(graph)
     return graph
-
-
-def projection(bc: schema.BackwardConnection) -> str:
-    """The name that owns the parameters of a backward connection, `backward.16_0`."""
-    return f"backward.{bc.source}_{bc.target}"
 
 
 class _Builder:
@@ -79,7 +75,7 @@ class _Builder:
             self._connection(bc)
 
     def _connection(self, bc: schema.BackwardConnection) -> None:
-        name = projection(bc)
+        name = projection(bc.source, bc.target)
         spikes = f"{self.spec.ports[bc.source]}.s"
         target = self.shape[f"{self.spec.ports[bc.target]}.u"]
         shape = self.shape[spikes]
@@ -110,8 +106,8 @@ class _Builder:
         name = layer.name
         arriving = self.into.get(port, [])
         if arriving:
-            vector = ".vector" if len(shape) == 1 else ".bn"
-            edges = tuple(Edge(projection(bc) + vector, bc.delay) for bc in arriving)
+            vector = "vector" if len(shape) == 1 else "bn"
+            edges = tuple(Edge(projection(bc.source, bc.target, vector), bc.delay) for bc in arriving)
             value = self.emit(f"{name}.current", "add", (Edge(value), *edges), shape, port=port, span=layer.span)
         u = self.emit(
             f"{name}.u",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bcgraph import lazy
 from bcgraph.data.catalog import Arrays, arrays, load, names, read
 from bcgraph.data.sources import Part
 
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrays", "Part", "Split", "Splits", "arrays", "load", "names", "read"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in ("Split", "Splits"):
-        from bcgraph.data import split
-
-        return getattr(split, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy.attach(
+    __name__,
+    {
+        "Split": "bcgraph.data.split:Split",
+        "Splits": "bcgraph.data.split:Splits",
+    },
+)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcgraph.errors import DataError
+from bcgraph.normalization import Normalization
 
 Floats: TypeAlias = NDArray[np.float32]
 Integers: TypeAlias = NDArray[np.int64]
@@ -82,10 +83,7 @@ class DataSet:
 
     def prepare(self, samples: Floats) -> Floats:
         """`samples` `[..., C, H, W]` normalized by channel."""
-        mean = np.asarray(self.mean, dtype=np.float32)[:, None, None]
-        std = np.asarray(self.std, dtype=np.float32)[:, None, None]
-        prepared: Floats = (samples - mean) / std
-        return prepared
+        return Normalization(self.mean, self.std).normalized(samples)
 
 
 @dataclass(frozen=True)

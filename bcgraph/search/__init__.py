@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bcgraph import lazy
 from bcgraph.search.space import crossover, mutate, sample, space, space_size
 
 if TYPE_CHECKING:
@@ -28,18 +28,14 @@ __all__ = [
     "space_size",
 ]
 
-# What only a search needs is loaded when it is first used: operators must not pay for it.
-_WHERE = {
-    "Event": "events",
-    "Options": "options",
-    "SearchResult": "driver",
-    "evolve": "strategies.evolution",
-    "history": "records.history",
-    "run": "driver",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"bcgraph.search.{_WHERE[name]}"), name)
+__getattr__ = lazy.attach(
+    __name__,
+    {
+        "Event": "bcgraph.search.events:Event",
+        "Options": "bcgraph.search.options:Options",
+        "SearchResult": "bcgraph.search.driver:SearchResult",
+        "evolve": "bcgraph.search.strategies.evolution:evolve",
+        "history": "bcgraph.search.records.history:history",
+        "run": "bcgraph.search.driver:run",
+    },
+)

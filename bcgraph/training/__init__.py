@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bcgraph import lazy
 
 if TYPE_CHECKING:
+    from bcgraph.readout import predict
     from bcgraph.training.accuracy import evaluate
     from bcgraph.training.events import Epoch, Event, Progress, Step, TrainResult
     from bcgraph.training.loop import train
-    from bcgraph.training.losses import predict
     from bcgraph.training.options import Options
 
 __all__ = ["Epoch", "Event", "Options", "Progress", "Step", "TrainResult", "evaluate", "predict", "train"]
 
-_HOMES = {
-    "Epoch": "events",
-    "Event": "events",
-    "Options": "options",
-    "Progress": "events",
-    "Step": "events",
-    "TrainResult": "events",
-    "evaluate": "accuracy",
-    "predict": "losses",
-    "train": "loop",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"bcgraph.training.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy.attach(
+    __name__,
+    {
+        "Epoch": "bcgraph.training.events:Epoch",
+        "Event": "bcgraph.training.events:Event",
+        "Options": "bcgraph.training.options:Options",
+        "Progress": "bcgraph.training.events:Progress",
+        "Step": "bcgraph.training.events:Step",
+        "TrainResult": "bcgraph.training.events:TrainResult",
+        "evaluate": "bcgraph.training.accuracy:evaluate",
+        "predict": "bcgraph.readout:predict",
+        "train": "bcgraph.training.loop:train",
+    },
+)

@@ -10,7 +10,7 @@ from torch import nn
 
 from bcgraph.data.split import Split
 from bcgraph.nn.determinism import exact
-from bcgraph.training.losses import predict
+from bcgraph.readout import predict
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from bcgraph import schema, shapes
 from bcgraph.compiler.schedules import SCHEDULES
 from bcgraph.errors import CompileError, DataError, RunError, nearest
+from bcgraph.names import projection
 from bcgraph.schema import NetworkSpec
 from bcgraph.shapes import Shape
 
@@ -84,7 +85,7 @@ def _frame(spec: NetworkSpec) -> Shape:
 
 def _normalized(spec: NetworkSpec) -> Iterator[tuple[str, int]]:
     """Every batch norm with the number of places at which it sees a sample, those of connections included."""
-    targets = {spec.ports[bc.target]: f"backward.{bc.source}_{bc.target}.bn" for bc in spec.backward}
+    targets = {spec.ports[bc.target]: projection(bc.source, bc.target, "bn") for bc in spec.backward}
     for node, shape in shapes.walk(spec.backbone.body, _frame(spec)):
         places = math.prod(shapes.spatial(shape))
         if isinstance(node, schema.BatchNorm):

@@ -1,6 +1,6 @@
-"""Losses and readouts: functions of the outputs of all steps, `[T, N, classes]`.
+"""Losses: functions of the outputs of all steps, `[T, N, classes]`, and labels `[N]`.
 
-A loss is chosen by the word of the specification, from `LOSSES`; so is a readout, from `READOUTS`.
+A loss is chosen by the word of the specification, from `LOSSES`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,3 @@ def mean_squared(outputs: Tensor, threshold: float) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {"tet": tet, "mean": mean, "last": last}
-
-READOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda outputs: outputs.mean(0),
-    "last": lambda outputs: outputs[-1],
-}
-
-
-def predict(outputs: Tensor, readout: str) -> Tensor:
-    """The predicted class of each sample, `[N]`: the arg max of the mean output (`mean`) or the last one (`last`)."""
-    return READOUTS[readout](outputs).argmax(1)

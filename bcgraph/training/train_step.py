@@ -11,8 +11,9 @@ from lightning.fabric import Fabric
 from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor
 
+from bcgraph.readout import predict
 from bcgraph.schema import NetworkSpec, SequenceInput
-from bcgraph.training.losses import LOSSES, mean_squared, predict
+from bcgraph.training.losses import LOSSES, mean_squared
 from bcgraph.training.options import Options
 
 

@@ -12,6 +12,7 @@ from bcgraph import weights
 from bcgraph.compiler.driver import compile
 from bcgraph.compiler.targets.fx.module import spikes
 from bcgraph.nn.determinism import exact
+from bcgraph.readout import predict
 from bcgraph.schema import NetworkSpec
 
 
@@ -54,15 +55,10 @@ def agreement(
     for (port, step), spike in ours.items():
         wrong[port] += int((spike.bool() != theirs[port, step].bool()).sum())
         total[port] += spike.numel()
-    differ = _predictions(outputs, spec.readout) != _predictions(others, spec.readout)
+    differ = predict(outputs.float(), spec.readout) != predict(others.float(), spec.readout)
     return Agreement(
         samples=len(differ),
         spikes=sum(wrong) / max(1, sum(total)),
         ports=tuple(w / max(1, t) for w, t in zip(wrong, total, strict=True)),
         predictions=float(differ.float().mean()),
     )
-
-
-def _predictions(outputs: Tensor, readout: str) -> Tensor:
-    outputs = outputs.float()
-    return (outputs.mean(0) if readout == "mean" else outputs[-1]).argmax(-1)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from bcgraph.errors import CompileError
+from bcgraph.readout import predict
 
 # How near to the threshold, in units of it, a membrane in float32 must be to count as a tie.
 TIE = 1e-3
@@ -119,6 +120,4 @@ def compare(
 
 def predictions(outputs: np.ndarray, readout: str) -> np.ndarray:
     """The predicted class of each sample from `[T, N, classes]`, or `[N, classes]` for one step."""
-    if outputs.ndim == 3:
-        outputs = outputs.mean(axis=0) if readout == "mean" else outputs[-1]
-    return np.asarray(outputs.argmax(axis=-1))
+    return np.asarray(predict(outputs if outputs.ndim == 3 else outputs[None], readout))

@@ -15,29 +15,8 @@ from bcgraph.compiler.driver import compile
 from bcgraph.compiler.export.proof import Proof
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
+from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Normalization:
-    """By channel, `(x - mean) / std`; with `inside` the file does this itself and takes samples as they are."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    inside: bool = False
-
-    def raw(self, x: Tensor) -> Tensor:
-        """Samples `[..., C, H, W]` as they were before they were normalized to `x`."""
-        mean, std = self._columns(x)
-        return x * std + mean
-
-    def normalized(self, x: Tensor) -> Tensor:
-        """Samples `[..., C, H, W]` normalized."""
-        mean, std = self._columns(x)
-        return (x - mean) / std
-
-    def _columns(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x.new_tensor(self.mean).view(-1, 1, 1), x.new_tensor(self.std).view(-1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +98,7 @@ def facts(request: Request) -> dict[str, str]:
     }
     normal = request.normalization
     if normal is not None:
-        described = {"mean": list(normal.mean), "std": list(normal.std), "inside": normal.inside}
-        found["bcgraph.normalization"] = json.dumps(described)
+        found["bcgraph.normalization"] = normal.as_json()
     return found
 
 

@@ -11,8 +11,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from bcgraph.compiler.export.request import ExportReport, Normalization, Request, drawn
+from bcgraph.compiler.export.request import ExportReport, Request, drawn
 from bcgraph.errors import CompileError, nearest
+from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
 
 # The ending of a file -> the module whose `write` makes it, imported when it is asked for.

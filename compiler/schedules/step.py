@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Program, State, TemporalGraph, Value, before
 from bcgraph.compiler.passes.defer_norm import DeferNorm
+from bcgraph.names import parse_projection
 
 
 def step(graph: TemporalGraph) -> Program:
@@ -35,8 +36,8 @@ def step(graph: TemporalGraph) -> Program:
 def _meaning(name: str, flags: set[str]) -> str:
     if name in flags:
         return "1 when the step existed, else 0"
-    if name.startswith("backward."):
-        return f"projection of backward connection {name.split('.')[1].replace('_', ' -> ')}"
+    if (found := parse_projection(name)) is not None:
+        return f"projection of backward connection {found.source} -> {found.target}"
     owner, _, part = name.rpartition(".")
     if part == "v":
         return f"membrane of {owner}"

@@ -17,8 +17,9 @@ from torch.export import Dim, ExportedProgram
 from bcgraph import dsl, files
 from bcgraph.compiler.driver import compile
 from bcgraph.compiler.export import proof
-from bcgraph.compiler.export.request import INFERENCE, ExportReport, Normalization, Request, only_unrolled, plain
+from bcgraph.compiler.export.request import INFERENCE, ExportReport, Request, only_unrolled, plain
 from bcgraph.errors import CompileError
+from bcgraph.normalization import Normalization
 
 
 def write(request: Request) -> ExportReport:

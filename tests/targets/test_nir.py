@@ -15,11 +15,11 @@ from torch import Tensor
 
 import bcgraph
 from bcgraph import schema
-from bcgraph.compiler.export import Normalization
 from bcgraph.compiler.targets.nir import emitter as target
 from bcgraph.compiler.targets.nir import file as nir_file
 from bcgraph.compiler.targets.nir import limits, runtime
 from bcgraph.errors import BcgraphError, CompileError, RunError
+from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import port_resolutions, space
 from tests.equivalence import support

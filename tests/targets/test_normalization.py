@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 import bcgraph
-from bcgraph.compiler.export import Normalization
 from bcgraph.errors import CompileError
+from bcgraph.normalization import Normalization
 from tests.targets.test_onnx import agreeing, chained, inputs, lively, network, run
 
 NORMAL = Normalization((0.4, -0.1), (0.3, 2.0), inside=True)

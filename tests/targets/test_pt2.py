@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph.compiler.export import Normalization
 from bcgraph.compiler.targets import pt2
 from bcgraph.errors import CompileError
+from bcgraph.normalization import Normalization
 from tests.targets.test_onnx import agreeing, inputs, lively, network
 
 # Python that can import torch but neither bcgraph nor anything else of this repository.

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph.compiler.export import Normalization
 from bcgraph.compiler.targets.python import emitter
 from bcgraph.errors import CompileError, RunError
+from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
 from tests.targets.test_onnx import agreeing, inputs, lively, network
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from bcgraph import schema
-from bcgraph.training.losses import LOSSES, READOUTS, predict
+from bcgraph.readout import READOUTS, predict
+from bcgraph.training.losses import LOSSES
 from bcgraph.training.optimizers import OPTIMIZERS, SCHEDULES, factor, optimizer
 
 

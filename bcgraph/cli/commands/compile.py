@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bcgraph.cli.int8 import Comparison
-    from bcgraph.compiler.export import ExportReport, Normalization
+    from bcgraph.compiler.export import ExportReport
+    from bcgraph.normalization import Normalization
     from bcgraph.schema import NetworkSpec
 
 SAMPLES = 64
@@ -102,7 +103,7 @@ class _Samples:
 def _samples(spec: NetworkSpec, inside: bool, needed: bool) -> _Samples:
     """Real inputs, or none where the data set is not on this machine. Raises DataError (E081) when it is `needed`."""
     from bcgraph import data
-    from bcgraph.compiler.export import Normalization
+    from bcgraph.normalization import Normalization
 
     try:
         splits = data.load(spec.data, spec.input, spec.steps)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.nn.modules import BatchNorm, BatchNormPerStep
+from bcgraph.readout import predict
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.scores.scorer import CANDIDATE_FAILURES, failure
@@ -21,7 +22,6 @@ from bcgraph.search.supernet.prefix_cache import Candidate, Tracer
 from bcgraph.search.supernet.shared_weights import FoldedModules
 from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training.accuracy import evaluating
-from bcgraph.training.losses import predict
 
 # Samples in one validation batch. In evaluation mode the size changes no result.
 BATCH = 256

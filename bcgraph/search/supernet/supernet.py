@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from bcgraph import files, keys, weights
+from bcgraph import files, keys, names, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.determinism import reproducible
@@ -223,9 +223,4 @@ def inherited(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
     Raises WeightsError (E082) when there is no supernet.
     """
     found, _ = weights.unpack(path / WEIGHTS)
-    own = {f"backward.{bc.source}_{bc.target}." for bc in best.backward}
-    return {
-        name: value
-        for name, value in found.items()
-        if not name.startswith("backward.") or any(name.startswith(prefix) for prefix in own)
-    }
+    return names.of_network(found, ((bc.source, bc.target) for bc in best.backward))

@@ -8,7 +8,6 @@ statistics of its batch norms.
 from __future__ import annotations
 
 import keyword
-import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -21,6 +20,7 @@ from bcgraph.compiler.targets.fx.memory_plan import plan
 from bcgraph.compiler.targets.fx.nodes import MEMORY, emit, emit_segments
 from bcgraph.compiler.targets.fx.recompute import Segment, pieces, statistics_aside
 from bcgraph.errors import CompileError
+from bcgraph.names import BACKWARD, parse_projection
 from bcgraph.nn import modules
 from bcgraph.nn.workspace import Memory
 
@@ -67,10 +67,10 @@ def parameters(graph: TemporalGraph, seed: int = 0) -> nn.Module:
 def _check_name(node: Node) -> None:
     """Refuse a layer whose place in the module tree is taken by torch or by Python (E036)."""
     name = str(node.module)
-    if _PROJECTION.match(name):
+    if (found := parse_projection(name)) is not None and found.part in ("conv", "bn"):
         return
     for place, part in enumerate(name.split(".")):
-        if part in _TAKEN or keyword.iskeyword(part) or (part == "backward" and place == 0):
+        if part in _TAKEN or keyword.iskeyword(part) or (part == BACKWARD and place == 0):
             raise CompileError(
                 "E036",
                 f"`{name}` cannot be the name of a layer: `{part}` is taken in a torch module",
@@ -79,7 +79,6 @@ def _check_name(node: Node) -> None:
             )
 
 
-_PROJECTION = re.compile(r"backward\.\d+_\d+\.(conv|bn)$")
 _TAKEN = frozenset(dir(StepModule)) | set(vars(nn.Module())) | {"graph", "meta", "code", MEMORY}
 
 

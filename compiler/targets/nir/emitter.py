@@ -16,8 +16,8 @@ import nir
 import numpy as np
 
 from bcgraph.compiler.export.folding import folded
-from bcgraph.compiler.export.request import Normalization
 from bcgraph.compiler.ir import Node, TemporalGraph
+from bcgraph.normalization import Normalization
 from bcgraph.shapes import Shape
 
 DT = 1e-4

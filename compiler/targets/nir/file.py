@@ -20,6 +20,7 @@ from bcgraph.compiler.export.request import ExportReport, Request, facts, only_u
 from bcgraph.compiler.ir import at_step
 from bcgraph.compiler.targets.nir import limits
 from bcgraph.errors import CompileError
+from bcgraph.names import of_network
 
 if TYPE_CHECKING:
     from bcgraph.compiler.targets.nir.runtime import Network
@@ -77,9 +78,8 @@ def _require() -> None:
 def _carried(request: Request, found: tuple[limits.Loss, ...]) -> Request:
     """The request for what NIR can say of the network, with the weights that belong to it."""
     spec = limits.carried(request.spec, found)
-    gone = tuple(f"backward.{loss.connection.source}_{loss.connection.target}." for loss in found if not loss.shortened)
     weights = request.state_dict
-    kept = None if weights is None else {k: v for k, v in weights.items() if not (gone and k.startswith(gone))}
+    kept = None if weights is None else of_network(weights, ((bc.source, bc.target) for bc in spec.backward))
     return replace(request, spec=spec, state_dict=kept)
 
 

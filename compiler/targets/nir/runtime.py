@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bcgraph.errors import RunError
-from bcgraph.runtime import Floats, Signature, Stream, all_steps, read_signature, readout_of
+from bcgraph.readout import predict
+from bcgraph.runtime import Floats, Signature, Stream, all_steps, read_signature
 
 State = dict[str, Tensor]
 
@@ -55,7 +56,7 @@ class Network:
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
-        return np.asarray(readout_of(self.signature, self(inputs)).argmax(axis=1), dtype=np.int64)
+        return np.asarray(predict(self(inputs), self.signature.readout), dtype=np.int64)
 
     def stream(self) -> Stream:
         """One stream of frames, with its own states."""

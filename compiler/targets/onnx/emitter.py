@@ -15,10 +15,10 @@ import onnx_ir as ir
 
 from bcgraph import shapes
 from bcgraph.compiler.export.folding import folded
-from bcgraph.compiler.export.request import Normalization
 from bcgraph.compiler.ir import Node, Program, Value, free
 from bcgraph.compiler.targets.onnx.lif import DOMAIN, function_name, lif_function
 from bcgraph.errors import CompileError
+from bcgraph.normalization import Normalization
 
 OPSET = 18
 IR_VERSION = 9

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bcgraph.compiler.export.request import Normalization
 from bcgraph.compiler.ir import Program, free
 from bcgraph.compiler.targets.onnx.emitter import BATCH, FLOATS, _Emitter, typed
+from bcgraph.normalization import Normalization
 
 TIME = "T"
 

@@ -21,9 +21,11 @@ from bcgraph.compiler import schedules
 from bcgraph.compiler.driver import optimized
 from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.folding import folded
-from bcgraph.compiler.export.request import INFERENCE, ExportReport, Normalization, Request, only_unrolled, plain
+from bcgraph.compiler.export.request import INFERENCE, ExportReport, Request, only_unrolled, plain
 from bcgraph.compiler.ir import Node, Program, free
 from bcgraph.compiler.targets.python.text import FILE, NEAREST, TAKEN
+from bcgraph.normalization import Normalization
+from bcgraph.readout import MEANINGS
 
 
 def write(request: Request) -> ExportReport:
@@ -65,7 +67,7 @@ def _file(request: Request, forward: str, code: _Writer, beside: str, digest: st
         raw="before normalization, which happens here" if request.inside else "normalized",
         steps=spec.steps,
         outputs=code.classes,
-        readout="the mean over the steps" if spec.readout == "mean" else "the last step",
+        readout=MEANINGS[spec.readout],
         specification="\n".join(f"#   {line}".rstrip() for line in dsl.format_spec(spec).splitlines()),
         weights=beside,
         digest=digest,

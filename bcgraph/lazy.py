@@ -1,0 +1,27 @@
+"""Names of a package that are loaded when they are first used, so that importing it stays cheap."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def attach(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of `package`. `homes` says for each name in which module it stands.
+
+    A home such as `bcgraph.dsl:load` names a value in a module, one without a colon the module itself.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, attribute = homes[name].partition(":")
+        loaded = import_module(module)
+        value = getattr(loaded, attribute) if attribute else loaded
+        # Kept, so that it is looked up once. A submodule of the same name must not take the place of a value.
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get

@@ -1,0 +1,53 @@
+"""Normalization of samples by channel: `(x - mean) / std`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+X = TypeVar("X")
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """By channel, `(x - mean) / std`; with `inside` an exported file does this itself and takes raw samples.
+
+    Samples are `[..., C, H, W]`, tensors of torch or arrays of numpy; results have their type and precision.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    inside: bool = False
+
+    def normalized(self, x: X) -> X:
+        """Raw samples, normalized."""
+        mean, std = self._columns(x)
+        result: X = (x - mean) / std
+        return result
+
+    def raw(self, x: X) -> X:
+        """Normalized samples as they were before."""
+        mean, std = self._columns(x)
+        result: X = x * std + mean
+        return result
+
+    def as_json(self) -> str:
+        """The text that a file keeps of it."""
+        return json.dumps({"mean": list(self.mean), "std": list(self.std), "inside": self.inside})
+
+    @staticmethod
+    def from_json(text: str) -> Normalization:
+        """The inverse of `as_json`. Raises ValueError, KeyError or TypeError for anything else."""
+        read: Mapping[str, Any] = json.loads(text)
+        mean, std = (tuple(float(value) for value in read[key]) for key in ("mean", "std"))
+        return Normalization(mean, std, bool(read["inside"]))
+
+    def _columns(self, x: Any) -> tuple[Any, Any]:
+        """Mean and standard deviation `[C, 1, 1]`, of the kind of `x`."""
+        if hasattr(x, "new_tensor"):
+            return tuple(x.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        import numpy as np
+
+        return tuple(np.array(values, dtype=np.float32)[:, None, None] for values in (self.mean, self.std))  # type: ignore[return-value]
