@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bcgraph import weights
 from bcgraph.compiler.driver import compile
-from bcgraph.compiler.targets.fx.module import spikes
+from bcgraph.compiler.targets.fx.observer import spikes
 from bcgraph.nn.determinism import exact
 from bcgraph.readout import predict
 from bcgraph.schema import NetworkSpec

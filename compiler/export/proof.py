@@ -16,6 +16,7 @@ import onnxruntime
 import torch
 from torch import Tensor, fx
 
+from bcgraph.compiler.targets.fx.observer import Observer
 from bcgraph.errors import CompileError
 from bcgraph.readout import predict
 
@@ -46,21 +47,6 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-class _Reader(fx.Interpreter):
-    """Runs a module without fused LIF layers and keeps every membrane potential before the reset."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.u: dict[str, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> object:
-        result = super().run_node(n)
-        if "spikes" in n.meta:
-            spikes = n.meta["bcgraph"]
-            self.u[spikes] = self.env[n.args[0]] if isinstance(n.args[0], fx.Node) else result
-        return result
-
-
 def watched(module: fx.GraphModule) -> dict[str, float]:
     """The names of all spike values of a module without fused LIF layers, in order, with their thresholds."""
     found: dict[str, float] = {}
@@ -80,15 +66,15 @@ def compare(
 
     Raises CompileError (E075) when a sample's first differing spike is not a tie, or logits differ where spikes do not.
     """
-    reader = _Reader(module)
-    result = reader.run(*inputs.values())
+    observer = Observer(module, {n.meta["bcgraph"]: n.args[0] for n in module.graph.nodes if "spikes" in n.meta})
+    result = observer.run(*inputs.values())
     expected = (result[0] if isinstance(result, tuple) else result).numpy()
     actual = next(iter(outputs.values()))
     samples = expected.shape[-2]
     diverged = np.zeros(samples, dtype=bool)
     differing = total = firing = 0
     for name, threshold in watched(module).items():
-        u = reader.u[name].numpy().reshape(samples, -1)
+        u = observer.values[name].numpy().reshape(samples, -1)
         ours = u > threshold
         theirs = outputs[name].reshape(samples, -1) > 0.5
         wrong = ours != theirs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import bcgraph
-from bcgraph.compiler.targets.fx.module import spikes
+from bcgraph.compiler.targets.fx.observer import spikes
 from bcgraph.errors import CompileError
 
 TEXT = """bcg 1

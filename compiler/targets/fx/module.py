@@ -10,7 +10,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from bcgraph.compiler.ir import Node, Program, TemporalGraph
 from bcgraph.compiler.targets.fx.memory_plan import plan
 from bcgraph.compiler.targets.fx.nodes import MEMORY, emit, emit_segments
+from bcgraph.compiler.targets.fx.observer import spikes as spikes
 from bcgraph.compiler.targets.fx.recompute import Segment, pieces, statistics_aside
 from bcgraph.errors import CompileError
 from bcgraph.names import BACKWARD, parse_projection
@@ -124,37 +125,6 @@ def to_fx(
         module.eval()
         module.meta["inference"] = True
     return module
-
-
-class _SpikeReader(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.planned = hasattr(module, MEMORY)
-        self.found: dict[tuple[int, int], Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if "spikes" in n.meta:
-            port, first, count = n.meta["spikes"]
-            # What lies in a place of the memory plan is written over by a later step.
-            result = result.clone() if self.planned else result
-            parts = [result] if count == 1 else result.view(count, -1, *result.shape[1:]).unbind(0)
-            self.found.update({(port, first + i): part for i, part in enumerate(parts)})
-        return result
-
-
-def spikes(model: fx.GraphModule, x: Tensor) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
-    """Run `model` on `x` and return O, `[T, N, classes]`, and the spikes `[N, ...]` of each (port, step).
-
-    Differentiable as the module itself. Raises CompileError for a module of the step schedule.
-    """
-    if model.meta.get("recompute"):
-        raise CompileError("E072", "a recomputing module keeps no spikes to read", hint="compile without `recompute`")
-    if model.meta.get("schedule") == "step":
-        raise CompileError("E072", "a program of one step holds the spikes of one step only", hint="use `unrolled`")
-    reader = _SpikeReader(model)
-    output = reader.run(x)
-    return output, dict(sorted(reader.found.items()))
 
 
 @contextmanager
