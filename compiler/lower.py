@@ -12,7 +12,7 @@ from typing import Any
 
 from bcgraph import schema, shapes
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
-from bcgraph.compiler.ops import attributes
+from bcgraph.compiler.ops import OPS, Trait, attributes
 from bcgraph.compiler.verify import verify
 from bcgraph.errors import Span
 from bcgraph.names import projection
@@ -96,7 +96,7 @@ class _Builder:
 
     def layer(self, layer: Any, value: str) -> str:
         shape = shapes.infer(layer, self.shape[value])
-        module = layer.name if layer.kind in ("conv", "linear", "bn", "dropout") else None
+        module = layer.name if OPS[layer.kind].has(Trait.PARAMETERS) else None
         return self.emit(layer.name, layer.kind, (Edge(value),), shape, module=module, span=layer.span, layer=layer)
 
     def lif(self, layer: schema.Lif, value: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bcgraph import shapes
 from bcgraph.compiler.ir import Node, TemporalGraph, Value
-from bcgraph.compiler.ops import NEURONS, OPS
+from bcgraph.compiler.ops import OPS, Trait, has
 from bcgraph.errors import CompileError
 
 
@@ -113,7 +113,7 @@ def _check_reachable(graph: TemporalGraph) -> None:
         if any(e.delay == 0 and e.value in reached for e in node.inputs):
             reached.update(v.name for v in node.outputs)
     for node in graph.nodes:
-        if (node.op == "fire" or node.op in NEURONS) and node.outputs[0].name not in reached:
+        if has(node, Trait.FIRES) and node.outputs[0].name not in reached:
             assert node.port is not None
             raise CompileError(
                 "E071",

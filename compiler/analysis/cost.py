@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bcgraph import shapes
 from bcgraph.compiler.ir import TemporalGraph
+from bcgraph.compiler.ops import operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ def cost(graph: TemporalGraph) -> Cost:
     values = graph.values()
     total = 0
     for node in graph.nodes:
-        if node.op in ("conv", "linear", "conv_lif"):
-            one = shapes.operations(node.attrs["layer"], values[node.inputs[0].value].shape)
+        if node.inputs:
+            one = operations(node, values[node.inputs[0].value].shape)
             total += one * (1 if node.invariant else graph.steps)
     return Cost(len(graph.nodes), total)

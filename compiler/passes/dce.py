@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph
-
-# Operations whose result depends on their operands and attributes alone: two equal ones are one.
-_PURE = frozenset({"add", "concat", "resize", "to_image", "to_vector", "flatten", "avgpool", "maxpool", "one"})
+from bcgraph.compiler.ops import Trait, has
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def _merge(graph: TemporalGraph) -> TemporalGraph:
     for node in graph.nodes:
         inputs = tuple(Edge(same.get(e.value, e.value), e.delay) for e in node.inputs)
         node = node if inputs == node.inputs else replace(node, inputs=inputs)
-        if node.op in _PURE and node.output.name not in graph.outputs:
+        if has(node, Trait.PURE) and node.output.name not in graph.outputs:
             key = (node.op, inputs, _without_name(node))
             if key in seen:
                 same[node.output.name] = seen[key]

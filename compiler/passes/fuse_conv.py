@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bcgraph import shapes
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph
+from bcgraph.compiler.ops import operations
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FuseConv:
                 if _may(e, producers.get(e.value), graph) and len(readers[e.value]) == 1
             ]
             if found:
-                conv = max(found, key=lambda c: shapes.operations(c.attrs["layer"], values[c.inputs[0].value].shape))
+                conv = max(found, key=lambda c: operations(c, values[c.inputs[0].value].shape))
                 gone.add(conv.name)
                 rest = tuple(e for e in node.inputs if e.value != conv.output.name)
                 both = replace(node, op="conv_lif", inputs=(*conv.inputs, *rest))

@@ -10,24 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bcgraph.compiler.ir import Node, TemporalGraph
-
-_STEADY = frozenset(
-    {
-        "conv",
-        "linear",
-        "bn",
-        "avgpool",
-        "maxpool",
-        "adaptive_avgpool",
-        "adaptive_maxpool",
-        "flatten",
-        "add",
-        "concat",
-        "resize",
-        "to_image",
-        "to_vector",
-    }
-)
+from bcgraph.compiler.ops import Trait, has
 
 
 @dataclass(frozen=True)
@@ -44,10 +27,9 @@ class Hoist:
         steady = {v.name for v in graph.inputs}
         nodes: list[Node] = []
         for node in graph.nodes:
-            weights = node.op == "fold_norm"
-            if weights or (_may(node) and all(e.delay == 0 and e.value in steady for e in node.inputs)):
+            if _may(node) and all(e.delay == 0 and e.value in steady for e in node.inputs):
                 steady.update(v.name for v in node.outputs)
-                node = replace(node, invariant=not weights or node.invariant)
+                node = replace(node, invariant=True)
             nodes.append(node)
         after = graph.with_nodes(tuple(nodes))
         return graph if after == graph else after
@@ -56,4 +38,4 @@ class Hoist:
 def _may(node: Node) -> bool:
     if node.op == "bn" and node.attrs["layer"].norm.statistics == "per_step":
         return False
-    return node.op in _STEADY
+    return has(node, Trait.STEADY)

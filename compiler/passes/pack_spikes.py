@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value
-
-# Operations that hand on zeros and ones when they are given zeros and ones.
-_BINARY = frozenset({"resize", "maxpool", "adaptive_maxpool", "to_image", "concat"})
+from bcgraph.compiler.ops import Trait, has
 
 
 @dataclass(frozen=True)
@@ -27,9 +25,9 @@ class PackSpikes:
         changed = False
         for node in graph.nodes:
             reads = node.inputs
-            if node.op in ("fire", "lif"):
+            if has(node, Trait.FIRES):
                 binary.add(node.outputs[0].name)
-            elif node.op in _BINARY and all(e.delay == 0 and e.value in binary for e in reads):
+            elif has(node, Trait.KEEPS_SPIKES) and all(e.delay == 0 and e.value in binary for e in reads):
                 binary.add(node.output.name)
             elif node.op == "conv" and len(reads) == 1 and reads[0].delay == 0 and reads[0].value in binary:
                 source = reads[0].value

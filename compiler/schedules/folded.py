@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Node, Program, TemporalGraph, Value, free
-from bcgraph.compiler.ops import NEURONS, attributes
+from bcgraph.compiler.ops import Trait, attributes, has
 from bcgraph.compiler.scc import Component, components
 from bcgraph.compiler.schedules.placement import Where, frame, needed, needed_at, needed_steps, once, place, zeros_like
 
@@ -87,7 +87,7 @@ class _Folder:
 
     def recurs(self, node: Node) -> bool:
         """Whether the node is a LIF layer whose only loop is its own membrane, read by nobody else."""
-        if node.op not in NEURONS or node.inputs[-1] != Edge(node.outputs[1].name, 1):
+        if not has(node, Trait.NEURON) or node.inputs[-1] != Edge(node.outputs[1].name, 1):
             return False
         return not any(
             edge.value == node.outputs[1].name
@@ -99,7 +99,7 @@ class _Folder:
     def fold(self, node: Node) -> None:
         """Place `node` once for all steps."""
         reads = [e for e in node.inputs if e.value != node.outputs[-1].name]
-        steady = node.op in NEURONS and all(e.value in self.steady and not e.delay for e in reads)
+        steady = has(node, Trait.NEURON) and all(e.value in self.steady and not e.delay for e in reads)
         names = tuple(Edge(self.held(e) if steady or self.weight(e) else self.all_steps(e)) for e in reads)
         out = replace(node.outputs[0], steps=self.steps)
         self.nodes.append(replace(node, inputs=names, outputs=(out,)).with_attrs(steps=self.steps))

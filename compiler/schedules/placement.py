@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, at_step
-from bcgraph.compiler.ops import NEURONS, OPS, attributes
+from bcgraph.compiler.ops import OPS, Trait, attributes, has
 
 # For each value and step, the name that holds it in the program; None where it is zero.
 Where = dict[tuple[str, int], str | None]
@@ -71,10 +71,11 @@ def place(node: Node, t: int, where: Where, values: dict[str, Value], wanted: fr
             zero = zeros_like(f"{node.name}.zero{index}", values[node.inputs[index].value], t)
             built.append(zero)
             reads[index] = zero.name
-    if node.op in NEURONS and reads[-1] is None:
+    neuron = has(node, Trait.NEURON)
+    if neuron and reads[-1] is None:
         node = node.with_attrs(start=True)
     inputs = tuple(Edge(name) for name in reads if name is not None)
-    kept = [v for v in node.outputs if (v.name, t) in wanted] if node.op in NEURONS else node.outputs
+    kept = [v for v in node.outputs if (v.name, t) in wanted] if neuron else node.outputs
     kept = kept if kept and kept[0] is node.outputs[0] else node.outputs
     outputs = tuple(Value(at_step(v.name, t), v.shape) for v in kept)
     where.update({(v.name, t): at_step(v.name, t) for v in kept})

@@ -1,0 +1,31 @@
+"""The operations of the temporal graph, one family a file. `OPS` is the table of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bcgraph.compiler.ir import Node
+from bcgraph.compiler.ops.base import Op, Trait, attributes
+from bcgraph.compiler.ops.constant import CONSTANT
+from bcgraph.compiler.ops.layers import LAYERS
+from bcgraph.compiler.ops.neuron import NEURON
+from bcgraph.compiler.ops.scheduling import SCHEDULING
+from bcgraph.compiler.ops.shape import SHAPE
+
+__all__ = ["NEURONS", "OPS", "Op", "Trait", "attributes", "has", "operations"]
+
+OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **SCHEDULING}
+
+# The operations that are a whole neuron.
+NEURONS = frozenset(name for name, op in OPS.items() if op.has(Trait.NEURON))
+
+
+def has(node: Node, trait: Trait) -> bool:
+    """Whether the operation of `node` has `trait`."""
+    return OPS[node.op].has(trait)
+
+
+def operations(node: Node, given: tuple[int, ...]) -> int:
+    """Multiply-accumulates of `node` in one step of one sample; `given` is the shape of its first operand."""
+    count = OPS[node.op].operations
+    return 0 if count is None else count(node, given)

@@ -1,0 +1,38 @@
+"""Values without operands: the flag of a step, zeros, folded weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bcgraph.compiler.ir import Node
+from bcgraph.compiler.ops.base import Op, Trait, must_build, same_shape
+from bcgraph.shapes import Shape
+
+
+def _flag(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
+    return ((),)
+
+
+def _pair(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
+    return (given[0], given[0])
+
+
+CONSTANT: Mapping[str, Op] = {
+    "one": Op(
+        0,
+        0,
+        _flag,
+        must_build,
+        "1 for each sample: its delayed value tells whether that step exists",
+        Trait.PURE | Trait.ALLOCATES,
+    ),
+    "zeros": Op(0, 0, same_shape, must_build, "zero", Trait.ALLOCATES),
+    "fold_norm": Op(
+        0,
+        0,
+        _pair,
+        must_build,
+        "weight and bias of a convolution with its norm in it",
+        Trait.STEADY | Trait.ALLOCATES,
+    ),
+}

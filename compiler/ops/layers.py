@@ -1,0 +1,34 @@
+"""Layers: convolution, linear, batch norm, pooling, flatten, dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bcgraph.compiler.ir import Node
+from bcgraph.compiler.ops.base import Op, Trait, Zero, is_zero, layer_operations, layer_shape, same_shape
+
+_WEIGHTED = Trait.STEADY | Trait.ALLOCATES | Trait.PARAMETERS
+_PURE = Trait.PURE | Trait.STEADY
+_MAXIMUM = _PURE | Trait.KEEPS_SPIKES
+
+
+def _conv_zero(node: Node, zeros: frozenset[int]) -> Zero:
+    return "keep" if node.attrs["layer"].bias or len(node.inputs) > 1 else "zero"
+
+
+def _norm_zero(node: Node, zeros: frozenset[int]) -> Zero:
+    # The second operand says whether the step counts at all; without it a norm of zero is its bias.
+    return "zero" if 1 in zeros else "keep"
+
+
+LAYERS: Mapping[str, Op] = {
+    "conv": Op(1, 3, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
+    "linear": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
+    "bn": Op(1, 2, same_shape, _norm_zero, "layer", _WEIGHTED),
+    "avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
+    "maxpool": Op(1, 1, layer_shape, is_zero, "layer", _MAXIMUM),
+    "adaptive_avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
+    "adaptive_maxpool": Op(1, 1, layer_shape, is_zero, "layer", _MAXIMUM),
+    "flatten": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
+    "dropout": Op(1, 1, layer_shape, is_zero, "layer", Trait.PARAMETERS),
+}
