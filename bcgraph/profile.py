@@ -224,10 +224,9 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
 
 def _states(spec: NetworkSpec) -> tuple[State, ...]:
     """What the step form carries from one step to the next: membranes, and what the delays of connections hold."""
-    from bcgraph.compiler import lower, passes, schedules
+    from bcgraph.compiler import pipelines
 
-    graph = passes.run(passes.pipeline(("dce", "sink_resize", "fuse_lif")), lower(spec))
-    program = schedules.schedule("step", graph)
+    program = pipelines.program(spec, "step", pipelines.STATES)
     return tuple(State(state.input, math.prod(state.shape), state.meaning) for state in program.states)
 
 

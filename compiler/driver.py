@@ -7,23 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import fx, nn
 
-from bcgraph.compiler import passes, schedules
-from bcgraph.compiler.ir import TemporalGraph
+from bcgraph.compiler import passes, pipelines
 from bcgraph.compiler.lower import lower
+from bcgraph.compiler.passes import Pass
+from bcgraph.compiler.pipelines import optimized  # noqa: F401
 from bcgraph.compiler.targets.fx import backends
 from bcgraph.compiler.targets.fx.module import parameters, to_fx
 from bcgraph.errors import CompileError
 from bcgraph.schema import NetworkSpec
-
-
-def chosen(optimize: Sequence[str] | None, inference: bool) -> tuple[str, ...]:
-    """The passes to run: those asked for, or the pipeline for training or inference."""
-    return tuple(optimize) if optimize is not None else passes.INFERENCE if inference else passes.TRAINING
-
-
-def optimized(spec: NetworkSpec, optimize: Sequence[str] = passes.TRAINING) -> TemporalGraph:
-    """The temporal graph of `spec` behind the passes named in `optimize` (default: the pipeline for training)."""
-    return passes.run(passes.pipeline(optimize), lower(spec))
 
 
 def compile(
@@ -32,7 +23,7 @@ def compile(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
-    optimize: Sequence[str] | None = None,
+    optimize: Sequence[str | Pass] | None = None,
     seed: int = 0,
     inference: bool = False,
     backend: str = "eager",
@@ -54,8 +45,8 @@ def compile(
     is faster. Raises CompileError.
     """
     lowered = lower(spec)
-    pipeline = passes.pipeline(chosen(optimize, inference))
-    program = schedules.schedule(schedule, passes.run(pipeline, lowered))
+    pipeline = pipelines.chosen(optimize, inference)
+    program = pipelines.scheduled(passes.run(pipeline, lowered), schedule)
     owner = parameters(lowered, seed) if root is None else root
     frozen = any(p.inference_only for p in pipeline)
     if recompute and (schedule != "unrolled" or frozen):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from bcgraph import dsl, weights
+from bcgraph.compiler import pipelines
 from bcgraph.compiler.driver import compile
 from bcgraph.compiler.export.proof import Proof
 from bcgraph.errors import CompileError
@@ -66,16 +67,9 @@ class ExportReport:
     changed: float | None = None
 
 
-# What a file is compared with: the same wiring and the same states, each equation a node of its own.
-PLAIN = ("dce", "sink_resize")
-
-# The passes of a file for inference that runs all steps: norms are folded, what all steps share runs once.
-INFERENCE = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")
-
-
 def plain(request: Request, schedule: str) -> fx.GraphModule:
     """The module that a file is compared with, in float32 and eval mode, with the weights that were asked for."""
-    module = compile(request.spec, schedule, optimize=PLAIN, seed=request.seed, dtype=torch.float32).eval()
+    module = compile(request.spec, schedule, optimize=pipelines.COMPARED, seed=request.seed, dtype=torch.float32).eval()
     if request.state_dict is not None:
         weights.apply(module, dict(request.state_dict))
     return module

@@ -15,23 +15,29 @@ from bcgraph.compiler.passes.pack_spikes import PackSpikes
 from bcgraph.compiler.passes.sink_resize import SinkResize
 from bcgraph.errors import CompileError, nearest
 
-__all__ = ["INFERENCE", "PASSES", "TRAINING", "Pass", "pipeline", "run"]
+__all__ = ["PASSES", "Pass", "find", "run"]
 
 PASSES: Mapping[str, Pass] = {
     p.name: p for p in (Dce(), SinkResize(), FoldBn(), FuseLif(), Hoist(), PackSpikes(), DeferNorm(), FuseConv())
 }
 
-# What each keeps: training updates running statistics and must let gradients through; inference may fold
-# them away.
-TRAINING: tuple[str, ...] = ("dce", "sink_resize", "fuse_lif", "hoist", "pack_spikes")
-INFERENCE: tuple[str, ...] = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "fuse_conv")
+
+def find(chosen: Sequence[str | Pass]) -> tuple[Pass, ...]:
+    """The passes in `chosen`, in this order: names of `PASSES`, or passes with options of their own.
+
+    Raises CompileError (E072) for an unknown name, and for what is no pass.
+    """
+    return tuple(_find(each) for each in chosen)
 
 
-def pipeline(names: Sequence[str]) -> tuple[Pass, ...]:
-    """The passes of these names, in this order. Raises CompileError (E072) for an unknown one."""
-    for name in names:
-        if name not in PASSES:
-            known = ", ".join(sorted(PASSES))
-            hint = nearest(name, PASSES) or f"known: {known}"
-            raise CompileError("E072", f"there is no pass `{name}`", hint=hint)
-    return tuple(PASSES[name] for name in names)
+def _find(chosen: str | Pass) -> Pass:
+    if not isinstance(chosen, str):
+        if not all(hasattr(chosen, part) for part in ("name", "inference_only", "run")):
+            raise CompileError(
+                "E072", f"{chosen!r} is not a pass", hint="a pass has `name`, `inference_only` and `run(graph)`"
+            )
+        return chosen
+    if chosen not in PASSES:
+        hint = nearest(chosen, PASSES) or f"known: {', '.join(sorted(PASSES))}"
+        raise CompileError("E072", f"there is no pass `{chosen}`", hint=hint)
+    return PASSES[chosen]

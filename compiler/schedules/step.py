@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Program, State, TemporalGraph, Value, before
-from bcgraph.compiler.passes.defer_norm import DeferNorm
 from bcgraph.names import parse_projection
 
 
 def step(graph: TemporalGraph) -> Program:
-    """One step of `graph`: `(x_t, *states) -> (O_t, *states)`."""
-    graph = DeferNorm().run(graph)
+    """One step of `graph`: `(x_t, *states) -> (O_t, *states)`.
+
+    The norms of connections must be deferred (pass `defer_norm`), or they would see T updates.
+    """
     values = graph.values()
     flags = {n.output.name for n in graph.nodes if n.op == "one"}
     states: list[State] = []

@@ -15,9 +15,10 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from bcgraph import dsl, files
+from bcgraph.compiler import pipelines
 from bcgraph.compiler.driver import compile
 from bcgraph.compiler.export import proof
-from bcgraph.compiler.export.request import INFERENCE, ExportReport, Request, only_unrolled, plain
+from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
 from bcgraph.errors import CompileError
 from bcgraph.normalization import Normalization
 
@@ -26,7 +27,7 @@ def write(request: Request) -> ExportReport:
     """Write a .pt2 file. Raises as `export` does."""
     only_unrolled(request)
     compared = plain(request, "unrolled")
-    module = compile(request.spec, "unrolled", optimize=INFERENCE, dtype=torch.float32)
+    module = compile(request.spec, "unrolled", optimize=pipelines.FILE, dtype=torch.float32)
     module.load_state_dict(compared.state_dict())
     ours, given = request.both()
     names = list(proof.watched(compared))

@@ -72,9 +72,9 @@ def test_full_standard_output(tiny: Path) -> None:
 
 def test_passes_are_shown_before_and_after(process: Command, tiny: Path) -> None:
     """The lowered graph, and each pass of the pipeline with what it made of nodes and operations, and its graph."""
-    from bcgraph.compiler import passes
+    from bcgraph.compiler import pipelines
 
-    for pipeline, option in ((passes.TRAINING, ()), (passes.INFERENCE, ("--inference",))):
+    for pipeline, option in ((pipelines.TRAINING, ()), (pipelines.INFERENCE, ("--inference",))):
         done = process("show", "--passes", *option, "net.bcg")
         assert (done.code, done.err) == (0, "")
         first, *heads = [line for line in done.out.splitlines() if line.startswith("#")]

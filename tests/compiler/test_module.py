@@ -104,7 +104,7 @@ def test_passes_lower_the_cost() -> None:
     graph = lower(spec)
     costs = [cost(graph)]
     for name in ("sink_resize", "fuse_lif", "hoist"):
-        graph = passes.run(passes.pipeline((name,)), graph)
+        graph = passes.run(passes.find((name,)), graph)
         costs.append(cost(graph))
     lowered, sunk, fused, hoisted = costs
     assert lowered.operations - sunk.operations == 3 * 8 * 4 * (64 - 16)

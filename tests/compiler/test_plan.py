@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 import bcgraph
-from bcgraph.compiler import passes, schedules
+from bcgraph.compiler import pipelines
 from bcgraph.compiler.analysis.memory import peak
-from bcgraph.compiler.driver import optimized
 from bcgraph.compiler.ir import Program
 from bcgraph.compiler.targets.fx.memory_plan import plan
 from bcgraph.schema import NetworkSpec
@@ -35,7 +34,7 @@ def network(steps: int = 4, width: int = 4, feed: str = "image") -> NetworkSpec:
 
 
 def program(schedule: str, spec: NetworkSpec) -> Program:
-    return schedules.schedule(schedule, optimized(spec, passes.INFERENCE))
+    return pipelines.program(spec, schedule, pipelines.INFERENCE)
 
 
 def model(spec: NetworkSpec, schedule: str = "unrolled", **options: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bcgraph
-from bcgraph.compiler import graph_text, lower, passes, program_text, schedules
+from bcgraph.compiler import graph_text, lower, passes, pipelines, program_text, schedules
 
 HERE = Path(__file__).parent
 PASSES = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "pack_spikes", "defer_norm", "fuse_conv")
@@ -24,9 +24,9 @@ def text(name: str) -> str:
     if name == "lower":
         return graph_text(graph)
     if name in PASSES:
-        return graph_text(passes.run(passes.pipeline((*BEHIND.get(name, ()), name)), graph))
-    graph = passes.run(passes.pipeline(passes.INFERENCE), graph)
-    return graph_text(graph) if name == "pipeline" else program_text(schedules.schedule(name, graph))
+        return graph_text(passes.run(passes.find((*BEHIND.get(name, ()), name)), graph))
+    graph = passes.run(passes.find(pipelines.INFERENCE), graph)
+    return graph_text(graph) if name == "pipeline" else program_text(pipelines.scheduled(graph, name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +41,7 @@ def test_every_pass_and_schedule_has_a_text() -> None:
 
 def test_a_pass_that_changes_nothing_returns_the_same_graph() -> None:
     spec = bcgraph.load(HERE / "small.bcg").with_backward([])
-    graph = passes.run(passes.pipeline(PASSES), lower(spec))
+    graph = passes.run(passes.find(PASSES), lower(spec))
     for name in PASSES:
         assert passes.PASSES[name].run(graph) is graph, name
 

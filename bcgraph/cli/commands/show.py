@@ -44,13 +44,13 @@ def show_command(
 
 def _passes(graph: TemporalGraph, inference: bool) -> str:
     """The graph as it is lowered and behind each pass of the pipeline, under a line with what the pass did."""
-    from bcgraph.compiler import passes
+    from bcgraph.compiler import passes, pipelines
     from bcgraph.compiler.analysis.cost import cost
     from bcgraph.compiler.printer import graph_text
 
     found = cost(graph)
     parts = [f"# lowered: {found.nodes} nodes, {_operations(found.operations)}", graph_text(graph)]
-    for each in passes.pipeline(passes.INFERENCE if inference else passes.TRAINING):
+    for each in pipelines.chosen(None, inference):
         after = passes.run((each,), graph)
         before, found = found, cost(after)
         changes = f"{before.nodes} -> {found.nodes} nodes, {_operations(found.operations)}"

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from bcgraph import files
-from bcgraph.compiler.driver import optimized
+from bcgraph.compiler import pipelines
 from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.request import ExportReport, Request, facts, only_unrolled, plain
 from bcgraph.compiler.ir import at_step
@@ -24,8 +24,6 @@ from bcgraph.names import of_network
 
 if TYPE_CHECKING:
     from bcgraph.compiler.targets.nir.runtime import Network
-
-PASSES = ("dce", "fold_bn", "fuse_lif")
 
 
 def write(request: Request) -> ExportReport:
@@ -43,7 +41,7 @@ def write(request: Request) -> ExportReport:
     described = facts(replace(asked, form="nir"))
     described["bcgraph.dt"] = repr(target.DT)
     described["bcgraph.losses"] = json.dumps([str(loss) for loss in found])
-    graph = target.to_nir(optimized(asked.spec, PASSES), values, described, asked.inside)
+    graph = target.to_nir(pipelines.optimized(asked.spec, pipelines.NIR), values, described, asked.inside)
     stream = BytesIO()
     nir.write(stream, graph)
     data = stream.getvalue()

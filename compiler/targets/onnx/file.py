@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from bcgraph import files
-from bcgraph.compiler import schedules
-from bcgraph.compiler.driver import optimized
+from bcgraph.compiler import pipelines
 from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.request import ExportReport, Request, facts, plain
 from bcgraph.compiler.ir import Program, at_step
@@ -22,15 +21,12 @@ from bcgraph.compiler.targets.onnx.emitter import OPSET, to_onnx
 from bcgraph.compiler.targets.onnx.scan import to_scan
 from bcgraph.errors import CompileError, nearest
 
-# The passes of each form. In a step the norms of backward connections stay, so that its states are those of
-# the torch module; a scan keeps its states to itself, and has them folded.
-FORMS: Mapping[str, tuple[str, ...]] = {
-    "unrolled": ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist"),
-    "step": ("dce", "sink_resize", "defer_norm", "fold_bn", "fuse_lif"),
-    "scan": ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist"),
+# For each form, the passes and the schedule of its program. A scan keeps its states to itself, so its norms are folded.
+FORMS: Mapping[str, tuple[pipelines.Names, str]] = {
+    "unrolled": (pipelines.FILE, "unrolled"),
+    "step": (pipelines.FILE_OF_A_STEP, "step"),
+    "scan": (pipelines.FILE, "step"),
 }
-# For each form, the schedule of its program.
-_SCHEDULES = {"unrolled": "unrolled", "step": "step", "scan": "step"}
 
 
 def write(request: Request) -> ExportReport:
@@ -46,9 +42,10 @@ def build(request: Request) -> tuple[bytes, proof.Proof]:
     if form not in FORMS:
         hint = nearest(form, FORMS) or f"known: {', '.join(FORMS)}"
         raise CompileError("E072", f"there is no form `{form}`", hint=hint)
+    passes, schedule = FORMS[form]
     module = plain(request, "step" if form == "step" else "unrolled")
     values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
-    program = schedules.schedule(_SCHEDULES[form], optimized(request.spec, FORMS[form]))
+    program = pipelines.program(request.spec, schedule, passes)
     described = metadata(request, program)
     emit = to_scan if form == "scan" else to_onnx
     watch = list(proof.watched(module))

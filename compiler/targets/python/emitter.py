@@ -17,11 +17,10 @@ import safetensors.torch
 import torch
 
 from bcgraph import dsl, files
-from bcgraph.compiler import schedules
-from bcgraph.compiler.driver import optimized
+from bcgraph.compiler import pipelines
 from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.folding import folded
-from bcgraph.compiler.export.request import INFERENCE, ExportReport, Request, only_unrolled, plain
+from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
 from bcgraph.compiler.ir import Node, Program, free
 from bcgraph.compiler.targets.python.text import FILE, NEAREST, TAKEN
 from bcgraph.normalization import Normalization
@@ -33,7 +32,7 @@ def write(request: Request) -> ExportReport:
     only_unrolled(request)
     module = plain(request, "unrolled")
     values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
-    program = schedules.schedule("unrolled", optimized(request.spec, INFERENCE))
+    program = pipelines.program(request.spec, "unrolled", pipelines.FILE)
     beside = request.path.with_name(f"{request.path.stem}.weights.safetensors")
     found = _prove(request, module, program, values)
     code = _Writer(program, values, request.inside)

@@ -1,0 +1,66 @@
+"""Pipelines: which passes run for which purpose, and the way from a specification to a program.
+
+    spec -> lower -> passes -> what the schedule asks for -> schedule -> program
+
+Every list of passes of the project stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from bcgraph.compiler import passes, schedules
+from bcgraph.compiler.ir import Program, TemporalGraph
+from bcgraph.compiler.lower import lower
+from bcgraph.compiler.passes import Pass
+from bcgraph.schema import NetworkSpec
+
+Names: TypeAlias = tuple[str, ...]
+
+TRAINING: Names = ("dce", "sink_resize", "fuse_lif", "hoist", "pack_spikes")
+"""Keeps running statistics and lets gradients through."""
+
+INFERENCE: Names = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "fuse_conv")
+"""Folds norms into convolutions, and convolutions into the neurons that read them."""
+
+COMPARED: Names = ("dce", "sink_resize")
+"""The module that a file is compared with: the same wiring and states, each equation a node of its own."""
+
+FILE: Names = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")
+"""A file for inference of all steps: norms are folded, what all steps share runs once."""
+
+FILE_OF_A_STEP: Names = ("dce", "sink_resize", "defer_norm", "fold_bn", "fuse_lif")
+"""A file of one step. The norms of connections stay, so that its states are those of the torch module."""
+
+NIR: Names = ("dce", "fold_bn", "fuse_lif")
+"""A NIR file. Resizes stay in place, since they are what NIR cannot say."""
+
+CANDIDATE: Names = ("dce", "sink_resize", "fuse_lif", "hoist")
+"""A candidate of a search: nothing is packed, as no weight gradients are wanted; norms stay, for batch statistics."""
+
+STATES: Names = ("dce", "sink_resize", "fuse_lif")
+"""Enough to count the states of a step."""
+
+# A program of one step cannot tell the last step apart, so the norms of connections run when their values are read.
+_ASKED: Mapping[str, Names] = {"step": ("defer_norm",)}
+
+
+def chosen(optimize: Sequence[str | Pass] | None, inference: bool) -> tuple[Pass, ...]:
+    """The passes to run: those asked for, or the pipeline for training or inference. Raises CompileError (E072)."""
+    return passes.find(optimize if optimize is not None else INFERENCE if inference else TRAINING)
+
+
+def optimized(spec: NetworkSpec, optimize: Sequence[str | Pass] = TRAINING) -> TemporalGraph:
+    """The temporal graph of `spec` after the passes in `optimize`. Raises CompileError (E072)."""
+    return passes.run(passes.find(optimize), lower(spec))
+
+
+def scheduled(graph: TemporalGraph, schedule: str) -> Program:
+    """The program of `graph`, after the passes that the schedule asks for. Raises CompileError (E072)."""
+    return schedules.schedule(schedule, passes.run(passes.find(_ASKED.get(schedule, ())), graph))
+
+
+def program(spec: NetworkSpec, schedule: str, optimize: Sequence[str | Pass] = TRAINING) -> Program:
+    """The program of `spec`: lowered, through the passes in `optimize`, scheduled. Raises CompileError (E072)."""
+    return scheduled(optimized(spec, optimize), schedule)
