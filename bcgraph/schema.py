@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
-from bcgraph.errors import Span, SpecError, nearest
+from bcgraph import connections
+from bcgraph.errors import Span, SpecError
 
 _CONFIG = ConfigDict(extra="forbid", strict=True)
 
@@ -406,16 +407,18 @@ class NetworkSpec(_Frozen):
     @model_validator(mode="after")
     def _connections(self) -> NetworkSpec:
         seen: set[tuple[int, int]] = set()
+        ports = len(self.backbone.ports)
         for bc in self.backward:
-            check_connection(bc, self.backbone.ports)
-            if (bc.source, bc.target) in seen:
-                raise SpecError(
-                    "E062",
-                    f"the backward connection @{bc.source} -> @{bc.target} is given twice",
-                    span=bc.span,
-                    hint="a pair of ports carries at most one backward connection",
-                )
-            seen.add((bc.source, bc.target))
+            pair = bc.source, bc.target
+            error = (
+                connections.unknown_number(bc.source, ports, bc.span)
+                or connections.unknown_number(bc.target, ports, bc.span)
+                or connections.runs_forward(*pair, bc.span)
+                or (connections.repeated(*pair, bc.span) if pair in seen else None)
+            )
+            if error is not None:
+                raise error
+            seen.add(pair)
         return self
 
     @property
@@ -431,9 +434,8 @@ class NetworkSpec(_Frozen):
         Each is a `BackwardConnection` or a tuple `(source, target)` or `(source, target, delay)`. Raises
         SpecError when one is not on the network, does not run backward, or repeats another.
         """
-        connections = tuple(bc if isinstance(bc, BackwardConnection) else _connection(bc) for bc in backward)
         fields = dict(self.__dict__)
-        fields["backward"] = connections
+        fields["backward"] = tuple(bc if isinstance(bc, BackwardConnection) else _connection(bc) for bc in backward)
         return NetworkSpec(**fields)
 
     def fingerprint(self) -> str:
@@ -459,25 +461,6 @@ class NetworkSpec(_Frozen):
         return hash(self._key())
 
 
-def check_connection(bc: BackwardConnection, ports: tuple[str, ...]) -> None:
-    """Raise SpecError unless `bc` joins two of `ports` and runs backward (or from a port to itself)."""
-    for number in (bc.source, bc.target):
-        if number >= len(ports):
-            raise SpecError(
-                "E060",
-                f"there is no port @{number}",
-                span=bc.span,
-                hint=f"the ports are @0 to @{len(ports) - 1}",
-            )
-    if bc.source < bc.target:
-        raise SpecError(
-            "E061",
-            f"@{bc.source} -> @{bc.target} runs forward: the source must not come before the target",
-            span=bc.span,
-            hint=f"did you mean @{bc.target} -> @{bc.source}?",
-        )
-
-
 def _connection(numbers: tuple[int, ...]) -> BackwardConnection:
     if len(numbers) not in (2, 3) or not all(type(n) is int for n in numbers):
         raise SpecError("E040", f"{numbers!r} is not (source, target) or (source, target, delay)")
@@ -487,11 +470,6 @@ def _connection(numbers: tuple[int, ...]) -> BackwardConnection:
         raise SpecError("E063", f"a delay of {numbers[2]} steps is not possible", hint="allowed: 1 to 1000")
     source, target, delay = (*numbers, 1)[:3]
     return BackwardConnection(source, target, delay)
-
-
-def unknown_port(name: str, ports: tuple[str, ...], span: Span | None = None) -> SpecError:
-    """The error for a port name that is not on the network, with the nearest one as a hint."""
-    return SpecError("E060", f"there is no port `{name}`", span=span, hint=nearest(name, ports))
 
 
 _BODY: TypeAdapter[Body] = TypeAdapter(Body)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bcgraph import connections as rules
 from bcgraph import schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
@@ -14,12 +15,11 @@ from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.dsl.elaboration.sizes import Size
 from bcgraph.dsl.elaboration.values import convert
 from bcgraph.dsl.wording import short
-from bcgraph.errors import Span, nearest
+from bcgraph.errors import Span
 from bcgraph.shapes import Shape
 
 # A 1x1 convolution, a batch norm, and the addition to the current.
 _LAYERS_OF_PROJECTION = 3
-_MAX_HINTED = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,13 @@ def connections(
         if source is None or target is None:
             continue
         by_number = statement.source.number is not None and statement.target.number is not None
-        if source < target:
+        written = _written(statement.source), _written(statement.target)
+        if (forward := rules.runs_forward(source, target, statement.span, written)) is not None:
             if ports.complete or by_number:
-                hint = f"did you mean `{_written(statement.target)} -> {_written(statement.source)}`?"
-                message = f"port @{source} comes before port @{target}: this runs forward"
-                settings.reporter.add("E061", message, statement.span, hint)
+                settings.reporter.add_error(forward)
             continue
         if (source, target) in seen:
-            message = f"the backward connection @{source} -> @{target} is given twice"
-            hint = f"the first is at {seen[source, target]}"
-            settings.reporter.add("E062", message, statement.span, hint)
+            settings.reporter.add_error(rules.repeated(source, target, statement.span, seen[source, target]))
             continue
         seen[source, target] = statement.span
         if ports.complete:
@@ -69,19 +66,16 @@ def connections(
 def _number(port: syntax.Port, numbers: dict[str, int], ports: Ports, settings: Settings) -> int | None:
     """The number of a port, or None where it is not known."""
     if port.number is not None:
-        if port.number < len(numbers) or not ports.complete:
+        unknown = rules.unknown_number(port.number, len(numbers), port.span)
+        if unknown is None or not ports.complete:
             return port.number
-        hint = f"the ports are @0 to @{len(numbers) - 1}" if numbers else None
-        settings.reporter.add("E060", f"there is no port @{port.number}", port.span, hint)
-        return None
-    assert port.name is not None
-    if port.name not in numbers and ports.complete:
-        known = list(numbers)
-        hint = nearest(port.name, known[:_MAX_HINTED]) if len(port.name) <= _MAX_HINTED else None
-        if hint is None and known:
-            hint = f"the ports are `{known[0]}` to `{known[-1]}`"
-        settings.reporter.add("E060", f"there is no port `{short(port.name)}`", port.span, hint)
-    return numbers.get(port.name)
+    else:
+        assert port.name is not None
+        unknown = rules.unknown_name(port.name, numbers, short(port.name), port.span)
+        if unknown is None or not ports.complete:
+            return numbers.get(port.name)
+    settings.reporter.add_error(unknown)
+    return None
 
 
 def _delay(statement: syntax.Backward, settings: Settings) -> int:
