@@ -16,7 +16,7 @@ from bcgraph import lazy
 if TYPE_CHECKING:
     from bcgraph import compiler, scores, search
     from bcgraph.compiler.driver import compile
-    from bcgraph.compiler.export import export
+    from bcgraph.compiler.targets.export import export
     from bcgraph.dsl import format_spec as format
     from bcgraph.dsl import load, parse
     from bcgraph.errors import BcgraphError
@@ -47,7 +47,7 @@ __getattr__ = lazy.attach(
         "NetworkSpec": "bcgraph.schema:NetworkSpec",
         "compile": "bcgraph.compiler.driver:compile",
         "compiler": "bcgraph.compiler",
-        "export": "bcgraph.compiler.export:export",
+        "export": "bcgraph.compiler.targets.export:export",
         "format": "bcgraph.dsl:format_spec",
         "load": "bcgraph.dsl:load",
         "parse": "bcgraph.dsl:parse",

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from bcgraph import data, keys, weights
 from bcgraph.compiler.driver import compile as compile_spec
-from bcgraph.compiler.export import export
+from bcgraph.compiler.targets.export import export
 from bcgraph.errors import BcgraphWarning, CompileError, DataError
 from bcgraph.search.driver import SearchResult
 from bcgraph.search.supernet.supernet import inherited
 
 if TYPE_CHECKING:
-    from bcgraph.compiler.export import ExportReport
+    from bcgraph.compiler.export.request import ExportReport
 
 WEIGHTS = "best.safetensors"
 ONNX = "best.onnx"

@@ -6,6 +6,8 @@ delay zero, the nodes are in topological order, and every port can be reached fr
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
+
 from bcgraph import shapes
 from bcgraph.compiler.ir import Node, TemporalGraph, Value
 from bcgraph.compiler.ops import OPS, Trait, has
@@ -37,33 +39,18 @@ def verify(graph: TemporalGraph) -> None:
 
 
 def zero_delay_cycle(graph: TemporalGraph) -> list[str]:
-    """The values of one cycle whose edges all have delay 0, in order; empty when there is none."""
+    """The values of one cycle whose edges all have delay 0, in the order of the data; empty when there is none."""
     producers = graph.producers()
-    state: dict[str, int] = {}
-    for start in producers:
-        if start in state:
-            continue
-        stack: list[tuple[str, list[str]]] = [(start, _now(producers[start], producers))]
-        state[start] = 1
-        while stack:
-            name, rest = stack[-1]
-            if not rest:
-                state[name] = 2
-                stack.pop()
-                continue
-            following = rest.pop()
-            seen = state.get(following)
-            if seen == 1:
-                path = [n for n, _ in stack]
-                return path[path.index(following) :][::-1]
-            if seen is None:
-                state[following] = 1
-                stack.append((following, _now(producers[following], producers)))
+    reads = {
+        value: [e.value for e in node.inputs if e.delay == 0 and e.value in producers]
+        for value, node in producers.items()
+    }
+    try:
+        TopologicalSorter(reads).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle[:-1]
     return []
-
-
-def _now(node: Node, producers: dict[str, Node]) -> list[str]:
-    return [e.value for e in reversed(node.inputs) if e.delay == 0 and e.value in producers]
 
 
 def _values(graph: TemporalGraph) -> dict[str, Value]:

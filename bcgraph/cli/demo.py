@@ -111,7 +111,7 @@ def _row(spec: NetworkSpec, folder: Path, epochs: int | None, shared: Callable[[
     """Train `spec`, export it, and run the exported file on the test part of its data."""
     from bcgraph import data, runtime, training, weights
     from bcgraph.cli.commands.train import progress
-    from bcgraph.compiler.export import export
+    from bcgraph.compiler.targets.export import export
 
     with progress(folder.name) as on_event:
         trained = training.train(spec, out=folder, epochs=epochs, progress=on_event)

@@ -1,12 +1,11 @@
-"""`bcgraph compile --int8`: an exported file in 8 bits, beside the file in float32 that it was made of."""
+"""An exported file in 8 bits, compared with the float32 file it comes from."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bcgraph.cli.output import table
 from bcgraph.errors import CompileError
 
 if TYPE_CHECKING:
@@ -40,20 +39,6 @@ class Comparison:
     rows: tuple[Row, Row]
     predictions: float
     spikes: float
-
-    def text(self) -> str:
-        """The table."""
-        header = ("", "accuracy", "predictions differ", "spikes differ", "bytes", "ms a sample", "ms for one alone")
-        differ = (("", ""), (f"{self.predictions:.2%}", f"{self.spikes:.2%}"))
-        cells = [
-            (r.file, f"{r.accuracy:.4f}", *d, f"{r.size:,}", f"{r.batched:.3f}", f"{r.alone:.3f}")
-            for r, d in zip(self.rows, differ, strict=True)
-        ]
-        return table(header, cells, right=range(1, 7))
-
-    def data(self) -> dict[str, object]:
-        """The same as data."""
-        return asdict(self)
 
 
 def check(out: Path, form: str) -> None:

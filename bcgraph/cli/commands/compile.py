@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -11,14 +11,14 @@ import typer
 
 from bcgraph.cli.commands.eval import WeightsOption
 from bcgraph.cli.inputs import JsonOption, RunArgument, read_source
-from bcgraph.cli.output import emit, emit_json, say
+from bcgraph.cli.output import emit, emit_json, say, table
 from bcgraph.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bcgraph.cli.int8 import Comparison
-    from bcgraph.compiler.export import ExportReport
+    from bcgraph.compiler.export.int8 import Comparison
+    from bcgraph.compiler.export.request import ExportReport
     from bcgraph.normalization import Normalization
     from bcgraph.schema import NetworkSpec
 
@@ -49,14 +49,14 @@ def compile_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write the network with its weights, after running the result against torch on samples of its data set."""
-    from bcgraph.cli import int8 as eight
+    from bcgraph.compiler.export import int8 as eight
 
     if int8:
         eight.check(out, form)
     source = read_source(spec)
     from bcgraph import files
     from bcgraph import weights as weight_files
-    from bcgraph.compiler.export import export
+    from bcgraph.compiler.targets.export import export
 
     path = weights or source.weights
     tensors = None if path is None else weight_files.load(path, spec=source.spec)
@@ -85,7 +85,7 @@ def compile_command(
     for loss in report.losses:
         say(f"lost: {loss}")
     if as_json:
-        emit_json(_data(report, path) | {"int8": None if compared is None else compared.data()})
+        emit_json(_data(report, path) | {"int8": None if compared is None else asdict(compared)})
     else:
         emit(_text(report, samples.origin, compared))
 
@@ -130,14 +130,22 @@ def _text(report: ExportReport, origin: str, compared: Comparison | None) -> str
         f"{when}{report.by} against torch on {proof.samples} {origin}: "
         f"{proof.differing_samples:.2%} of predictions and {proof.differing_spikes:.4%} of spikes differ, "
         f"logits by at most {proof.logit_difference:.1e}"
-        + ("" if compared is None else f"\n\n{compared.text()}")
+        + ("" if compared is None else f"\n\n{_table(compared)}")
         + ("" if report.changed is None else f"\nwithout what is lost, {report.changed:.2%} of predictions are others")
     )
 
 
-def _data(report: ExportReport, weights: Path | None) -> dict[str, object]:
-    from dataclasses import asdict
+def _table(compared: Comparison) -> str:
+    header = ("", "accuracy", "predictions differ", "spikes differ", "bytes", "ms a sample", "ms for one alone")
+    differ = (("", ""), (f"{compared.predictions:.2%}", f"{compared.spikes:.2%}"))
+    cells = [
+        (r.file, f"{r.accuracy:.4f}", *d, f"{r.size:,}", f"{r.batched:.3f}", f"{r.alone:.3f}")
+        for r, d in zip(compared.rows, differ, strict=True)
+    ]
+    return table(header, cells, right=range(1, 7))
 
+
+def _data(report: ExportReport, weights: Path | None) -> dict[str, object]:
     return {
         "file": str(report.path),
         "beside": [str(path) for path in report.beside],
