@@ -17,13 +17,16 @@ from torch import Tensor
 from bcgraph import search
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Measure
-from bcgraph.search.scores import training_free
+from bcgraph.search.scores.e_score import e_score_from_jacobian
 from bcgraph.search.scores.incremental import Incremental
+from bcgraph.search.scores.n_score import n_score_from_spikes
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.rank_correlation import spearman
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.scores.scoring import ScoreResult
 from bcgraph.search.space.pairs import architecture_of
-from bcgraph.search.supernet.prefix_cache import Tracer
+from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.prefix_cache import PrefixModel
 from benchmarks.harness import Row, pair
 from benchmarks.networks import images, resnet18
 
@@ -60,23 +63,26 @@ def fresh(x: Tensor, y: Tensor, measures: tuple[Measure, ...]) -> Callable[[Netw
             peer.kept = []
             with torch.no_grad():
                 peer(x)
-            training_free.n_score_from_spikes(peer.kept)
+            n_score_from_spikes(peer.kept)
         if "e" in measures:
             peer.kept = []
             inputs = x.clone().requires_grad_()
             output = peer(inputs)
             output.mean(dim=0).sum().backward()
             assert inputs.grad is not None
-            training_free.e_score_from_jacobian(inputs.grad, y)
+            e_score_from_jacobian(inputs.grad, y)
 
     return run
 
 
-def engine(x: Tensor, y: Tensor, measures: tuple[Measure, ...], precision: str) -> Incremental:
+def engine(
+    x: Tensor, y: Tensor, measures: tuple[Measure, ...], precision: str
+) -> Callable[[NetworkSpec], dict[Measure, ScoreResult]]:
     """Scores a candidate as a search does."""
     kind = PRECISIONS[precision]
     scorer = Scorer(ScoringBatch(x, y), 0, measures, precision=kind)
-    return Incremental(Tracer.of(scorer.weights(), resnet18()), x.to(kind.forward), y, measures)
+    score = Incremental(PrefixModel.of(scorer.weights(), resnet18()), x.to(kind.forward), y, measures)
+    return lambda candidate: score(Lowered.of(candidate))
 
 
 def contender(name: str) -> Callable[[], object]:

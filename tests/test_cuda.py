@@ -18,13 +18,12 @@ import torch
 from torch import nn
 
 import bcgraph
-from bcgraph import training, weights
+from bcgraph import scores, training, weights
 from bcgraph.errors import RunError
 from bcgraph.nn.determinism import exact, reproducible
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
-from bcgraph.search.scores import training_free
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.supernet import devices
@@ -129,9 +128,9 @@ def test_scores_of_a_compiled_network() -> None:
     net = network("image").with_backward([(3, 1)])
     x, y = batch(net).x.double(), batch(net).y
     model = bcgraph.compile(net, dtype=torch.float64)
-    wanted = training_free.n_score(model, x), training_free.e_score(model, x, y)
+    wanted = scores.n_score(model, x), scores.e_score(model, x, y)
     model, x, y = model.cuda(), x.cuda(), y.cuda()
-    assert (training_free.n_score(model, x), training_free.e_score(model, x, y)) == pytest.approx(wanted, rel=1e-6)
+    assert (scores.n_score(model, x), scores.e_score(model, x, y)) == pytest.approx(wanted, rel=1e-6)
 
 
 # --- The supernet -----------------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ from bcgraph.search import Options, run
 from bcgraph.search.distributed.cluster import joined
 from bcgraph.search.records.evaluations import Measure
 from bcgraph.search.scores.scorer import Run, Scorer
-from bcgraph.search.scores.training_free import ScoreResult
+from bcgraph.search.scores.scoring import ScoreResult
 from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.supernet.lowered import Lowered
 
 TEXT = """
 bcg 1
@@ -165,10 +166,10 @@ class Fragile(Scorer):
         return [partial(fragile, run) for run in super()._runs(spec)]
 
 
-def fragile(run: Run, spec: NetworkSpec) -> dict[Measure, ScoreResult]:
-    if (2, 2) in architecture_of(spec):
+def fragile(run: Run, candidate: Lowered) -> dict[Measure, ScoreResult]:
+    if (2, 2) in architecture_of(candidate.spec):
         raise RuntimeError("out of memory")
-    return run(spec)
+    return run(candidate)
 
 
 def main(address: str, out: Path, workers: int) -> None:

@@ -1,4 +1,4 @@
-"""Scoring on from a trace: the same scores and spikes as the whole network, and less work."""
+"""Scoring from a prefix cache: the same scores and spikes as the whole network, and less work."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import torch
 
 import bcgraph
 from bcgraph import keys
-from bcgraph.compiler.targets.fx.module import spikes
+from bcgraph.compiler.targets.fx.observer import spikes
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import sample
-from bcgraph.search.scores import scorer, training_free
+from bcgraph.search.scores import incremental, scorer
+from bcgraph.search.scores.e_score import jacobian
 from bcgraph.search.scores.incremental import Incremental
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
-from bcgraph.search.supernet.prefix_cache import Tracer, program_of, rest
+from bcgraph.search.scores.scoring import ScoreResult, scoring
+from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.prefix_cache import PrefixModel, suffix
 from bcgraph.search.supernet.shared_weights import SharedWeights
 
 NETWORKS = {
@@ -74,45 +77,43 @@ def test_gradients_are_those_of_the_whole_network(name: str) -> None:
     weights = SharedWeights(2, dtype=torch.float64)
     weights.freeze()
     x = given.x.double()
-    incremental = Incremental(Tracer.of(weights, spec), x, given.y, ("e",))
+    engine = Incremental(PrefixModel.of(weights, spec), x, given.y, ("e",))
     rows: list[torch.Tensor] = []
     for candidate in candidates(spec, 2):
         model = weights.candidate(candidate)
         leaf = x.clone().requires_grad_()
-        with training_free.scoring(model):
-            rows.append(training_free._jacobian(model(leaf), leaf))
+        with scoring(model):
+            rows.append(jacobian(model(leaf), leaf))
         with pytest.MonkeyPatch.context() as patch:
             seen: list[torch.Tensor] = []
 
-            def keep(
-                jacobian: torch.Tensor, y: torch.Tensor, seen: list[torch.Tensor] = seen
-            ) -> training_free.ScoreResult:
-                seen.append(jacobian)
-                return training_free.ScoreResult(0.0)
+            def keep(rows: torch.Tensor, y: torch.Tensor, seen: list[torch.Tensor] = seen) -> ScoreResult:
+                seen.append(rows)
+                return ScoreResult(0.0)
 
-            patch.setattr(training_free, "e_score_from_jacobian", keep)
-            incremental(candidate)
+            patch.setattr(incremental, "e_score_from_jacobian", keep)
+            engine(Lowered.of(candidate))
         torch.testing.assert_close(seen[0], rows[-1], rtol=1e-9, atol=1e-12)
     assert any(bool(r.any()) for r in rows)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["image", "sequence", "resnet18"])
-def test_spikes_do_not_depend_on_the_trace(name: str, dtype: torch.dtype) -> None:
+def test_spikes_do_not_depend_on_the_cache(name: str, dtype: torch.dtype) -> None:
     spec = network(name)
     weights = SharedWeights(2, dtype=dtype)
     weights.freeze()
     x = batch(spec).x.to(dtype)
-    tracer = Tracer.of(weights, spec)
-    with training_free.scoring(tracer.module), torch.no_grad():
-        trace = tracer.trace(x)
+    prefix = PrefixModel.of(weights, spec)
+    with scoring(prefix.module), torch.no_grad():
+        cache = prefix.cache(x)
     for candidate in candidates(spec, 4):
         model = weights.candidate(candidate)
-        remains = tracer.candidate(candidate)
-        with training_free.scoring(model), torch.no_grad():
+        remains = prefix.suffix(Lowered.of(candidate))
+        with scoring(model), torch.no_grad():
             output, whole = spikes(model, x)
-            found, changed = remains.run(x, [trace.values[name] for name in remains.reads])
-        merged = {**trace.spikes, **changed}
+            found, changed = remains.observe(x, [cache.values[name] for name in remains.reads])
+        merged = {**cache.spikes, **changed}
         assert merged.keys() == whole.keys()
         assert all(torch.equal(merged[place], whole[place]) for place in whole)
         assert torch.equal(found, output)
@@ -129,20 +130,20 @@ def test_order_and_company_do_not_matter() -> None:
 
 def test_only_what_a_connection_reaches_runs() -> None:
     spec = network("image").with_backward([(4, 3)])
-    tracer = Tracer.of(SharedWeights(0), spec)
-    whole = program_of(spec)
-    remains = rest(whole, tracer.nodes, tracer.kept)
+    prefix = PrefixModel.of(SharedWeights(0), spec)
+    remains = suffix(Lowered.of(spec).program, prefix.nodes, prefix.cached)
     assert all(n.step is None or n.step >= 1 for n in remains.nodes if n.op != "stack" and "backward" not in n.name)
     names = {n.name.split("@")[0] for n in remains.nodes}
     assert "layer1.0.conv1" not in names
     assert "layer2.0.conv1" not in names
     assert {"layer2.0.lif1", "layer2.0.conv2", "fc", "backward.4_3.conv"} <= names
-    # Neither the shortcut nor the current of the first half: they are read from the trace.
+    # Neither the shortcut nor the current of the first half: they are read from the cache.
     assert not any("downsample" in name for name in names)
     reads = {v.name for v in remains.inputs}
     assert "layer2.0.bn1@t1" in reads
     # A connection that never arrives leaves nothing to run.
-    never = rest(program_of(network("image").with_backward([(4, 0, 3)])), tracer.nodes, tracer.kept)
+    late = Lowered.of(network("image").with_backward([(4, 0, 3)]))
+    never = suffix(late.program, prefix.nodes, prefix.cached)
     assert never.nodes == ()
 
 
@@ -151,25 +152,25 @@ def test_weights_keep_their_values_and_statistics() -> None:
     weights = SharedWeights(2)
     weights.freeze()
     given = batch(spec)
-    engine = Incremental(Tracer.of(weights, spec), given.x, given.y, ("n", "e"))
-    engine(spec.with_backward([(4, 0)]))
+    engine = Incremental(PrefixModel.of(weights, spec), given.x, given.y, ("n", "e"))
+    engine(Lowered.of(spec.with_backward([(4, 0)])))
     before = {name: value.clone() for name, value in weights.state_dict().items()}
-    engine(spec.with_backward([(4, 0)]))
+    engine(Lowered.of(spec.with_backward([(4, 0)])))
     after = weights.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(p.grad is None and not p.requires_grad for m in weights.modules.values() for p in m.parameters())
 
 
-def test_a_trace_that_does_not_fit_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_does_not_fit_is_not_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = network("image")
     given, many = batch(spec), candidates(spec, 2)
     expected = list(Scorer(given, 3, ("n",))(many))
     monkeypatch.setattr(scorer, "MEMORY", 1000)
 
     def never(*args: Any) -> None:
-        pytest.fail("a trace was taken")
+        pytest.fail("a cache was filled")
 
-    monkeypatch.setattr(Tracer, "trace", never)
+    monkeypatch.setattr(PrefixModel, "cache", never)
     assert list(Scorer(given, 3, ("n",))(many)) == expected
 
 

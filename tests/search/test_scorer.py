@@ -21,7 +21,8 @@ from bcgraph.search.records.history import history
 from bcgraph.search.scores.audit import _descriptors, audit
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
-from bcgraph.search.supernet.prefix_cache import Tracer
+from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.prefix_cache import PrefixModel
 from bcgraph.search.supernet.shared_weights import SharedWeights
 
 TEXT = """
@@ -124,14 +125,14 @@ def test_several_initializations_are_averaged(batch: ScoringBatch) -> None:
 
 
 def test_a_candidate_that_fails_is_recorded(batch: ScoringBatch, monkeypatch: pytest.MonkeyPatch) -> None:
-    inner = Tracer.candidate
+    inner = PrefixModel.suffix
 
-    def failing(self: Tracer, candidate: NetworkSpec) -> Any:
-        if len(candidate.backward) == 1:
+    def failing(self: PrefixModel, candidate: Lowered) -> Any:
+        if len(candidate.spec.backward) == 1:
             raise RuntimeError("out of memory\ndetails")
         return inner(self, candidate)
 
-    monkeypatch.setattr(Tracer, "candidate", failing)
+    monkeypatch.setattr(PrefixModel, "suffix", failing)
     found = list(Scorer(batch, 3, ("n", "e"))(candidates()))
     assert [e.n == -math.inf for e in found] == [False, True, False]
     assert dict(found[1].reasons)["e"] == "failed: RuntimeError: out of memory"

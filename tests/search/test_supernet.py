@@ -15,7 +15,7 @@ from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.supernet import one_shot
 from bcgraph.search.supernet.one_shot import OneShot, kept_statistics
-from bcgraph.search.supernet.prefix_cache import Trace
+from bcgraph.search.supernet.prefix_cache import PrefixCache
 from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch, inherited
 from bcgraph.training.accuracy import evaluate
 
@@ -143,7 +143,7 @@ def test_candidates_together_or_alone_in_any_batches(
     many = [spec().with_backward(b) for b in ([(4, 4)], [(4, 0), (2, 2)], [], [(3, 1)])]
     together = list(OneShot(supernet, splits[1])(many))
     assert [next(OneShot(supernet, splits[1])([c])) for c in many] == together
-    monkeypatch.setattr(one_shot, "TRACE", 40_000)
+    monkeypatch.setattr(one_shot, "PREFIX_MEMORY", 40_000)
     shot = OneShot(supernet, splits[1])
     assert list(shot(many)) == together
     assert max(len(x) for batches in shot._held.values() for x, _ in batches) < len(splits[1])
@@ -156,14 +156,14 @@ def test_a_candidate_that_fails_takes_no_other_with_it(
     supernet = trained(splits, tmp_path)
     many = [spec().with_backward(b) for b in ([(4, 4)], [(4, 0), (2, 2)], [(3, 1)])]
     expected = list(OneShot(supernet, splits[1])(many))
-    run = Trace.run
+    run = PrefixCache.run
 
-    def failing(self: Trace, candidate: Any) -> torch.Tensor:
+    def failing(self: PrefixCache, candidate: Any) -> torch.Tensor:
         if any("backward.2_2" in name for name, _ in candidate.module.named_modules()):
             raise RuntimeError("out of memory")
         return run(self, candidate)
 
-    monkeypatch.setattr(Trace, "run", failing)
+    monkeypatch.setattr(PrefixCache, "run", failing)
     found = list(OneShot(supernet, splits[1])(many))
     assert (found[0], found[2]) == (expected[0], expected[2])
     assert dict(found[1].reasons)["accuracy"] == "failed: RuntimeError: out of memory"

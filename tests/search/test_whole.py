@@ -22,6 +22,7 @@ from bcgraph.search.distributed.tasks import Accuracy
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.one_shot import OneShot
 from bcgraph.search.supernet.shared_weights import FoldedModules, SharedWeights, spike_readers
 from bcgraph.search.supernet.supernet import Supernet
@@ -152,7 +153,7 @@ def candidates(spec: NetworkSpec) -> list[NetworkSpec]:
     return [spec.with_backward(pairs) for pairs in ((), ((4, 0),), ((2, 2), (4, 1)), ((3, 3),))]
 
 
-def test_scores_are_the_same_with_and_without_the_trace() -> None:
+def test_scores_are_the_same_with_and_without_the_cache() -> None:
     x = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     given = ScoringBatch(x, torch.arange(4).repeat(5))
     many = candidates(network())
@@ -235,7 +236,7 @@ def test_workers_evaluate_in_whole_numbers_too(trained: tuple[Supernet, data.Spl
 def test_evaluation_modules_are_made_once(trained: tuple[Supernet, data.Split]) -> None:
     supernet, _ = trained
     shared = FoldedModules(supernet.weights, whole=True)
-    first, second = (shared.root(supernet.spec.with_backward(b)) for b in ([(4, 0)], [(4, 0), (1, 1)]))
+    first, second = (shared.assemble(Lowered.of(supernet.spec.with_backward(b))) for b in ([(4, 0)], [(4, 0), (1, 1)]))
     name = "layer2.0.conv2"
     assert first.get_submodule(name) is second.get_submodule(name)
     assert first.get_submodule(name) is not supernet.weights.modules[name]

@@ -16,6 +16,7 @@ from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.shared_weights import FoldedModules, SharedWeights
 
 PLAIN: Settings = ((1, 1), (1, 1), (1, 1), 1)
@@ -134,7 +135,7 @@ def test_evaluation_folds_norms_into_tiles() -> None:
         for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
             assert value is not None
             value.uniform_(0.5, 1.5, generator=g)
-        folded = FoldedModules(weights).root(spec)
+        folded = FoldedModules(weights).assemble(Lowered.of(spec))
         x = torch.rand(3, 256, 4, 4, generator=g).contiguous(memory_format=torch.channels_last)
         found = folded.get_submodule("layer2.0.bn2")(folded.get_submodule("layer2.0.conv2")(x))
         expected = norm(conv(x))

@@ -23,10 +23,10 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.records import history
 from bcgraph.search.records.evaluations import Evaluation, Measure
+from bcgraph.search.scores.e_score import e_score_from_jacobian
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.rank_correlation import spearman
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
-from bcgraph.search.scores.training_free import e_score_from_jacobian
 from bcgraph.search.space.pairs import port_shapes, space
 from bcgraph.shapes import spatial
 

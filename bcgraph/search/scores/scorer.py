@@ -12,23 +12,25 @@ from torch import Tensor, fx
 
 from bcgraph import keys
 from bcgraph.data.split import Split
-from bcgraph.errors import BcgraphError, DataError, SearchError
+from bcgraph.errors import DataError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation, Measure
-from bcgraph.search.scores import training_free
+from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
+from bcgraph.search.scores.e_score import e_result
 from bcgraph.search.scores.incremental import Incremental
+from bcgraph.search.scores.n_score import n_result
 from bcgraph.search.scores.precision import FLOAT32, Precision
-from bcgraph.search.scores.training_free import ScoreResult
-from bcgraph.search.supernet.prefix_cache import Tracer
+from bcgraph.search.scores.score_pair import both_results
+from bcgraph.search.scores.scoring import ScoreResult
+from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.prefix_cache import PrefixModel
 from bcgraph.search.supernet.shared_weights import SharedWeights
 
-Run: TypeAlias = Callable[[NetworkSpec], dict[Measure, ScoreResult]]
+Run: TypeAlias = Callable[[Lowered], dict[Measure, ScoreResult]]
+"""Scores a candidate from one initialization."""
 
 MEMORY = 2**33
-"""Bytes that traces of the batch may take; without them every candidate runs from its first step on."""
-
-# What a single candidate may die of without ending the search. Everything else is a bug of ours.
-CANDIDATE_FAILURES = (BcgraphError, RuntimeError, ArithmeticError, MemoryError)
+"""Bytes that the prefix caches of the batch may take; beyond, every candidate runs from its first step on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +42,9 @@ class ScoringBatch:
 
     @staticmethod
     def draw(split: Split, size: int, key: int, *, pairs: bool) -> ScoringBatch:
-        """A batch of `size` from `split`, drawn by `key`, with as many samples of each class as can be.
+        """A batch of `size` from `split`, drawn by `key`, with class counts that differ by at most one.
 
-        With `pairs` (the E-score needs them) no more classes are taken than have two samples each. Raises
+        With `pairs` (for the E-score) it holds at least two samples of each class, so perhaps fewer classes. Raises
         DataError (E081) for values that are not finite, SearchError (E089) when the batch is too small or no class
         has two samples.
         """
@@ -67,8 +69,9 @@ class Scorer:
     """Evaluates candidates by training-free scores on one batch, each from `inits` initializations.
 
     With several initializations a score is their mean. `precision` is what the networks compute in, `layout` their
-    memory format (default: what is faster); the scores' own arithmetic is in float64 anyway. With `incremental`,
-    candidates go on from the trace of the batch, unless that would need more than `MEMORY`. `device` is where they run.
+    memory format (default: the faster one); the scores' own arithmetic is in float64 anyway. With `incremental`,
+    candidates start from the prefix cache of the batch, unless that needs more than `MEMORY`. `device` is where they
+    run.
     """
 
     batch: ScoringBatch
@@ -90,9 +93,10 @@ class Scorer:
             try:
                 if not self._held:
                     self._held.extend(self._runs(spec))
-                yield self._evaluate([one(spec) for one in self._held])
+                candidate = Lowered.of(spec)
+                yield self._evaluate([run(candidate) for run in self._held])
             except CANDIDATE_FAILURES as error:
-                yield Evaluation.failed(self.measures, failure(error))
+                yield Evaluation.failed(self.measures, reason_of(error))
 
     def weights(self, init: int = 0) -> SharedWeights:
         """The weights of one initialization. They ask for no gradients: scores look at the input's alone."""
@@ -103,22 +107,22 @@ class Scorer:
 
     @cached_property
     def _held(self) -> list[Run]:
-        """What was made for the first candidate, and is good for all that share its backbone."""
+        """The runs of all initializations, built for the first candidate and shared by all with its backbone."""
         return []
 
     def _runs(self, spec: NetworkSpec) -> list[Run]:
-        """What scores a candidate, for each initialization."""
+        """The run of each initialization."""
         x, y = self._placed(self.batch.x.to(self.device, self.precision.forward)), self.batch.y.to(self.device)
         weights = [self.weights(k) for k in range(self.inits)]
         if self.incremental:
-            tracers = [Tracer.of(w, spec) for w in weights]
+            models = [PrefixModel.of(w, spec) for w in weights]
             samples, gradients = len(y), "e" in self.measures
-            if sum(t.size(samples, x.element_size(), gradients=gradients) for t in tracers) <= MEMORY:
-                return [Incremental(tracer, x, y, self.measures) for tracer in tracers]
+            if sum(m.size(samples, x.element_size(), gradients=gradients) for m in models) <= MEMORY:
+                return [Incremental(model, x, y, self.measures) for model in models]
         return [partial(self._plain, w, x, y) for w in weights]
 
-    def _plain(self, weights: SharedWeights, x: Tensor, y: Tensor, spec: NetworkSpec) -> dict[Measure, ScoreResult]:
-        return self._scores(weights.candidate(spec), x, y)
+    def _plain(self, weights: SharedWeights, x: Tensor, y: Tensor, candidate: Lowered) -> dict[Measure, ScoreResult]:
+        return self._scores(weights.compiled(candidate), x, y)
 
     def _placed(self, x: Tensor) -> Tensor:
         if self.layout is None:
@@ -129,10 +133,10 @@ class Scorer:
 
     def _scores(self, model: fx.GraphModule, x: Tensor, y: Tensor) -> dict[Measure, ScoreResult]:
         if self.measures == ("n",):
-            return {"n": training_free.n_result(model, x)}
+            return {"n": n_result(model, x)}
         if self.measures == ("e",):
-            return {"e": training_free.e_result(model, x, y)}
-        both = training_free.both_results(model, x, y)
+            return {"e": e_result(model, x, y)}
+        both = both_results(model, x, y)
         return {"n": both.n, "e": both.e}
 
     def _evaluate(self, found: Sequence[dict[Measure, ScoreResult]]) -> Evaluation:
@@ -144,9 +148,3 @@ class Scorer:
 
 def _dead(found: Sequence[dict[Measure, ScoreResult]], measure: Measure) -> bool:
     return any(f[measure].reason is not None for f in found)
-
-
-def failure(error: BaseException) -> str:
-    """Why a candidate failed, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"failed: {type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -16,9 +16,9 @@ from bcgraph.nn.modules import BatchNorm, BatchNormPerStep
 from bcgraph.readout import predict
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
-from bcgraph.search.scores.scorer import CANDIDATE_FAILURES, failure
-from bcgraph.search.space.pairs import architecture_of
-from bcgraph.search.supernet.prefix_cache import Candidate, Tracer
+from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
+from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.prefix_cache import PrefixModel, Suffix
 from bcgraph.search.supernet.shared_weights import FoldedModules
 from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training.accuracy import evaluating
@@ -27,15 +27,15 @@ from bcgraph.training.accuracy import evaluating
 BATCH = 256
 
 MEMORY = 2**29
-"""Bytes of validation data that are held for all candidates; what is larger is read anew for each."""
+"""Bytes of validation data that are kept for all candidates; a larger set is read again for each."""
 
-TRACE = 2**30
-"""Bytes that the trace of a batch may take; a batch is as large as that allows."""
+PREFIX_MEMORY = 2**30
+"""Bytes that the prefix cache of a batch may take; a batch is as large as that allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many samples a candidate gets right, or what it died of. Those of stretches of the data add up in order."""
+    """How many samples a candidate gets right, or why it failed. Tallies of parts of the data add up in order."""
 
     correct: int = 0
     reason: str | None = None
@@ -54,9 +54,10 @@ class Tally:
 class OneShot:
     """Evaluates candidates on `validation` with the weights of a trained supernet, which must not change any more.
 
-    Batches go outside and candidates inside, so that all go on from one trace of each batch. With `recalibrate` > 0
-    there is nothing to share: a candidate's batch norms first take their running statistics from so many training
-    batches, drawn by key and the same for all candidates; the supernet's own statistics are put back behind it.
+    The outer loop goes over batches and the inner one over candidates, which share the prefix cache of each batch. With
+    `recalibrate` > 0 there is nothing to share: a candidate's batch norms first take their running statistics from that
+    many training batches, drawn by key and the same for all candidates; afterwards the supernet's own statistics are
+    restored.
 
     With `whole` weights are rounded to 16 bits where they meet spikes: their sums are exact, in any order, and take
     about half of the time. Not for recalibration.
@@ -76,47 +77,47 @@ class OneShot:
             try:
                 yield Evaluation(accuracy=self._recalibrated(spec))
             except CANDIDATE_FAILURES as error:
-                yield Evaluation.failed(("accuracy",), failure(error))
+                yield Evaluation.failed(("accuracy",), reason_of(error))
 
     def tally(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
-        """What all candidates get right, from one pass over the validation data. Without recalibration."""
+        """How many samples each candidate gets right, from one pass over the validation data without recalibration."""
         if not specs:
             return []
-        tracer = self._tracer(specs[0])
+        model = self._prefix(specs[0])
         found = [_Count() for _ in specs]
         for spec, count in zip(specs, found, strict=True):
             with count.failing():
-                count.candidate = tracer.candidate(spec)
-        size = self._batch(tracer)
-        modules = nn.ModuleList([tracer.module, *(c.candidate.module for c in found if c.candidate is not None)])
+                count.suffix = model.suffix(Lowered.of(spec))
+        size = self._batch(model)
+        modules = nn.ModuleList([model.module, *(c.suffix.module for c in found if c.suffix is not None)])
         with evaluating(modules):
             for x, y in self._batches(size):
-                trace = tracer.trace(x)
+                cache = model.cache(x)
                 for count in found:
-                    if count.candidate is not None:
+                    if count.suffix is not None:
                         with count.failing():
-                            output = trace.run(count.candidate)
+                            output = cache.run(count.suffix)
                             count.correct += int((predict(output, specs[0].readout) == y).sum())
         return [Tally(count.correct, count.reason) for count in found]
 
     def batch(self, spec: NetworkSpec) -> int:
         """How many samples a batch has for candidates with the backbone of `spec`."""
-        return self._batch(self._tracer(spec))
+        return self._batch(self._prefix(spec))
 
-    def _tracer(self, spec: NetworkSpec) -> Tracer:
-        return Tracer.of(self._modules, spec, inference=True)
+    def _prefix(self, spec: NetworkSpec) -> PrefixModel:
+        return PrefixModel.of(self._modules, spec, inference=True)
 
     @cached_property
     def _modules(self) -> FoldedModules:
         return FoldedModules(self.supernet.weights, whole=self.whole)
 
-    def _batch(self, tracer: Tracer) -> int:
-        """How many samples a batch has: a power of two, whatever the machine."""
-        each = tracer.size(1, self.supernet.dtype.itemsize)
-        return max(1, min(BATCH, 1 << (TRACE // each).bit_length() - 1 if each < TRACE else 1))
+    def _batch(self, model: PrefixModel) -> int:
+        """How many samples a batch has: a power of two, the same on every machine."""
+        each = model.size(1, self.supernet.dtype.itemsize)
+        return max(1, min(BATCH, 1 << (PREFIX_MEMORY // each).bit_length() - 1 if each < PREFIX_MEMORY else 1))
 
     def _recalibrated(self, spec: NetworkSpec) -> float:
-        model = self.supernet.model(architecture_of(spec))
+        model = self.supernet.weights.candidate(spec, self.supernet.schedule)
         with kept_statistics(model):
             self._recalibrate(model)
             return self._share(model, spec.readout)
@@ -133,7 +134,7 @@ class OneShot:
         return x.to(self.supernet.device, self.supernet.dtype)
 
     def _batches(self, size: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """The validation batches as the network takes them, made once for all candidates where they fit into memory."""
+        """The validation batches as the network takes them, read once for all candidates where they fit into memory."""
         x, _ = self.validation.take([0])
         placed = ((self._placed(x), y.to(self.supernet.device)) for x, y in self.validation.batches(size))
         if x.element_size() * x.numel() * len(self.validation) > MEMORY:
@@ -150,8 +151,8 @@ class OneShot:
     def _recalibrate(self, model: nn.Module) -> None:
         """Put the average over all batches and steps into the running statistics.
 
-        They are the moving averages of training, begun at zero and divided by the weight that they have gathered, so
-        nothing of the supernet's own statistics is left in them.
+        It is the moving average of training, started at zero and divided by its total weight, so nothing of the
+        supernet's own statistics is left in it.
         """
         norms = _norms(model)
         modes = [norm.training for norm in norms]
@@ -174,22 +175,22 @@ class OneShot:
 class _Count:
     """How many samples a candidate gets right, as long as nothing fails."""
 
-    candidate: Candidate | None = None
+    suffix: Suffix | None = None
     correct: int = 0
     reason: str | None = None
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """What a candidate dies of is kept, and it is run no more."""
+        """Keeps the reason of a failure in the block; the candidate does not run again."""
         try:
             yield
         except CANDIDATE_FAILURES as error:
-            self.candidate, self.reason = None, failure(error)
+            self.suffix, self.reason = None, reason_of(error)
 
 
 @contextmanager
 def kept_statistics(model: nn.Module) -> Iterator[None]:
-    """Running statistics are as before behind it."""
+    """Restores the running statistics of `model` on exit."""
     norms = _norms(model)
     buffers = [{name: b.clone() for name, b in norm.named_buffers()} for norm in norms]
     try:
@@ -205,7 +206,7 @@ def _norms(model: nn.Module) -> list[BatchNorm | BatchNormPerStep]:
 
 
 def _divide(norm: BatchNorm | BatchNormPerStep) -> None:
-    """Divide moving averages that began at zero by their weight; where there was no update, mean 0 and variance 1."""
+    """Divide moving averages that started at zero by their total weight; without an update, mean 0 and variance 1."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None

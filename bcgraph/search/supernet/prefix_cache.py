@@ -1,9 +1,8 @@
-"""Running many candidates on one batch: what a backward connection leaves as it was is computed once for all.
+"""The prefix cache: many candidates run on one batch and share what no backward connection has changed yet.
 
-The trace of a batch holds the values of the network without backward connections. A candidate computes the same values
-wherever nothing of its connections has arrived yet: before the first port that one of them leads to, and in the steps
-before its delay. There it reads the trace, and only the rest of its program runs. So this is exact, also under batch
-statistics, as the batch is the same.
+The cache of a batch holds the values of the network without backward connections. A candidate computes the same values
+before the first port that one of its connections leads to, and in the steps before its delay. There it reads the cache,
+and only its suffix runs. The batch is the same, so this is exact, also under batch statistics.
 """
 
 from __future__ import annotations
@@ -12,21 +11,17 @@ import math
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, fx, nn
 
-from bcgraph.compiler import schedules
-from bcgraph.compiler.driver import optimized
 from bcgraph.compiler.ir import Node, Program
 from bcgraph.compiler.ops import NEURONS
 from bcgraph.compiler.targets.fx.module import to_fx
+from bcgraph.compiler.targets.fx.observer import Observer
 from bcgraph.schema import NetworkSpec
-
-# No weight gradients are wanted, so nothing is packed for them. Norms stay where they are: batch statistics need
-# them, and with running statistics modules with folded norms stand in (see `bcgraph.search.supernet.shared_weights`).
-PASSES = ("dce", "sink_resize", "fuse_lif", "hoist")
+from bcgraph.search.supernet.lowered import Lowered
 
 Spikes = dict[tuple[int, int], Tensor]
 """For each port and step, the spikes `[N, ...]`."""
@@ -35,18 +30,13 @@ Spikes = dict[tuple[int, int], Tensor]
 class Modules(Protocol):
     """Modules that all candidates share."""
 
-    def root(self, spec: NetworkSpec) -> nn.Module:
-        """A tree of the modules that `spec` uses."""
+    def assemble(self, network: Lowered) -> nn.Module:
+        """A tree of the modules that `network` uses."""
         ...
 
 
-def program_of(spec: NetworkSpec) -> Program:
-    """The program of all steps that traces and candidates share their names and nodes with."""
-    return schedules.schedule("unrolled", optimized(spec, PASSES))
-
-
-def readable(program: Program) -> frozenset[str]:
-    """The values of a program without connections that the rest of a candidate may begin from.
+def cacheable(program: Program) -> frozenset[str]:
+    """The values of a program without connections that the suffix of a candidate may begin from.
 
     These are the outputs, all spikes (connections begin there), and whatever meets another value after the first step:
     a lone operand has changed where its reader has.
@@ -60,17 +50,17 @@ def readable(program: Program) -> frozenset[str]:
     return frozenset(found - {v.name for v in program.inputs})
 
 
-def rest(program: Program, base: Mapping[str, Node], kept: Collection[str]) -> Program:
-    """What of a candidate's program remains to be run, with the values that it takes from the trace as further inputs.
+def suffix(program: Program, base: Mapping[str, Node], cached: Collection[str]) -> Program:
+    """The part of a candidate's program that must run. The cached values that it reads are further inputs.
 
-    `base` are the nodes of the trace's program by name, `kept` the values that are held.
+    `base` are the nodes of the backbone's program by name, `cached` the names of the values in the cache.
     """
     same: set[str] = {v.name for v in program.inputs}
     for node in program.nodes:
         if base.get(node.name) == node and all(edge.value in same for edge in node.inputs):
             same.update(v.name for v in node.outputs)
     wanted = set(program.outputs)
-    taken = wanted & same & set(kept)
+    taken = wanted & same & set(cached)
     nodes: list[Node] = []
     for node in reversed(program.nodes):
         missing = [v.name for v in node.outputs if v.name in wanted and v.name not in taken]
@@ -79,42 +69,23 @@ def rest(program: Program, base: Mapping[str, Node], kept: Collection[str]) -> P
         nodes.append(node)
         reads = {edge.value for edge in node.inputs}
         wanted |= reads
-        taken |= reads & same & set(kept)
+        taken |= reads & same & set(cached)
     values = program.values()
     inputs = (*program.inputs, *(values[name] for name in sorted(taken)))
     return replace(program, inputs=inputs, nodes=tuple(reversed(nodes)))
 
 
-class _Reader(fx.Interpreter):
-    """Runs a module and keeps its spikes and the values named in `holders` (fx node -> name)."""
-
-    def __init__(self, module: fx.GraphModule, holders: Mapping[fx.Node, str] | None = None) -> None:
-        super().__init__(module)
-        self.holders = holders or {}
-        self.values: dict[str, Tensor] = {}
-        self.spikes: Spikes = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n in self.holders:
-            self.values[self.holders[n]] = result
-        if "spikes" in n.meta:
-            port, step, _ = n.meta["spikes"]
-            self.spikes[port, step] = result
-        return result
-
-
 @dataclass(frozen=True, eq=False)
-class Candidate:
-    """The rest of a candidate, compiled: it takes x and then the values `reads` of a trace."""
+class Suffix:
+    """The suffix of a candidate, compiled: its module takes x and then the cached values named in `reads`."""
 
     module: fx.GraphModule
     reads: tuple[str, ...]
 
-    def run(self, x: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Spikes]:
-        """O `[T, N, classes]`, and the spikes of those ports and steps that differ from the trace."""
-        reader = _Reader(self.module)
-        return reader.run(x, *values), reader.spikes
+    def observe(self, x: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Spikes]:
+        """O `[T, N, classes]`, and the spikes of those ports and steps that differ from the cache."""
+        observer = Observer(self.module, copies=False)
+        return observer.run(x, *values), observer.spikes
 
     def output(self, x: Tensor, values: Sequence[Tensor]) -> Tensor:
         """O `[T, N, classes]` alone."""
@@ -123,10 +94,10 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Tracer:
-    """Makes traces of the backbone of `spec` with `modules`, and the candidates that go on from them.
+class PrefixModel:
+    """The backbone of `spec`, compiled with `modules`. It fills caches and compiles the suffixes of candidates.
 
-    With `inference` they run in evaluation mode and without gradients only, and candidates use their memory again.
+    With `inference` everything runs in evaluation mode and without gradients only, and suffixes reuse their memory.
     """
 
     modules: Modules
@@ -134,38 +105,39 @@ class Tracer:
     inference: bool
     program: Program
     nodes: Mapping[str, Node]
-    kept: frozenset[str]
+    cached: frozenset[str]
     module: fx.GraphModule
 
     @staticmethod
-    def of(modules: Modules, spec: NetworkSpec, *, inference: bool = False) -> Tracer:
-        """The tracer for candidates with the backbone of `spec`, whose own connections do not count."""
-        plain = spec.with_backward(())
-        program = program_of(plain)
+    def of(modules: Modules, spec: NetworkSpec, *, inference: bool = False) -> PrefixModel:
+        """The model for candidates with the backbone of `spec`. Ignores the connections of `spec` itself."""
+        plain = Lowered.of(spec.with_backward(()))
+        program = plain.program
         nodes = {node.name: node for node in program.nodes}
-        kept = readable(program)
-        module = to_fx(program, modules.root(plain), inference=inference, kept=kept)
-        return Tracer(modules, plain, inference, program, nodes, kept, module)
+        cached = cacheable(program)
+        module = to_fx(program, modules.assemble(plain), inference=inference, kept=cached)
+        return PrefixModel(modules, plain.spec, inference, program, nodes, cached, module)
 
     def size(self, samples: int, element: int, *, gradients: bool = False) -> int:
-        """About how many bytes a trace of so many samples holds; with `gradients` also what autograd keeps."""
-        held = [v for name, v in self.program.values().items() if gradients or name in self.kept]
+        """About how many bytes a cache of so many samples takes; with `gradients` also what autograd keeps."""
+        held = [v for name, v in self.program.values().items() if gradients or name in self.cached]
         return samples * element * sum(math.prod(v.shape) for v in held)
 
-    def candidate(self, spec: NetworkSpec) -> Candidate:
-        """Compile what is left to do for `spec`."""
-        remains = rest(program_of(spec), self.nodes, self.kept)
-        reads = tuple(v.name for v in remains.inputs[len(self.program.inputs) :])
-        return Candidate(to_fx(remains, self.modules.root(spec), inference=self.inference), reads)
+    def suffix(self, candidate: Lowered) -> Suffix:
+        """Compile the suffix of `candidate`. Raises CompileError."""
+        program = suffix(candidate.program, self.nodes, self.cached)
+        reads = tuple(v.name for v in program.inputs[len(self.program.inputs) :])
+        return Suffix(to_fx(program, self.modules.assemble(candidate), inference=self.inference), reads)
 
-    def trace(self, x: Tensor) -> Trace:
+    def cache(self, x: Tensor) -> PrefixCache:
         """Run the network on `x`. Modes and gradients are the caller's."""
-        reader = _Reader(self.module, self._holders())
-        output = reader.run(x)
-        return Trace(x, output, reader.values, reader.spikes)
+        # Without copies: the memory plan leaves cached values alone.
+        observer = Observer(self.module, self._holders(), copies=False)
+        output = observer.run(x)
+        return PrefixCache(x, output, observer.values, observer.spikes)
 
-    def _holders(self) -> dict[fx.Node, str]:
-        """The fx node that holds each kept value: the last one made for its node, or the one that picks it out."""
+    def _holders(self) -> dict[str, fx.Node]:
+        """The fx node that holds each cached value: the last one emitted for its node, or the one that picks it out."""
         found: dict[str, fx.Node] = {}
         for n in self.module.graph.nodes:
             node = self.nodes.get(n.meta.get("bcgraph", ""))
@@ -173,13 +145,13 @@ class Tracer:
                 continue
             picked = n.target is operator.getitem and len(node.outputs) > 1
             value = node.outputs[n.args[1] if picked else 0].name
-            if value in self.kept:
+            if value in self.cached:
                 found[value] = n
-        return {n: value for value, n in found.items()}
+        return found
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class PrefixCache:
     """The network without backward connections on the batch `x`: O, and the values and spikes that candidates read."""
 
     x: Tensor
@@ -187,7 +159,7 @@ class Trace:
     values: Mapping[str, Tensor]
     spikes: Spikes
 
-    def run(self, candidate: Candidate) -> Tensor:
+    def run(self, candidate: Suffix) -> Tensor:
         """O of a candidate, `[T, N, classes]`, without gradients."""
         with torch.no_grad():
             return candidate.output(self.x, [self.values[name] for name in candidate.reads])

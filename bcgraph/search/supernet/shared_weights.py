@@ -1,6 +1,6 @@
 """The weights that all candidates of a search share: those of the backbone, and one projection for each pair.
 
-A module is made when a candidate first needs it, and its values depend on the seed and its own name alone, so the order
+A module is created when a candidate first needs it. Its values depend on the seed and its own name alone, so the order
 of candidates does not matter.
 """
 
@@ -12,16 +12,16 @@ from functools import partial
 import torch
 from torch import Tensor, fx, nn
 
-from bcgraph.compiler import passes, schedules
-from bcgraph.compiler.driver import channels_last_pays, optimized
+from bcgraph.compiler import passes, pipelines
+from bcgraph.compiler.driver import channels_last_pays
 from bcgraph.compiler.ir import TemporalGraph
-from bcgraph.compiler.lower import lower
 from bcgraph.compiler.targets.fx.module import to_fx
 from bcgraph.nn import modules
 from bcgraph.nn.input_gradient_conv import frozen_conv
 from bcgraph.nn.int16_conv import WholeWeight, fits
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
+from bcgraph.search.supernet.lowered import Lowered
 
 
 class SharedWeights:
@@ -49,14 +49,18 @@ class SharedWeights:
         self._layout: torch.memory_format | None = layout
 
     def candidate(self, spec: NetworkSpec, schedule: str = "unrolled") -> fx.GraphModule:
-        """The compiled network of `spec`, which shares its modules with every other candidate."""
-        return to_fx(schedules.schedule(schedule, optimized(spec)), self.root(spec))
+        """The compiled network of `spec`, which shares its modules with every other candidate. Raises CompileError."""
+        return self.compiled(Lowered.of(spec), schedule)
+
+    def compiled(self, network: Lowered, schedule: str = "unrolled") -> fx.GraphModule:
+        """The compiled network of a candidate that is lowered already."""
+        return to_fx(network.scheduled(schedule, pipelines.TRAINING), self.assemble(network))
 
     def freeze(self, input_gradient: torch.dtype | None = None, *, whole: bool = False) -> None:
         """From now on no weight asks for a gradient, and none may change.
 
         Convolutions compute their input's gradient in the given type, if any; with `whole` those that read spikes
-        do so in whole numbers. To be called before the first module is made.
+        do so in whole numbers. Call it before the first module is created.
         """
         assert not self.modules
         self.frozen = True
@@ -64,7 +68,7 @@ class SharedWeights:
         self.input_gradient = input_gradient
 
     def layout_for(self, spec: NetworkSpec) -> torch.memory_format:
-        """The memory format of all convolutions, unless given the one in which the backbone of `spec` runs faster.
+        """The memory format of all convolutions: the given one, or the one in which the backbone of `spec` runs faster.
 
         The backbone decides for all, whichever candidate comes first: the layout changes the last digits.
         """
@@ -77,9 +81,13 @@ class SharedWeights:
         return self._layout
 
     def root(self, spec: NetworkSpec) -> nn.Module:
-        """A tree of the modules that `spec` uses, made as far as they are missing."""
-        layout = self.layout_for(spec)
-        graph = lower(spec)
+        """A tree of the modules that `spec` uses. Creates those that are missing. Raises CompileError."""
+        return self.assemble(Lowered.of(spec))
+
+    def assemble(self, network: Lowered) -> nn.Module:
+        """A tree of the modules that a lowered network uses. Creates those that are missing."""
+        layout = self.layout_for(network.spec)
+        graph = network.graph
         shapes = graph.values()
         spiking = spike_readers(graph) if self.whole else frozenset()
         root = nn.Module()
@@ -89,8 +97,8 @@ class SharedWeights:
                 continue
             if name not in self.modules:
                 given = shapes[node.inputs[0].value].shape
-                made = modules.build([(name, node.attrs["layer"], given)], graph.steps, self.seed)
-                self.modules[name] = made.get_submodule(name).to(device=self.device, dtype=self.dtype)
+                built = modules.build([(name, node.attrs["layer"], given)], graph.steps, self.seed)
+                self.modules[name] = built.get_submodule(name).to(device=self.device, dtype=self.dtype)
                 self.modules[name].to(memory_format=layout)
                 if self.frozen:
                     self._freeze(self.modules[name], spikes=name in spiking)
@@ -114,28 +122,28 @@ class SharedWeights:
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Take over values by name. Raises KeyError when one belongs to no module that was made."""
+        """Copy values by name. Raises KeyError when one belongs to no module that exists yet."""
         own = self.state_dict()
         for name, value in values.items():
             own[name].copy_(value)
 
 
 class FoldedModules:
-    """The modules of `weights` for evaluation, as the weights are when each is first asked for.
+    """The modules of `weights` for evaluation, with the weights' values at the time each is first needed.
 
-    A convolution has the batch norm behind it folded in, and its weight is laid out for the kernels once; with `whole`
+    A convolution has the batch norm after it folded in, and its weight is laid out for the kernels once; with `whole`
     those that read spikes compute in whole numbers.
     """
 
     def __init__(self, weights: SharedWeights, *, whole: bool = False) -> None:
         self.weights = weights
         self.whole = whole
-        self._made: dict[str, nn.Module] = {}
+        self._folded: dict[str, nn.Module] = {}
 
-    def root(self, spec: NetworkSpec) -> nn.Module:
-        """A tree of modules that can be called in evaluation mode only."""
-        root = self.weights.root(spec)
-        graph = lower(spec)
+    def assemble(self, network: Lowered) -> nn.Module:
+        """A tree of the modules that a lowered network uses. It can be called in evaluation mode only."""
+        root = self.weights.assemble(network)
+        graph = network.graph
         shapes = graph.values()
         spiking = spike_readers(graph) if self.whole else frozenset()
         folded = passes.PASSES["fold_bn"].run(graph)
@@ -145,19 +153,19 @@ class FoldedModules:
             if node.op != "conv" or name is None:
                 continue
             norm = norms.get(name)
-            if name not in self._made:
-                conv, behind = root.get_submodule(name), None if norm is None else root.get_submodule(norm)
+            if name not in self._folded:
+                conv, following = root.get_submodule(name), None if norm is None else root.get_submodule(norm)
                 assert isinstance(conv, modules.Conv)
                 _, height, width = shapes[node.inputs[0].value].shape
-                self._made[name] = _FoldedConv(conv, behind, (height, width), whole=name in spiking)
-            _attach(root, name, self._made[name])
+                self._folded[name] = _FoldedConv(conv, following, (height, width), whole=name in spiking)
+            _attach(root, name, self._folded[name])
             if norm is not None:
-                _attach(root, norm, _Done())
+                _attach(root, norm, _FoldedNorm())
         return root
 
 
 class _FoldedConv(nn.Module):
-    """A convolution with the norm behind it, in evaluation mode and without gradients."""
+    """A convolution with the norm after it, in evaluation mode and without gradients."""
 
     @torch.no_grad()
     def __init__(self, conv: modules.Conv, norm: nn.Module | None, size: tuple[int, int], *, whole: bool) -> None:
@@ -190,8 +198,8 @@ class _FoldedConv(nn.Module):
         return self.convolve(x)
 
 
-class _Done(nn.Module):
-    """A norm that the convolution before it has done already."""
+class _FoldedNorm(nn.Module):
+    """A norm that is part of the convolution before it."""
 
     def forward(self, x: Tensor, **_: int) -> Tensor:
         return x
@@ -204,7 +212,7 @@ def spike_readers(graph: TemporalGraph) -> frozenset[str]:
 
 
 def _attach(root: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` at the place `name` of a tree, in place of what is there."""
+    """Put `module` at `name` in a tree. Replaces a module of that name."""
     owner = root
     *path, last = name.split(".")
     for part in path:

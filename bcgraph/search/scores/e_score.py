@@ -1,0 +1,98 @@
+"""The E-score: how the input gradients of samples of one class correlate (paper eq. 9 to 15, design 1.10).
+
+Row `J_i` is the gradient of the output, summed over classes and averaged over steps, with respect to sample i; each row
+is centered over its own D entries. R is the correlation matrix of the rows of a class, and `e_c` the sum of
+`log(|R| + 1e-5)` over its entries (eq. 14). Up to 100 classes the score is the sum of `|e_c|`. Above, `e_c` is divided
+by the number n_c of its samples, and the score is the sum of `|e_c - e_c'|` over ordered pairs of classes, divided by
+the number of classes (eq. 15).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx
+
+from bcgraph.errors import SearchError
+from bcgraph.search.scores.scoring import ScoreResult, scoring
+
+SMALL = 1e-5
+"""What is added to a correlation before its logarithm (paper eq. 14)."""
+
+FEW_CLASSES = 100
+"""Up to this many classes the E-score adds up |e_c|; above, it compares the classes (paper eq. 14 and 15)."""
+
+
+def e_score(model: fx.GraphModule, x: Tensor, y: Tensor) -> float:
+    """The E-score of `model` on the batch `x` with labels `y`; -inf for a dead network. See `e_result`."""
+    return e_result(model, x, y).value
+
+
+def e_result(model: fx.GraphModule, x: Tensor, y: Tensor) -> ScoreResult:
+    """The E-score with its reason.
+
+    `model` comes from `bcgraph.compile` (not the step schedule); x is `[N, C, H, W]` or `[T, N, C, H, W]`, and labels
+    y are `[N]`, integers. Running statistics, modes and gradients of the network stay as they are. Raises SearchError:
+    E089 when no class has two samples, E090 when x and y do not fit together.
+    """
+    check_labels(x, y)
+    with scoring(model), torch.enable_grad():
+        inputs = x.detach().clone().requires_grad_()
+        rows = jacobian(model(inputs), inputs)
+    return e_score_from_jacobian(rows, y)
+
+
+def e_score_from_jacobian(jacobian: Tensor, y: Tensor) -> ScoreResult:
+    """The E-score of rows `J_i` `[N, D]` with labels `[N]`; a class of one sample is left out.
+
+    Raises SearchError (E089) when no class has two samples.
+    """
+    rows = jacobian.detach().flatten(1).to(torch.float64)
+    members = [m for c in torch.unique(y) if len(m := torch.nonzero(y == c).flatten()) > 1]
+    if not members:
+        raise SearchError(
+            "E089",
+            "the E-score compares samples of one class, but no class has two samples in the batch",
+            hint="take a larger batch",
+        )
+    if not bool(torch.isfinite(rows).all()):
+        return ScoreResult.dead("an input gradient is not finite")
+    lengths = rows.norm(dim=1)
+    if bool((lengths == 0).any()):
+        return ScoreResult.dead("an input gradient is zero")
+    # Scaling a row changes no correlation and keeps its square within range.
+    rows = rows / rows.abs().amax(dim=1, keepdim=True)
+    centered = rows - rows.mean(dim=1, keepdim=True)
+    spread = centered.norm(dim=1)
+    if bool((spread <= 1e-12 * rows.norm(dim=1)).any()):
+        return ScoreResult.dead("an input gradient is the same everywhere and correlates with nothing")
+    unit = centered / spread[:, None]
+    sums = torch.stack([torch.log((unit[m] @ unit[m].T).abs() + SMALL).sum() for m in members])
+    if len(members) <= FEW_CLASSES:
+        return ScoreResult(float(sums.abs().sum()))
+    means = sums / torch.tensor([len(m) for m in members], dtype=torch.float64, device=sums.device)
+    return ScoreResult(float((means[:, None] - means[None, :]).abs().sum() / len(members)))
+
+
+def check_labels(x: Tensor, y: Tensor) -> None:
+    """Raise SearchError (E090) unless `y` is one integer label for each sample of `x`."""
+    samples = x.shape[1] if x.dim() == 5 else x.shape[0]
+    if y.dim() != 1 or len(y) != samples or y.dtype.is_floating_point:
+        raise SearchError(
+            "E090",
+            f"labels of shape {list(y.shape)} and type {y.dtype} do not fit a batch of {samples} samples",
+            hint="labels are integers, one a sample",
+        )
+
+
+def jacobian(output: Tensor, inputs: Tensor) -> Tensor:
+    """The rows `J_i` `[N, D]` of the output O `[T, N, classes]` with respect to the inputs of the batch."""
+    total = output.mean(dim=0).sum()
+    if not total.requires_grad:
+        return rows_of(torch.zeros_like(inputs))
+    (gradient,) = torch.autograd.grad(total, inputs, materialize_grads=True)
+    return rows_of(gradient)
+
+
+def rows_of(gradient: Tensor) -> Tensor:
+    """The gradient of a batch, `[N, C, H, W]` or `[T, N, C, H, W]`, as one row for each sample, `[N, D]`."""
+    return (gradient.transpose(0, 1) if gradient.dim() == 5 else gradient).flatten(1)

@@ -1,0 +1,101 @@
+"""The N-score: how differently the samples of a batch make the neurons spike (paper eq. 7 and 8, design 1.9).
+
+For each LIF layer and step the spikes of sample i are its code `c_i`, of N_A neurons with firing rate r_i. The
+sparsity-aware Hamming distance of two samples is `d_ij = 0.5*hamming(c_i, c_j) / (N_A*(r_i(1-r_j) + (1-r_i)r_j))`, and
+0 where the denominator is 0. The kernel `K` is the sum of all `N_A - d`, and the score is `log|det K|`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from bcgraph.compiler.targets.fx.observer import spikes
+from bcgraph.errors import SearchError
+from bcgraph.search.scores.scoring import ScoreResult, scoring
+
+# Sums of 0s and 1s up to this are exact in float32, in any order of addition.
+_EXACT_FLOAT32 = 2**24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelTerm:
+    """What one LIF layer adds to the kernel in one step: `N_A - d`, `[N, N]` in float64, and whether a neuron fires."""
+
+    values: Tensor
+    fires: bool
+
+
+def n_score(model: fx.GraphModule, x: Tensor) -> float:
+    """The N-score of `model` on the batch `x`; -inf for a dead network. See `n_result`."""
+    return n_result(model, x).value
+
+
+def n_result(model: fx.GraphModule, x: Tensor) -> ScoreResult:
+    """The N-score with its reason.
+
+    `model` comes from `bcgraph.compile` (not the step schedule); x is `[N, C, H, W]` or `[T, N, C, H, W]`. Running
+    statistics, modes and gradients of the network stay as they are. Raises SearchError (E089) for a batch of fewer
+    than two samples.
+    """
+    with scoring(model), torch.no_grad():
+        _, found = spikes(model, x)
+    return n_score_from_spikes(found.values())
+
+
+def n_score_from_spikes(codes: Iterable[Tensor]) -> ScoreResult:
+    """The N-score of spike tensors `[N, ...]` of 0 and 1, one for each LIF layer and step.
+
+    Raises SearchError (E089) for fewer than two samples.
+    """
+    return n_score_from_terms(kernel_term(tensor) for tensor in codes)
+
+
+def kernel_term(codes: Tensor) -> KernelTerm:
+    """What the spikes `[N, ...]` of one LIF layer and step add to the kernel."""
+    rows = codes.detach()
+    if rows.dim() == 4 and rows.is_contiguous(memory_format=torch.channels_last):
+        rows = rows.permute(0, 2, 3, 1)  # counts take any order of the neurons, and this one needs no copy
+    distance, fires = _distance(rows.flatten(1))
+    return KernelTerm(codes[0].numel() - distance, fires)
+
+
+def n_score_from_terms(terms: Iterable[KernelTerm]) -> ScoreResult:
+    """The N-score of the kernel that is the sum of `terms`. Raises SearchError (E089) for fewer than two samples."""
+    kernel: Tensor | None = None
+    fired = False
+    for term in terms:
+        fired = fired or term.fires
+        kernel = term.values if kernel is None else kernel + term.values
+    if kernel is None or kernel.shape[0] < 2:
+        raise SearchError("E089", "the N-score compares samples and needs a batch of at least two of them")
+    if not bool(torch.isfinite(kernel).all()):
+        return ScoreResult.dead("spikes are not finite")
+    if not fired:
+        return ScoreResult.dead("no neuron fires")
+    if _singular(kernel):
+        return ScoreResult.dead("the kernel of the N-score is singular: samples are not told apart")
+    return ScoreResult(float(torch.linalg.slogdet(kernel).logabsdet))
+
+
+def _distance(codes: Tensor) -> tuple[Tensor, bool]:
+    """The sparsity-aware Hamming distances `[N, N]` of codes `[N, N_A]`, and whether any of them fires."""
+    neurons = codes.shape[1]
+    codes = codes.to(torch.float32 if neurons < _EXACT_FLOAT32 else torch.float64)
+    common = (codes @ codes.T).to(torch.float64)
+    counts = common.diagonal()
+    hamming = counts[:, None] + counts[None, :] - 2 * common
+    rates = counts / neurons
+    scale = neurons * (rates[:, None] * (1 - rates)[None, :] + (1 - rates)[:, None] * rates[None, :])
+    # Written so that NaN stays NaN.
+    distance = torch.where(scale == 0, 0.0, 0.5 * hamming / scale)
+    return distance, bool((counts > 0).any())
+
+
+def _singular(kernel: Tensor) -> bool:
+    """Whether the symmetric `kernel` has no full rank in float64."""
+    values = torch.linalg.eigvalsh(kernel).abs()
+    return bool(values.min() <= values.max() * len(values) * torch.finfo(torch.float64).eps)

@@ -1,0 +1,36 @@
+"""A candidate's network as the compiler sees it: lowered once for its modules, its program and all initializations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from bcgraph.compiler import passes, pipelines
+from bcgraph.compiler.ir import Program, TemporalGraph
+from bcgraph.compiler.lower import lower
+from bcgraph.schema import NetworkSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """The network `spec` and its temporal graph.
+
+    Evaluators build one for each candidate and drop it afterwards: graphs of a whole pool would fill the memory.
+    """
+
+    spec: NetworkSpec
+    graph: TemporalGraph
+
+    @staticmethod
+    def of(spec: NetworkSpec) -> Lowered:
+        """Lower `spec`. Raises CompileError when it cannot run."""
+        return Lowered(spec, lower(spec))
+
+    @cached_property
+    def program(self) -> Program:
+        """The program of all steps. Its names and nodes match those of the backbone's program."""
+        return self.scheduled("unrolled", pipelines.CANDIDATE)
+
+    def scheduled(self, schedule: str, optimize: pipelines.Names) -> Program:
+        """The program of a schedule after the passes in `optimize`. Raises CompileError (E072)."""
+        return pipelines.scheduled(passes.run(passes.find(optimize), self.graph), schedule)
