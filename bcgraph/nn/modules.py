@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bcgraph import schema
 from bcgraph.keys import derive
+from bcgraph.nn.hooks import Layer
 from bcgraph.nn.input_gradient_conv import frozen_conv
 from bcgraph.nn.int16_conv import WholeWeight
 from bcgraph.nn.norm import folding, step_norm
@@ -25,7 +26,7 @@ from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.shapes import Shape
 
 
-class Conv(nn.Conv2d):
+class Conv(Layer, nn.Conv2d):
     """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
 
     Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set,
@@ -57,7 +58,7 @@ class Conv(nn.Conv2d):
         return spike_conv(x, bits, self.weight, self.bias, *settings)
 
 
-class BatchNorm(_BatchNorm):
+class BatchNorm(Layer, _BatchNorm):
     """Batch normalization of `[N, C, H, W]` or `[N, C]`, with torch's names and running statistics."""
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  (torch's name)
@@ -108,7 +109,7 @@ class BatchNorm(_BatchNorm):
         self.num_batches_tracked += (counts * len(mean) * updates).to(self.num_batches_tracked.dtype)
 
 
-class BatchNormPerStep(nn.Module):
+class BatchNormPerStep(Layer):
     """Batch normalization with running statistics `[T, C]` of its own for each step and one shared affine part."""
 
     running_mean: Tensor

@@ -42,4 +42,5 @@ def use(backend: str, module: fx.GraphModule) -> None:
     if backend not in BACKENDS:
         hint = nearest(backend, BACKENDS) or f"known: {', '.join(BACKENDS)}"
         raise CompileError("E072", f"there is no backend `{backend}`", hint=hint)
+    module.meta["backend"] = backend
     BACKENDS[backend](module)

@@ -7,15 +7,18 @@ statistics of its batch norms.
 
 from __future__ import annotations
 
+import copy
 import keyword
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, fx, nn
 
 from bcgraph.compiler.ir import Node, Program, TemporalGraph
+from bcgraph.compiler.targets.fx import backends
 from bcgraph.compiler.targets.fx.memory_plan import plan
 from bcgraph.compiler.targets.fx.nodes import MEMORY, emit, emit_segments
 from bcgraph.compiler.targets.fx.observer import spikes as spikes
@@ -23,17 +26,82 @@ from bcgraph.compiler.targets.fx.recompute import Segment, pieces, statistics_as
 from bcgraph.errors import CompileError
 from bcgraph.names import BACKWARD, parse_projection
 from bcgraph.nn import modules
+from bcgraph.nn.hooks import Container, Layer
 from bcgraph.nn.workspace import Memory
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a module is built from, apart from its layers. `code` is the forward that was generated."""
+
+    program: Program
+    inference: bool
+    recompute: bool
+    kept: frozenset[str]
+    code: str = ""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Source:
+        return self
+
+
+class PortAsModuleError(CompileError, AttributeError):
+    """A port was asked for as a submodule. An AttributeError too, as torch raises for unknown submodules."""
+
+
 class Module(fx.GraphModule):
-    """A compiled program. One with norms folded away has no training mode, and says so."""
+    """A compiled program. One with norms folded away has no training mode, and says so.
+
+    Copies and pickles are built anew from the program, never traced, and take over layers, modes and hooks.
+    """
 
     def train(self, mode: bool = True) -> Self:
         """As in torch. Raises CompileError when the module was compiled for inference and `mode` is true."""
         if mode and self.meta.get("inference"):
             raise _folded_away("compile without `inference` and without the pass `fold_bn` to train")
         return super().train(mode)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """As in torch. A port is no submodule: asking for one raises PortAsModuleError (E060)."""
+        try:
+            return super().get_submodule(target)
+        except AttributeError:
+            if target not in self.meta.get("ports", ()):
+                raise
+        hint = f'bcgraph.record(model, x, ports=["{target}"]) gives its spikes, membranes and currents'
+        raise PortAsModuleError("E060", f"`{target}` is a port, which is no submodule and takes no hooks", hint=hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        source: Source | None = self.meta.get("source")
+        if source is None or source.code != self.code:  # somebody has edited the graph
+            return super().__reduce__()
+        return _blank, (_class_of(source.program),), _state(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        source: Source = state["attributes"]["meta"]["source"]
+        root = nn.Module()
+        root._modules.update(state["modules"])
+        _assemble(self, source, root)
+        # The modules as they were: with their own modes, and whatever a user has put beside them.
+        self._modules.update(state["modules"])
+        self.__dict__.update(state["attributes"])
+        backends.use(self.meta.get("backend", "eager"), self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Module:
+        parts = self.__reduce__()
+        if parts[0] is not _blank:
+            return cast(Module, super().__deepcopy__(memo))
+        module = _blank(*parts[1])
+        memo[id(self)] = module
+        module.__setstate__(copy.deepcopy(parts[2], memo))
+        return module
+
+    def __copy__(self) -> fx.GraphModule:
+        parts = self.__reduce__()
+        if parts[0] is not _blank:
+            return super().__copy__()
+        module = _blank(*parts[1])
+        module.__setstate__(parts[2])
+        return module
 
 
 def _folded_away(hint: str) -> CompileError:
@@ -49,6 +117,29 @@ class StepModule(Module):
         like = next(self.parameters(), x_t)
         shapes = [s.shape for s in self.meta["states"]]
         return tuple(torch.zeros((x_t.shape[0], *s), dtype=like.dtype, device=x_t.device) for s in shapes)
+
+
+# What belongs to the graph of a module and is built anew for a copy.
+_OF_THE_GRAPH = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module()).keys() - {"meta"}) | {
+    "_modules",
+    "_compiled_call_impl",
+}
+
+
+def _state(module: Module) -> dict[str, Any]:
+    """What a copy of `module` takes over: its modules but for those of the graph, and its attributes."""
+    ours = {name: child for name, child in module._modules.items() if not isinstance(child, Segment | Memory)}
+    attributes = {name: value for name, value in vars(module).items() if name not in _OF_THE_GRAPH}
+    return {"modules": ours, "attributes": attributes}
+
+
+def _class_of(program: Program) -> type[Module]:
+    return StepModule if program.schedule == "step" else Module
+
+
+def _blank(kind: type[Module]) -> Module:
+    """A module of a class of its own, as torch gives each graph, that is not initialized yet."""
+    return kind.__new__(kind)
 
 
 def parameters(graph: TemporalGraph, seed: int = 0) -> nn.Module:
@@ -96,9 +187,19 @@ def to_fx(
     With `recompute` an unrolled program becomes a chain of segments (see `recompute.py`). Inference has a memory plan;
     values that somebody reads from the side, and keeps beyond the call, are named by `kept`.
     """
-    places = plan(program, kept) if inference else None
+    module = _blank(_class_of(program))
+    _assemble(module, Source(program, inference, recompute, frozenset(kept)), root)
+    if inference:
+        module.eval()
+    return module
+
+
+def _assemble(module: Module, source: Source, root: nn.Module) -> None:
+    """Initialize a blank `module` from its source, with the layers of `root`."""
+    program = source.program
+    places = plan(program, source.kept) if source.inference else None
     segments: dict[str, Segment] = {}
-    if recompute:
+    if source.recompute:
         before, parts, behind = pieces(program)
         for part in parts:
             inner = fx.GraphModule(root, emit(part.program), class_name=part.name.capitalize())
@@ -106,25 +207,38 @@ def to_fx(
         graph = emit_segments(program, before, parts, behind)
     else:
         graph = emit(program, places)
-    kind = StepModule if program.schedule == "step" else Module
-    module = kind(root, fx.Graph(), class_name="".join(p.capitalize() for p in program.name.split("_")))
+    fx.GraphModule.__init__(
+        module, root, fx.Graph(), class_name="".join(p.capitalize() for p in program.name.split("_"))
+    )
+    graphs = [graph, *(segment.inner.graph for segment in segments.values())]
+    called = {str(n.target) for one in graphs for n in one.nodes if n.op == "call_module"}
     # All owners in the order of the network: every schedule has the same state dict, and a projection that
     # no step reads keeps its weights though it is not in the graph.
     for path, owner in root.named_modules():
         if path and not list(owner.children()):
-            module.add_submodule(path, owner)
+            _attach(module, path, owner)
+            if isinstance(owner, Layer):
+                owner.note_program(calls=path in called)
     for name, segment in segments.items():
         module.add_submodule(name, segment)
     if places is not None and places.sizes:
         module.add_submodule(MEMORY, Memory(places.sizes, axis=1 if program.inputs[0].steps else 0))
     module.graph = graph
-    module.meta.update(recompute=recompute)
+    module.meta.update(recompute=source.recompute, source=replace(source, code=module.code))
     module.meta.update(schedule=program.schedule, steps=program.steps, states=program.states)
     module.meta.update(ports=program.ports, sequence=program.sequence)
-    if inference:
-        module.eval()
+    if source.inference:
         module.meta["inference"] = True
-    return module
+
+
+def _attach(module: nn.Module, path: str, owner: nn.Module) -> None:
+    """Put `owner` at its place in the tree of `module`."""
+    *parents, last = path.split(".")
+    for part in parents:
+        if part not in module._modules:
+            module.add_module(part, Container())
+        module = module.get_submodule(part)
+    module.add_module(last, owner)
 
 
 @contextmanager

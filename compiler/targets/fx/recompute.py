@@ -32,13 +32,15 @@ class Piece:
 class Segment(nn.Module):
     """Some steps of a network. It shares the network's layers but owns none, so that their names stay as they are."""
 
+    inner: fx.GraphModule
+
     def __init__(self, inner: fx.GraphModule) -> None:
         super().__init__()
         object.__setattr__(self, "inner", inner)
 
     def forward(self, *values: Tensor) -> Any:
         """Run the steps; while gradients are on, keep `values` and nothing else."""
-        inner: fx.GraphModule = self.__dict__["inner"]
+        inner = self.inner
         if not torch.is_grad_enabled():
             return inner(*values)
 
