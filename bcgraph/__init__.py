@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 from bcgraph import lazy
 
 if TYPE_CHECKING:
-    from bcgraph import compiler, scores, search
+    from bcgraph import compiler, data, profile, runtime, scores, search, training, weights
     from bcgraph.compiler.driver import compile
     from bcgraph.compiler.targets.export import export
+    from bcgraph.compiler.targets.fx.record import record
     from bcgraph.dsl import format_spec as format
     from bcgraph.dsl import load, parse
     from bcgraph.errors import BcgraphError
     from bcgraph.schema import BackwardConnection, NetworkSpec
+    from bcgraph.training.loop import train
+    from bcgraph.viz.arcs import draw
 
 __version__ = "0.1.0"
 
@@ -30,12 +33,20 @@ __all__ = [
     "NetworkSpec",
     "compile",
     "compiler",
+    "data",
+    "draw",
     "export",
     "format",
     "load",
     "parse",
+    "profile",
+    "record",
+    "runtime",
     "scores",
     "search",
+    "train",
+    "training",
+    "weights",
 ]
 
 
@@ -47,12 +58,20 @@ __getattr__ = lazy.attach(
         "NetworkSpec": "bcgraph.schema:NetworkSpec",
         "compile": "bcgraph.compiler.driver:compile",
         "compiler": "bcgraph.compiler",
+        "data": "bcgraph.data",
+        "draw": "bcgraph.viz.arcs:draw",
         "export": "bcgraph.compiler.targets.export:export",
         "format": "bcgraph.dsl:format_spec",
         "load": "bcgraph.dsl:load",
         "parse": "bcgraph.dsl:parse",
+        "profile": "bcgraph.profile",
+        "record": "bcgraph.compiler.targets.fx.record:record",
+        "runtime": "bcgraph.runtime",
         "scores": "bcgraph.scores",
         "search": "bcgraph.search",
+        "train": "bcgraph.training.loop:train",
+        "training": "bcgraph.training",
+        "weights": "bcgraph.weights",
     },
 )
 

@@ -222,6 +222,10 @@ class Call:
     name: str
     arguments: tuple[tuple[str, Scalar], ...] = ()
 
+    def __str__(self) -> str:
+        shown = (f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in self.arguments)
+        return f"{self.name}({', '.join(shown)})"
+
 
 @dataclass(frozen=True, eq=False, config=_CONFIG)
 class Backbone:
@@ -259,6 +263,11 @@ class BackwardConnection:
     target: Annotated[int, Field(ge=0)]
     delay: Annotated[int, Field(ge=1, le=1_000)] = 1
     span: Annotated[Span | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        """By port number, as a file has it; a delay of 1 is not shown."""
+        late = f" {{ delay = {self.delay} }}" if self.delay > 1 else ""
+        return f"@{self.source} -> @{self.target}{late}"
 
 
 # --- Data, training, search: settings with the paper's values as defaults ---------------------------------
@@ -385,6 +394,10 @@ class SearchSpec(_Frozen):
 # --- The specification ------------------------------------------------------------------------------------
 
 
+# Connections that the one-line form of a specification names.
+_SHOWN = 8
+
+
 class NetworkSpec(_Frozen):
     """A whole `.bcg` file: the network, and how it is fed, trained and searched.
 
@@ -450,6 +463,26 @@ class NetworkSpec(_Frozen):
             "backward": sorted((bc.source, bc.target, bc.delay) for bc in self.backward),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        """One line: `bcgraph.format(spec)` has everything."""
+        image = self.input
+        shape = f"{image.kind}({image.channels}, {image.height}, {image.width})"
+        shown = [str(bc) for bc in self.backward[:_SHOWN]]
+        more = len(self.backward) - len(shown)
+        backward = ", ".join([*shown, *([f"{more} more"] if more else [])]) or "none"
+        return (
+            f"<NetworkSpec {self.name}: {shape}, T = {self.steps}, {self.backbone.call}, {len(self.ports)} ports, "
+            f"backward: {backward}>"
+        )
+
+    __str__ = __repr__
+
+    def _repr_svg_(self) -> str:
+        """The picture that a notebook shows, as `bcgraph draw` draws it."""
+        import bcgraph.viz.arcs  # above this layer: only a notebook asks for it
+
+        return bcgraph.viz.arcs.svg(self)
 
     def _key(self) -> tuple[Any, ...]:
         return tuple(tuple(sorted(value)) if name == "backward" else value for name, value in self.__dict__.items())

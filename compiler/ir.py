@@ -7,6 +7,7 @@ in the order they run, all delays resolved. Values are immutable, so that a pass
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -77,7 +78,7 @@ class Node:
         return replace(self, attributes=tuple(sorted({**dict(self.attributes), **changes}.items())))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TemporalGraph:
     """The network of one step.
 
@@ -92,6 +93,15 @@ class TemporalGraph:
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     ports: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """A summary; `bcgraph.compiler.graph_text` has every node."""
+        feed = "sequence" if self.sequence else "image"
+        delayed = sum(edge.delay > 0 for edge in self.edges())
+        return (
+            f"<TemporalGraph {self.name}: {feed}, T = {self.steps}, {len(self.ports)} ports, {_census(self.nodes)}, "
+            f"{delayed} delayed edge{'s' * (delayed != 1)}>"
+        )
 
     def values(self) -> dict[str, Value]:
         """Every value by name."""
@@ -143,7 +153,7 @@ class State:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Program:
     """A scheduled graph: nodes in the order they run, with no delay left on any edge.
 
@@ -161,11 +171,22 @@ class Program:
     states: tuple[State, ...]
     ports: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """A summary; `bcgraph.compiler.program_text` has every node."""
+        states = f", {len(self.states)} states" if self.states else ""
+        return f"<Program {self.name}: {self.schedule}, T = {self.steps}, {_census(self.nodes)}{states}>"
+
     def values(self) -> dict[str, Value]:
         """Every value by name."""
         found = {v.name: v for v in self.inputs}
         found.update((v.name, v) for n in self.nodes for v in n.outputs)
         return found
+
+
+def _census(nodes: Collection[Node]) -> str:
+    """How many nodes there are of each operation, the most frequent first."""
+    counts = Counter(node.op for node in nodes)
+    return f"{len(nodes)} nodes ({', '.join(f'{n} {op}' for op, n in counts.most_common())})"
 
 
 def at_step(name: str, step: int) -> str:

@@ -18,12 +18,20 @@ PUBLIC = {
     "NetworkSpec",
     "compile",
     "compiler",
+    "data",
+    "draw",
     "export",
     "format",
     "load",
     "parse",
+    "profile",
+    "record",
+    "runtime",
     "scores",
     "search",
+    "train",
+    "training",
+    "weights",
 }
 
 
