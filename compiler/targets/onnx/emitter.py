@@ -51,7 +51,7 @@ class _Emitter:
         self.program = program
         self.weights = weights
         self.normalization = normalization
-        self.nodes: list[ir.Node] = []
+        self.tape = ir.tape.Tape()
         self.initializers: dict[str, ir.Value] = {}
         self.functions: dict[str, ir.Function] = {}
         self.env: dict[str, ir.Value] = {}
@@ -86,7 +86,7 @@ class _Emitter:
         graph = ir.Graph(
             inputs,
             outputs,
-            nodes=self.nodes,
+            nodes=self.tape.nodes,
             initializers=list(self.initializers.values()),
             opset_imports={"": OPSET, DOMAIN: 1},
             name=self.program.name,
@@ -132,16 +132,13 @@ class _Emitter:
         outputs: Sequence[str] | None = None,
     ) -> ir.Value:
         made = [ir.Value(name=n) for n in (outputs or [name])]
-        self.nodes.append(ir.node(kind, list(inputs), attributes, domain=domain, outputs=made, name=name))
+        self.tape.op_multi_out(kind, list(inputs), attributes, domain=domain, outputs=made, name=name)
         return made[0]
 
     def constant(self, name: str, value: np.ndarray) -> ir.Value:
         """An initializer, stored once a name."""
         if name not in self.initializers:
-            tensor = ir.tensor(np.asarray(value, order="C"), name=name)
-            self.initializers[name] = ir.Value(
-                name=name, shape=ir.Shape(value.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-            )
+            self.initializers[name] = self.tape.initializer(ir.tensor(np.asarray(value, order="C"), name=name))
         return self.initializers[name]
 
     def integers(self, *values: int) -> ir.Value:
@@ -300,12 +297,12 @@ class _Emitter:
         self.functions.setdefault(kind, lif_function(a["mode"], start, end))
         attributes = {"threshold": float(a["threshold"])} | ({} if start else {"tau": float(a["tau"])})
         self.op(kind, [current, *membrane], node.name, attributes, domain=DOMAIN, outputs=names)
-        made = self.nodes[-1].outputs
+        made = self.tape.nodes[-1].outputs
         self.env.update(zip(names, made, strict=True))
 
     def batch_axis(self) -> ir.Value:
         x, axis = self.samples
-        return self.op("Shape", [x], f"batch{len(self.nodes)}", {"start": axis, "end": axis + 1})
+        return self.op("Shape", [x], f"batch{len(self.tape.nodes)}", {"start": axis, "end": axis + 1})
 
     def one(self, node: Node) -> None:
         value = ir.tensor(np.ones(1, dtype=np.float32))

@@ -56,15 +56,15 @@ class _Scan(_Emitter):
             scanned = self.op("Range", [ends[0], steps, ends[1]], free("step_numbers", program.values()))
         self.emit([n for n in program.nodes if n.invariant])
         starts = [self.start(state.input, state.shape) for state in program.states]
-        outer, self.nodes = self.nodes, []
+        outer, self.tape = self.tape, ir.tape.Tape()
         body = self.body(watch)
-        self.nodes = outer
+        self.tape = outer
         names = [free("O", program.values()), *(f"{n}.watched" for n in watch)]
         shapes = [self.shape[program.outputs[0]], *(self.shape[n] for n in watch)]
         outputs = [typed(n, TIME, BATCH, *s) for n, s in zip(names, shapes, strict=True)]
         ends = [ir.Value(name=f"last.{s.input}") for s in program.states]
         attributes: dict[str, Any] = {"body": body, "num_scan_inputs": 1}
-        self.nodes.append(ir.node("Scan", [*starts, scanned], attributes, outputs=[*ends, *outputs], name="steps"))
+        self.tape.op_multi_out("Scan", [*starts, scanned], attributes, outputs=[*ends, *outputs], name="steps")
         return self.finish(inputs, outputs, metadata)
 
     def start(self, name: str, shape: tuple[int, ...]) -> ir.Value:
@@ -99,4 +99,4 @@ class _Scan(_Emitter):
             made = self.watched(name)
             made.name = f"{name}.watched_t"
             results.append(made)
-        return ir.Graph([*states, read], results, nodes=self.nodes, name="step")
+        return ir.Graph([*states, read], results, nodes=self.tape.nodes, name="step")
