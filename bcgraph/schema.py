@@ -478,11 +478,11 @@ class NetworkSpec(_Frozen):
 
     __str__ = __repr__
 
-    def _repr_svg_(self) -> str:
-        """The picture that a notebook shows, as `bcgraph draw` draws it."""
-        import bcgraph.viz.arcs  # above this layer: only a notebook asks for it
+    def _repr_svg_(self) -> str | None:
+        """The picture that a notebook shows, as `bcgraph.draw` draws it."""
+        import bcgraph
 
-        return bcgraph.viz.arcs.svg(self)
+        return bcgraph.draw(self)
 
     def _key(self) -> tuple[Any, ...]:
         return tuple(tuple(sorted(value)) if name == "backward" else value for name, value in self.__dict__.items())

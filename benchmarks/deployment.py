@@ -107,7 +107,7 @@ def _nodes(graph: object) -> int:
 def int8() -> str:
     """What `bcgraph compile --int8` finds for a network trained on the digits, but for its times: see `run`."""
     from bcgraph import training, weights
-    from bcgraph.compiler.export import int8 as eight
+    from bcgraph.compiler.targets.onnx import int8_comparison as eight
 
     folder = Path(mkdtemp())
     spec = bcgraph.parse(DIGITS)

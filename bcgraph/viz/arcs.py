@@ -30,16 +30,20 @@ _RADIUS = 0.19
 STYLE: Any = {"svg.hashsalt": "bcgraph", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
 
 
-def draw(spec: NetworkSpec, path: str | os.PathLike[str]) -> None:
+def draw(spec: NetworkSpec, path: str | os.PathLike[str] | None = None) -> str | None:
     """Draw the network of `spec` with its backward connections to `path`, as SVG or PNG by its ending.
 
-    Equal networks give equal SVG files. Raises RunError (E084) for another ending or when it cannot be written.
+    Without a `path` the picture is returned, as the text of an `<svg>` element. Equal networks give equal SVG. Raises
+    RunError (E084) for another ending or when the file cannot be written.
     """
+    if path is None:
+        return svg(spec)
     kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise RunError("E084", f"`{path}` ends in neither .svg nor .png", hint="the ending chooses the format")
     data = render(spec, kind)
     files.write_bytes(path, data)
+    return None
 
 
 def svg(spec: NetworkSpec) -> str:

@@ -1,1 +1,1 @@
-"""What all file targets share: the request, the proof of a file against torch, folding, int8."""
+"""What all file targets share: the request, the proof of a file against torch, folding."""

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bcgraph import data, runtime
-from bcgraph.compiler.export import int8
+from bcgraph.compiler.targets.onnx import int8_comparison as int8
 from tests.cli.conftest import TINY, Command
 from tests.test_public import imported
 

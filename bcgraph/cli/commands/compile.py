@@ -17,8 +17,8 @@ from bcgraph.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bcgraph.compiler.export.int8 import Comparison
     from bcgraph.compiler.export.request import ExportReport
+    from bcgraph.compiler.targets.onnx.int8_comparison import Comparison
     from bcgraph.normalization import Normalization
     from bcgraph.schema import NetworkSpec
 
@@ -49,7 +49,7 @@ def compile_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write the network with its weights, after running the result against torch on samples of its data set."""
-    from bcgraph.compiler.export import int8 as eight
+    from bcgraph.compiler.targets.onnx import int8_comparison as eight
 
     if int8:
         eight.check(out, form)
