@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,15 @@ class Samples(Protocol):
 
     def take(self, indices: Integers) -> Floats:
         """The samples at `indices`, `[n, C, H, W]` or `[n, T, C, H, W]`, before normalization."""
+        ...
+
+
+@runtime_checkable
+class RandomSamples(Samples, Protocol):
+    """Samples with random transforms of their own, which draw from global generators."""
+
+    def draw(self, indices: Integers, key: int) -> Floats:
+        """As `take`, with transforms that follow from `key` and the index alone. Leaves the generators as they were."""
         ...
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bcgraph import keys
-from bcgraph.data.sources import DataSet, Held, Integers, Part
+from bcgraph.data.sources import DataSet, Held, Integers, Part, RandomSamples
 from bcgraph.errors import DataError
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
@@ -55,17 +55,23 @@ class Split:
     def take(self, indices: Sequence[int] | Integers, key: int | None = None) -> Batch:
         """The samples at `indices` (into this split), normalized: x `[n, C, H, W]` or `[T, n, C, H, W]`, y `[n]`.
 
-        With a key, and where the split is augmented, each sample is changed as its own key decides.
+        With a key, the random transforms of the samples follow it, and where the split is augmented each sample is
+        changed as its own key decides.
         """
         members = self.chosen[np.asarray(indices, dtype=np.int64)]
-        samples = self.part.samples.take(members)
+        source = self.part.samples
+        if key is not None and isinstance(source, RandomSamples):
+            samples = source.draw(members, key)
+        else:
+            samples = source.take(members)
         if key is not None and self.augmented:
             for change in self.source.augment:
                 samples = change(samples, [keys.derive(key, "augment", int(member)) for member in members])
-        x = torch.from_numpy(self.source.prepare(samples))
-        if x.dim() == 5:
-            x = x.transpose(0, 1).contiguous()
-        return x, torch.from_numpy(self.part.labels[members])
+        x = self.source.prepare(samples)
+        if x.ndim == 5:
+            # By numpy: a thread that reads ahead must not start torch's threads beside those that train.
+            x = np.ascontiguousarray(x.swapaxes(0, 1))
+        return torch.from_numpy(x), torch.from_numpy(self.part.labels[members])
 
     def batches(
         self, size: int, key: int | None = None, drop_last: bool = False, share: tuple[int, int] = (0, 1)
