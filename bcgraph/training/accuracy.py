@@ -15,7 +15,7 @@ from bcgraph.readout import predict
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model` in evaluation mode and without gradients; the mode it was in is restored."""
+    """Puts `model` in evaluation mode, without gradients; restores its mode on exit."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -32,10 +32,10 @@ def evaluate(model: nn.Module, split: Split, *, readout: str = "mean", batch: in
     `model` maps x to O `[T, N, classes]`; `readout` is `mean` or `last`. Inputs go to the device and floating-point
     type of the model's parameters.
     """
-    correct = 0
     like = next(model.parameters())
+    correct = torch.zeros((), dtype=torch.long, device=like.device)
     with evaluating(model):
         for x, y in split.batches(batch):
             outputs = model(x.to(device=like.device, dtype=like.dtype))
-            correct += int((predict(outputs, readout) == y.to(like.device)).sum())
-    return correct / len(split)
+            correct += (predict(outputs, readout) == y.to(like.device)).sum()
+    return int(correct) / len(split)

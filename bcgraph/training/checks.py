@@ -1,4 +1,4 @@
-"""What must hold before a training begins, so that nothing is computed or written in vain."""
+"""What must hold before training begins, so that nothing is computed or written in vain."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bcgraph import schema, shapes
 from bcgraph.compiler.schedules import SCHEDULES
+from bcgraph.data.split import Split
 from bcgraph.errors import CompileError, DataError, RunError, nearest
 from bcgraph.names import projection
 from bcgraph.schema import NetworkSpec
@@ -33,13 +34,18 @@ def directory(out: Path) -> None:
 
 def classes(spec: NetworkSpec, names: tuple[str, ...]) -> None:
     """Raise DataError (E081) unless the network has one output for each of `names`."""
-    outputs = math.prod(shapes.run(spec.backbone.body, _frame(spec)))
-    if outputs != len(names):
+    number = outputs(spec)
+    if number != len(names):
         raise DataError(
             "E081",
-            f"the data set `{spec.data.name}` has {len(names)} classes, but the network has {outputs} outputs",
+            f"the data set `{spec.data.name}` has {len(names)} classes, but the network has {number} outputs",
             hint=f"write `classes = {len(names)}`",
         )
+
+
+def outputs(spec: NetworkSpec) -> int:
+    """The number of outputs of the network."""
+    return math.prod(shapes.run(spec.backbone.body, _frame(spec)))
 
 
 def batch(spec: NetworkSpec, devices: int) -> None:
@@ -68,12 +74,13 @@ def parts(spec: NetworkSpec, number: int) -> None:
         )
 
 
-def samples(spec: NetworkSpec, number: int, devices: int) -> None:
-    """Raise DataError (E081) when the training part has not two samples for each device, which batch norm needs."""
-    if number < min(spec.data.batch, 2 * devices):
+def samples(split: Split, batch: int, devices: int) -> None:
+    """Raise DataError (E081) when `split` has not two samples for each device, which batch norm needs."""
+    number = len(split)
+    if number < min(batch, 2 * devices):
         raise DataError(
             "E081",
-            f"the training part of the data set `{spec.data.name}` has {number} sample{'s' * (number != 1)}",
+            f"the training part of the data set `{split.source.name}` has {number} sample{'s' * (number != 1)}",
             hint=f"training needs {2 * devices} or more",
         )
 

@@ -1,4 +1,4 @@
-"""A moving average of the weights."""
+"""The exponential moving average (EMA) of the weights."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 PREFIX = "average."
 
 
-class Average:
+class EMA:
     """The exponential moving average of a model's parameters and running statistics, by name.
 
-    `a <- decay*a + (1-decay)*w` after each update, from the first weights on. Integers are taken as they are. With a
-    decay of 0 the average is the model itself, and nothing is kept.
+    `a <- decay*a + (1-decay)*w` after each update, starting from the first weights. Integers are copied. With a decay
+    of 0 the average is the model itself, and nothing is kept.
     """
+
+    # torch's AveragedModel does not fit: it averages integers too, skips the first update and copies a compiled module.
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = model
         self.decay = decay
         state = model.state_dict() if decay else {}
         self.values = {name: value.detach().clone() for name, value in state.items()}
+        self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the model's present weights."""
+        """Add the model's present weights to the average."""
         if not self.decay:
             return
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.values[name].lerp_(value, 1 - self.decay)
-            else:
-                self.values[name].copy_(value)
+        present = self.model.state_dict()
+        floats = [name for name, value in present.items() if value.is_floating_point()]
+        self._average([self.values[name] for name in floats], [present[name] for name in floats], 0)
+        for name in present.keys() - set(floats):
+            self.values[name].copy_(present[name])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model with the averaged weights; afterwards it has its own again."""
+        """Gives the model the averaged weights; restores its own on exit."""
         if not self.decay:
             yield
             return
@@ -49,10 +53,10 @@ class Average:
             self.model.load_state_dict(own)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps of it."""
+        """The tensors that a checkpoint keeps."""
         return {PREFIX + name: value for name, value in self.values.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` gave."""
+        """Restore what `tensors` returned."""
         for name, value in self.values.items():
             value.copy_(tensors[PREFIX + name])

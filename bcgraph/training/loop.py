@@ -1,7 +1,7 @@
-"""Training a network: epochs over keyed batches, a checkpoint after each, resumable to the bit.
+"""Train a network: epochs over keyed batches, a checkpoint after each, resumable to the bit.
 
-What an update does follows from the specification, the seed, the epoch and the step alone. A run that is stopped,
-by Ctrl-C or a kill, goes on after its last whole epoch and ends with the weights that it would have had.
+An update follows from the specification, the seed, the epoch and the step alone. A run that is stopped, by Ctrl-C or a
+kill, resumes after its last whole epoch and ends with the weights that it would have had.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from bcgraph import data, files
 from bcgraph import weights as weight_files
 from bcgraph.compiler import compile as compile_network
 from bcgraph.data import Splits
-from bcgraph.errors import BcgraphWarning
+from bcgraph.data.torch_dataset import Given, MapDataset, from_torch
+from bcgraph.errors import BcgraphWarning, DataError
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checks, tensorboard_log
-from bcgraph.training.distributed.fabric import fabric_of
-from bcgraph.training.distributed.process_group import first, parting
+from bcgraph.training.defaults import ordinary_defaults
+from bcgraph.training.devices import process_group
+from bcgraph.training.distributed.process_group import destroyed_on_error, on_rank_zero
 from bcgraph.training.distributed.sync_batch_norm import synchronize
-from bcgraph.training.ema import Average
+from bcgraph.training.ema import EMA
 from bcgraph.training.events import Progress, TrainResult
 from bcgraph.training.options import Options
-from bcgraph.training.session import Training
+from bcgraph.training.session import TrainingRun
 
 PUBLISHED = "torchvision:"
 
 
 def train(
     spec: NetworkSpec,
+    dataset: Given | None = None,
+    test: MapDataset | None = None,
     *,
     out: str | PathLike[str],
     seed: int = 0,
@@ -53,56 +57,76 @@ def train(
 ) -> TrainResult:
     """Train the network of `spec` as it says and keep the run in the directory `out`.
 
-    Written are `spec.bcg`, `state.safetensors` (to go on from), `last.safetensors`, `best.safetensors` (best test
-    accuracy), `log.csv`, and with `tensorboard` a log for TensorBoard in the folder of that name. A run that is in
-    `out` already is gone on with, or with `resume=False` begun anew. `weights` are those to begin with, a file, a state
-    dict, or `torchvision:NAME` for published ones, of which those that do not fit are left out with a BcgraphWarning;
-    `epochs` overrides that of `spec`; `splits` replace the data set that `spec` names. `progress` is called with a
-    `Step` after each update and an `Epoch` after each epoch.
+    The data are those that `spec` names, or `dataset`: any map-style torch `Dataset`, or a pair (train, test). Its
+    items are (x, y): x `[C, H, W]`, for a sequence `[T, C, H, W]`, a tensor or numpy array of floats, taken as they
+    are, or of uint8, scaled to [0, 1]; y an int below the number of outputs. Without `test`, a fixed 20 % of each
+    class are held out for the test, the same for every seed. Every item is read once and checked before anything is
+    written, then again in each epoch; random transforms follow from the seed, the epoch and the item. `splits` are a
+    data set of `bcgraph.data`.
 
-    Raises CompileError (E072) for a schedule that is none to train with, DataError (E080, E081), WeightsError (E082,
+    The run consists of `spec.bcg`, `state.safetensors` (to resume from), `last.safetensors`, `best.safetensors` (best
+    test accuracy), `log.csv`, and with `tensorboard` a folder of that name. A run that `out` holds already is resumed,
+    or with `resume=False` begun anew. `weights` are the first ones: a file, a state dict, or `torchvision:NAME` for
+    published ones, of which those that do not fit are left out with a BcgraphWarning. `epochs` overrides that of
+    `spec`. `progress` is called with a `Step` after each update and an `Epoch` after each epoch.
+
+    Raises CompileError (E072) for a schedule that cannot be trained with, DataError (E080, E081), WeightsError (E082,
     E083), RunError: E041 when a batch is too small for its parts, E074 when the machine has no such devices, E084 when
     a file cannot be written, E085 when `out` holds another run, E086 when it is in use, E088 when the loss is not
     finite, E092 when TensorBoard is not installed. KeyboardInterrupt passes, with the last whole epoch kept.
     """
-    options = options or Options(accelerator=device)
-    checks.schedule(schedule)
-    checks.directory(Path(out))
-    if tensorboard:
-        tensorboard_log.check()
-    spec = spec if epochs is None else _with_epochs(spec, epochs)
-    splits = splits or data.load(spec.data, spec.input, spec.steps)
-    checks.classes(spec, splits.classes)
-    given = _given(weights)
-    checks.batch(spec, options.devices)
-    checks.samples(spec, len(splits.train), options.devices)
-    # A projection that no step reads has parameters without a gradient.
-    fabric = fabric_of(options, find_unused_parameters=any(bc.delay >= spec.steps for bc in spec.backward))
-    model = compile_network(spec, schedule=schedule, dtype=options.dtype, device=fabric.device, seed=seed)
-    if given is not None:
-        fit = weight_files.apply(model, given, partial=_is_published(weights))
-        if not fit:
-            warnings.warn(BcgraphWarning("\n".join((f"not all of {weights} fits", *fit.lines()))), stacklevel=2)
-    if fabric.world_size > 1:
-        synchronize(model)
-    with parting(fabric), ExitStack() as held, torch.random.fork_rng():
-        # Of several processes one writes, and so one holds the directory.
-        first(fabric, lambda: held.enter_context(files.locked(out)))
-        identity = _identity(spec, seed, schedule, options, given)
-        training = Training(
-            spec,
-            Path(out),
-            seed,
-            identity,
-            splits,
-            options,
-            fabric,
-            model,
-            progress or _ignore,
-            Average(model, spec.train.ema),
-            tensorboard,
-        )
-        return training.run(resume=resume)
+    with ordinary_defaults():
+        options = options or Options(accelerator=device)
+        checks.schedule(schedule)
+        checks.directory(Path(out))
+        if tensorboard:
+            tensorboard_log.check()
+        spec = spec if epochs is None else _with_epochs(spec, epochs)
+        splits, identity = _data(spec, dataset, test, splits)
+        checks.classes(spec, splits.classes)
+        given = _given(weights)
+        checks.batch(spec, options.devices)
+        checks.samples(splits.train, spec.data.batch, options.devices)
+        # A projection that no step reads has parameters without a gradient.
+        group = process_group(options, find_unused_parameters=any(bc.delay >= spec.steps for bc in spec.backward))
+        model = compile_network(spec, schedule=schedule, dtype=options.dtype, device=group.device, seed=seed)
+        if given is not None:
+            fit = weight_files.apply(model, given, partial=_is_published(weights))
+            if not fit:
+                warnings.warn(BcgraphWarning("\n".join((f"not all of {weights} fits", *fit.lines()))), stacklevel=2)
+        if group.world_size > 1:
+            synchronize(model)
+        with destroyed_on_error(group), ExitStack() as held, torch.random.fork_rng():
+            # Of several processes one writes, so one holds the directory.
+            on_rank_zero(group, lambda: held.enter_context(files.locked(out)))
+            run = TrainingRun(
+                spec,
+                Path(out),
+                seed,
+                {**_identity(spec, seed, schedule, options, given), **identity},
+                splits,
+                options,
+                group,
+                model,
+                progress or _ignore,
+                EMA(model, spec.train.ema),
+                tensorboard,
+            )
+            return run.run(resume=resume)
+
+
+def _data(
+    spec: NetworkSpec, dataset: Given | None, test: MapDataset | None, splits: Splits | None
+) -> tuple[Splits, dict[str, str]]:
+    """The data to train with, and what a checkpoint keeps of data that `spec` does not name."""
+    if dataset is None:
+        if test is not None:
+            raise DataError("E081", "a test dataset needs a dataset to train with", hint="train(spec, dataset, test)")
+        return splits or data.load(spec.data, spec.input, spec.steps), {}
+    if splits is not None:
+        raise DataError("E081", "both a dataset and `splits` are given", hint="give one of them")
+    source, identity = from_torch(dataset, test, spec.input, spec.steps, checks.outputs(spec))
+    return Splits.of(source), identity
 
 
 def _is_published(weights: object) -> bool:
@@ -120,7 +144,7 @@ def _given(weights: str | PathLike[str] | Mapping[str, Tensor] | None) -> Mappin
 def _identity(
     spec: NetworkSpec, seed: int, schedule: str, options: Options, given: Mapping[str, Tensor] | None
 ) -> dict[str, Any]:
-    """What two trainings must have in common for one to go on with the other's checkpoint."""
+    """What two runs must have in common for one to resume from the checkpoint of the other."""
     described = weight_files.describe(spec)
     initial = None if given is None else hashlib.sha256(weight_files.pack(given, {})).hexdigest()[:16]
     return {

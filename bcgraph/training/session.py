@@ -1,4 +1,4 @@
-"""One run of a training: its epochs, and the files that each leaves."""
+"""A training run: its epochs, and the files that each of them writes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from bcgraph import dsl, files, keys
 from bcgraph import weights as weight_files
@@ -23,13 +22,14 @@ from bcgraph.nn.determinism import reproducible
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checkpoint as checkpoints
 from bcgraph.training.accuracy import evaluate
-from bcgraph.training.distributed.process_group import agreed, each, first
-from bcgraph.training.ema import Average
+from bcgraph.training.batches import Batch, batches, losses
+from bcgraph.training.distributed.process_group import ProcessGroup, on_every_rank, on_rank_zero
+from bcgraph.training.ema import EMA
 from bcgraph.training.events import Epoch, Progress, Step, TrainResult, log_text
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
-from bcgraph.training.tensorboard_log import board
-from bcgraph.training.train_step import Update
+from bcgraph.training.tensorboard_log import open_log
+from bcgraph.training.train_step import TrainStep
 
 STATE = "state.safetensors"
 LAST = "last.safetensors"
@@ -39,8 +39,8 @@ LOG = "log.csv"
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
-    """The network, the data, and where the files are. Of several processes each has one; the first writes."""
+class TrainingRun:
+    """The network, its data and its directory. Each process of `group` has one; the first writes the files."""
 
     spec: NetworkSpec
     folder: Path
@@ -48,41 +48,41 @@ class Training:
     identity: Mapping[str, Any]
     splits: Splits
     options: Options
-    fabric: Fabric
+    group: ProcessGroup
     model: nn.Module
     progress: Progress
-    average: Average
+    ema: EMA
     tensorboard: bool = False
 
     def run(self, *, resume: bool) -> TrainResult:
-        """All epochs that are still to be done."""
+        """Train the epochs that remain."""
         settings = self.spec.train
         plain = optimizer(self.model.parameters(), settings.optimizer)
         if not resume:
-            first(self.fabric, self._forget)
-        history = agreed(self.fabric, lambda: self._restored(plain))
-        first(self.fabric, lambda: files.write_text(self.folder / SPEC, dsl.format_spec(self.spec)))
-        network, update = self.fabric.setup(self.model, plain)
-        updating = Update(self.spec, self.options, self.fabric, network, update)
-        logs = self.tensorboard and self.fabric.is_global_zero
+            on_rank_zero(self.group, self._forget)
+        history = on_every_rank(self.group, lambda: self._restored(plain))
+        on_rank_zero(self.group, lambda: files.write_text(self.folder / SPEC, dsl.format_spec(self.spec)))
+        network, wrapped = self.group.setup(self.model, plain)
+        train_step = TrainStep(self.spec, settings, self.group, network, wrapped, self.options.dtype)
+        logs = self.tensorboard and self.group.is_global_zero
         with ExitStack() as stack, reproducible():
-            kept = board(self.folder, history) if logs else nullcontext(_ignore)
-            log = agreed(self.fabric, lambda: stack.enter_context(kept))
+            kept = open_log(self.folder, history) if logs else nullcontext(_ignore)
+            log = on_every_rank(self.group, lambda: stack.enter_context(kept))
             for epoch in range(len(history), settings.epochs):
-                record = self._epoch(epoch, updating)
+                record = self._epoch(epoch, train_step)
                 history = (*history, record)
-                first(self.fabric, partial(self._keep, history, plain))
-                first(self.fabric, partial(log, record))
-                if self.fabric.is_global_zero:
+                on_rank_zero(self.group, partial(self._keep, history, plain))
+                on_rank_zero(self.group, partial(log, record))
+                if self.group.is_global_zero:
                     self.progress(record)
         # Written again after a resume: a kill may have come between the checkpoint and these.
-        first(self.fabric, lambda: self._publish(LAST, history[-1]))
-        first(self.fabric, lambda: files.write_text(self.folder / LOG, log_text(history)))
+        on_rank_zero(self.group, lambda: self._publish(LAST, history[-1]))
+        on_rank_zero(self.group, lambda: files.write_text(self.folder / LOG, log_text(history)))
         best = max(epoch.test_accuracy for epoch in history)
         return TrainResult(history[-1].test_accuracy, best, history, self.folder / LAST)
 
     def _forget(self) -> None:
-        """Remove what another training has left, so that this one is what is gone on with after an interruption."""
+        """Remove the files of another run, so that an interrupted run resumes from its own."""
         for name in (STATE, LAST, BEST, LOG):
             try:
                 (self.folder / name).unlink(missing_ok=True)
@@ -90,65 +90,76 @@ class Training:
                 raise files.cannot_write(self.folder / name, error) from error
 
     def _restored(self, plain: torch.optim.Optimizer) -> tuple[Epoch, ...]:
-        """The epochs done before, with everything put back as it was after them."""
+        """Restore the state after the last whole epoch; returns the epochs done."""
         if not (self.folder / STATE).exists():
             return ()
         state = checkpoints.load(self.folder / STATE, self.identity)
         checkpoints.restore(state.tensors, self.model, plain)
-        self.average.restore(state.tensors)
-        self.fabric.strategy.precision.load_state_dict(dict(state.precision))
+        self.ema.restore(state.tensors)
+        self.group.load_precision_state(state.precision)
         return state.history
 
-    def _epoch(self, epoch: int, updating: Update) -> Epoch:
+    def _epoch(self, epoch: int, train_step: TrainStep) -> Epoch:
         settings, batch, split = self.spec.train, self.spec.data.batch, self.splits.train
-        rank, world = self.fabric.global_rank, self.fabric.world_size
+        rank, world = self.group.global_rank, self.group.world_size
         # One sample has no statistics to normalize by: a last batch that leaves a device with one is left out.
         drop_last = 0 < len(split) % batch < min(batch, 2 * world)
         steps = split.steps(batch, drop_last)
-        sizes = [min(batch, len(split) - start) for start in range(0, steps * batch, batch)]
         key = keys.derive(self.seed, "train", epoch)
         started = time.perf_counter()
+        correct = torch.zeros((), dtype=torch.long, device=self.group.device)
         loss = 0.0
-        correct = 0
-        lr = 0.0
-        updating.network.train()
-        for step, (x, y) in enumerate(each(self.fabric, split.batches(batch, key, drop_last, (rank, world)))):
-            lr = settings.optimizer.lr * factor(settings.schedule, epoch * steps + step, steps, settings.epochs)
-            # Dropout draws from torch's generator, which is put where this update's key says.
+        seen = 0
+
+        def lr(step: int) -> float:
+            return settings.optimizer.lr * factor(settings.schedule, epoch * steps + step, steps, settings.epochs)
+
+        def update(step: int, batch: Batch) -> Tensor:
+            # Dropout draws from torch's generator, which every step seeds.
             torch.manual_seed(keys.derive(self.seed, "step", epoch, step, rank))
-            value, right = updating(x, y, lr, of=sizes[step])
-            if not math.isfinite(value):
-                raise self._diverged(value, epoch, step)
-            self.average.update()
-            loss += value * sizes[step]
-            correct += right
-            if self.fabric.is_global_zero:
-                self.progress(Step(epoch + 1, settings.epochs, step + 1, steps, value))
-        with self.average.applied():
+            result = train_step(batch, lr(step))
+            self.ema.update()
+            correct.add_(result.correct)
+            return result.loss
+
+        train_step.network.train()
+        with batches(self.spec, split, self.group, key, drop_last=drop_last) as read:
+            for step, size, value in losses(self.group, read, update):
+                if not math.isfinite(value):
+                    raise self._diverged(value, epoch, step)
+                loss += value * size
+                seen += size
+                if self.group.is_global_zero:
+                    self.progress(Step(epoch + 1, settings.epochs, step + 1, steps, value))
+        with self.ema.applied():
             accuracy = self._accuracy()
         seconds = round(time.perf_counter() - started, 3)
-        return Epoch(epoch + 1, lr, loss / sum(sizes), self._total(correct) / sum(sizes), accuracy, seconds)
+        return Epoch(epoch + 1, lr(steps - 1), loss / seen, self._total(int(correct)) / seen, accuracy, seconds)
 
     def _accuracy(self) -> float:
-        """On the test part, of which each process takes its share."""
+        """The accuracy on the test part, of which each process evaluates its share."""
         test = self.splits.test
-        share = test.subset(range(self.fabric.global_rank, len(test), self.fabric.world_size))
+        share = test.subset(range(self.group.global_rank, len(test), self.group.world_size))
         size = max(self.spec.data.batch, 128)
-        accuracy = agreed(self.fabric, lambda: evaluate(self.model, share, readout=self.spec.readout, batch=size))
+
+        def measured() -> float:
+            return evaluate(self.model, share, readout=self.spec.readout, batch=size) if len(share) else 0.0
+
+        accuracy = on_every_rank(self.group, measured)
         return self._total(round(accuracy * len(share))) / len(test)
 
     def _total(self, count: int) -> int:
         """The sum over all processes."""
-        summed = self.fabric.all_reduce(torch.tensor(count, device=self.fabric.device), reduce_op="sum")
+        summed = self.group.all_reduce(torch.tensor(count, device=self.group.device), reduce_op="sum")
         return int(torch.as_tensor(summed))
 
     def _keep(self, history: tuple[Epoch, ...], plain: torch.optim.Optimizer) -> None:
-        """Write an epoch's files. The checkpoint comes before those that can be made from it again."""
+        """Write an epoch's files. The checkpoint comes first: the others can be written again from it."""
         record = history[-1]
         if all(record.test_accuracy > earlier.test_accuracy for earlier in history[:-1]):
             self._publish(BEST, record)
-        precision = self.fabric.strategy.precision.state_dict()
-        tensors = {**checkpoints.collect(self.model, plain), **self.average.tensors()}
+        precision = self.group.precision_state()
+        tensors = {**checkpoints.collect(self.model, plain), **self.ema.tensors()}
         checkpoints.save(self.folder / STATE, checkpoints.Checkpoint(self.identity, history, tensors, precision))
         self._publish(LAST, record)
         files.write_text(self.folder / LOG, log_text(history))
@@ -159,7 +170,7 @@ class Training:
             "test_accuracy": repr(record.test_accuracy),
             "seed": str(self.seed),
         }
-        with self.average.applied():
+        with self.ema.applied():
             weight_files.save(self.folder / name, self.model.state_dict(), spec=self.spec, metadata=described)
 
     def _diverged(self, value: float, epoch: int, step: int) -> RunError:

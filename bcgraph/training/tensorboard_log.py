@@ -1,4 +1,4 @@
-"""A training's log for TensorBoard, beside `log.csv`. Needs the extra `tensorboard`."""
+"""The log of a training run for TensorBoard, beside `log.csv`. Needs the extra `tensorboard`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def check() -> None:
 
 
 @contextmanager
-def board(out: Path, history: Sequence[Epoch]) -> Iterator[Callable[[Epoch], None]]:
+def open_log(out: Path, history: Sequence[Epoch]) -> Iterator[Callable[[Epoch], None]]:
     """A log in `out/tensorboard`, to which each call adds an epoch.
 
-    It is made anew from `history`, the epochs done before, so that after a kill it holds each epoch once. Raises
+    It begins with `history`, the epochs done before, so that after a kill it holds each epoch once. Raises
     RunError: E092 when TensorBoard is not installed, E084 when the log cannot be written.
     """
     check()

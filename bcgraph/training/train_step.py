@@ -1,69 +1,87 @@
-"""One update of the weights from one batch."""
+"""The train step: one update of the weights from one batch, for a network and for a supernet alike."""
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor
 
 from bcgraph.readout import predict
-from bcgraph.schema import NetworkSpec, SequenceInput
+from bcgraph.schema import NetworkSpec, SequenceInput, TrainSpec
+from bcgraph.training.batches import Batch
+from bcgraph.training.distributed.process_group import ProcessGroup
 from bcgraph.training.losses import LOSSES, mean_squared
-from bcgraph.training.options import Options
 
 
 @dataclass(frozen=True, eq=False)
-class Update:
-    """A network and its optimizer, as Fabric has set them up, and how a batch is computed."""
+class StepResult:
+    """Scalars on the device: the mean `loss` of the whole batch, and how many of this process's share are `correct`."""
+
+    loss: Tensor
+    correct: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class TrainStep:
+    """`network` and `optimizer` as `group.setup` returns them, and what a batch does to them.
+
+    `settings` gives the loss, clipping and accumulation, `spec` the input, the readout and the threshold. Samples are
+    converted to `dtype`; losses are summed in `loss_dtype`.
+    """
 
     spec: NetworkSpec
-    options: Options
-    fabric: Fabric
-    network: _FabricModule
-    optimizer: _FabricOptimizer
+    settings: TrainSpec
+    group: ProcessGroup
+    network: Any
+    optimizer: Any
+    dtype: torch.dtype
+    loss_dtype: torch.dtype = torch.float64
 
-    def __call__(self, x: Tensor, y: Tensor, lr: float, *, of: int) -> tuple[float, int]:
-        """Update from this process's share of a batch of `of` samples, unless the loss is not finite.
+    def __call__(self, batch: Batch, lr: float, *before: object) -> StepResult:
+        """Update the weights from `batch`; the network is called with `before` and the samples.
 
-        Returns the mean loss of the whole batch, and how many of this share were predicted right.
+        On the CPU, a loss that is not finite leaves the weights alone. On a GPU nobody waits for the loss, so its user
+        must stop when it turns out not to be finite (`bcgraph.training.batches.losses`).
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        x = x.to(device=self.fabric.device, dtype=self.options.dtype)
-        y = y.to(self.fabric.device)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = lr
+        group, device = self.group, self.group.device
+        x = batch.x.to(device=device, dtype=self.dtype, non_blocking=True)
+        y = batch.y.to(device, non_blocking=True)
         axis = 1 if isinstance(self.spec.input, SequenceInput) else 0
-        parts = min(self.spec.train.accumulate, max(1, len(y) // 2))
+        number = min(self.settings.accumulate, max(1, len(y) // 2))
+        # Without gradients an optimizer leaves a weight alone, decay included: a supernet updates only the path drawn.
         self.optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros((), dtype=torch.float64, device=self.fabric.device)
-        correct = torch.zeros((), dtype=torch.long, device=self.fabric.device)
-        pieces = list(zip(x.tensor_split(parts, axis), y.tensor_split(parts), strict=True))
-        for number, (piece, labels) in enumerate(pieces, start=1):
-            wait = number < parts and self.fabric.world_size > 1
-            with self.fabric.no_backward_sync(self.network) if wait else nullcontext():
-                outputs = self.network(piece)
+        loss = torch.zeros((), dtype=self.loss_dtype, device=device)
+        correct = torch.zeros((), dtype=torch.long, device=device)
+        parts = list(zip(x.tensor_split(number, axis), y.tensor_split(number), strict=True))
+        for index, (part, labels) in enumerate(parts, start=1):
+            wait = index < number and group.world_size > 1
+            with group.no_backward_sync(self.network) if wait else nullcontext():
+                outputs = self.network(*before, part)
                 # Processes average their gradients, so a share counts by its size.
-                part = self._loss(outputs, labels) * (len(labels) * self.fabric.world_size / of)
-                self.fabric.backward(part)
-            loss += part.detach()
+                share = self._loss(outputs, labels) * (len(labels) * group.world_size / batch.size)
+                group.backward(share)
+            loss += share.detach()
             correct += (predict(outputs.detach(), self.spec.readout) == labels).sum()
-        value = float(torch.as_tensor(self.fabric.all_reduce(loss, reduce_op="mean")))
-        if math.isfinite(value):
-            if self.spec.train.clip:
-                self.fabric.clip_gradients(
-                    self.network, self.optimizer, max_norm=self.spec.train.clip, error_if_nonfinite=False
+        if batch.error is not None:
+            # All processes see it in the mean and stop.
+            loss.fill_(torch.nan)
+        loss = group.all_reduce(loss)
+        if device.type == "cuda" or bool(loss.isfinite()):
+            if self.settings.clip:
+                group.clip_gradients(
+                    self.network, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False
                 )
             self.optimizer.step()
-        return value, int(correct)
+        return StepResult(loss, correct)
 
     def _loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        settings = self.spec.train
-        loss = LOSSES[settings.loss](outputs, labels, settings.label_smoothing)
-        weight = settings.mean_squared
+        loss = LOSSES[self.settings.loss](outputs, labels, self.settings.label_smoothing)
+        weight = self.settings.mean_squared
         if weight:
             loss = (1 - weight) * loss + weight * mean_squared(outputs, self.spec.neuron.threshold)
         return loss

@@ -19,7 +19,7 @@ from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import RunError
 from bcgraph.schema import SGD, Constant, DataSpec, NetworkSpec, TrainSpec
 from bcgraph.training import Epoch, Event, Options, Step, train
-from bcgraph.training.ema import Average
+from bcgraph.training.ema import EMA
 from bcgraph.training.losses import mean_squared
 from tests.training.nets import plain
 
@@ -114,7 +114,7 @@ def test_mean_squared_term(tmp_path: Path) -> None:
 
 def test_average_follows_its_recurrence() -> None:
     model = torch.nn.BatchNorm1d(2)
-    average = Average(model, 0.75)
+    average = EMA(model, 0.75)
     expected = {name: value.clone() for name, value in model.state_dict().items()}
     for n in range(1, 4):
         with torch.no_grad():

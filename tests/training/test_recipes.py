@@ -16,9 +16,10 @@ from bcgraph.data.sources import DataSet, Held, Part
 from bcgraph.data.split import Split, Splits
 from bcgraph.profile import profile
 from bcgraph.training import Options
-from bcgraph.training.distributed.fabric import fabric_of
+from bcgraph.training.batches import Batch
+from bcgraph.training.devices import process_group
 from bcgraph.training.optimizers import factor, optimizer
-from bcgraph.training.train_step import Update
+from bcgraph.training.train_step import TrainStep
 from benchmarks import recipes
 
 FOUND = recipes.load()
@@ -123,13 +124,15 @@ def test_steps_of_training_at_full_size(name: str) -> None:
     own = [parameter for key, parameter in model.named_parameters() if not key.startswith("backward.")]
     assert sum(parameter.numel() for parameter in own) == expected
     options = Options()
-    fabric = fabric_of(options)
-    update = Update(spec, options, fabric, *fabric.setup(model, optimizer(model.parameters(), spec.train.optimizer)))
+    group = process_group(options)
+    wrapped = group.setup(model, optimizer(model.parameters(), spec.train.optimizer))
+    train_step = TrainStep(spec, spec.train, group, *wrapped, options.dtype)
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     losses = []
     for step, (x, y) in enumerate(noise(spec, classes).batches(2, key=1)):
         assert x.shape[-3:] == (spec.input.channels, spec.input.height, spec.input.width)
-        losses.append(update(x, y, spec.train.optimizer.lr * factor(spec.train.schedule, step, 2, 1), of=2)[0])
+        lr = spec.train.optimizer.lr * factor(spec.train.schedule, step, 2, 1)
+        losses.append(float(train_step(Batch(x, y, 2), lr).loss))
     assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)
     for parameter in ("conv1.weight", "backward.16_0.conv.weight", "backward.8_2.bn.weight"):

@@ -37,9 +37,9 @@ def eval_command(
     from bcgraph import weights as files
     from bcgraph.compiler import compile
     from bcgraph.training import checks
-    from bcgraph.training.options import place
+    from bcgraph.training.devices import device_type
 
-    device = place(accelerator)
+    device = device_type(training.Options(accelerator))
     # In this order a wrong file is found before a data set is read, and a missing data set before a model is built.
     tensors = files.load(path, spec=network)
     splits = data.load(network.data, network.input, network.steps)

@@ -1,4 +1,4 @@
-"""`bcgraph train`: a network trained as its file says; the same command goes on after an interruption."""
+"""`bcgraph train`: train a network as its file says; the same command resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ def train_command(
             "each of several devices reads it anew, which standard input does not allow: name a file", param_hint="SPEC"
         )
     network = read_source(spec).spec
-    import lightning  # noqa: F401  (sets the levels of its logs, when it is first imported)
-
     from bcgraph import training
+    from bcgraph.training.devices import needs_fabric
 
-    # What it says about precisions and processes has been asked for by who called this command.
-    for log in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(log).setLevel(logging.WARNING)
     options = training.Options(device, devices, cast("Precision", precision))
+    if needs_fabric(options):
+        import lightning_fabric  # noqa: F401  (its first import sets the level of its log)
+
+        # It reports the precision and the processes, which the user has just asked for.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with progress() as on_event:
         result = training.train(
             network,
@@ -79,7 +80,7 @@ def train_command(
 
 @contextmanager
 def progress(label: str = "training") -> Iterator[Progress | None]:
-    """Shows a training's events as a bar of its updates, on a terminal; otherwise yields None."""
+    """Shows the events of training as a progress bar, on a terminal; otherwise yields None."""
     if not is_terminal():
         yield None
         return

@@ -1,8 +1,8 @@
 """The supernet trained on several devices, or on one that is not the CPU, through Lightning Fabric.
 
-The process of the search takes no part: it holds the directory, the study and perhaps workers. Others are started that
-load the data themselves and share each batch; the first of them writes the checkpoint after each epoch, and at the end
-the weights, which the search goes on with.
+The process of the search takes no part: it holds the directory, the study and perhaps workers. It starts others, which
+load the data themselves and share each batch. The first of them writes the checkpoint after each epoch, and at the end
+the weights, from which the search continues.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.supernet.supernet import WEIGHTS, Supernet, SupernetEpoch
 from bcgraph.training import checks
-from bcgraph.training.distributed.process_group import agreed
-from bcgraph.training.options import Options, place
+from bcgraph.training.devices import device_type, process_group
+from bcgraph.training.distributed.process_group import on_every_rank
+from bcgraph.training.options import Options
 
 TRAIN_SHARE = 0.8
 """The part of the training data that a search trains on; the rest is for validation (paper 5.1)."""
@@ -33,8 +34,8 @@ def divided(spec: NetworkSpec, seed: int) -> tuple[Split, Split]:
 
 
 @dataclass(frozen=True)
-class Member:
-    """What each of the processes does: its part of the training of a supernet in `out`."""
+class SupernetProcess:
+    """The work of each process: its share of training a supernet in `out`."""
 
     spec: NetworkSpec
     seed: int
@@ -43,31 +44,30 @@ class Member:
     dtype: torch.dtype
     machine: Options
 
-    def __call__(self, tell: Callable[[SupernetEpoch], None], /) -> None:
-        """Train; the first tells each epoch. Raises what `Supernet.train` does, and RunError (E074)."""
-        from bcgraph.training.distributed.fabric import fabric_of
+    def __call__(self, send: Callable[[SupernetEpoch], None], /) -> None:
+        """Train; the first process sends each epoch. Raises what `Supernet.train` does, and RunError (E074)."""
         from bcgraph.training.distributed.sync_batch_norm import synchronize
 
-        # An architecture uses few of the projections. The statistics are those of all processes as they are.
-        fabric = fabric_of(self.machine, started=True, find_unused_parameters=True, broadcast_buffers=False)
-        split, _ = agreed(fabric, lambda: divided(self.spec, self.seed))
-        net = Supernet(self.spec, self.seed, split, self.schedule, self.dtype, self.machine, fabric.device)
-        if fabric.world_size > 1:
+        # An architecture uses few of the projections. Buffers need no broadcast: statistics are equal everywhere.
+        group = process_group(self.machine, started=True, find_unused_parameters=True, broadcast_buffers=False)
+        split, _ = on_every_rank(group, lambda: divided(self.spec, self.seed))
+        net = Supernet(self.spec, self.seed, split, self.schedule, self.dtype, self.machine, group.device)
+        if group.world_size > 1:
             synchronize(net.full)
-        net.train(self.out, tell, fabric)
+        net.train(self.out, send, group)
 
 
 def train(supernet: Supernet, out: Path, progress: Callable[[SupernetEpoch], None]) -> tuple[SupernetEpoch, ...]:
-    """Train `supernet` on its `machine`, or go on; it has the weights then, and lies where it lay.
+    """Train `supernet` on its `machine`, or resume; it then has the weights, on the device where it was.
 
-    It must be one of the data that `divided` gives. Raises what `Supernet.train` does, RunError (E074) when there are
+    Its data must be those that `divided` returns. Raises what `Supernet.train` does, RunError (E074) when there are
     no such devices, and (E093) when a process is lost.
     """
     if not (out / WEIGHTS).exists():
         from bcgraph.training.distributed import launcher
 
-        job = Member(supernet.spec, supernet.seed, out, supernet.schedule, supernet.dtype, supernet.machine)
-        launcher.run(job, supernet.machine.devices, progress)
+        target = SupernetProcess(supernet.spec, supernet.seed, out, supernet.schedule, supernet.dtype, supernet.machine)
+        launcher.run(target, supernet.machine.devices, progress)
     return supernet.take(out)
 
 
@@ -76,14 +76,14 @@ def evaluator(accelerator: str) -> str:
 
     Raises RunError: E041 for an unknown kind, E074 when this machine has no such device or it cannot compute them.
     """
-    found = place(accelerator)
+    found = device_type(Options(accelerator))
     if accelerator == "mps":
         raise RunError("E074", "scores are computed in float64, which `mps` lacks", hint="--accelerator cpu")
     return "cuda" if found == "cuda" else "cpu"
 
 
 def settled(spec: NetworkSpec, out: Path, machine: Options, *, evaluates: bool = False) -> Options:
-    """`machine` with `auto` settled, found out about before a search begins.
+    """`machine` with the device that `auto` stands for, before a search begins.
 
     With `evaluates` candidates are to be evaluated on a GPU, where that is the kind. Raises RunError (E074) when this
     machine has no such device; when a supernet is still to be trained, also when there are not so many, and (E041) when
@@ -95,6 +95,4 @@ def settled(spec: NetworkSpec, out: Path, machine: Options, *, evaluates: bool =
     here = evaluates and machine.accelerator == "cuda"
     if machine.accelerator != "auto" and (machine.accelerator == "cpu" or not (missing or here)):
         return machine
-    from bcgraph.training.distributed.fabric import kind
-
-    return replace(machine, accelerator=kind(machine if missing else replace(machine, devices=1)))
+    return replace(machine, accelerator=device_type(machine if missing else replace(machine, devices=1)))

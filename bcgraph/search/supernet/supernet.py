@@ -2,7 +2,7 @@
 
 It is the backbone with one projection for each pair of ports. Each training step draws one architecture, uniformly over
 the space, and updates only the weights that it uses. What a step does follows from the seed, the epoch and the step
-alone, so a training that is stopped goes on after its last whole epoch and ends with the same weights.
+alone, so a run that is stopped resumes after its last whole epoch and ends with the same weights.
 
 One process trains it, or several (`bcgraph.search.supernet.devices`), each with its part of every batch, batch
 statistics over all of it, and gradients that DistributedDataParallel averages.
@@ -25,15 +25,17 @@ from bcgraph import files, keys, names, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.determinism import reproducible
-from bcgraph.schema import NetworkSpec
+from bcgraph.schema import NetworkSpec, TrainSpec
 from bcgraph.search.space.pairs import Architecture, Space, space
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.training import checks
+from bcgraph.training.batches import Batch, batches, losses
 from bcgraph.training.checkpoint import collect, restore
-from bcgraph.training.distributed.process_group import Alone, Company, agreed, each, first
-from bcgraph.training.losses import LOSSES
+from bcgraph.training.defaults import ordinary_defaults
+from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess, on_every_rank, on_rank_zero
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
+from bcgraph.training.train_step import TrainStep
 
 STATE = "supernet-state.safetensors"
 WEIGHTS = "supernet.safetensors"
@@ -95,32 +97,35 @@ class Supernet:
         return self.space.architecture(rng.randrange(self.space.size))
 
     def train(
-        self, out: Path, progress: Callable[[SupernetEpoch], None], company: Company | None = None
+        self, out: Path, progress: Callable[[SupernetEpoch], None], group: ProcessGroup | None = None
     ) -> tuple[SupernetEpoch, ...]:
-        """Train, or go on training, with a checkpoint in `out` after each epoch; then write `supernet.safetensors`.
+        """Train or resume, with a checkpoint in `out` after each epoch; then write `supernet.safetensors`.
 
-        Of a `company` of processes each calls this, with the same supernet; the first writes and tells its `progress`.
-        Raises DataError (E081) when there are too few samples, RunError: E088 when the loss is not finite, E084 when a
-        file cannot be written, E085 when the checkpoint belongs to another training; in all processes alike.
+        Each process of a `group` calls this with the same supernet; the first writes and calls `progress`. Raises
+        DataError (E081) when there are too few samples, RunError: E088 when the loss is not finite, E084 when a file
+        cannot be written, E085 when the checkpoint belongs to another run; in all processes alike.
         """
-        company = company or Alone()
-        checks.samples(self.spec, len(self.split), company.world_size)
+        group = group or SingleProcess()
+        checks.samples(self.split, self.spec.data.batch, group.world_size)
         plain = optimizer(self.full.parameters(), self.spec.train.optimizer)
-        history, done = agreed(company, lambda: (self._resume(out / STATE, plain), (out / WEIGHTS).exists()))
+        history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), (out / WEIGHTS).exists()))
         if len(history) == self.spec.search.supernet.epochs and done:
             return history
-        network, update = company.setup(_Paths(self), plain)
-        with torch.random.fork_rng(), reproducible():
+        network, update = group.setup(_Paths(self), plain)
+        # Of `train` only the loss, the optimizer and the schedule are the supernet's.
+        settings = TrainSpec(loss=self.spec.train.loss)
+        step = TrainStep(self.spec, settings, group, network, update, self.dtype, self.dtype)
+        with ordinary_defaults(), torch.random.fork_rng(), reproducible():
             for epoch in range(len(history), self.spec.search.supernet.epochs):
-                history = (*history, self._epoch(epoch, network, update, company))
-                first(company, partial(self._keep, out / STATE, history, plain))
-                if company.is_global_zero:
+                history = (*history, self._epoch(epoch, step))
+                on_rank_zero(group, partial(self._keep, out / STATE, history, plain))
+                if group.is_global_zero:
                     progress(history[-1])
-        first(company, lambda: weights.save(out / WEIGHTS, self.full.state_dict(), spec=self._everything()))
+        on_rank_zero(group, lambda: weights.save(out / WEIGHTS, self.full.state_dict(), spec=self._everything()))
         return history
 
     def take(self, out: Path) -> tuple[SupernetEpoch, ...]:
-        """Take over the weights of a finished training in `out`; returns its epochs.
+        """Take the weights of a finished run in `out`; returns its epochs.
 
         Raises WeightsError (E082, E083) when there is none, RunError (E085) when it is another.
         """
@@ -128,38 +133,30 @@ class Supernet:
         weights.apply(self.full, weights.load(out / WEIGHTS, spec=self._everything()))
         return history
 
-    def _epoch(self, epoch: int, network: nn.Module, update: torch.optim.Optimizer, company: Company) -> SupernetEpoch:
-        settings, batch = self.spec.train, self.spec.data.batch
-        rank, world = company.global_rank, company.world_size
+    def _epoch(self, epoch: int, train_step: TrainStep) -> SupernetEpoch:
+        settings, batch, group = self.spec.train, self.spec.data.batch, train_step.group
         # A batch of one sample has no statistics to normalize by, and each process needs a part of it.
-        drop_last = batch > 1 and 0 < len(self.split) % batch < max(2, world)
+        drop_last = batch > 1 and 0 < len(self.split) % batch < max(2, group.world_size)
         steps = self.split.steps(batch, drop_last)
         key = keys.derive(self.seed, "supernet", "order", epoch)
-        total = 0.0
-        for step, (x, y) in enumerate(each(company, self.split.batches(batch, key, drop_last, (rank, world)))):
+        rank = [group.global_rank] if group.world_size > 1 else []
+
+        def update(step: int, batch: Batch) -> Tensor:
             rate = factor(settings.schedule, epoch * steps + step, steps, self.spec.search.supernet.epochs)
-            for group in update.param_groups:
-                group["lr"] = settings.optimizer.lr * rate
-            # Dropout draws from torch's generator, which is put where this step's key says.
-            torch.manual_seed(
-                keys.derive(self.seed, "supernet", "dropout", epoch, step, *([rank] if world > 1 else []))
-            )
-            outputs = network(self.drawn(epoch, step), x.to(self.device, self.dtype))
-            # Processes average their gradients, so a part of the batch counts by its size.
-            share = len(y) * world / min(batch, len(self.split) - step * batch)
-            loss = LOSSES[settings.loss](outputs, y.to(self.device), 0.0) * share
-            value = float(company.all_reduce(loss.detach().clone()))
-            if not math.isfinite(value):
-                raise RunError(
-                    "E088",
-                    f"the loss of the supernet became {value} in epoch {epoch + 1}, step {step + 1}",
-                    hint="a smaller learning rate or a warm-up often helps",
-                )
-            # Without gradients the optimizer leaves a weight alone, decay included: only the path drawn is updated.
-            update.zero_grad(set_to_none=True)
-            company.backward(loss)
-            update.step()
-            total += value
+            # Dropout draws from torch's generator, which every step seeds.
+            torch.manual_seed(keys.derive(self.seed, "supernet", "dropout", epoch, step, *rank))
+            return train_step(batch, settings.optimizer.lr * rate, self.drawn(epoch, step)).loss
+
+        total = 0.0
+        with batches(self.spec, self.split, group, key, drop_last=drop_last) as read:
+            for step, _, value in losses(group, read, update):
+                if not math.isfinite(value):
+                    raise RunError(
+                        "E088",
+                        f"the loss of the supernet became {value} in epoch {epoch + 1}, step {step + 1}",
+                        hint="a smaller learning rate or a warm-up often helps",
+                    )
+                total += value
         return SupernetEpoch(epoch + 1, total / steps, steps)
 
     def _keep(self, path: Path, history: tuple[SupernetEpoch, ...], update: torch.optim.Optimizer) -> None:
@@ -174,7 +171,7 @@ class Supernet:
         return history
 
     def _kept(self, path: Path) -> tuple[dict[str, Tensor], tuple[SupernetEpoch, ...]]:
-        """What a checkpoint holds, which must be one of this training."""
+        """The tensors and the epochs of a checkpoint, which must be one of this run."""
         tensors, described = weights.unpack(path)
         if described.get("identity") != self._identity():
             raise RunError("E085", f"`{path}` holds the supernet of something else", hint="start in a new directory")

@@ -1,57 +1,73 @@
-"""The devices that a training runs on, through Lightning Fabric."""
+"""Process groups, devices and mixed precision by Lightning Fabric."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.strategies.ddp import DDPStrategy
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from bcgraph.errors import RunError
-from bcgraph.training.options import FABRIC, Options
+from bcgraph.training.options import Options, Precision
+
+# Fabric's names. It need not know of 64: the model itself is compiled in float64.
+PRECISIONS: dict[Precision, Any] = {
+    "32": "32-true",
+    "64": "32-true",
+    "bf16-mixed": "bf16-mixed",
+    "16-mixed": "16-mixed",
+}
 
 
-def fabric_of(options: Options, *, started: bool = False, **ddp: Any) -> Fabric:
-    """Lightning Fabric for `options`. With several devices the processes that share the work are running after this.
+class FabricGroup(Fabric):
+    """Lightning Fabric as a `ProcessGroup`."""
 
-    Fabric starts them by running this program's command line again; `torchrun` and cluster launchers work too. Where
-    they are `started` already (by `bcgraph.training.distributed.launcher`) no launcher is looked for. `ddp` are
-    settings of torch's DistributedDataParallel. Raises RunError (E074) when this machine has no such devices, or not so
-    many, or they cannot compute in that precision.
+    def precision_state(self) -> dict[str, Any]:
+        """The state of the gradient scaler, empty without one."""
+        return dict(self.strategy.precision.state_dict())
+
+    def load_precision_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `precision_state` returned."""
+        self.strategy.precision.load_state_dict(dict(state))
+
+
+def process_group(options: Options, *, started: bool = False, **ddp: Any) -> FabricGroup:
+    """See `bcgraph.training.devices.process_group`.
+
+    Fabric starts further processes by running this program's command line again; `torchrun` and cluster launchers work
+    too. Where the processes are `started`, Fabric looks for no launcher.
     """
-    fabric = _fabric(options, DDPStrategy(**ddp) if options.devices > 1 else "auto", started)
-    # Where a device lacks a precision, Fabric takes another one and goes on.
-    if fabric.strategy.precision.precision != FABRIC[options.precision]:
+    group = _fabric(options, DDPStrategy(**ddp) if options.devices > 1 else "auto", started)
+    # Where a device lacks a precision, Fabric silently takes another one.
+    if group.strategy.precision.precision != PRECISIONS[options.precision]:
         raise RunError(
             "E074",
-            f"the precision `{options.precision}` cannot be computed on `{fabric.device.type}`",
+            f"the precision `{options.precision}` cannot be computed on `{group.device.type}`",
             hint="half precision needs a GPU; `bf16-mixed` runs everywhere",
         )
     if options.devices > 1:
-        fabric.launch()
-    return fabric
+        group.launch()
+    return group
 
 
-def kind(options: Options) -> str:
-    """What the devices are, `cpu`, `cuda` or `mps`, where `auto` leaves it open; nothing is started.
-
-    Raises RunError (E074) when this machine has no such devices, or not so many.
-    """
-    # Some strategy has to be named, and the one of Fabric's choice is allowed in a notebook too.
+def device_type(options: Options) -> str:
+    """See `bcgraph.training.devices.device_type`."""
+    # Fabric wants a strategy, and `auto` is the one that it allows in a notebook too.
     return _fabric(options, "auto", started=True).device.type
 
 
-def _fabric(options: Options, strategy: str | DDPStrategy, started: bool) -> Fabric:
+def _fabric(options: Options, strategy: str | DDPStrategy, started: bool) -> FabricGroup:
     try:
         with warnings.catch_warnings(action="ignore"):
-            return Fabric(
+            return FabricGroup(
                 accelerator=options.accelerator,
                 devices=options.devices,
                 strategy=strategy,
-                precision=FABRIC[options.precision],  # type: ignore[arg-type]
+                precision=PRECISIONS[options.precision],
                 plugins=LightningEnvironment() if started else None,
             )
     except (ValueError, RuntimeError, MisconfigurationException) as error:

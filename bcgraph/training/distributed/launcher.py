@@ -1,7 +1,7 @@
-"""Processes of this machine that train together while the one that started them waits: it takes no part itself.
+"""Start processes on this machine that train together. The process that starts them waits and takes no part.
 
 They are new interpreters, not copies of this one: a fork would share the threads, locks and devices of this process,
-and what `multiprocessing` spawns runs the main program once more. None outlives the process that started it.
+and `multiprocessing` would run the main program once more in each. None outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -26,62 +26,62 @@ import torch
 
 from bcgraph.errors import BcgraphError, RunError
 
-Tell: TypeAlias = Callable[[Any], None]
-"""Takes something that the process which waits should hear."""
+Send: TypeAlias = Callable[[Any], None]
+"""Sends a message to the process that waits."""
 
-# Seconds in which the death of one process shows, after which the others fail for want of it.
-_SHOWS = 0.5
+# Seconds within which the death of a process shows, once another has failed because of it.
+_GRACE = 0.5
 
 
-class Job(Protocol):
-    """What each of the processes does. It is pickled."""
+class Target(Protocol):
+    """What each process runs. It is pickled."""
 
-    def __call__(self, tell: Tell, /) -> None:
-        """Do it. Fabric finds in the environment who this process is (`LightningEnvironment`)."""
+    def __call__(self, send: Send, /) -> None:
+        """Run. The environment has the rank of this process, where Fabric finds it (`LightningEnvironment`)."""
 
 
 @dataclass(eq=False)
-class _Member:
-    process: subprocess.Popen[bytes]
-    line: Connection[Any, Any]
+class _Process:
+    handle: subprocess.Popen[bytes]
+    pipe: Connection[Any, Any]
 
 
-def run(job: Job, number: int, hear: Tell) -> None:
-    """`job` in `number` processes at once; `hear` is called, in this process, with what they tell.
+def run(target: Target, number: int, receive: Send) -> None:
+    """Run `target` in `number` processes at once; `receive` is called, in this process, with the messages they send.
 
-    Together they have as many threads as this process. Where one of them fails, or this process is interrupted, all
-    are ended. Raises the BcgraphError of the first that has one; RunError (E093) when a process is lost.
+    Together they have as many threads as this process. When one fails, or this process is interrupted, all are
+    killed. Raises the BcgraphError of the first that has one; RunError (E093) when a process is lost.
     """
     with ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())
         environment = _environment(number)
-        members: list[_Member] = []
-        stack.callback(_end, members)
+        processes: list[_Process] = []
+        stack.callback(_kill, processes)
         for rank in range(number):
-            members.append(_started(environment | {"LOCAL_RANK": str(rank)}, errors))
-        for member in members:
-            # One that has ended by now is found out about below.
+            processes.append(_started(environment | {"LOCAL_RANK": str(rank)}, errors))
+        for process in processes:
+            # One that has ended already is noticed below.
             with suppress(OSError):
-                member.line.send((job, int(environment["OMP_NUM_THREADS"])))
-        at_work = {member.line: member for member in members}
-        while at_work:
-            for line in wait(list(at_work)):
-                assert isinstance(line, Connection)
-                member = at_work[line]
+                process.pipe.send((target, int(environment["OMP_NUM_THREADS"])))
+        running = {process.pipe: process for process in processes}
+        while running:
+            for pipe in wait(list(running)):
+                assert isinstance(pipe, Connection)
+                process = running[pipe]
                 try:
-                    what, content = line.recv()
+                    what, content = pipe.recv()
                 except (EOFError, OSError):
-                    raise _lost(member, errors) from None
-                if what == "told":
-                    hear(content)
+                    raise _lost(process, errors) from None
+                if what == "message":
+                    receive(content)
                 elif what == "done":
-                    del at_work[line]
-                elif what == "fault":
+                    del running[pipe]
+                elif what == "error":
                     raise content
                 else:
-                    others = [other for other in members if other is not member]
-                    if (fallen := _fallen(others)) is not None:
-                        raise _lost(fallen, errors)
+                    others = [other for other in processes if other is not process]
+                    if (killed := _killed(others)) is not None:
+                        raise _lost(killed, errors)
                     raise RuntimeError(f"a process that trains has failed:\n{content}")
 
 
@@ -95,14 +95,14 @@ def _environment(number: int) -> dict[str, str]:
         "MASTER_PORT": str(port),
         "NODE_RANK": "0",
         "WORLD_SIZE": str(number),
-        # Lightning leaves the number of threads alone where this is set.
+        # Fabric sets the number of threads unless this is set.
         "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // number)),
     }
 
 
-def _started(environment: dict[str, str], errors: IO[bytes]) -> _Member:
+def _started(environment: dict[str, str], errors: IO[bytes]) -> _Process:
     ours, theirs = Pipe()
-    # Ctrl-C reaches them too, and it is for this process to say what follows.
+    # Ctrl-C reaches them too, but it is this process that ends them.
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
         f"sys.path[:] = {sys.path!r}; from {__name__} import main; main({theirs.fileno()})"
@@ -116,33 +116,33 @@ def _started(environment: dict[str, str], errors: IO[bytes]) -> _Member:
             stderr=errors,
             pass_fds=(theirs.fileno(),),
         )
-    return _Member(process, ours)
+    return _Process(process, ours)
 
 
-def _end(members: list[_Member]) -> None:
-    """End all at once: one that waits for another would not hear of anything gentler."""
-    for member in members:
-        member.process.kill()
-    for member in members:
-        member.process.wait()
-        member.line.close()
+def _kill(processes: list[_Process]) -> None:
+    """Kill all at once: a process that waits in a collective reacts to nothing gentler."""
+    for process in processes:
+        process.handle.kill()
+    for process in processes:
+        process.handle.wait()
+        process.pipe.close()
 
 
-def _fallen(members: list[_Member]) -> _Member | None:
-    """A process that a signal has ended, if there is one."""
-    until = time.monotonic() + _SHOWS
+def _killed(processes: list[_Process]) -> _Process | None:
+    """A process that a signal has ended, or None."""
+    until = time.monotonic() + _GRACE
     while True:
-        for member in members:
-            if (member.process.poll() or 0) < 0:
-                return member
+        for process in processes:
+            if (process.handle.poll() or 0) < 0:
+                return process
         if time.monotonic() > until:
             return None
         time.sleep(0.01)
 
 
-def _lost(member: _Member, errors: IO[bytes]) -> RunError:
-    # It has closed its end of the line, as the last thing that it does.
-    code = member.process.wait()
+def _lost(process: _Process, errors: IO[bytes]) -> RunError:
+    # It has closed its end of the pipe, so it is about to end.
+    code = process.handle.wait()
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     errors.seek(0)
     said = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
@@ -155,25 +155,25 @@ def _lost(member: _Member, errors: IO[bytes]) -> RunError:
 
 
 def main(handle: int) -> None:
-    """What a started process runs; `handle` is its end of the line to the one that waits."""
-    line: Connection[Any, Any] = Connection(handle)
-    job, threads = line.recv()
-    watching = threading.Thread(target=_watch, args=(line,), daemon=True)
+    """The program of a started process; `handle` is its end of the pipe to the one that waits."""
+    pipe: Connection[Any, Any] = Connection(handle)
+    target, threads = pipe.recv()
+    watching = threading.Thread(target=_watch, args=(pipe,), daemon=True)
     watching.start()
     torch.set_num_threads(threads)
     try:
-        job(lambda content: line.send(("told", content)))
-        line.send(("done", None))
+        target(lambda content: pipe.send(("message", content)))
+        pipe.send(("done", None))
     except BcgraphError as error:
-        line.send(("fault", error))
+        pipe.send(("error", error))
     except Exception:
-        line.send(("bug", traceback.format_exc()))
-    # Until it is ended with the others, which may still be at their last exchange with it.
+        pipe.send(("bug", traceback.format_exc()))
+    # The others may still be in a collective with this process, so it waits to be killed with them.
     watching.join()
 
 
-def _watch(line: Connection[Any, Any]) -> None:
-    """End with the process that waits: nothing comes from it any more but the end of the line."""
+def _watch(pipe: Connection[Any, Any]) -> None:
+    """End with the process that waits: all that comes from it now is the end of the pipe."""
     with suppress(EOFError, OSError):
-        line.recv()
+        pipe.recv()
     os._exit(1)

@@ -1,12 +1,12 @@
-"""What several processes do together: where one cannot go on, all of them stop, with the same message.
+"""A group of processes that train together. When one of them fails, all stop with the same message.
 
-A process that raises on its own would leave the others waiting for it in their next exchange.
+A process that raised on its own would leave the others waiting in their next collective.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -18,12 +18,12 @@ from bcgraph.errors import BcgraphError, Diagnostic
 
 T = TypeVar("T")
 
-# An error as it travels: exceptions with arguments by name cannot be pickled.
-_Fault: TypeAlias = tuple[type[BcgraphError], tuple[Diagnostic, ...]]
+# An error as it is sent: exceptions with keyword arguments cannot be pickled.
+_SentError: TypeAlias = tuple[type[BcgraphError], tuple[Diagnostic, ...]]
 
 
-class Company(Protocol):
-    """Processes that work together, as each of them sees them: what is asked here of Lightning Fabric."""
+class ProcessGroup(Protocol):
+    """The processes that share the work, as each of them sees them: Lightning Fabric's, or a `SingleProcess`."""
 
     @property
     def global_rank(self) -> int:
@@ -31,29 +31,41 @@ class Company(Protocol):
 
     @property
     def world_size(self) -> int:
-        """How many there are."""
+        """The number of processes."""
 
     @property
     def is_global_zero(self) -> bool:
-        """Whether this is the first, which writes."""
+        """Whether this is the first process, which writes the files."""
 
     @property
     def device(self) -> torch.device:
-        """Where this one computes."""
+        """The device of this process."""
 
     def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer, /) -> Any:
-        """The module and the optimizer as they are to be used."""
+        """The module and the optimizer, wrapped for the group."""
 
     def backward(self, loss: Tensor, /) -> None:
-        """Compute the gradients, the means over all processes."""
+        """Compute the gradients and average them over the group."""
 
-    def all_reduce(self, data: Tensor) -> Any:
-        """The mean over all processes."""
+    def no_backward_sync(self, module: Any, /) -> AbstractContextManager[None]:
+        """Inside, `backward` adds up gradients in this process alone."""
+
+    def clip_gradients(self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool) -> Any:
+        """Scale the gradients down to a total norm of at most `max_norm`."""
+
+    def all_reduce(self, data: Tensor, *, reduce_op: str = "mean") -> Any:
+        """The `mean` or the `sum` over the group."""
+
+    def precision_state(self) -> Mapping[str, Any]:
+        """The state of mixed precision that a checkpoint keeps."""
+
+    def load_precision_state(self, state: Mapping[str, Any], /) -> None:
+        """Restore what `precision_state` returned."""
 
 
 @dataclass(frozen=True)
-class Alone:
-    """What Fabric is to several processes, for one on the CPU: importing Fabric takes seconds."""
+class SingleProcess:
+    """A group of one process on the CPU, without Lightning Fabric."""
 
     global_rank: int = 0
     world_size: int = 1
@@ -65,67 +77,75 @@ class Alone:
         return torch.device("cpu")
 
     def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer, /) -> Any:
-        """Both as they are."""
+        """Both unchanged."""
         return module, optimizer
 
     def backward(self, loss: Tensor, /) -> None:
-        """As torch does."""
+        """Compute the gradients."""
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def all_reduce(self, data: Tensor) -> Any:
-        """The one value."""
+    def no_backward_sync(self, module: Any, /) -> AbstractContextManager[None]:
+        """Nothing to leave out."""
+        return nullcontext()
+
+    def clip_gradients(self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool) -> Any:
+        """Scale the gradients down to a total norm of at most `max_norm`."""
+        return nn.utils.clip_grad_norm_(module.parameters(), max_norm, error_if_nonfinite=error_if_nonfinite)
+
+    def all_reduce(self, data: Tensor, *, reduce_op: str = "mean") -> Any:
+        """`data` unchanged."""
         return data
 
+    def precision_state(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
 
-def agreed(fabric: Company, action: Callable[[], T]) -> T:
-    """`action` in every process, which must not exchange anything with the others while it runs.
+    def load_precision_state(self, state: Mapping[str, Any], /) -> None:
+        """Nothing to restore."""
+
+
+def on_every_rank(group: ProcessGroup, action: Callable[[], T]) -> T:
+    """Call `action` in every process; it must use no collective itself.
 
     Raises the BcgraphError of the first process that has one, in all of them.
     """
     result: T | None = None
-    fault: _Fault | None = None
+    sent: _SentError | None = None
     try:
         result = action()
     except BcgraphError as error:
-        if fabric.world_size == 1:
+        if group.world_size == 1:
             raise
-        fault = type(error), error.diagnostics
-    if fabric.world_size > 1 and _any(fabric, fault is not None):
-        faults: list[_Fault | None] = [None] * fabric.world_size
-        dist.all_gather_object(faults, fault)
-        kind, diagnostics = next(found for found in faults if found is not None)
+        sent = type(error), error.diagnostics
+    if group.world_size > 1 and _any(group, sent is not None):
+        received: list[_SentError | None] = [None] * group.world_size
+        dist.all_gather_object(received, sent)
+        kind, diagnostics = next(error for error in received if error is not None)
         raise kind.of(diagnostics)
     return result  # type: ignore[return-value]
 
 
-def first(fabric: Company, action: Callable[[], object]) -> None:
-    """`action` in the first process, while the others wait for its outcome. Raises its BcgraphError in all."""
-    agreed(fabric, action if fabric.is_global_zero else _nothing)
-
-
-def each(fabric: Company, items: Iterator[T]) -> Iterator[T]:
-    """`items`, of which all processes have the same number, one after the other in agreement."""
-    end = object()
-    while (item := agreed(fabric, lambda: next(items, end))) is not end:
-        yield item  # type: ignore[misc]
+def on_rank_zero(group: ProcessGroup, action: Callable[[], object]) -> None:
+    """Call `action` in the first process while the others wait. Raises its BcgraphError in all of them."""
+    on_every_rank(group, action if group.is_global_zero else _nothing)
 
 
 @contextmanager
-def parting(fabric: Company) -> Iterator[None]:
-    """Parts the processes when the block raises a BcgraphError, which all of them do where `agreed` is used.
+def destroyed_on_error(group: ProcessGroup) -> Iterator[None]:
+    """Destroys torch's process group when the block raises a BcgraphError, which `on_every_rank` raises everywhere.
 
-    A process that ends with threads of the exchange still running may be aborted, with a message of its own.
+    A process that ends while threads of a collective still run may be aborted, with a message of its own.
     """
     try:
         yield
     except BcgraphError:
-        if fabric.world_size > 1 and dist.is_initialized():
+        if group.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
         raise
 
 
-def _any(fabric: Company, failed: bool) -> bool:
-    count = torch.tensor(int(failed), device=fabric.device)
+def _any(group: ProcessGroup, failed: bool) -> bool:
+    count = torch.tensor(int(failed), device=group.device)
     dist.all_reduce(count)
     return bool(count)
 

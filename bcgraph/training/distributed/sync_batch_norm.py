@@ -1,6 +1,6 @@
 """Batch normalization over several processes, so that they compute what one process would on the whole batch.
 
-torch's own works on GPUs only; this one is made of differentiable sums over all processes, and works on every device.
+torch's SyncBatchNorm works on GPUs only; this one uses differentiable sums over all processes, on every device.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from bcgraph.nn.modules import BatchNorm, BatchNormPerStep
 
 
-class _Everywhere(torch.autograd.Function):
-    """The sum over all processes. What each makes of it counts, so the gradient is a sum over all of them as well."""
+# torch.distributed.nn.functional.all_reduce computes the same, but torch has deprecated it for a private one.
+class _AllReduce(torch.autograd.Function):
+    """The sum over all processes. All of them use it, so its gradient is a sum over all processes too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -30,8 +31,8 @@ class _Everywhere(torch.autograd.Function):
         return summed
 
 
-def _everywhere(value: Tensor) -> Tensor:
-    summed: Tensor = _Everywhere.apply(value)
+def _all_reduce(value: Tensor) -> Tensor:
+    summed: Tensor = _AllReduce.apply(value)
     return summed
 
 
@@ -45,9 +46,9 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -
     around = [steps, 1, x.shape[1], *([1] * (shaped.dim() - 3))]
     count = torch.tensor(x.numel() // (steps * x.shape[1]), dtype=x.dtype, device=x.device)
     dist.all_reduce(count)
-    mean = _everywhere(shaped.sum(axes)) / count
+    mean = _all_reduce(shaped.sum(axes)) / count
     centered = shaped - mean.view(around)
-    var = _everywhere(centered.square().sum(axes)) / count
+    var = _all_reduce(centered.square().sum(axes)) / count
     scale = (var + eps).rsqrt().view(around)
     channel = [1, 1, x.shape[1], *([1] * (shaped.dim() - 3))]
     y = centered * scale * weight.view(channel) + bias.view(channel)
@@ -91,8 +92,8 @@ _KINDS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def synchronize(model: nn.Module) -> None:
-    """Make all batch norms of `model` share their statistics over all processes; parameters and names stay."""
+    """Let all batch norms of `model` share their statistics over all processes; parameters and names stay."""
     for module in model.modules():
         if type(module) in _KINDS:
-            # The kind is all that changes: the parameters must stay the same objects, since compiled code holds them.
+            # Only the class changes: compiled code holds the parameters, which must stay the same objects.
             module.__class__ = _KINDS[type(module)]

@@ -1,4 +1,4 @@
-"""Processes that are started to train: what they tell is heard, and where one fails none is left behind."""
+"""Processes that are started to train: their messages arrive, and when one fails none is left behind."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bcgraph.errors import RunError
 from bcgraph.training.distributed import launcher
-from bcgraph.training.distributed.process_group import Alone, agreed, each, first
+from bcgraph.training.distributed.process_group import SingleProcess, on_every_rank, on_rank_zero
 
 pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
-class Job:
-    """Tells who it is; the second then does something of the kind named, and the others wait for it."""
+class Target:
+    """Sends who it is; the second then does something of the kind named, and the others wait for it."""
 
     kind: str
 
-    def __call__(self, tell: launcher.Tell) -> None:
+    def __call__(self, send: launcher.Send) -> None:
         rank = int(os.environ["LOCAL_RANK"])
-        tell((rank, os.getpid()))
+        send((rank, os.getpid()))
         if self.kind == "well":
             return
         if rank == 1:
@@ -57,13 +56,13 @@ def run(kind: str, number: int = 2, stop: bool = False) -> dict[int, int]:
     """The process of each number."""
     told: dict[int, int] = {}
 
-    def hear(content: tuple[int, int]) -> None:
+    def receive(content: tuple[int, int]) -> None:
         told.update([content])
         if stop and len(told) == number:
             raise KeyboardInterrupt
 
     try:
-        launcher.run(Job(kind), number, hear)
+        launcher.run(Target(kind), number, receive)
     finally:
         for pid in told.values():
             with pytest.raises(ProcessLookupError):
@@ -99,10 +98,9 @@ def test_an_interruption_ends_all() -> None:
         run("waits", stop=True)
 
 
-def test_alone(tmp_path: Path) -> None:
-    alone = Alone()
-    assert list(each(alone, iter([1, 2]))) == [1, 2]
+def test_a_single_process() -> None:
+    alone = SingleProcess()
     with suppress(RunError):
-        first(alone, refuse)
+        on_rank_zero(alone, refuse)
         pytest.fail("an error of one passes as it is")
-    assert agreed(alone, lambda: 3) == 3
+    assert on_every_rank(alone, lambda: 3) == 3

@@ -1,0 +1,42 @@
+"""The devices that options name, and the process group that computes on them.
+
+One process on the CPU needs no Lightning Fabric, whose import takes seconds: it is loaded only where it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess
+from bcgraph.training.options import Options
+
+
+def device_type(options: Options) -> str:
+    """The kind of device, `cpu`, `cuda` or `mps`, where `auto` leaves it open; starts nothing.
+
+    Raises RunError (E074) when this machine has no such devices, or too few.
+    """
+    if options.accelerator == "cpu":
+        return "cpu"
+    from bcgraph.training.distributed import fabric
+
+    return fabric.device_type(options)
+
+
+def needs_fabric(options: Options) -> bool:
+    """Whether Lightning Fabric is needed: for several devices, for a GPU and for mixed precision."""
+    return options.accelerator != "cpu" or options.devices > 1 or options.precision not in ("32", "64")
+
+
+def process_group(options: Options, *, started: bool = False, **ddp: Any) -> ProcessGroup:
+    """The processes that share the work; with several devices all of them run after this call.
+
+    `started` says that `bcgraph.training.distributed.launcher` has started them. `ddp` are settings of torch's
+    DistributedDataParallel. Raises RunError (E074) when this machine has no such devices, or too few, or when they
+    cannot compute in that precision.
+    """
+    if not needs_fabric(options):
+        return SingleProcess()
+    from bcgraph.training.distributed import fabric
+
+    return fabric.process_group(options, started=started, **ddp)
