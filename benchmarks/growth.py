@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from bcgraph.search.distributed.chunks import Parcels
-from bcgraph.search.distributed.tasks import stretched
+from bcgraph.search.distributed.chunks import Chunks
+from bcgraph.search.distributed.tasks import tiles
 
 HERE = Path(__file__).parent
 COSTS = HERE / "growth.json"
@@ -52,8 +52,8 @@ class Costs:
     step: float  # a training step of the supernet, on two cores that are both used to the full
 
 
-def simulate(parcels: Parcels, workers: int, costs: Sequence[float], once: float, start: float, c: Costs) -> float:
-    """Seconds until the last item of `parcels` is kept. An item takes one of `costs`, in turn; each worker `once` more.
+def simulate(chunks: Chunks, workers: int, costs: Sequence[float], once: float, start: float, c: Costs) -> float:
+    """Seconds until the last item of `chunks` is kept. An item takes one of `costs`, in turn; each worker `once` more.
 
     The driver hands out and keeps one thing at a time, so it is a server with a queue of its own. Workers hold one task
     more than they do, so that they wait for the driver only if it is behind.
@@ -62,13 +62,13 @@ def simulate(parcels: Parcels, workers: int, costs: Sequence[float], once: float
     heapq.heapify(free)
     fresh = set(range(workers))
     driver = end = 0.0
-    while (parcel := parcels.draw()) is not None:
+    while (chunk := chunks.draw()) is not None:
         at, worker = heapq.heappop(free)
-        driver = driver + c.hand + c.keep * len(parcel)
-        seconds = sum(costs[i % len(costs)] for i in parcel)
+        driver = driver + c.hand + c.keep * len(chunk)
+        seconds = sum(costs[i % len(costs)] for i in chunk)
         done = max(at, driver) + seconds + (once if worker in fresh else 0.0)
         fresh.discard(worker)
-        parcels.took(parcel, seconds)
+        chunks.took(chunk, seconds)
         end = max(end, done)
         heapq.heappush(free, (done, worker))
     return end
@@ -76,7 +76,7 @@ def simulate(parcels: Parcels, workers: int, costs: Sequence[float], once: float
 
 def population(workers: int, count: int, c: Costs) -> float:
     """Seconds for the accuracies of one population, by tasks that are a group of candidates on a stretch of data."""
-    tasks = stretched(count, VALIDATION, c.batch, workers)
+    tasks = tiles(count, VALIDATION, c.batch, workers)
     free = [0.0] * workers
     driver = 0.0
     for group, samples in tasks:
@@ -89,7 +89,7 @@ def population(workers: int, count: int, c: Costs) -> float:
 
 def search(workers: int, c: Costs) -> dict[str, float]:
     """The stages of the paper's search on CIFAR-100 with ResNet-18, in seconds."""
-    pool = simulate(Parcels(range(POOL), workers), workers, c.scores18, c.trace18, c.start, c)
+    pool = simulate(Chunks(range(POOL), workers), workers, c.scores18, c.trace18, c.start, c)
     populations = [KEEP] + [POPULATION] * ITERATIONS
     return {
         "scoring the pool": pool,
@@ -100,7 +100,7 @@ def search(workers: int, c: Costs) -> dict[str, float]:
 
 def exhaustive(workers: int, c: Costs) -> float:
     """Seconds for the scores of the whole space of ResNet-19 with two connections."""
-    return simulate(Parcels(range(SPACE), workers), workers, c.scores19, c.trace19, c.start, c)
+    return simulate(Chunks(range(SPACE), workers), workers, c.scores19, c.trace19, c.start, c)
 
 
 def main() -> None:
@@ -160,7 +160,7 @@ Field: TypeAlias = tuple[str, float | int | str | tuple[float, ...]]
 
 def overheads() -> Iterator[Field]:
     """What workers cost beside evaluations."""
-    from bcgraph.search.distributed.chunks import Ready
+    from bcgraph.search.distributed.chunks import FixedTasks
     from bcgraph.search.distributed.cluster import joined
     from bcgraph.search.distributed.pool import Pool
     from tests.search.raying import Naps
@@ -168,9 +168,9 @@ def overheads() -> Iterator[Field]:
     with joined(None, 2):
         pool = Pool(2, 1)
         pool.give(Naps())
-        list(pool.run(Ready([(0.0,)] * 2)))
+        list(pool.run(FixedTasks([(0.0,)] * 2)))
         started = time.process_time()
-        list(pool.run(Ready([(0.0,)] * 1000)))
+        list(pool.run(FixedTasks([(0.0,)] * 1000)))
         yield "hand", (time.process_time() - started) / 1000
         pool.close()
     yield "keep", keeping()

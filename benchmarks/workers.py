@@ -11,7 +11,7 @@ from bcgraph import search
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.distributed.cluster import joined
 from bcgraph.search.distributed.pool import Pool
-from bcgraph.search.distributed.tasks import Scoring, Shared
+from bcgraph.search.distributed.tasks import PooledEvaluator, Scoring
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from benchmarks.harness import Row
 from benchmarks.networks import images, resnet18
@@ -42,7 +42,7 @@ def throughput(workers: int, candidates: int = CANDIDATES) -> tuple[float, float
     with joined(None, workers):
         pool = Pool(workers, 1)
         pool.give(Scoring(spec, scorer))
-        shared = Shared(scorer, spec, lambda _: pool)
+        shared = PooledEvaluator(scorer, spec, lambda _: pool)
         # Each worker takes its trace with its first candidate, and here they all get one at the same time.
         while len(pool.seen) < workers:
             list(shared(chosen[: 2 * workers]))

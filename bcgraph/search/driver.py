@@ -34,6 +34,7 @@ from bcgraph.search.records.evaluations import (
 from bcgraph.search.records.log import Log
 from bcgraph.search.records.study import Layout, Studies
 from bcgraph.search.scores.stability import stability
+from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.pairs import Architecture, space
 from bcgraph.search.strategies import selection
 from bcgraph.search.strategies.evolution import Evaluate, evolve
@@ -225,9 +226,10 @@ class _Search:
         _expect(known, pool)
         rest = pool[len(known) :]
         if rest:
-            timed = _timed(self.evaluators.init()([self.spec.with_backward(a) for a in rest]))
-            for index, (architecture, (found, seconds)) in enumerate(zip(rest, timed, strict=True), len(known)):
-                record = Record("init", 0, index, architecture, found, "pool", seconds)
+            candidates = [Candidate.at(self.spec, architecture, "pool") for architecture in rest]
+            timed = _timed(self.evaluators.init()([candidate.spec for candidate in candidates]))
+            for index, (candidate, (found, seconds)) in enumerate(zip(candidates, timed, strict=True), len(known)):
+                record = Record.of(candidate, "init", 0, index, found, seconds)
                 self.keep(record)
                 known.append(record)
                 self.progress(Event("init", index + 1, len(pool)))

@@ -23,10 +23,10 @@ from bcgraph.errors import BcgraphWarning, DataError, RunError
 from bcgraph.search import Options, history, run
 from bcgraph.search.distributed import pool as pools
 from bcgraph.search.distributed import usage
-from bcgraph.search.distributed.chunks import Parcels, Ready, divide
+from bcgraph.search.distributed.chunks import Chunks, FixedTasks, divide
 from bcgraph.search.distributed.pool import Pool
-from bcgraph.search.distributed.tasks import Shared
-from bcgraph.search.distributed.worker import Job
+from bcgraph.search.distributed.tasks import PooledEvaluator
+from bcgraph.search.distributed.worker import Workload
 from bcgraph.search.events import Event
 from bcgraph.search.scores.scorer import ScoringBatch
 from tests.search import raying
@@ -156,12 +156,12 @@ def test_any_order_of_arrival(cluster: Cluster) -> None:
     with connected(cluster):
         pool = Pool(4, 1)
         pool.give(raying.Naps())
-        found = list(pool.run(Ready([(t, i / 1e9) for i, t in enumerate(times)])))
+        found = list(pool.run(FixedTasks([(t, i / 1e9) for i, t in enumerate(times)])))
         assert found == [(t, i / 1e9) for i, t in enumerate(times)]
-        assert list(pool.run(Ready([]))) == []
+        assert list(pool.run(FixedTasks([]))) == []
         # A job in the place of another, in the same processes.
         pool.give(raying.Faulty())
-        assert list(pool.run(Ready([(i,) for i in range(9)]))) == [(i,) for i in range(9)]
+        assert list(pool.run(FixedTasks([(i,) for i in range(9)]))) == [(i,) for i in range(9)]
         assert len({i.pid for i in pool.seen}) <= 4
         pool.close()
 
@@ -177,7 +177,7 @@ def test_what_ends_a_pool(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> 
             pytest.warns(BcgraphWarning, match="was lost"),
             pytest.raises(RunError, match="2 workers were lost on the same task") as caught,
         ):
-            list(pool.run(Ready([(i,) for i in range(30)])))
+            list(pool.run(FixedTasks([(i,) for i in range(30)])))
         assert caught.value.code == "E093"
         # A worker that has just ended another task is lost on that one, as far as the pool can tell.
         assert 2 <= pool.usage.lost <= 4
@@ -186,20 +186,20 @@ def test_what_ends_a_pool(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> 
         pool = Pool(1, 1)
         pool.give(raying.Faulty())
         with pytest.raises(DataError) as data:
-            list(pool.run(Ready([(i,) for i in range(30)])))
+            list(pool.run(FixedTasks([(i,) for i in range(30)])))
         assert (data.value.code, data.value.diagnostics[0].hint) == ("E081", "copy it")
         with pytest.raises(ray.exceptions.RayTaskError, match="a mistake"):
-            list(pool.run(Ready([(14,)])))
+            list(pool.run(FixedTasks([(14,)])))
         monkeypatch.setattr(pool, "_own", replace(pool._own, versions=(("bcgraph", "0.0.1"),)))
         pool.give(raying.Naps())
         with pytest.raises(RunError, match=r"other versions: .* there, bcgraph 0\.0\.1 here"):
-            list(pool.run(Ready([(0.0,)])))
+            list(pool.run(FixedTasks([(0.0,)])))
         pool.close()
 
         pool = Pool(1, 99, patience=1.0)
         pool.give(raying.Naps())
         with pytest.raises(RunError, match="each needs 99 CPUs, and the cluster has 4 in all"):
-            list(pool.run(Ready([(0.0,)])))
+            list(pool.run(FixedTasks([(0.0,)])))
         pool.close()
 
 
@@ -207,11 +207,11 @@ def test_work_is_divided_evenly() -> None:
     assert [list(r) for r in divide(7, 3)] == [[0, 1], [2, 3], [4, 5, 6]]
     assert divide(2, 5) == [range(1), range(1, 2)]
     assert divide(0, 3) == []
-    parcels = Parcels(range(100), workers=2, grain=0.5)
+    chunks = Chunks(range(100), workers=2, grain=0.5)
     sizes: list[int] = []
-    while (parcel := parcels.draw()) is not None:
-        sizes.append(len(parcel))
-        parcels.took(parcel, 0.1 * len(parcel))
+    while (chunk := chunks.draw()) is not None:
+        sizes.append(len(chunk))
+        chunks.took(chunk, 0.1 * len(chunk))
     assert sizes[0] == 1
     assert max(sizes) == 5, "as many as make up the grain"
     assert sizes[-1] == 1
@@ -224,14 +224,14 @@ def test_dead_and_failing_candidates_keep_their_reasons(cluster: Cluster) -> Non
     with connected(cluster):
         pool = Pool(2, 1)
 
-        def given(job: Job) -> Pool:
-            pool.give(job)
+        def given(workload: Workload) -> Pool:
+            pool.give(workload)
             return pool
 
         for spec, reason in ((raying.spec(), "failed: RuntimeError: out of memory"), (dead, "no neuron fires")):
             specs = [spec.with_backward(pairs) for pairs in ([(4, 0)], [(2, 2)], [], [(3, 1), (2, 2)])]
             scorer = raying.Fragile(batch, 0, ("n", "e"))
             alone = list(scorer(specs))
-            assert list(Shared(raying.Fragile(batch, 0, ("n", "e")), spec, given)(specs)) == alone
+            assert list(PooledEvaluator(raying.Fragile(batch, 0, ("n", "e")), spec, given)(specs)) == alone
             assert [dict(e.reasons).get("n") for e in alone].count(reason) == 2
         pool.close()

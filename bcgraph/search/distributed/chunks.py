@@ -1,4 +1,4 @@
-"""How work is cut into tasks: large enough for the way to a worker not to matter, small enough to be shared evenly."""
+"""How work is cut into tasks: large enough to hide the cost of handing one out, small enough for an even load."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 GRAIN = 0.5
-"""Seconds that a task should take. Handing one out costs 2 to 3 milliseconds, so less than one per cent of that."""
+"""Seconds that a task should take. Handing one out costs 2 to 3 milliseconds, less than one per cent of that."""
 
-# Tasks for each worker that the end of the work is cut into, so that none waits long for the last.
+# Tasks for each worker near the end of the work, so that none waits long for the last.
 _SHARES = 4
 
 
-class Source(Protocol):
-    """Gives out tasks, and hears how long they took."""
+class TaskSource(Protocol):
+    """Gives out tasks, and learns how long they took."""
 
     def draw(self) -> Any | None:
         """The next task; None when there is no more."""
         ...
 
     def took(self, task: Any, seconds: float) -> None:
-        """A task is done."""
+        """Called when a task is done."""
         ...
 
 
 @dataclass
-class Parcels:
-    """Tasks that are tuples of `items`, in order. The first hold one item; then the time that they take decides."""
+class Chunks:
+    """Tasks that are tuples of consecutive `items`.
+
+    The first hold one item each. Later ones are as large as the measured seconds of an item allow.
+    """
 
     items: Sequence[Any]
     workers: int
@@ -41,9 +44,9 @@ class Parcels:
         """The next few items."""
         if self.given == len(self.items):
             return None
-        parcel = tuple(self.items[self.given : self.given + self._size()])
-        self.given += len(parcel)
-        return parcel
+        chunk = tuple(self.items[self.given : self.given + self._size()])
+        self.given += len(chunk)
+        return chunk
 
     def took(self, task: Sequence[Any], seconds: float) -> None:
         """Learn how long an item takes."""
@@ -58,7 +61,7 @@ class Parcels:
 
 
 @dataclass
-class Ready:
+class FixedTasks:
     """Tasks that are cut beforehand."""
 
     tasks: Sequence[Any]
@@ -76,7 +79,7 @@ class Ready:
 
 
 def divide(count: int, parts: int) -> list[range]:
-    """`range(count)` in at most `parts` stretches of about equal length, none of them empty."""
+    """`range(count)` in at most `parts` ranges of about equal length, none of them empty."""
     parts = max(1, min(count, parts))
     cuts = [count * i // parts for i in range(parts + 1)]
     return [range(a, b) for a, b in pairwise(cuts) if a < b]

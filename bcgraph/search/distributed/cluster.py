@@ -12,15 +12,15 @@ from typing import Any
 
 from bcgraph.errors import RunError
 
-# Ray prints what its own parts have to say to standard output, where a command's result belongs, and its only switch
-# for that is read when it is imported. Its usage statistics are sent only if somebody asks for it.
+# Ray prints messages of its own parts to standard output, where a command's result belongs, and reads the only switch
+# for that when it is imported. Its usage statistics stay off unless the user turns them on.
 _QUIET: Mapping[str, str] = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".*", "RAY_USAGE_STATS_ENABLED": "0"}
 
 KNOCK = 10.0
 """Seconds in which a cluster must answer."""
 
 OBJECTS = 2**29
-"""Bytes of shared memory that a Ray of our own may take: for the weights, the batch and the validation data."""
+"""Bytes of shared memory of a Ray that we start: for the weights, the batch and the validation data."""
 
 
 def check() -> None:
@@ -35,10 +35,10 @@ def check() -> None:
 
 @contextmanager
 def joined(address: str | None, cpus: int) -> Iterator[None]:
-    """Connected to the Ray cluster at `address`, or to one of `cpus` on this machine that ends with the block.
+    """Inside, this process is connected to the Ray cluster at `address`, or to a new one of `cpus` on this machine.
 
-    A connection that the program already has is used, and left as it is. Raises RunError: E092 when Ray is not
-    installed, E093 when the cluster cannot be reached.
+    A cluster started here ends with the block. An existing connection of the program is used and left open. Raises
+    RunError: E092 when Ray is not installed, E093 when the cluster cannot be reached.
     """
     check()
     for name, value in _QUIET.items():
@@ -63,7 +63,7 @@ def joined(address: str | None, cpus: int) -> Iterator[None]:
 
 
 def _knock(address: str | None) -> None:
-    """Raise OSError where an address names a machine and nobody answers there; Ray itself would try for minutes."""
+    """Raise OSError where an address names a machine that does not answer; Ray itself would try for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=KNOCK).close()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bcgraph.search.distributed import cluster
 from bcgraph.search.distributed.pool import Pool
-from bcgraph.search.distributed.tasks import Shared
-from bcgraph.search.distributed.worker import Job
+from bcgraph.search.distributed.tasks import PooledEvaluator
+from bcgraph.search.distributed.worker import Workload
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Progress
 from bcgraph.search.strategies.evolution import Evaluate
@@ -19,9 +19,9 @@ from bcgraph.search.strategies.evolution import Evaluate
 class Distributed:
     """Evaluates as `standard` does, in `workers` processes of `threads` threads.
 
-    Ray is joined (or started, without an `address`) when the first evaluation is asked for. Without a number of workers
-    there are as many as the cluster has room for. The supernet is trained by this process. At the end, `workers.json`
-    in `out` tells how well the workers were used.
+    The first evaluation connects to Ray, or starts it without an `address`. Without a number of workers there are as
+    many as the cluster has room for. This process trains the supernet. At the end, `workers.json` in `out` says how
+    well the workers were used.
     """
 
     standard: Standard
@@ -33,7 +33,7 @@ class Distributed:
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Distributed:
-        """Ready, without having started anything."""
+        """Check that Ray is installed (RunError E092). Starts nothing yet."""
         cluster.check()
         return self
 
@@ -45,18 +45,18 @@ class Distributed:
 
     def init(self) -> Evaluate:
         """The scores of the pool."""
-        return Shared(self.standard.init(), self.standard.spec, self._pool)
+        return PooledEvaluator(self.standard.init(), self.standard.spec, self._pool)
 
     def evolve(self, progress: Progress) -> Evaluate:
         """The fitness of the evolution."""
-        return Shared(self.standard.evolve(progress), self.standard.spec, self._pool)
+        return PooledEvaluator(self.standard.evolve(progress), self.standard.spec, self._pool)
 
-    def _pool(self, job: Job) -> Pool:
-        """The workers, with a job."""
+    def _pool(self, workload: Workload) -> Pool:
+        """The workers, with a workload."""
         if self.pool is None:
             self._stack.enter_context(cluster.joined(self.address, self.threads * (self.workers or 1)))
             workers = self.workers or max(1, cluster.cores() // self.threads)
             self.pool = Pool(workers, self.threads)
             self._stack.callback(self.pool.close)
-        self.pool.give(job)
+        self.pool.give(workload)
         return self.pool

@@ -1,7 +1,7 @@
-"""A pool of worker processes that does tasks and gives back their results in order, whatever happens to the workers.
+"""A pool of worker processes that does tasks and returns their results in order, whatever happens to the workers.
 
-A worker that is lost (killed, out of memory, gone with its machine) is replaced, and the tasks that it had are handed
-out anew. A replacement may have to wait for a place; the others go on without it.
+A lost worker (killed, out of memory, its machine switched off) is replaced, and its tasks are handed out again. A
+replacement may have to wait for a free CPU; the other workers continue without it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bcgraph.errors import BcgraphError, BcgraphWarning, RunError
-from bcgraph.search.distributed.chunks import Source
+from bcgraph.search.distributed.chunks import TaskSource
 from bcgraph.search.distributed.cluster import cpus
 from bcgraph.search.distributed.usage import Usage
-from bcgraph.search.distributed.worker import Introduction, Job, Worker
+from bcgraph.search.distributed.worker import Introduction, Worker, Workload
 
 DEPTH = 2
-"""Tasks that a worker holds: one that it does, and one to go on with."""
+"""Tasks that a worker holds: the one that it does, and the next one."""
 
 WINDOW = 8
 """Tasks for each worker that may be done before an earlier one is."""
 
 ATTEMPTS = 4
-"""Workers that one task may cost. More are no accident."""
+"""Workers that may be lost on one task. If more are lost, the task is the cause."""
 
 PATIENCE = 600.0
 """Seconds without a single worker after which the pool gives up. A cluster may have to start machines first."""
@@ -73,24 +73,24 @@ class Pool:
             ray.exceptions.OutOfMemoryError,
         )
         self._members: list[_Member] = []
-        self._job: Any = None
+        self._workload: Any = None
         self._own = Introduction.of_this_process()
         self._failed_starts = 0
 
-    def give(self, job: Job) -> None:
-        """Give all workers a new job; they start with the first, and keep their processes from then on."""
-        self._job = self.ray.put(job)
+    def give(self, workload: Workload) -> None:
+        """Give all workers a new workload. The first one starts their processes, which later ones keep."""
+        self._workload = self.ray.put(workload)
         for member in self._members:
-            member.taking, member.introduction = member.handle.take.remote(self._job), None
+            member.taking, member.introduction = member.handle.take.remote(self._workload), None
             member.tasks.clear()
         for _ in range(self.workers - len(self._members)):
             self._hire()
 
-    def run(self, source: Source) -> Iterator[Any]:
+    def run(self, source: TaskSource) -> Iterator[Any]:
         """The results of all tasks of `source`, in order.
 
-        Raises RunError (E093) when one task has cost too many workers, when no worker starts, and when a worker has
-        other versions than this process. What a task raises is raised here.
+        Raises RunError (E093) when too many workers are lost on one task, when no worker starts, and when a worker has
+        other versions than this process. Errors of a task are raised here.
         """
         again: deque[_Task] = deque()
         done: dict[int, Any] = {}
@@ -151,7 +151,7 @@ class Pool:
         return min(able, key=lambda m: len(m.tasks), default=None)
 
     def _next(self) -> list[tuple[_Member, Any]]:
-        """What has happened: an introduction, a task with its result, or how a worker was lost."""
+        """What happened since the last call: introductions, tasks with their results, errors of lost workers."""
         owners = {m.taking: m for m in self._members if m.introduction is None}
         owners |= {ref: m for m in self._members for ref in m.tasks}
         ready, _ = self.ray.wait(list(owners), num_returns=1, timeout=1.0)
@@ -174,10 +174,10 @@ class Pool:
 
     def _hire(self) -> None:
         handle = self._actor.remote(self.threads)
-        self._members.append(_Member(handle, handle.take.remote(self._job)))
+        self._members.append(_Member(handle, handle.take.remote(self._workload)))
 
     def _welcome(self, member: _Member, introduction: Introduction) -> None:
-        """A worker has taken the job."""
+        """A worker has taken the workload."""
         if introduction.versions != self._own.versions:
             there, here = (", ".join(f"{n} {v}" for n, v in i.versions) for i in (introduction, self._own))
             raise RunError(
@@ -199,7 +199,7 @@ class Pool:
         self._failed_starts = 0
 
     def _replace(self, member: _Member, error: Exception) -> list[_Task]:
-        """Hire another in the place of a lost worker; returns the tasks to be done again."""
+        """Replace a lost worker. Returns the tasks to be done again."""
         self.ray.kill(member.handle)
         self._members.remove(member)
         left = list(member.tasks.values())
@@ -238,7 +238,7 @@ def _first(error: Exception) -> str:
 
 
 def _last(error: Exception) -> str:
-    """What a traceback ends with: the reason."""
+    """The last line of a traceback: the reason."""
     return _lines(error)[-1]
 
 

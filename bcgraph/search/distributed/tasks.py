@@ -1,4 +1,4 @@
-"""What workers do, and how an evaluation of many candidates is divided among them."""
+"""The workloads of a search, and how an evaluation of many candidates is divided among workers."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ import torch
 from torch import Tensor
 
 from bcgraph.data.split import Split
-from bcgraph.schema import NetworkSpec
-from bcgraph.search.distributed.chunks import Parcels, Ready, divide
+from bcgraph.schema import BackwardConnection, NetworkSpec
+from bcgraph.search.distributed.chunks import Chunks, FixedTasks, divide
 from bcgraph.search.distributed.pool import Pool
-from bcgraph.search.distributed.worker import Job, Work
+from bcgraph.search.distributed.worker import Work, Workload
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.strategies.evolution import Evaluate
 from bcgraph.search.supernet.one_shot import OneShot, Tally
 from bcgraph.search.supernet.supernet import Supernet
 
-Wiring: TypeAlias = tuple[tuple[int, int, int], ...]
-"""The connections of a candidate, `(source, target, delay)`: all that differs between candidates."""
+Connections: TypeAlias = tuple[BackwardConnection, ...]
+"""All that differs between candidates, and so all of a candidate that travels to a worker."""
 
-# Stretches of the validation data for each worker.
-_STRETCHES = 4
+# Parts of the validation data for each worker.
+_PARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """Scores candidates. The batch comes with the scorer; the weights are made from their keys where they are used."""
+    """Scores candidates. The batch travels with the scorer; each worker draws the weights from their keys."""
 
     spec: NetworkSpec
     scorer: Scorer
 
     def start(self) -> Work:
-        """A task is a tuple of wirings, a result the list of their evaluations."""
+        """A task is a tuple of `Connections`, a result the list of their evaluations."""
         return partial(_evaluated, self.spec, self.scorer)
 
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """Evaluates candidates on a trained supernet, of which it holds the weights; `training` is for recalibration."""
+    """Evaluates candidates with the weights of a trained supernet; `training` is the data for recalibration."""
 
     spec: NetworkSpec
     seed: int
@@ -71,7 +71,7 @@ class Accuracy:
         )
 
     def start(self) -> Work:
-        """With recalibration a task is a tuple of wirings; without, it comes with a stretch of the validation data."""
+        """A task is a tuple of `Connections`; without recalibration, that and a range of the validation samples."""
         training = self.validation if self.training is None else self.training
         supernet = Supernet(self.spec, self.seed, training, self.schedule, self.dtype)
         supernet.full.load_state_dict(self.weights)
@@ -79,26 +79,26 @@ class Accuracy:
         return partial(_evaluated if self.recalibrate else _tallied, self.spec, shot)
 
 
-def _evaluated(spec: NetworkSpec, evaluate: Evaluate, task: Sequence[Wiring]) -> list[Evaluation]:
-    return list(evaluate([spec.with_backward(wiring) for wiring in task]))
+def _evaluated(spec: NetworkSpec, evaluate: Evaluate, task: Sequence[Connections]) -> list[Evaluation]:
+    return list(evaluate([spec.with_backward(connections) for connections in task]))
 
 
-def _tallied(spec: NetworkSpec, shot: OneShot, task: tuple[Sequence[Wiring], range]) -> list[Tally]:
-    wirings, samples = task
+def _tallied(spec: NetworkSpec, shot: OneShot, task: tuple[Sequence[Connections], range]) -> list[Tally]:
+    candidates, samples = task
     part = replace(shot, validation=shot.validation.subset(samples))
-    return part.tally([spec.with_backward(wiring) for wiring in wirings])
+    return part.tally([spec.with_backward(connections) for connections in candidates])
 
 
 @dataclass(eq=False)
-class Shared:
-    """An evaluator whose work is done by a pool: equal to the one that it stands for, to the bit.
+class PooledEvaluator:
+    """An evaluator whose work a pool of workers does. Its evaluations are bit-identical to those of `evaluate`.
 
-    The pool is asked for when there is something to evaluate.
+    The pool is not started before there is something to evaluate.
     """
 
     evaluate: Evaluate
     spec: NetworkSpec
-    pool: Callable[[Job], Pool]
+    pool: Callable[[Workload], Pool]
     _pool: Pool | None = None
 
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
@@ -106,48 +106,42 @@ class Shared:
         if not specs:
             return
         if self._pool is None:
-            self._pool = self.pool(self._job())
+            self._pool = self.pool(self._workload())
         if isinstance(self.evaluate, OneShot) and not self.evaluate.recalibrate:
             yield from self._by_samples(self._pool, self.evaluate, specs)
         else:
             yield from self._by_candidates(self._pool, specs)
 
-    def _job(self) -> Job:
+    def _workload(self) -> Workload:
         if isinstance(self.evaluate, OneShot):
             return Accuracy.of(self.evaluate)
         assert isinstance(self.evaluate, Scorer)
         return Scoring(self.spec, self.evaluate)
 
     def _by_candidates(self, pool: Pool, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
-        for found in pool.run(Parcels([_wiring(s) for s in specs], pool.workers)):
+        for found in pool.run(Chunks([spec.backward for spec in specs], pool.workers)):
             yield from found
 
     def _by_samples(self, pool: Pool, shot: OneShot, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
-        """Each worker takes all candidates and a part of the data, since they share the trace of a batch.
+        """Each worker takes all candidates and a part of the data, since they share the prefix cache of a batch.
 
         Where there are fewer batches than workers, the candidates are divided as well.
         """
         samples = len(shot.validation)
-        cut = stretched(len(specs), samples, shot.batch(specs[0]), pool.workers)
-        tasks: list[Any] = [([_wiring(specs[i]) for i in group], part) for group, part in cut]
+        cut = tiles(len(specs), samples, shot.batch(specs[0]), pool.workers)
+        tasks: list[Any] = [([specs[i].backward for i in group], part) for group, part in cut]
         tallies = [Tally()] * len(specs)
-        for (group, _), found in zip(cut, pool.run(Ready(tasks)), strict=True):
+        for (group, _), found in zip(cut, pool.run(FixedTasks(tasks)), strict=True):
             for place, tally in zip(group, found, strict=True):
                 tallies[place] += tally
         yield from (tally.evaluation(samples) for tally in tallies)
 
 
-def stretched(candidates: int, samples: int, batch: int, workers: int) -> list[tuple[range, range]]:
-    """How many candidates on so many samples are cut into tasks: `(candidates, samples)`, samples in whole batches.
+def tiles(candidates: int, samples: int, batch: int, workers: int) -> list[tuple[range, range]]:
+    """The tasks for so many candidates on so many samples: ranges of both, samples in whole batches.
 
     A batch is not divided: float32 values may depend on its size.
     """
-    stretches = divide(-(-samples // batch), _STRETCHES * workers)
-    groups = divide(candidates, -(-workers // len(stretches)))
-    return [
-        (group, range(part.start * batch, min(part.stop * batch, samples))) for group in groups for part in stretches
-    ]
-
-
-def _wiring(spec: NetworkSpec) -> Wiring:
-    return tuple((bc.source, bc.target, bc.delay) for bc in spec.backward)
+    parts = divide(-(-samples // batch), _PARTS * workers)
+    groups = divide(candidates, -(-workers // len(parts)))
+    return [(group, range(part.start * batch, min(part.stop * batch, samples))) for group in groups for part in parts]

@@ -16,9 +16,9 @@ NAME = "workers.json"
 class Usage:
     """Workers and threads of one call, and what they did.
 
-    `busy` are the seconds spent on evaluations, summed over the workers, and `available` those that the workers were
-    there while there was something to evaluate; `machines` that they were on, `lost` workers, and tasks that were
-    done `again` for that.
+    `busy` is the seconds spent on evaluations, summed over the workers; `available` the seconds that the workers were
+    up while there was something to evaluate; `wall` the duration of the evaluations. `machines` is the number of
+    machines, `lost` that of lost workers, and `again` that of tasks done again because of them.
     """
 
     workers: int
@@ -48,7 +48,7 @@ class Usage:
 
 
 def read(directory: Path) -> list[dict[str, Any]]:
-    """What is kept of earlier calls in the directory of a search, the first one first."""
+    """The entries of earlier calls in the directory of a search, the first one first."""
     try:
         found = json.loads((directory / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):

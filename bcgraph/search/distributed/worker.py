@@ -1,4 +1,4 @@
-"""What runs in a worker process."""
+"""The code that runs in a worker process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from importlib.metadata import version
 from typing import Any, Protocol, TypeAlias
 
 Work: TypeAlias = Callable[[Any], Any]
-"""Does one task. Tasks and results are small; what is large comes with the job."""
+"""Does one task. Tasks and results are small; large data travels with the workload."""
 
 
-class Job(Protocol):
-    """What all tasks of a stage have in common. It travels to each worker once."""
+class Workload(Protocol):
+    """The data that all tasks of a stage share. It travels to each worker once."""
 
     def start(self) -> Work:
-        """Called in the worker: what does the tasks."""
+        """Called in the worker: the function that does the tasks."""
         ...
 
 
 @dataclass(frozen=True)
 class Introduction:
-    """Who a worker is, and what its numbers depend on. `node` is Ray's name of its machine, empty outside of Ray."""
+    """Identifies a worker and what its numbers depend on. `node` is Ray's name of its machine, empty outside Ray."""
 
     host: str
     node: str
@@ -34,7 +34,7 @@ class Introduction:
 
     @staticmethod
     def of_this_process(node: str = "") -> Introduction:
-        """The process that calls."""
+        """The introduction of the calling process."""
         import torch
 
         found = tuple((name, version(name)) for name in ("bcgraph", "torch", "numpy"))
@@ -43,7 +43,7 @@ class Introduction:
 
 
 class Worker:
-    """The actor: holds a job, and does its tasks one after the other on `threads` threads."""
+    """The actor: holds a workload, and does its tasks one after the other on `threads` threads."""
 
     def __init__(self, threads: int) -> None:
         import torch
@@ -52,12 +52,12 @@ class Worker:
         torch.set_num_threads(threads)
         self.work: Work | None = None
 
-    def take(self, job: Job) -> Introduction:
-        """Put a job in the place of the one before."""
+    def take(self, workload: Workload) -> Introduction:
+        """Replace the workload."""
         import ray
 
         self.work = None
-        self.work = job.start()
+        self.work = workload.start()
         return Introduction.of_this_process(ray.get_runtime_context().get_node_id())
 
     def do(self, task: Any) -> tuple[Any, float]:

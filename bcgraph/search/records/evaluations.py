@@ -1,4 +1,4 @@
-"""What a search learns: evaluations, and records that say when each was made."""
+"""The evaluations of a search, and records that give each its place in the history."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.pairs import Architecture
 
 Measure: TypeAlias = Literal["n", "e", "accuracy"]
@@ -16,16 +17,19 @@ MEASURES: tuple[Measure, ...] = ("n", "e", "accuracy")
 
 NAMES: dict[Measure, str] = {"n": "N-score", "e": "E-score", "accuracy": "validation accuracy"}
 
+LABELS: dict[Measure, str] = NAMES | {"accuracy": "accuracy"}
+"""Names where space is short: in the tables and lines that commands print."""
+
 # Setting `score` of the evolution -> what it compares.
 FITNESS: dict[str, Measure] = {"oneshot": "accuracy", "n": "n", "e": "e"}
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured of one architecture; None where it was not.
+    """The measures of one architecture; None for one that was not measured.
 
-    A dead or failed candidate has -inf, and `reasons` tells for each such measure why. `samples` holds the values that
-    a measure is the mean of, where there are several.
+    A dead or failed candidate has -inf, and `reasons` says why for each such measure. Where a measure is a mean,
+    `samples` holds its terms.
     """
 
     n: float | None = None
@@ -35,7 +39,7 @@ class Evaluation:
     samples: tuple[tuple[Measure, tuple[float, ...]], ...] = ()
 
     def value(self, measure: Measure) -> float:
-        """The value to rank by: -inf for what was not measured or is not a number."""
+        """The value to rank by: -inf for a measure that is missing or not a number."""
         found: float | None = getattr(self, measure)
         return -math.inf if found is None or math.isnan(found) else found
 
@@ -51,8 +55,8 @@ class Evaluation:
 class Record:
     """One evaluation in its place: the `index`-th of its stage and iteration.
 
-    `origin` says where the architecture came from: "pool", "selected", "mutation", "crossover", "random", or the name
-    of a strategy. `seconds` is how long the evaluation took and takes no part in anything.
+    `origin` says where the architecture came from (see `Candidate`). `seconds` is how long the evaluation took; no
+    decision depends on it.
     """
 
     stage: Stage
@@ -63,8 +67,15 @@ class Record:
     origin: str
     seconds: float = field(default=0.0, compare=False)
 
+    @staticmethod
+    def of(
+        candidate: Candidate, stage: Stage, iteration: int, index: int, evaluation: Evaluation, seconds: float
+    ) -> Record:
+        """The record of an evaluated candidate."""
+        return Record(stage, iteration, index, candidate.architecture, evaluation, candidate.origin, seconds)
+
     def as_data(self) -> dict[str, Any]:
-        """Plain data that JSON can hold: -inf becomes None, and is told from "not measured" by its reason."""
+        """Plain data that JSON can hold. -inf becomes None; a reason distinguishes it from "not measured"."""
         found = {m: getattr(self.evaluation, m) for m in MEASURES}
         samples = {m: [_finite(v) for v in values] for m, values in self.evaluation.samples}
         return {
@@ -80,7 +91,7 @@ class Record:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Record:
-        """The inverse of `as_data`. Raises KeyError, TypeError or ValueError when `data` is no record."""
+        """The inverse of `as_data`. Raises KeyError, TypeError or ValueError when `data` is not a record."""
         reasons: tuple[tuple[Measure, str], ...] = tuple((_measure(m), str(r)) for m, r in data["reasons"].items())
         dead = {m for m, _ in reasons}
         values = {m: -math.inf if m in dead else _number(data[m]) for m in MEASURES}

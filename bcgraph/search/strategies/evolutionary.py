@@ -1,4 +1,4 @@
-"""The paper's strategy (4.2.3), and drawing at random, its rival."""
+"""The paper's strategy (4.2.3), and random search, which the paper compares it with."""
 
 from __future__ import annotations
 
@@ -8,48 +8,50 @@ from random import Random
 from bcgraph import keys
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space import crossover, mutate
-from bcgraph.search.space.pairs import Architecture, architecture_of
-from bcgraph.search.strategies.population import TRIES, Population, Proposal, fresh
+from bcgraph.search.space.candidate import Candidate
+from bcgraph.search.space.pairs import Architecture
+from bcgraph.search.strategies.population import TRIES, Population, draw_new
 
 
-def breed(population: Population, iteration: int) -> list[Proposal]:
+def evolutionary(population: Population, iteration: int) -> list[Candidate]:
     """Up to `offspring` children by mutation, as many by crossover, and random ones up to `population`.
 
-    Parents are drawn from P_top, evenly. No architecture is proposed that was evaluated before; a child that is not
-    new after 10 tries is given up.
+    Parents are drawn from P_top, evenly. No architecture is proposed that was evaluated before: a child that is not
+    new after 10 draws is left out.
     """
     settings = population.settings
-    parents = [population.spec.with_backward(r.architecture) for r in population.top()]
-    seen = set(population.seen)
-    found: list[Proposal] = []
+    parents = population.top()
+    seen = set(population.evaluated)
+    found: list[Candidate] = []
     for origin, operator in _OPERATORS.items():
         for index in range(min(settings.offspring, settings.population - len(found))):
             rng = keys.rng(population.seed, "evolve", iteration, origin, index)
             for _ in range(TRIES):
-                child = architecture_of(operator(population, parents[rng.randrange(len(parents))], rng))
-                if child not in seen:
-                    seen.add(child)
-                    found.append((child, origin))
+                parent = parents[rng.randrange(len(parents))]
+                child = Candidate.of(operator(population, parent.spec, rng), origin)
+                if child.architecture not in seen:
+                    seen.add(child.architecture)
+                    found.append(child)
                     break
     return found + _fill(population, iteration, seen, settings.population - len(found))
 
 
-def randomly(population: Population, iteration: int) -> list[Proposal]:
-    """Random architectures only: the rival of the paper's third experiment."""
-    return _fill(population, iteration, set(population.seen), population.settings.population)
+def random_search(population: Population, iteration: int) -> list[Candidate]:
+    """Random architectures only, as in the paper's third experiment."""
+    return _fill(population, iteration, set(population.evaluated), population.settings.population)
 
 
-def _fill(population: Population, iteration: int, seen: set[Architecture], count: int) -> list[Proposal]:
-    """`count` new architectures, each uniform over those not in `seen`; fewer when the space runs out."""
-    found: list[Proposal] = []
+def _fill(population: Population, iteration: int, seen: set[Architecture], count: int) -> list[Candidate]:
+    """`count` new candidates, each uniform over the architectures not in `seen`; fewer when the space runs out."""
+    found: list[Candidate] = []
     choices = population.space
     for index in range(count):
         rng = keys.rng(population.seed, "evolve", iteration, "random", index)
-        drawn = fresh(choices, rng, seen)
+        drawn = draw_new(choices, rng, seen)
         if drawn is None:
             break
         seen.add(drawn)
-        found.append((drawn, "random"))
+        found.append(Candidate.at(population.spec, drawn, "random"))
     return found
 
 
