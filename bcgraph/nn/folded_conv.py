@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from bcgraph.nn import lif_kernels
 from bcgraph.nn.lif import ANYWHERE, Places, lif, lif_last, lif_steps, needs_gradient
 from bcgraph.nn.norm import folding, split
+from bcgraph.nn.transforms import traced
 from bcgraph.nn.workspace import Rooms, empty, is_last
 
 Settings = tuple[int, int, int, int]
@@ -153,7 +154,7 @@ def conv_lif_steps(
 
 def _whole(x: Tensor, *others: Tensor | None) -> bool:
     """Whether the convolution has to run on its own: off the CPU, for autograd and tracers, on an empty batch."""
-    return x.device.type != "cpu" or torch.compiler.is_compiling() or not len(x) or needs_gradient(x, *others)
+    return x.device.type != "cpu" or traced() or not len(x) or needs_gradient(x, *others)
 
 
 def _by_samples(

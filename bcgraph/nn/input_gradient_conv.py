@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bcgraph.nn.int16_conv import WholeWeight
+from bcgraph.nn.transforms import first_order, traced
 from bcgraph.nn.winograd import TiledWeight
 
 
@@ -34,7 +35,7 @@ def frozen_conv(
     The gradient of x is computed with `weight` or `tiled`, in the type `gradient` (default: that of x).
     """
     settings = (stride, padding, dilation, groups)
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
+    if traced() or not (torch.is_grad_enabled() and x.requires_grad):
         return _forward(x, weight, bias, whole, tiled, settings)
     result: Tensor = _FrozenConv.apply(x, weight, bias, whole, tiled, gradient or x.dtype, *settings)
     return result
@@ -72,6 +73,7 @@ class _FrozenConv(torch.autograd.Function):
         return _forward(x, weight, bias, whole, tiled, settings)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.settings

@@ -1,7 +1,7 @@
 """The LIF neuron: its equations one by one, and fused over one step or all of them.
 
-Shapes: one step of one layer is `[N, C, H, W]` or `[N, F]`. While torch traces (`torch.export`,
-`torch.compile`) the plain equations stand in for the fused functions; its own compiler fuses them.
+Shapes: one step of one layer is `[N, C, H, W]` or `[N, F]`. While torch traces (`torch.export`, `torch.compile`) or
+transforms (`torch.func`) the plain equations stand in for the fused functions; torch's own compiler fuses them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from bcgraph.nn import lif_autograd
 from bcgraph.nn.lif_kernels import advance, advance_steps
 from bcgraph.nn.norm import split
+from bcgraph.nn.transforms import traced
 from bcgraph.nn.workspace import Rooms, empty, is_last
 
 Places = tuple[int | None, int | None]
@@ -54,7 +55,7 @@ def lif(
     The current I is the sum of `currents`; `membrane` is v of the step before, or None at the first step. Returns the
     spikes s and the membrane v, both of the shape of a current. The backward pass keeps one tensor.
     """
-    if torch.compiler.is_compiling():
+    if traced():
         u = total(currents) if membrane is None else charge(total(currents), membrane, tau)
         s = fire(u, threshold, width)
         return s, reset(u, s, threshold, mode, detach)
@@ -77,7 +78,7 @@ def lif_last(
     places: Places = ANYWHERE,
 ) -> Tensor:
     """The last step of a LIF layer: as `lif`, without the membrane that nobody will read."""
-    if torch.compiler.is_compiling() or needs_gradient(*currents, membrane):
+    if traced() or needs_gradient(*currents, membrane):
         u = total(currents)
         return fire(u if membrane is None else charge(u, membrane, tau), threshold, width)
     s = _like(currents[0], rooms, places[0])
@@ -103,7 +104,7 @@ def lif_steps(
     """
     current = total(currents)
     given = (current,) * steps if repeated else split(current, steps)
-    if torch.compiler.is_compiling():
+    if traced():
         return _plain_steps(given, tau, threshold, width, mode, detach)
     if needs_gradient(current):
         return lif_autograd.all_steps(current, steps, repeated, tau, threshold, width, mode, detach)

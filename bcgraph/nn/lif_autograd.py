@@ -10,11 +10,13 @@ from torch import Tensor
 
 from bcgraph.nn.lif_kernels import advance, advance_steps, blocks, empty_steps, gradient, triangle
 from bcgraph.nn.norm import split
+from bcgraph.nn.transforms import first_order, second_derivative, transformed
 
 
 def fire(u: Tensor, threshold: float, width: float) -> Tensor:
     """Spikes of the membrane u, with the triangle as their derivative. Keeps u."""
-    spikes: Tensor = _Fire.apply(u, threshold, width)
+    kind = _TransformedFire if transformed() else _Fire
+    spikes: Tensor = kind.apply(u, threshold, width)
     return spikes
 
 
@@ -49,7 +51,58 @@ class _Fire(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _Slope.apply(u, ctx.threshold, ctx.width) * gradients[0], None, None
         return triangle(u, ctx.threshold, ctx.width).mul_(gradients[0]), None, None
+
+
+class _TransformedFire(torch.autograd.Function):
+    """`_Fire` for the transforms of `torch.func`, of operations that they know."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u: Tensor, threshold: float, width: float) -> Tensor:
+        return (u > threshold).to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, ctx.threshold, ctx.width = inputs
+        ctx.save_for_backward(u)
+        ctx.save_for_forward(u)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (u,) = ctx.saved_tensors
+        return _Slope.apply(u, ctx.threshold, ctx.width) * gradients[0], None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        (u,) = ctx.saved_tensors
+        result: Tensor = _Slope.apply(u, ctx.threshold, ctx.width) * tangents[0]
+        return result
+
+
+class _Slope(torch.autograd.Function):
+    """The surrogate derivative as a value that has no derivative of its own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u: Tensor, threshold: float, width: float) -> Tensor:
+        return triangle(u, threshold, width)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        raise second_derivative()
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        raise second_derivative()
 
 
 class _Lif(torch.autograd.Function):
@@ -77,6 +130,7 @@ class _Lif(torch.autograd.Function):
         return s, v
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         (u,) = ctx.saved_tensors
         grad = torch.empty_like(u)
@@ -113,6 +167,7 @@ class _LifSteps(torch.autograd.Function):
         return s
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (u,) = ctx.saved_tensors
         us, to_spikes = split(u, ctx.steps), split(gradients[0], ctx.steps)

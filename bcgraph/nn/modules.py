@@ -7,7 +7,8 @@ the same weights wherever they have the same layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,12 +17,14 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bcgraph import schema
+from bcgraph.errors import CompileError
 from bcgraph.keys import derive
 from bcgraph.nn.hooks import Layer
 from bcgraph.nn.input_gradient_conv import frozen_conv
 from bcgraph.nn.int16_conv import WholeWeight
 from bcgraph.nn.norm import folding, step_norm
 from bcgraph.nn.packed_spikes import spike_conv
+from bcgraph.nn.transforms import transformed
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.shapes import Shape
 
@@ -75,14 +78,15 @@ class BatchNorm(Layer, _BatchNorm):
         """
         if not self.training:
             y = super().forward(x)
-        elif exists is None and steps == repeats == updates == 1:
+        elif not transformed() and exists is None and steps == repeats == updates == 1:
             return super().forward(x)
         else:
             y, mean, var = step_norm(x, self.weight, self.bias, steps, self.eps)
             count = repeats * x.numel() // (steps * x.shape[1])
             if count == 1:
                 raise ValueError("batch statistics need more than one value per channel")
-            self._update(mean, var * (count / (count - 1)), updates, exists)
+            with _statistics_may_change():
+                self._update(mean, var * (count / (count - 1)), updates, exists)
         return y if exists is None else y * exists.view(-1, *([1] * (x.dim() - 1)))
 
     def folded(self, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -129,7 +133,8 @@ class BatchNormPerStep(Layer):
     def forward(self, x: Tensor, step: int) -> Tensor:
         """Normalize step number `step`, `[N, C, H, W]` or `[N, C]`."""
         if self.training:
-            self.num_batches_tracked[step] += 1
+            with _statistics_may_change():
+                self.num_batches_tracked[step] += 1
         return F.batch_norm(
             x,
             self.running_mean[step],
@@ -140,6 +145,21 @@ class BatchNormPerStep(Layer):
             self.momentum,
             self.eps,
         )
+
+
+@contextmanager
+def _statistics_may_change() -> Iterator[None]:
+    """Say what to do where a transform of `torch.func` does not let a forward pass write to buffers (E074)."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not transformed():
+            raise
+        raise CompileError(
+            "E074",
+            "running statistics that a transform of torch.func does not know cannot be updated inside it",
+            hint="call `model.eval()` first, or give torch.func.functional_call the buffers with the parameters",
+        ) from error
 
 
 def _bare(kind: Callable[..., nn.Module], *args: Any) -> nn.Module:

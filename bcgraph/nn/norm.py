@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from bcgraph.nn.transforms import first_order, transformed
 
 
 class _StepNorm(torch.autograd.Function):
@@ -38,6 +41,7 @@ class _StepNorm(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mean, invstd)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, invstd = ctx.saved_tensors
         needs = list(ctx.needs_input_grad[:3])
@@ -78,5 +82,16 @@ def step_norm(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -
 
     Returns the result, the means `[T, C]` and the variances `[T, C]` (biased), which carry no gradient.
     """
+    if transformed():
+        return _plain_step_norm(x, weight, bias, steps, eps)
     y, mean, invstd = _StepNorm.apply(x, weight, bias, steps, eps)
     return y, mean, (invstd.detach() ** -2 - eps).clamp_min(0.0)
+
+
+def _plain_step_norm(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`step_norm` in operations that the transforms of `torch.func` know."""
+    parts = split(x, steps)
+    y = torch.cat([F.batch_norm(x_t, None, None, weight, bias, True, 0.0, eps) for x_t in parts])
+    axes = [0, *range(2, x.dim())]
+    statistics = [torch.var_mean(x_t.detach(), axes, correction=0) for x_t in parts]
+    return y, torch.stack([mean for _, mean in statistics]), torch.stack([var for var, _ in statistics])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bcgraph.nn.transforms import first_order, traced
 from bcgraph.nn.workspace import is_last
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -21,7 +22,7 @@ _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def pack(s: Tensor) -> Tensor:
     """The bits of spikes `[N, C, H, W]`, eight a byte in memory order; empty when no gradient will be asked for."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if traced() or not torch.is_grad_enabled():
         return s.new_empty(0, dtype=torch.uint8)
     flat = _memory_order(s.detach()).flatten()
     if s.device.type == "cpu":
@@ -57,7 +58,7 @@ def spike_conv(
 ) -> Tensor:
     """The convolution of spikes `s`, whose `bits` are kept in their place for the weight gradient."""
     keeps = torch.is_grad_enabled() and weight.requires_grad and bits.numel() > 0
-    if torch.compiler.is_compiling() or not keeps:
+    if traced() or not keeps:
         return F.conv2d(s, weight, bias, stride, padding, dilation, groups)
     result: Tensor = _SpikeConv.apply(s, bits, weight, bias, stride, padding, dilation, groups)
     return result
@@ -73,6 +74,7 @@ class _SpikeConv(torch.autograd.Function):
         return F.conv2d(s, weight, bias, *settings)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         bits, weight = ctx.saved_tensors
         (grad,) = gradients

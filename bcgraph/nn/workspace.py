@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcgraph.nn.transforms import traced
+
 
 @dataclass(eq=False)
 class _Set:
@@ -78,7 +80,7 @@ class Memory(nn.Module):
 
     def forward(self, x: Tensor) -> Rooms | None:
         """Memory for the samples of `x`; None while gradients are on, off the CPU, and while torch traces."""
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.device.type != "cpu":
+        if traced() or torch.is_grad_enabled() or x.device.type != "cpu":
             return None
         samples = x.shape[self.axis]
         # One operation, so that of two threads only one can have it.

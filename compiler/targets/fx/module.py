@@ -12,7 +12,7 @@ import keyword
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
@@ -71,8 +71,8 @@ class Module(fx.GraphModule):
         raise PortAsModuleError("E060", f"`{target}` is a port, which is no submodule and takes no hooks", hint=hint)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        source: Source | None = self.meta.get("source")
-        if source is None or source.code != self.code:  # somebody has edited the graph
+        source = _source(self)
+        if source is None:
             return super().__reduce__()
         return _blank, (_class_of(source.program),), _state(self)
 
@@ -86,21 +86,21 @@ class Module(fx.GraphModule):
         self.__dict__.update(state["attributes"])
         backends.use(self.meta.get("backend", "eager"), self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Module:
-        parts = self.__reduce__()
-        if parts[0] is not _blank:
-            return cast(Module, super().__deepcopy__(memo))
-        module = _blank(*parts[1])
+    def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
+        source = _source(self)
+        if source is None:
+            return super().__deepcopy__(memo)
+        module = _blank(_class_of(source.program))
         memo[id(self)] = module
-        module.__setstate__(copy.deepcopy(parts[2], memo))
+        module.__setstate__(copy.deepcopy(_state(self), memo))
         return module
 
     def __copy__(self) -> fx.GraphModule:
-        parts = self.__reduce__()
-        if parts[0] is not _blank:
+        source = _source(self)
+        if source is None:
             return super().__copy__()
-        module = _blank(*parts[1])
-        module.__setstate__(parts[2])
+        module = _blank(_class_of(source.program))
+        module.__setstate__(_state(self))
         return module
 
 
@@ -124,6 +124,12 @@ _OF_THE_GRAPH = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.
     "_modules",
     "_compiled_call_impl",
 }
+
+
+def _source(module: Module) -> Source | None:
+    """What `module` is built from; None where somebody has edited its graph since."""
+    source: Source | None = module.meta.get("source")
+    return source if source is not None and source.code == module.code else None
 
 
 def _state(module: Module) -> dict[str, Any]:

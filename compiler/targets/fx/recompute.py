@@ -18,7 +18,9 @@ from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
 from bcgraph.compiler.ir import Node, Program
+from bcgraph.errors import CompileError
 from bcgraph.nn import modules
+from bcgraph.nn.transforms import transformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,31 @@ class Segment(nn.Module):
     def forward(self, *values: Tensor) -> Any:
         """Run the steps; while gradients are on, keep `values` and nothing else."""
         inner = self.inner
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or transformed():
             return inner(*values)
+        held = _held(inner)
+
+        @contextmanager
+        def again() -> Iterator[None]:
+            if any(now is not then for now, then in zip(_held(inner), held, strict=True)):
+                raise CompileError(
+                    "E074",
+                    "a recomputing module has other parameters in its backward pass than in its forward pass",
+                    hint="with torch.func.functional_call, compile without `recompute`",
+                )
+            with statistics_aside(inner):
+                yield
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), statistics_aside(inner)
+            return nullcontext(), again()
 
         return checkpoint(inner, *values, use_reentrant=False, context_fn=contexts)
+
+
+def _held(inner: nn.Module) -> list[Tensor]:
+    """The tensors that a forward pass reads: parameters, and the statistics of norms in eval mode."""
+    fixed = [b for m in inner.modules() if not m.training for b in m.buffers(recurse=False)]
+    return [*inner.parameters(), *fixed]
 
 
 @contextmanager
