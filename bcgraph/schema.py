@@ -16,7 +16,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from bcgraph import connections
@@ -28,6 +36,7 @@ PositiveInt: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+Gain: TypeAlias = Annotated[float, Field(ge=0.0, le=100.0)]
 Scalar: TypeAlias = bool | int | float | str
 
 
@@ -59,11 +68,19 @@ class Neuron:
 
 @dataclass(frozen=True, config=_CONFIG)
 class Norm:
-    """Batch normalization. `per_step` keeps running statistics for each step; the affine part is shared."""
+    """Batch normalization. `per_step` keeps running statistics for each step; the affine part is shared.
+
+    `gain` is the first value of the scale, which is trained from there; it is 1 in the paper.
+    """
 
     eps: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-5
     momentum: Probability = 0.1
     statistics: Literal["shared", "per_step"] = "shared"
+    gain: Gain = 1.0
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _dumped(dump(self), gain=1.0)
 
 
 # --- Layers -----------------------------------------------------------------------------------------------
@@ -212,6 +229,17 @@ class SequenceInput:
     kind: Literal["sequence"] = "sequence"
 
 
+@dataclass(frozen=True, config=_CONFIG)
+class Projection:
+    """What a connection's projection is: nearest resize, 1x1 convolution, batch norm (paper eq. 6).
+
+    `gain` is the first value of the norm's scale: with 1, as in the paper, the feedback is as loud as the forward
+    current from the first step on; with 0.1 or 0 it starts quietly and the scale is learned.
+    """
+
+    gain: Gain = 1.0
+
+
 InputSpec: TypeAlias = Annotated[ImageInput | SequenceInput, Field(discriminator="kind")]
 
 
@@ -257,17 +285,31 @@ class Backbone:
 
 @dataclass(frozen=True, order=True, config=_CONFIG)
 class BackwardConnection:
-    """The spikes of port `source` reach the current of port `target` after `delay` steps (paper eq. 6)."""
+    """The spikes of port `source` reach the current of port `target` after `delay` steps (paper eq. 6).
+
+    `gain` is that of its projection, None for what the network says (`feedback`).
+    """
 
     source: Annotated[int, Field(ge=0)]
     target: Annotated[int, Field(ge=0)]
     delay: Annotated[int, Field(ge=1, le=1_000)] = 1
+    gain: Gain | None = None
     span: Annotated[Span | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
 
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _dumped(dump(self), gain=None)
+
     def __str__(self) -> str:
-        """By port number, as a file has it; a delay of 1 is not shown."""
-        late = f" {{ delay = {self.delay} }}" if self.delay > 1 else ""
-        return f"@{self.source} -> @{self.target}{late}"
+        """By port number, as a file has it."""
+        return f"@{self.source} -> @{self.target}{self.settings}"
+
+    @property
+    def settings(self) -> str:
+        """The settings that follow in a file, ` { delay = 2; gain = 0.1 }`; empty where they are the defaults."""
+        found = [f"delay = {self.delay}"] if self.delay > 1 else []
+        found += [f"gain = {self.gain!r}"] if self.gain is not None else []
+        return f" {{ {'; '.join(found)} }}" if found else ""
 
 
 # --- Data, training, search: settings with the paper's values as defaults ---------------------------------
@@ -411,6 +453,7 @@ class NetworkSpec(_Frozen):
     readout: Literal["mean", "last"] = "mean"
     neuron: Neuron = Neuron()
     norm: Norm = Norm()
+    feedback: Projection = Projection()
     backbone: Backbone
     backward: tuple[BackwardConnection, ...] = ()
     data: DataSpec = DataSpec()
@@ -434,6 +477,10 @@ class NetworkSpec(_Frozen):
             seen.add(pair)
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _dumped(dump(self), feedback=_plain(Projection()))
+
     @property
     def ports(self) -> tuple[str, ...]:
         """The names of the LIF layers in topological order; a port's number is its index."""
@@ -451,8 +498,21 @@ class NetworkSpec(_Frozen):
         fields["backward"] = tuple(bc if isinstance(bc, BackwardConnection) else _connection(bc) for bc in backward)
         return NetworkSpec(**fields)
 
+    def gain(self, connection: BackwardConnection) -> float:
+        """The first scale of a connection's norm: its own, or the one that the network gives to all."""
+        return self.feedback.gain if connection.gain is None else connection.gain
+
+    @property
+    def gains(self) -> tuple[tuple[int, int, float], ...]:
+        """Source, target and gain of each connection that does not start with the paper's 1."""
+        found = ((bc.source, bc.target, self.gain(bc)) for bc in sorted(self.backward))
+        return tuple(each for each in found if each[2] != 1.0)
+
     def fingerprint(self) -> str:
-        """A digest of the network alone (not of data, search or training): weights fit when it is equal."""
+        """A digest of the network alone (not of data, search or training): weights fit when it is equal.
+
+        The gains of connections are not part of it: they are where weights start, not what they fit.
+        """
         content = {
             "input": _plain(self.input),
             "steps": self.steps,
@@ -485,7 +545,9 @@ class NetworkSpec(_Frozen):
         return bcgraph.draw(self)
 
     def _key(self) -> tuple[Any, ...]:
-        return tuple(tuple(sorted(value)) if name == "backward" else value for name, value in self.__dict__.items())
+        # A connection means the same whether the gain is its own or the network's.
+        wired = tuple(sorted((bc.source, bc.target, bc.delay, self.gain(bc)) for bc in self.backward))
+        return tuple(wired if name == "backward" else value for name, value in self.__dict__.items())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NetworkSpec) and self._key() == other._key()
@@ -511,6 +573,11 @@ _BODY: TypeAdapter[Body] = TypeAdapter(Body)
 def body_digest(body: Body) -> str:
     """A digest of an expanded backbone: names, layers and their settings, and nothing else."""
     return hashlib.sha256(_BODY.dump_json(body)).hexdigest()
+
+
+def _dumped(data: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    """`data` without what is at its default: settings that came later change no digest of what lacks them."""
+    return {name: value for name, value in data.items() if name not in defaults or value != defaults[name]}
 
 
 def _plain(value: Any) -> Any:

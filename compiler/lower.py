@@ -8,6 +8,7 @@ connection's delay (paper eq. 6). The delay stands after the projection, so that
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from bcgraph import schema, shapes
@@ -89,7 +90,8 @@ class _Builder:
         conv = schema.Conv(name=f"{name}.conv", channels=target[0], kernel=1, span=bc.span)
         shape = shapes.infer(conv, shape)
         value = self.emit(conv.name, "conv", (Edge(spikes),), shape, module=conv.name, span=bc.span, layer=conv)
-        norm = schema.BatchNorm(name=f"{name}.bn", norm=self.spec.norm, span=bc.span)
+        settings = replace(self.spec.norm, gain=self.spec.gain(bc))
+        norm = schema.BatchNorm(name=f"{name}.bn", norm=settings, span=bc.span)
         value = self.emit(norm.name, "bn", (Edge(value),), shape, module=norm.name, span=bc.span, layer=norm)
         if len(target) == 1:
             self.emit(f"{name}.vector", "to_vector", (Edge(value),), target, span=bc.span)

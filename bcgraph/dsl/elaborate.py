@@ -30,7 +30,7 @@ _CONSEQUENCES = frozenset(
 
 _SECTIONS: dict[str, type[BaseModel]] = {"search": schema.SearchSpec, "train": schema.TrainSpec}
 _TOP = ("network", "block", "import", "data", *_SECTIONS)
-_SETTINGS = ("input", "steps", "readout", "neuron", "norm", "backbone")
+_SETTINGS = ("input", "steps", "readout", "neuron", "norm", "feedback", "backbone")
 _REQUIRED = {"input": "input = image(3, 32, 32)", "steps": "steps = 4", "backbone": "backbone = resnet18()"}
 
 

@@ -33,7 +33,7 @@ _PRECEDENCE = {
 _CONDITIONAL, _NOT, _NEGATIVE, _ATOM = 1, 4, 8, 9
 
 # Settings beyond the paper's: written where they are not at their defaults.
-_EXTRA = frozenset(("accumulate", "augment", "clip", "ema", "label_smoothing", "mean_squared"))
+_EXTRA = frozenset(("accumulate", "augment", "clip", "ema", "gain", "label_smoothing", "mean_squared"))
 
 
 # --- Specifications ---------------------------------------------------------------------------------------
@@ -58,14 +58,15 @@ def format_spec(spec: schema.NetworkSpec) -> str:
     ]
     if spec.norm != schema.Norm():
         lines.append(f"norm = {_value(spec.norm)}")
+    if spec.feedback != schema.Projection():
+        lines.append(f"feedback = {_value(spec.feedback)}")
     call = spec.backbone.call
     arguments = ", ".join(f"{_name(name)}={_scalar(value)}" for name, value in call.arguments)
     lines.append(f"backbone = {_name(call.name)}({arguments})")
     if spec.backward:
         lines.append("")
     for bc in sorted(spec.backward):
-        delay = f" {{ delay = {bc.delay} }}" if bc.delay != 1 else ""
-        lines.append(f"backward {spec.ports[bc.source]} -> {spec.ports[bc.target]}{delay}")
+        lines.append(f"backward {spec.ports[bc.source]} -> {spec.ports[bc.target]}{bc.settings}")
     lines += ["}", "", f"data = {_name(spec.data.name)}({_arguments(spec.data)})"]
     for name, section in (("search", spec.search), ("train", spec.train)):
         lines += ["", f"{name} {{", *_settings(section), "}"]

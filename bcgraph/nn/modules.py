@@ -20,8 +20,8 @@ from bcgraph import schema
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
 from bcgraph.nn.hooks import Layer
-from bcgraph.nn.input_gradient_conv import frozen_conv
-from bcgraph.nn.int16_conv import WholeWeight
+from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
+from bcgraph.nn.int16_conv import Int16Weight
 from bcgraph.nn.norm import folding, step_norm
 from bcgraph.nn.packed_spikes import spike_conv
 from bcgraph.nn.transforms import transformed
@@ -33,13 +33,13 @@ class Conv(Layer, nn.Conv2d):
     """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
 
     Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set,
-    with `whole` spikes are convolved in whole numbers (see `bcgraph.nn.int16_conv`), and with `tiled` maps are
+    with `int16` spikes are convolved in whole numbers (see `bcgraph.nn.int16_conv`), and with `tiled` maps are
     convolved by tiles where that is faster (see `bcgraph.nn.winograd`). For both the weights must stay as they are.
     """
 
     input_gradient: torch.dtype | None = None
-    whole = False
-    _whole: WholeWeight | None = None
+    int16 = False
+    _int16: Int16Weight | None = None
     tiled = False
     _tiled: TiledWeight | None = None
 
@@ -50,12 +50,14 @@ class Conv(Layer, nn.Conv2d):
         settings = (self.stride, padding, self.dilation, self.groups)
         if not self.weight.requires_grad:
             size = (x.shape[2], x.shape[3])
-            if self.whole and self._whole is None:
-                self._whole = WholeWeight.of(self.weight, settings, size, bias=self.bias)
+            if self.int16 and self._int16 is None:
+                self._int16 = Int16Weight.of(self.weight, settings, size, bias=self.bias)
             if self.tiled and self._tiled is None and pays(self.weight, size, settings):
                 self._tiled = TiledWeight(self.weight)
-            gradient, whole, tiled = self.input_gradient, self._whole, self._tiled
-            return frozen_conv(x, self.weight, self.bias, *settings, gradient=gradient, whole=whole, tiled=tiled)
+            gradient, int16, tiled = self.input_gradient, self._int16, self._tiled
+            return conv2d_frozen_weight(
+                x, self.weight, self.bias, *settings, gradient=gradient, int16=int16, tiled=tiled
+            )
         if bits is None:
             return super().forward(x)
         return spike_conv(x, bits, self.weight, self.bias, *settings)
@@ -220,13 +222,16 @@ def build(layers: Iterable[tuple[str, schema.LayerNode, Shape]], steps: int, see
             owner = owner.get_submodule(part)
         module = _MODULES[type(layer)](layer, given, steps)
         initialize(module, name, seed)
+        if isinstance(layer, schema.BatchNorm):
+            with torch.no_grad():
+                module.get_parameter("weight").fill_(layer.norm.gain)
         owner.add_module(last, module)
     return root
 
 
 @torch.no_grad()
 def initialize(module: nn.Module, name: str, seed: int) -> None:
-    """Draw the weights of one convolution or linear layer, uniform in +-1/sqrt(fan in); norms begin as identity."""
+    """Draw the weights of one convolution or linear layer, uniform in +-1/sqrt(fan in); norms have a bias of 0."""
     if not isinstance(module, nn.Conv2d | nn.Linear):
         return
     bound = 1.0 / math.sqrt(module.weight[0].numel())

@@ -12,6 +12,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
 
+_GAINS = st.sampled_from([0.0, 0.1, 1.0, 2.5])
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True).filter(
     lambda n: n not in KEYWORDS and n not in layers.LAYERS and n != "range"
@@ -190,7 +191,9 @@ def networks(draw: st.DrawFn) -> str:
         f"backbone = {draw(calls)}",
     ]
     if draw(st.booleans()):
-        text.append("norm = bn(statistics=per_step)")
+        text.append(f"norm = bn(statistics=per_step, gain={draw(_GAINS)})")
+    if draw(st.booleans()):
+        text.append(f"feedback = project(gain={draw(_GAINS)})")
     return "\n".join([*text, "}"]) + "\n"
 
 
@@ -200,7 +203,10 @@ def specs(draw: st.DrawFn) -> schema.NetworkSpec:
     spec = dsl.parse(draw(networks()))
     pairs = [(j, i) for j in range(len(spec.ports)) for i in range(j + 1)]
     chosen = draw(st.lists(st.sampled_from(pairs), max_size=4, unique=True))
-    spec = spec.with_backward([(j, i, draw(st.sampled_from([1, 2, 1000]))) for j, i in chosen])
+    spec = spec.with_backward(
+        schema.BackwardConnection(j, i, draw(st.sampled_from([1, 2, 1000])), draw(st.none() | _GAINS))
+        for j, i in chosen
+    )
     fields = dict(spec.__dict__) | {"data": draw(DATA), "search": draw(SEARCH), "train": draw(TRAIN)}
     return schema.NetworkSpec(**fields)
 

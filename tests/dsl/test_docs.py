@@ -45,7 +45,7 @@ def test_what_is_said_about_the_examples() -> None:
 
 def test_tables_of_settings() -> None:
     assert fill(PAGE) == PAGE
-    assert PAGE.count("<!-- settings of ") == 13
+    assert PAGE.count("<!-- settings of ") == 14
     assert settings_table("Triangle") == (
         "| setting | allowed | default |\n|---|---|---|\n| `width` | a number, more than 0 | `1.0` |"
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bcgraph import dsl, schema
 from bcgraph.dsl import printer, syntax
+from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.printer import _block, expression
 from bcgraph.dsl.source import Reporter, Source
@@ -66,7 +67,47 @@ def test_what_goes_beyond_the_paper_is_written_where_it_is_on() -> None:
     text = dsl.format_spec(dsl.parse(TINY % "" + sections % ("false", "0.5", "2")))
     assert 'data = folder(root="data", batch=128, augment=false)\n' in text
     assert text.endswith("  schedule   = cosine(warmup=0)\n  accumulate = 2\n  clip       = 0.5\n}\n")
-    assert set(printer._EXTRA) < {*schema.DataSpec.model_fields, *schema.TrainSpec.model_fields}
+    known = {*schema.DataSpec.model_fields, *schema.TrainSpec.model_fields, *kinds.fields(schema.Norm)}
+    assert set(printer._EXTRA) < known
+
+
+def test_a_gain_is_written_where_it_is_not_the_papers() -> None:
+    text = (
+        "norm = bn(gain=2)\nfeedback = project(gain=0.1)\nbackward @4 -> @0 { gain = 0 }\n"
+        "backward @3 -> @0 { gain = 0.5; delay = 2 }\nbackward @3 -> @3\n"
+    )
+    spec = dsl.parse(TINY % text)
+    assert spec.gains == ((3, 0, 0.5), (3, 3, 0.1), (4, 0, 0.0))
+    written = [" ".join(line.split()) for line in dsl.format_spec(spec).split("\n") if "gain" in line or "->" in line]
+    assert written == [
+        "norm = bn(eps=1e-05, momentum=0.1, statistics=shared, gain=2.0)",
+        "feedback = project(gain=0.1)",
+        "backward layer2.0.lif1 -> lif1 { delay = 2; gain = 0.5 }",
+        "backward layer2.0.lif1 -> layer2.0.lif1",
+        "backward layer2.0.lif2 -> lif1 { gain = 0.0 }",
+    ]
+    assert dsl.parse(dsl.format_spec(spec)) == spec
+    assert "gain" not in dsl.format_spec(
+        dsl.parse(TINY % "norm = bn(gain=1)\nfeedback = project()\nbackward @4 -> @0\n")
+    )
+
+
+def test_a_gain_means_the_same_from_the_connection_and_from_the_network() -> None:
+    own = dsl.parse(TINY % "feedback = project(gain=0.1)\nbackward @4 -> @0 { gain = 0.1 }\n")
+    given = dsl.parse(TINY % "feedback = project(gain=0.1)\nbackward @4 -> @0\n")
+    other = dsl.parse(TINY % "feedback = project(gain=0.1)\nbackward @4 -> @0 { gain = 0.2 }\n")
+    assert own == given
+    assert hash(own) == hash(given)
+    assert own != other
+    # Weights fit whatever they start from.
+    assert own.fingerprint() == other.fingerprint() == dsl.parse(TINY % "backward @4 -> @0\n").fingerprint()
+
+
+def test_settings_that_came_later_leave_no_trace_where_they_are_not_used() -> None:
+    plain = dsl.parse(TINY % "backward @4 -> @0\n")
+    assert "gain" not in plain.model_dump_json()
+    assert "feedback" not in plain.model_dump_json()
+    assert plain.fingerprint() == "21af8c9a664deb34c2839f2ddffaadf5a8449da680f9c5c29897c2d664cc7004"
 
 
 def test_connections_are_sorted_and_named() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from bcgraph import connections as rules
 from bcgraph import schema
@@ -42,7 +43,7 @@ def connections(
     found: list[schema.BackwardConnection] = []
     seen: dict[tuple[int, int], Span] = {}
     for statement in statements:
-        delay = _delay(statement, settings)
+        given = _settings(statement, settings)
         source = _number(statement.source, numbers, ports, settings)
         target = _number(statement.target, numbers, ports, settings)
         if source is None or target is None:
@@ -59,7 +60,7 @@ def connections(
         seen[source, target] = statement.span
         if ports.complete:
             _count(ports.ports[source][1], ports.ports[target][1], size, statement.span)
-        found.append(schema.BackwardConnection(source, target, delay, span=statement.span))
+        found.append(schema.BackwardConnection(source, target, **given, span=statement.span))
     return tuple(found)
 
 
@@ -78,30 +79,33 @@ def _number(port: syntax.Port, numbers: dict[str, int], ports: Ports, settings: 
     return None
 
 
-def _delay(statement: syntax.Backward, settings: Settings) -> int:
-    allowed = kinds.kind_of(kinds.fields(schema.BackwardConnection)["delay"])
-    assert isinstance(allowed, kinds.Integer)
-    assert allowed.low is not None
-    assert allowed.high is not None
-    delay = 1
+def _settings(statement: syntax.Backward, settings: Settings) -> dict[str, Any]:
+    """The settings in the braces of a connection; what is out of range is reported and left out."""
+    fields = {name: kinds.kind_of(kinds.fields(schema.BackwardConnection)[name]) for name in ("delay", "gain")}
+    found: dict[str, Any] = {}
     seen: dict[str, Span] = {}
     for setting in statement.body:
         match setting:
             case syntax.Assign(target=syntax.Name(name="delay") as target, value=value):
                 if not settings.first("delay", target.span, seen):
                     continue
+                allowed = fields["delay"]
+                assert isinstance(allowed, kinds.Integer)
                 try:
                     number = convert(value, kinds.Integer(), settings.scope, "`delay`")
                 except Failed:
                     continue
-                if allowed.low <= number <= allowed.high:
-                    delay = number
+                if allowed.low is not None and allowed.high is not None and allowed.low <= number <= allowed.high:
+                    found["delay"] = number
                 else:
                     hint = f"allowed: {kinds.allowed_range(allowed)}"
                     settings.reporter.add("E063", f"a delay of {number} steps is not possible", value.span, hint)
+            case syntax.Assign(target=syntax.Name(name="gain") as target, value=value):
+                if settings.first("gain", target.span, seen):
+                    settings.read(found, "gain", value, fields["gain"])
             case _:
-                settings.stray(setting, "of a backward connection", ("delay",))
-    return delay
+                settings.stray(setting, "of a backward connection", tuple(fields))
+    return found
 
 
 def _count(source: Shape | None, target: Shape | None, size: Size, span: Span) -> None:

@@ -76,7 +76,7 @@ class Called:
 Kind: TypeAlias = Integer | Real | Flag | Text | Word | Words | Either | Called
 
 # How a call names these; the others are named by their `kind`.
-_CALL_NAMES: Mapping[type, str] = {schema.Neuron: "lif", schema.Norm: "bn"}
+_CALL_NAMES: Mapping[type, str] = {schema.Neuron: "lif", schema.Norm: "bn", schema.Projection: "project"}
 
 # The fields of a class that are set by something else than an argument.
 _NOT_WRITTEN = frozenset({"kind", "name", "span", "norm", "neuron"})
@@ -118,7 +118,10 @@ def _kind(annotation: Any, metadata: list[Any]) -> Kind:
     if origin is tuple:
         return Words(get_args(get_args(annotation)[0]))
     if origin in (Union, types.UnionType):
-        options = get_args(annotation)
+        # None stands for a setting that is not given.
+        options = tuple(option for option in get_args(annotation) if option is not types.NoneType)
+        if len(options) == 1:
+            return _kind(options[0], [])
         if all(isinstance(option, type) for option in options):
             return Called(tuple((call_name(option), option) for option in options))
         number, word = (_kind(option, []) for option in options)

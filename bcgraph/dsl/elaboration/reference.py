@@ -34,9 +34,13 @@ def settings_table(name: str) -> str:
         elif field.annotation is schema.Backbone:
             rows.append(f"| `{setting}` | a call of a block | required |")
         else:
-            default = "required" if field.is_required() else f"`{_shown(field.default)}`"
+            default = "required" if field.is_required() else _default(field.default)
             rows.append(f"| `{setting}` | {kinds.describe(kinds.kind_of(field))} | {default} |")
     return "\n".join(rows)
+
+
+def _default(value: object) -> str:
+    return "that of the network" if value is None else f"`{_shown(value)}`"
 
 
 def _shown(value: object) -> str:
