@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 import bcgraph
 from bcgraph import files
 from bcgraph.compiler.analysis.memory import kept
-from bcgraph.compiler.analysis.precision import agreement
+from bcgraph.compiler.analysis.precision import divergence
 from benchmarks import compiling, inference, memory, operators, scaling, scoring, start, supernet, training
 from benchmarks.harness import Row, machine
 from benchmarks.networks import images, resnet18, settle
@@ -93,7 +93,7 @@ def precision() -> str:
     spec, x = resnet18(), images(training.BATCH)
     settled = bcgraph.compile(spec)
     settle(settled, x)
-    found = agreement(spec, x, torch.bfloat16, state_dict=settled.state_dict())
+    found = divergence(spec, x, torch.bfloat16, state_dict=settled.state_dict())
     lines = ["| port | differing spikes |", "|---|--:|"]
     lines += [f"| @{port} | {share:.2%} |" for port, share in enumerate(found.ports)]
     lines += [f"| all | {found.spikes:.2%} |", f"| predictions | {found.predictions:.2%} |"]

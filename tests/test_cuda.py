@@ -20,7 +20,7 @@ from torch import nn
 import bcgraph
 from bcgraph import scores, training, weights
 from bcgraph.errors import RunError
-from bcgraph.nn.determinism import exact, reproducible
+from bcgraph.nn.determinism import full_precision, reproducible
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
@@ -67,10 +67,10 @@ def flags() -> tuple[object, ...]:
 
 def test_settings_are_as_before_behind_it() -> None:
     before = flags()
-    with exact(), reproducible():
+    with full_precision(), reproducible():
         assert flags() == (True, False, "ieee", "ieee")
     assert flags() == before
-    with suppress(StoppedError), exact():
+    with suppress(StoppedError), full_precision():
         raise StoppedError
     assert flags() == before
 
@@ -86,7 +86,7 @@ def test_every_digit_of_float32() -> None:
         return float((conv.float()(x).double() - wanted).abs().max() / wanted.abs().max())
 
     plain = error()
-    with exact():
+    with full_precision():
         assert error() < 1e-5 < plain
 
 

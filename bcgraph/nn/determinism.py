@@ -25,7 +25,7 @@ def reproducible() -> Iterator[None]:
 
 
 @contextmanager
-def exact() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """As `reproducible`, and float32 is computed with all its digits, not rounded to the 10 bits of TF32.
 
     TF32 is what torch takes for convolutions on a GPU, and enough for training; a ranking by scores is not that robust.

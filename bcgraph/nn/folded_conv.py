@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bcgraph.nn import lif_kernels
-from bcgraph.nn.lif import ANYWHERE, Places, lif, lif_last, lif_steps, needs_gradient
+from bcgraph.nn.lif import NO_SLOTS, Slots, lif, lif_last, lif_steps, needs_gradient
 from bcgraph.nn.norm import folding, split
 from bcgraph.nn.transforms import traced
-from bcgraph.nn.workspace import Rooms, empty, is_last
+from bcgraph.nn.workspace import Workspace, empty, is_last
 
 Settings = tuple[int, int, int, int]
 """Stride, padding, dilation and groups."""
@@ -38,23 +38,23 @@ def fold_norm(
     eps: float,
     settings: Settings,
     shape: tuple[int, int, int],
-    rooms: Rooms | None = None,
+    workspace: Workspace | None = None,
     number: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution `[out, in, k, k]` with the batch norm behind it folded in, for inference.
 
-    `shape` is that of one sample of x. With `rooms` the weight, number `number` of the module, comes in
+    `shape` is that of one sample of x. With `workspace` the weight, number `number` of the module, comes in
     the order that the CPU's kernels read: a convolution would reorder it at each call, which in ResNet-18 at T = 4 is a
     thirtieth of the time.
     """
     factor, shifted = folding(scale, shift, mean, var, eps, bias)
     factor = factor.view(-1, 1, 1, 1)
-    if rooms is None or not _packs(weight):
+    if workspace is None or not _packs(weight):
         return weight * factor, shifted
-    folded = torch.mul(weight, factor, out=rooms.scratch(weight))
+    folded = torch.mul(weight, factor, out=workspace.scratch(weight))
     stride, padding, dilation, groups = settings
     arguments = ([padding] * 2, [stride] * 2, [dilation] * 2, groups, [_SAMPLES, *shape])
-    packed = rooms.weight(number, lambda: torch.ops.mkldnn._reorder_convolution_weight(folded, *arguments))
+    packed = workspace.weight(number, lambda: torch.ops.mkldnn._reorder_convolution_weight(folded, *arguments))
     return packed, shifted
 
 
@@ -87,14 +87,14 @@ def conv_lif(
     others: Sequence[Tensor],
     membrane: Tensor | None,
     neuron: Constants,
-    rooms: Rooms | None = None,
-    places: Places = ANYWHERE,
+    workspace: Workspace | None = None,
+    slots: Slots = NO_SLOTS,
 ) -> tuple[Tensor, Tensor]:
     """`lif` on the currents `conv(x)` and `others`, some samples at a time, so that no current leaves the cache."""
     if _whole(x, weight, bias, *others, membrane):
         currents = (conv(x, weight, bias, settings), *others)
-        return lif(currents, membrane, *neuron, rooms, places)
-    s, v = _by_samples(x, weight, bias, settings, others, membrane, neuron, rooms, places, True)
+        return lif(currents, membrane, *neuron, workspace, slots)
+    s, v = _by_samples(x, weight, bias, settings, others, membrane, neuron, workspace, slots, True)
     assert v is not None
     return s, v
 
@@ -107,14 +107,14 @@ def conv_lif_last(
     others: Sequence[Tensor],
     membrane: Tensor | None,
     neuron: Constants,
-    rooms: Rooms | None = None,
-    places: Places = ANYWHERE,
+    workspace: Workspace | None = None,
+    slots: Slots = NO_SLOTS,
 ) -> Tensor:
     """`conv_lif` at the last step, without the membrane that nobody will read."""
     if _whole(x, weight, bias, *others, membrane):
         currents = (conv(x, weight, bias, settings), *others)
-        return lif_last(currents, membrane, *neuron, rooms, places)
-    return _by_samples(x, weight, bias, settings, others, membrane, neuron, rooms, places, False)[0]
+        return lif_last(currents, membrane, *neuron, workspace, slots)
+    return _by_samples(x, weight, bias, settings, others, membrane, neuron, workspace, slots, False)[0]
 
 
 def conv_lif_steps(
@@ -126,19 +126,19 @@ def conv_lif_steps(
     steps: int,
     repeated: bool,
     neuron: Constants,
-    rooms: Rooms | None = None,
-    places: Places = ANYWHERE,
+    workspace: Workspace | None = None,
+    slots: Slots = NO_SLOTS,
 ) -> Tensor:
     """`lif_steps` on the currents `conv(x)` and `others`, all steps of some samples before the next samples."""
     if _whole(x, weight, bias, *others) or repeated:
         currents = (conv(x, weight, bias, settings), *others)
-        return lif_steps(currents, steps, repeated, *neuron, rooms, places)
+        return lif_steps(currents, steps, repeated, *neuron, workspace, slots)
     tau, threshold, _, mode, _ = neuron
     xs, terms = split(x, steps), [split(o, steps) for o in others]
     out: tuple[Tensor, ...] = ()
     for k, first in _samples(xs[0], weight, bias, settings):
         if not out:
-            s = _results(first, steps * len(xs[0]), rooms, places[0])
+            s = _results(first, steps * len(xs[0]), workspace, slots[0])
             out = split(s, steps)
         now, v = first, torch.empty_like(first)
         for t in range(steps):
@@ -165,8 +165,8 @@ def _by_samples(
     others: Sequence[Tensor],
     membrane: Tensor | None,
     neuron: Constants,
-    rooms: Rooms | None,
-    places: Places,
+    workspace: Workspace | None,
+    slots: Slots,
     membrane_wanted: bool,
 ) -> tuple[Tensor, Tensor | None]:
     tau, threshold, _, mode, _ = neuron
@@ -174,8 +174,8 @@ def _by_samples(
     v: Tensor | None = None
     for k, now in _samples(x, weight, bias, settings):
         if s is None:
-            s = _results(now, len(x), rooms, places[0])
-            v = _results(now, len(x), rooms, places[1]) if membrane_wanted else None
+            s = _results(now, len(x), workspace, slots[0])
+            v = _results(now, len(x), workspace, slots[1]) if membrane_wanted else None
         for other in others:
             now.add_(other[k])
         if membrane is not None:
@@ -195,5 +195,5 @@ def _samples(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Ite
         yield here, conv(x[here], weight, bias, settings)
 
 
-def _results(like: Tensor, samples: int, rooms: Rooms | None, place: int | None) -> Tensor:
-    return empty(rooms, place, (samples, *like.shape[1:]), is_last(like), like.dtype, like.device)
+def _results(like: Tensor, samples: int, workspace: Workspace | None, slot: int | None) -> Tensor:
+    return empty(workspace, slot, (samples, *like.shape[1:]), is_last(like), like.dtype, like.device)

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcgraph.nn.int16_conv import WholeWeight
+from bcgraph.nn.int16_conv import Int16Weight
 from bcgraph.nn.transforms import first_order, traced
 from bcgraph.nn.winograd import TiledWeight
 
 
-def frozen_conv(
+def conv2d_frozen_weight(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -27,25 +27,25 @@ def frozen_conv(
     dilation: tuple[int, ...],
     groups: int,
     gradient: torch.dtype | None = None,
-    whole: WholeWeight | None = None,
+    int16: Int16Weight | None = None,
     tiled: TiledWeight | None = None,
 ) -> Tensor:
-    """Convolve `[N, C, H, W]`: spikes with the weight `whole` if it is given, anything by tiles with `tiled`.
+    """Convolve `[N, C, H, W]`: spikes with the weight `int16` if it is given, anything by tiles with `tiled`.
 
     The gradient of x is computed with `weight` or `tiled`, in the type `gradient` (default: that of x).
     """
     settings = (stride, padding, dilation, groups)
     if traced() or not (torch.is_grad_enabled() and x.requires_grad):
-        return _forward(x, weight, bias, whole, tiled, settings)
-    result: Tensor = _FrozenConv.apply(x, weight, bias, whole, tiled, gradient or x.dtype, *settings)
+        return _forward(x, weight, bias, int16, tiled, settings)
+    result: Tensor = _FrozenWeightConv.apply(x, weight, bias, int16, tiled, gradient or x.dtype, *settings)
     return result
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, whole: WholeWeight | None, tiled: TiledWeight | None, settings: Any
+    x: Tensor, weight: Tensor, bias: Tensor | None, int16: Int16Weight | None, tiled: TiledWeight | None, settings: Any
 ) -> Tensor:
-    if whole is not None:
-        return whole(x)
+    if int16 is not None:
+        return int16(x)
     if tiled is not None and tiled.takes(x):
         return tiled(x, bias)
     kind = computed_in(x)
@@ -54,14 +54,14 @@ def _forward(
     return F.conv2d(x.to(kind), weight.to(kind), None if bias is None else bias.to(kind), *settings).to(x.dtype)
 
 
-class _FrozenConv(torch.autograd.Function):
+class _FrozenWeightConv(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        whole: WholeWeight | None,
+        int16: Int16Weight | None,
         tiled: TiledWeight | None,
         gradient: torch.dtype,
         *settings: Any,
@@ -70,7 +70,7 @@ class _FrozenConv(torch.autograd.Function):
         last = x.is_contiguous(memory_format=torch.channels_last)
         ctx.layout = torch.channels_last if last else torch.contiguous_format
         ctx.save_for_backward(weight)
-        return _forward(x, weight, bias, whole, tiled, settings)
+        return _forward(x, weight, bias, int16, tiled, settings)
 
     @staticmethod
     @first_order

@@ -31,7 +31,7 @@ Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 
 
 @dataclass(frozen=True, eq=False)
-class WholeWeight:
+class Int16Weight:
     """A convolution's weight `[out, in, k, k]` in 16 bits: whole numbers times a scale for each output channel.
 
     `packed` are the numbers as the kernels take them; where this machine has no such kernels it is None, and
@@ -52,7 +52,7 @@ class WholeWeight:
         size: tuple[int, int],
         factor: Tensor | None = None,
         bias: Tensor | None = None,
-    ) -> WholeWeight:
+    ) -> Int16Weight:
         """The weight for maps of `size` (height, width); results are multiplied by `factor` `[out]`, if there is one.
 
         `fits` says for which weights this may be called.
@@ -62,9 +62,9 @@ class WholeWeight:
         scale = torch.where(largest > 0, largest / LARGEST, 1.0)
         numbers = torch.round(exactly / scale.view(-1, 1, 1, 1))
         scaled = (scale if factor is None else scale * factor).to(weight.dtype)
-        if not (weight.device.type == "cpu" and weight.dtype == torch.float32 and exact()):
-            return WholeWeight(scaled, bias, settings, None, numbers.to(weight.dtype) * scaled.view(-1, 1, 1, 1))
-        return WholeWeight(scaled, bias, settings, _packed(numbers, settings, size), None)
+        if not (weight.device.type == "cpu" and weight.dtype == torch.float32 and kernels_are_exact()):
+            return Int16Weight(scaled, bias, settings, None, numbers.to(weight.dtype) * scaled.view(-1, 1, 1, 1))
+        return Int16Weight(scaled, bias, settings, _packed(numbers, settings, size), None)
 
     def __call__(self, spikes: Tensor) -> Tensor:
         """The current `[N, out, H, W]` that `spikes` `[N, in, H, W]` of 0 and 1 make."""
@@ -80,7 +80,7 @@ def fits(weight: Tensor, groups: int) -> bool:
 
 
 @cache
-def exact() -> bool:
+def kernels_are_exact() -> bool:
     """Whether the kernels for 8 bits are here and exact: those of older processors saturate."""
     numbers = torch.tensor([LARGEST, -LARGEST, 1 - LARGEST, 128]).repeat(16, 16).float()[:, :, None, None]
     spikes = torch.ones(2, 64, 2, 2)

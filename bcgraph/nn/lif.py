@@ -15,12 +15,12 @@ from bcgraph.nn import lif_autograd
 from bcgraph.nn.lif_kernels import advance, advance_steps
 from bcgraph.nn.norm import split
 from bcgraph.nn.transforms import traced
-from bcgraph.nn.workspace import Rooms, empty, is_last
+from bcgraph.nn.workspace import Workspace, empty, is_last
 
-Places = tuple[int | None, int | None]
-"""Where in the rooms of a call the spikes and the membrane are kept."""
+Slots = tuple[int | None, int | None]
+"""Where in the workspace of a call the spikes and the membrane are kept."""
 
-ANYWHERE: Places = (None, None)
+NO_SLOTS: Slots = (None, None)
 
 
 def charge(current: Tensor, membrane: Tensor, tau: float) -> Tensor:
@@ -47,8 +47,8 @@ def lif(
     width: float,
     mode: str,
     detach: bool,
-    rooms: Rooms | None = None,
-    places: Places = ANYWHERE,
+    workspace: Workspace | None = None,
+    slots: Slots = NO_SLOTS,
 ) -> tuple[Tensor, Tensor]:
     """One step of a LIF layer: `charge`, `fire` and `reset` in one (paper eq. 1, 2 and 5).
 
@@ -61,7 +61,7 @@ def lif(
         return s, reset(u, s, threshold, mode, detach)
     if needs_gradient(*currents, membrane):
         return lif_autograd.one_step(currents, membrane, tau, threshold, width, mode, detach)
-    s, v = (_like(currents[0], rooms, place) for place in places)
+    s, v = (_like(currents[0], workspace, slot) for slot in slots)
     advance(currents, membrane, None, s, v, tau, threshold, mode)
     return s, v
 
@@ -74,14 +74,14 @@ def lif_last(
     width: float,
     mode: str,
     detach: bool,
-    rooms: Rooms | None = None,
-    places: Places = ANYWHERE,
+    workspace: Workspace | None = None,
+    slots: Slots = NO_SLOTS,
 ) -> Tensor:
     """The last step of a LIF layer: as `lif`, without the membrane that nobody will read."""
     if traced() or needs_gradient(*currents, membrane):
         u = total(currents)
         return fire(u if membrane is None else charge(u, membrane, tau), threshold, width)
-    s = _like(currents[0], rooms, places[0])
+    s = _like(currents[0], workspace, slots[0])
     advance(currents, membrane, None, s, None, tau, threshold, mode)
     return s
 
@@ -95,8 +95,8 @@ def lif_steps(
     width: float,
     mode: str,
     detach: bool,
-    rooms: Rooms | None = None,
-    places: Places = ANYWHERE,
+    workspace: Workspace | None = None,
+    slots: Slots = NO_SLOTS,
 ) -> Tensor:
     """All steps of a LIF layer (paper eq. 1, 2 and 5), from `[T*N, ...]` to spikes `[T*N, ...]`, time first.
 
@@ -110,7 +110,7 @@ def lif_steps(
         return lif_autograd.all_steps(current, steps, repeated, tau, threshold, width, mode, detach)
     one = given[0]
     shape = (steps * one.shape[0], *one.shape[1:])
-    s = empty(rooms, places[0], shape, is_last(one), one.dtype, one.device)
+    s = empty(workspace, slots[0], shape, is_last(one), one.dtype, one.device)
     advance_steps(given, None, split(s, steps), tau, threshold, mode)
     return s
 
@@ -128,8 +128,8 @@ def total(currents: Sequence[Tensor]) -> Tensor:
     return found
 
 
-def _like(current: Tensor, rooms: Rooms | None, place: int | None) -> Tensor:
-    return empty(rooms, place, tuple(current.shape), is_last(current), current.dtype, current.device)
+def _like(current: Tensor, workspace: Workspace | None, slot: int | None) -> Tensor:
+    return empty(workspace, slot, tuple(current.shape), is_last(current), current.dtype, current.device)
 
 
 def _plain_steps(

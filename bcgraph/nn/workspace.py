@@ -1,8 +1,8 @@
 """Memory that inference uses again: where a compiled module keeps its spikes and membranes, call after call.
 
 A neuron's results are as large as a feature map. Fresh memory for each of them costs the system a page fault every four
-kilobytes, and the next call pays again. A program says at compile time which values may share a place (see
-`bcgraph.compiler.targets.fx.memory_plan`); here the places are. What they hold means nothing between calls.
+kilobytes, and the next call pays again. A program says at compile time which values may share a slot (see
+`bcgraph.compiler.targets.fx.memory_plan`); here the slots are. What they hold means nothing between calls.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from bcgraph.nn.transforms import traced
 
 
 @dataclass(eq=False)
-class _Set:
-    """Memory of one call at a time: places for so many samples, packed weights by number, and one weight's worth of
+class _Buffers:
+    """Memory of one call at a time: slots for so many samples, packed weights by number, and one weight's worth of
     scratch."""
 
     samples: int
@@ -29,16 +29,16 @@ class _Set:
     scratch: Tensor | None = None
 
 
-class Rooms:
+class Workspace:
     """The memory of one call. It goes back to its `Memory` when the call is over and nobody holds this any more."""
 
-    def __init__(self, owner: Memory, held: _Set) -> None:
+    def __init__(self, owner: Memory, held: _Buffers) -> None:
         self.owner = owner
         self.held = held
 
-    def take(self, place: int, shape: tuple[int, ...], last: bool, dtype: torch.dtype) -> Tensor | None:
-        """Place number `place` as a tensor of `shape`, channels-last with `last`; None where it does not fit."""
-        buffer = self.held.buffers[place]
+    def take(self, slot: int, shape: tuple[int, ...], last: bool, dtype: torch.dtype) -> Tensor | None:
+        """Slot number `slot` as a tensor of `shape`, channels-last with `last`; None where it does not fit."""
+        buffer = self.held.buffers[slot]
         size = math.prod(shape)
         if buffer.dtype != dtype or size > buffer.numel():
             return None
@@ -64,13 +64,13 @@ class Rooms:
 
 
 class Memory(nn.Module):
-    """The places of a program: `sizes` are values a sample, `axis` is that of the samples in the module's input.
+    """The slots of a program: `sizes` are values a sample, `axis` is that of the samples in the module's input.
 
     Two calls at a time, as from two threads, each get memory of their own, of which one set is kept. Copies and pickles
     of a module hold none.
     """
 
-    held: _Set | None
+    held: _Buffers | None
 
     def __init__(self, sizes: tuple[int, ...], axis: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Memory(nn.Module):
         self.axis = axis
         self.held = None
 
-    def forward(self, x: Tensor) -> Rooms | None:
+    def forward(self, x: Tensor) -> Workspace | None:
         """Memory for the samples of `x`; None while gradients are on, off the CPU, and while torch traces."""
         if traced() or torch.is_grad_enabled() or x.device.type != "cpu":
             return None
@@ -89,18 +89,23 @@ class Memory(nn.Module):
         if held is None or held.samples < samples or any(b.dtype != x.dtype for b in held.buffers):
             # Tensors of inference mode could not be written outside of it.
             with torch.inference_mode(False):
-                held = _Set(samples, [torch.empty(size * samples, dtype=x.dtype) for size in self.sizes])
-        return Rooms(self, held)
+                held = _Buffers(samples, [torch.empty(size * samples, dtype=x.dtype) for size in self.sizes])
+        return Workspace(self, held)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "held": None}
 
 
 def empty(
-    rooms: Rooms | None, place: int | None, shape: tuple[int, ...], last: bool, dtype: torch.dtype, device: torch.device
+    workspace: Workspace | None,
+    slot: int | None,
+    shape: tuple[int, ...],
+    last: bool,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Tensor:
-    """An uninitialized tensor: the place, where there is one, or fresh memory."""
-    found = None if rooms is None or place is None else rooms.take(place, shape, last, dtype)
+    """An uninitialized tensor: the slot, where there is one, or fresh memory."""
+    found = None if workspace is None or slot is None else workspace.take(slot, shape, last, dtype)
     if found is not None:
         return found
     layout = torch.channels_last if last else torch.contiguous_format

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bcgraph.data.split import Split
-from bcgraph.nn.determinism import exact
+from bcgraph.nn.determinism import full_precision
 from bcgraph.readout import predict
 
 
@@ -19,7 +19,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad(), exact():
+        with torch.no_grad(), full_precision():
             yield
     finally:
         for module, mode in modes:

@@ -11,13 +11,13 @@ from torch import Tensor
 from bcgraph import weights
 from bcgraph.compiler.driver import compile
 from bcgraph.compiler.targets.fx.observer import spikes
-from bcgraph.nn.determinism import exact
+from bcgraph.nn.determinism import full_precision
 from bcgraph.readout import predict
 from bcgraph.schema import NetworkSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class Divergence:
     """Shares over `samples` samples: of all spikes, of the spikes of each port, and of predictions that differ."""
 
     samples: int
@@ -27,7 +27,7 @@ class Agreement:
 
 
 @torch.no_grad()
-def agreement(
+def divergence(
     spec: NetworkSpec,
     x: Tensor,
     dtype: torch.dtype,
@@ -35,7 +35,7 @@ def agreement(
     state_dict: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
-) -> Agreement:
+) -> Divergence:
     """Run `spec` in eval mode in float32 and in `dtype` on the same `x` and compare every spike and prediction.
 
     x is `[N, C, H, W]`, or `[T, N, C, H, W]` for a sequence. Without a `state_dict` the weights are drawn from `seed`.
@@ -47,7 +47,7 @@ def agreement(
         if state_dict is not None:
             weights.apply(model, dict(state_dict))
         model.to(dtype=kind, device=device).eval()
-        with exact():
+        with full_precision():
             found.append(spikes(model, x.to(dtype=kind, device=device)))
     (outputs, ours), (others, theirs) = found
     wrong = [0] * len(spec.ports)
@@ -56,7 +56,7 @@ def agreement(
         wrong[port] += int((spike.bool() != theirs[port, step].bool()).sum())
         total[port] += spike.numel()
     differ = predict(outputs.float(), spec.readout) != predict(others.float(), spec.readout)
-    return Agreement(
+    return Divergence(
         samples=len(differ),
         spikes=sum(wrong) / max(1, sum(total)),
         ports=tuple(w / max(1, t) for w, t in zip(wrong, total, strict=True)),

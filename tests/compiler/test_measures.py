@@ -7,7 +7,7 @@ import torch
 
 import bcgraph
 from bcgraph.compiler.analysis.memory import kept
-from bcgraph.compiler.analysis.precision import agreement
+from bcgraph.compiler.analysis.precision import divergence
 from tests.targets.test_onnx import inputs, lively, network
 
 
@@ -15,11 +15,11 @@ from tests.targets.test_onnx import inputs, lively, network
 def test_float64_agrees_and_bfloat16_does_nearly(sequence: bool) -> None:
     spec = network("tiny(width=4)", sequence=sequence).with_backward([(4, 0)])
     state, x = lively(spec), inputs(spec, 64)
-    exact = agreement(spec, x, torch.float64, state_dict=state)
+    exact = divergence(spec, x, torch.float64, state_dict=state)
     assert exact.samples == 64
     assert exact.predictions <= 0.05
     assert exact.spikes < 1e-3
-    coarse = agreement(spec, x, torch.bfloat16, state_dict=state)
+    coarse = divergence(spec, x, torch.bfloat16, state_dict=state)
     assert 0.0 < coarse.spikes < 0.2
     assert len(coarse.ports) == len(spec.ports)
     assert exact.spikes <= coarse.spikes
@@ -28,7 +28,7 @@ def test_float64_agrees_and_bfloat16_does_nearly(sequence: bool) -> None:
 def test_agreement_sees_a_difference() -> None:
     spec = network("tiny(width=4)")
     state, x = lively(spec), inputs(spec, 16)
-    same = agreement(spec, x, torch.float32, state_dict=state)
+    same = divergence(spec, x, torch.float32, state_dict=state)
     assert same.spikes == 0.0
     assert same.predictions == 0.0
 

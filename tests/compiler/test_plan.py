@@ -1,4 +1,4 @@
-"""The memory of inference: planned places, used again in a call and from call to call, and no growth with time."""
+"""The memory of inference: planned slots, used again in a call and from call to call, and no growth with time."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ def images(samples: int, seed: int = 0, width: int = 1) -> Tensor:
 
 @pytest.mark.parametrize("feed", ["image", "sequence"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_place_holds_one_value_at_a_time(schedule: str, feed: str) -> None:
+def test_a_slot_holds_one_value_at_a_time(schedule: str, feed: str) -> None:
     found = program(schedule, network(5, feed=feed))
-    places = plan(found)
+    slots = plan(found)
     values = found.values()
     holder: dict[int, str] = {}
     for node in found.nodes:
         for edge in node.inputs:
-            if edge.value in places.places:
-                assert holder[places.places[edge.value]] == edge.value, node.name
-        holder.update({places.places[v.name]: v.name for v in node.outputs if v.name in places.places})
-    for name, place in places.places.items():
+            if edge.value in slots.slots:
+                assert holder[slots.slots[edge.value]] == edge.value, node.name
+        holder.update({slots.slots[v.name]: v.name for v in node.outputs if v.name in slots.slots})
+    for name, slot in slots.slots.items():
         count = 1
         for size in values[name].shape:
             count *= size
-        assert places.sizes[place] == count * max(1, values[name].steps)
-    assert not set(found.outputs) & set(places.places)
+        assert slots.sizes[slot] == count * max(1, values[name].steps)
+    assert not set(found.outputs) & set(slots.slots)
 
 
 @pytest.mark.parametrize("steps", [3, 4, 8, 16])
@@ -78,9 +78,9 @@ def test_places_do_not_grow_with_time(steps: int) -> None:
 
 
 def test_membranes_stay_where_they_are() -> None:
-    places = plan(program("unrolled", network(5))).places
+    slots = plan(program("unrolled", network(5))).slots
     for port in network().ports:
-        assert len({places[f"{port}.v@t{t}"] for t in range(4)}) == 1
+        assert len({slots[f"{port}.v@t{t}"] for t in range(4)}) == 1
 
 
 @pytest.mark.parametrize("inference", [False, True], ids=["training graph", "inference"])

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import bcgraph
 from bcgraph.errors import SearchError
 from bcgraph.nn import input_gradient_conv
-from bcgraph.nn.input_gradient_conv import frozen_conv
+from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
 from bcgraph.search.scores.precision import FLOAT32, PRECISIONS, precision
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 
@@ -40,7 +40,7 @@ def test_the_gradient_is_that_of_torch(
     weight = torch.randn(6, 4 // groups, kernel, kernel, generator=g, dtype=torch.float64)
     bias = torch.randn(6, generator=g, dtype=torch.float64)
     settings = ((stride, stride), (padding, padding), (dilation, dilation), groups)
-    ours = frozen_conv(x, weight, bias, *settings)
+    ours = conv2d_frozen_weight(x, weight, bias, *settings)
     theirs = F.conv2d(x, weight, bias, *settings)
     assert torch.equal(ours, theirs)
     outward = torch.randn(ours.shape, generator=g, dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_a_narrow_gradient_is_one_of_float32_rounded() -> None:
     x = torch.randn(4, 16, 8, 8, generator=g, requires_grad=True)
     weight = torch.randn(16, 16, 3, 3, generator=g)
     settings = ((1, 1), (1, 1), (1, 1), 1)
-    narrow, whole = (frozen_conv(x, weight, None, *settings, gradient=t) for t in (torch.bfloat16, None))
+    narrow, whole = (conv2d_frozen_weight(x, weight, None, *settings, gradient=t) for t in (torch.bfloat16, None))
     assert torch.equal(narrow, whole)
     outward = torch.randn(whole.shape, generator=g)
     (mine,), (other,) = (torch.autograd.grad(y, x, outward) for y in (narrow, whole))
@@ -71,7 +71,7 @@ def test_without_kernels_for_bfloat16_its_factors_and_results_are_rounded(monkey
     outward = torch.randn(4, 16, 8, 8, generator=g).bfloat16()
     bias = torch.randn(16, generator=g).bfloat16()
     settings = ((1, 1), (1, 1), (1, 1), 1)
-    ours = frozen_conv(x.requires_grad_(), weight, bias, *settings)
+    ours = conv2d_frozen_weight(x.requires_grad_(), weight, bias, *settings)
     assert torch.equal(ours, F.conv2d(x.float(), weight.float(), bias.float(), padding=1).bfloat16())
     exactly = F.conv_transpose2d(outward.float(), weight.float(), padding=1)
     (mine,) = torch.autograd.grad(ours, x, outward)
@@ -80,7 +80,7 @@ def test_without_kernels_for_bfloat16_its_factors_and_results_are_rounded(monkey
 
     # The same from float32: the weight is rounded on the way.
     wide, full = x.detach().float().requires_grad_(), weight.float() + 2.0**-12
-    narrow = frozen_conv(wide, full, None, *settings, gradient=torch.bfloat16)
+    narrow = conv2d_frozen_weight(wide, full, None, *settings, gradient=torch.bfloat16)
     (mine,) = torch.autograd.grad(narrow, wide, outward.float())
     exactly = F.conv_transpose2d(outward.float(), full.bfloat16().float(), padding=1)
     torch.testing.assert_close(mine, exactly.bfloat16().float(), rtol=2**-7, atol=1e-4)

@@ -54,10 +54,10 @@ def eval_command(
     if dtype is not None:
         import torch
 
-        from bcgraph.compiler.analysis.precision import agreement
+        from bcgraph.compiler.analysis.precision import divergence
 
         inputs = split.take(range(min(SAMPLES, len(split))))[0]
-        compared = agreement(network, inputs, getattr(torch, dtype), state_dict=tensors, device=device)
+        compared = divergence(network, inputs, getattr(torch, dtype), state_dict=tensors, device=device)
         found[dtype] = asdict(compared)
         lines.append(
             f"in {dtype}, on {compared.samples} of them: {compared.spikes:.4%} of spikes and "

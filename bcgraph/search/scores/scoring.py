@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from bcgraph.compiler.targets.fx.module import batch_statistics
-from bcgraph.nn.determinism import exact
+from bcgraph.nn.determinism import full_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def scoring(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with batch_statistics(model), exact():
+        with batch_statistics(model), full_precision():
             yield
     finally:
         for module, mode in modes.items():

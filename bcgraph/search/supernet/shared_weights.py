@@ -17,8 +17,8 @@ from bcgraph.compiler.driver import channels_last_pays
 from bcgraph.compiler.ir import TemporalGraph
 from bcgraph.compiler.targets.fx.module import to_fx
 from bcgraph.nn import modules
-from bcgraph.nn.input_gradient_conv import frozen_conv
-from bcgraph.nn.int16_conv import WholeWeight, fits
+from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
+from bcgraph.nn.int16_conv import Int16Weight, fits
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.supernet.lowered import Lowered
@@ -110,7 +110,7 @@ class SharedWeights:
         if isinstance(module, modules.Conv):
             module.input_gradient = self.input_gradient
             module.tiled = True
-            module.whole = spikes and fits(module.weight, module.groups)
+            module.int16 = spikes and fits(module.weight, module.groups)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every value under its standard name (`backward.J_I.conv.weight`); shared, not copied."""
@@ -179,12 +179,12 @@ class _FoldedConv(nn.Module):
             factor, bias = norm.folded(bias)
         self.convolve: Callable[[Tensor], Tensor]
         if whole and fits(conv.weight, conv.groups):
-            self.convolve = WholeWeight.of(conv.weight, settings, size, factor, bias)
+            self.convolve = Int16Weight.of(conv.weight, settings, size, factor, bias)
             return
         weight = conv.weight if factor is None else conv.weight * factor.view(-1, 1, 1, 1)
         stride, padding, dilation, groups = settings
         self.convolve = partial(
-            frozen_conv,
+            conv2d_frozen_weight,
             weight=weight,
             bias=bias,
             stride=stride,

@@ -1,7 +1,7 @@
-"""The memory plan of a program for inference: which spikes and membranes may take the same place.
+"""The memory plan of a program for inference: which spikes and membranes may share a slot.
 
-A value's place is free once its last reader has run. A membrane takes the place of the one before it, which its neuron
-reads, element by element, before it writes. Values that leave the program have no place: the caller owns them.
+A value's slot is free once its last reader has run. A membrane takes the slot of the one before it, which its neuron
+reads, element by element, before it writes. Values that leave the program have no slot: the caller owns them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _OWN = frozenset({"conv", "linear", "bn", "stack", "fold_norm", "zeros", "one", 
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """For each planned value the number of its place, and for each place its size in values a sample."""
+class MemoryPlan:
+    """For each planned value the number of its slot, and for each slot its size in values a sample."""
 
-    places: Mapping[str, int]
+    slots: Mapping[str, int]
     sizes: tuple[int, ...]
 
 
-def plan(program: Program, kept: Collection[str] = ()) -> Plan:
-    """Places for the results of all neurons of `program`, but for values that are `kept` beyond the call."""
+def plan(program: Program, kept: Collection[str] = ()) -> MemoryPlan:
+    """Slots for the results of all neurons of `program`, but for values that are `kept` beyond the call."""
     roots = _roots(program)
     leaving = {root for name in (*program.outputs, *kept) for root in roots.get(name, ())}
     last = {root: i for i, n in enumerate(program.nodes) for e in n.inputs for root in roots.get(e.value, ())}
-    places: dict[str, int] = {}
+    slots: dict[str, int] = {}
     sizes: list[int] = []
     free: dict[int, list[int]] = {}
     for index, node in enumerate(program.nodes):
@@ -39,16 +39,16 @@ def plan(program: Program, kept: Collection[str] = ()) -> Plan:
                 if value.name in leaving:
                     continue
                 size = math.prod(value.shape) * max(1, value.steps)
-                held = _membrane(node, value, places, last, index)
+                held = _membrane(node, value, slots, last, index)
                 if held is None:
                     waiting = free.setdefault(size, [])
                     held = waiting.pop() if waiting else len(sizes)
                     if held == len(sizes):
                         sizes.append(size)
-                places[value.name] = held
-        for name in _over(node, roots, places, last, index):
-            free.setdefault(sizes[places[name]], []).append(places[name])
-    return Plan(places, tuple(sizes))
+                slots[value.name] = held
+        for name in _over(node, roots, slots, last, index):
+            free.setdefault(sizes[slots[name]], []).append(slots[name])
+    return MemoryPlan(slots, tuple(sizes))
 
 
 def _roots(program: Program) -> dict[str, frozenset[str]]:
@@ -63,21 +63,21 @@ def _roots(program: Program) -> dict[str, frozenset[str]]:
     return found
 
 
-def _membrane(node: Node, value: Value, places: Mapping[str, int], last: Mapping[str, int], index: int) -> int | None:
-    """The place of the membrane that `node` reads, if `value` is the next one and nobody reads the old one later."""
+def _membrane(node: Node, value: Value, slots: Mapping[str, int], last: Mapping[str, int], index: int) -> int | None:
+    """The slot of the membrane that `node` reads, if `value` is the next one and nobody reads the old one later."""
     before = node.inputs[-1].value
     starts = bool(node.attrs.get("start")) or "steps" in node.attrs
     if starts or value is node.outputs[0] or last.get(before) != index:
         return None
-    return places.get(before)
+    return slots.get(before)
 
 
 def _over(
-    node: Node, roots: Mapping[str, frozenset[str]], places: Mapping[str, int], last: Mapping[str, int], index: int
+    node: Node, roots: Mapping[str, frozenset[str]], slots: Mapping[str, int], last: Mapping[str, int], index: int
 ) -> Iterator[str]:
-    """The values whose place is free behind `node`: what it reads as the last, and what nobody reads."""
-    made = [v.name for v in node.outputs if v.name in places and v.name not in last]
-    read = {root for e in node.inputs for root in roots.get(e.value, ()) if root in places and last[root] == index}
-    handed = {places[v.name] for v in node.outputs if v.name in places}
+    """The values whose slot is free behind `node`: what it reads as the last, and what nobody reads."""
+    made = [v.name for v in node.outputs if v.name in slots and v.name not in last]
+    read = {root for e in node.inputs for root in roots.get(e.value, ()) if root in slots and last[root] == index}
+    handed = {slots[v.name] for v in node.outputs if v.name in slots}
     yield from made
-    yield from sorted(name for name in read if places[name] not in handed)
+    yield from sorted(name for name in read if slots[name] not in handed)

@@ -203,7 +203,7 @@ def to_fx(
 def _assemble(module: Module, source: Source, root: nn.Module) -> None:
     """Initialize a blank `module` from its source, with the layers of `root`."""
     program = source.program
-    places = plan(program, source.kept) if source.inference else None
+    memory = plan(program, source.kept) if source.inference else None
     segments: dict[str, Segment] = {}
     if source.recompute:
         before, parts, behind = pieces(program)
@@ -212,7 +212,7 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
             segments[part.name] = Segment(inner)
         graph = emit_segments(program, before, parts, behind)
     else:
-        graph = emit(program, places)
+        graph = emit(program, memory)
     fx.GraphModule.__init__(
         module, root, fx.Graph(), class_name="".join(p.capitalize() for p in program.name.split("_"))
     )
@@ -227,8 +227,8 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
                 owner.note_program(calls=path in called)
     for name, segment in segments.items():
         module.add_submodule(name, segment)
-    if places is not None and places.sizes:
-        module.add_submodule(MEMORY, Memory(places.sizes, axis=1 if program.inputs[0].steps else 0))
+    if memory is not None and memory.sizes:
+        module.add_submodule(MEMORY, Memory(memory.sizes, axis=1 if program.inputs[0].steps else 0))
     module.graph = graph
     module.meta.update(recompute=source.recompute, source=replace(source, code=module.code))
     module.meta.update(schedule=program.schedule, steps=program.steps, states=program.states)

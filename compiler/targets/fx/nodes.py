@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bcgraph.compiler.ir import Node, Program, free
-from bcgraph.compiler.targets.fx.memory_plan import Plan
+from bcgraph.compiler.targets.fx.memory_plan import MemoryPlan
 from bcgraph.compiler.targets.fx.recompute import Piece
 from bcgraph.errors import CompileError
 from bcgraph.nn import folded_conv as FC
@@ -19,13 +19,13 @@ from bcgraph.nn import lif as LIF
 from bcgraph.nn import packed_spikes as spikes_as_bits
 
 MEMORY = "_memory"
-"""The name of the submodule with the places of a memory plan."""
+"""The name of the submodule with the slots of a memory plan."""
 
 _FLATTEN: Callable[..., Tensor] = torch.flatten
 
 
-def emit(program: Program, plan: Plan | None = None) -> fx.Graph:
-    """The fx graph of `program`. With a memory plan, neurons write into its places."""
+def emit(program: Program, plan: MemoryPlan | None = None) -> fx.Graph:
+    """The fx graph of `program`. With a memory plan, neurons write into its slots."""
     return _Emitter(program, plan).emit()
 
 
@@ -35,10 +35,10 @@ def emit_segments(program: Program, before: Iterable[Node], parts: Iterable[Piec
 
 
 class _Emitter:
-    def __init__(self, program: Program, plan: Plan | None = None) -> None:
+    def __init__(self, program: Program, plan: MemoryPlan | None = None) -> None:
         self.program = program
         self.plan = plan
-        self.rooms: fx.Node | None = None
+        self.workspace: fx.Node | None = None
         self.readers = {e.value: node for node in program.nodes for e in node.inputs}
         self.graph = fx.Graph()
         self.env: dict[str, fx.Node] = {}
@@ -49,7 +49,7 @@ class _Emitter:
     def emit(self) -> fx.Graph:
         self.placeholders()
         if self.plan is not None and self.plan.sizes:
-            self.rooms = self.graph.create_node("call_module", MEMORY, (self.env[self.first],), name="rooms")
+            self.workspace = self.graph.create_node("call_module", MEMORY, (self.env[self.first],), name="workspace")
         for node in self.program.nodes:
             _EMIT[node.op](self, node)
         return self.end()
@@ -129,8 +129,8 @@ class _Emitter:
         reads = [p and self.add(node, "get_attr", p, (), p) for p in parts]
         conv = self.readers[node.outputs[0].name]
         shape = self.values[conv.inputs[0].value].shape
-        rooms = (self.rooms, len(self.env)) if self.rooms is not None else ()
-        both = self.add(node, "call_function", FC.fold_norm, (*reads, a["eps"], _settings(conv), shape, *rooms))
+        workspace = (self.workspace, len(self.env)) if self.workspace is not None else ()
+        both = self.add(node, "call_function", FC.fold_norm, (*reads, a["eps"], _settings(conv), shape, *workspace))
         for index, value in enumerate(node.outputs):
             self.env[value.name] = self.add(node, "call_function", operator.getitem, (both, index), value.name)
 
@@ -183,7 +183,7 @@ class _Emitter:
             conv, reads = (*reads[:3], _settings(node)), reads[3:]
             both, last, all_steps = _WITH_CONV
         constants = (a["tau"], a["threshold"], a["surrogate"].width, a["mode"], a["detach"])
-        rest = (*([constants] if conv else constants), *self.place(node))
+        rest = (*([constants] if conv else constants), *self.slots(node))
         if "steps" in a:
             repeated = self.values[node.inputs[0].value].steps == 0
             self.call(node, all_steps, *conv, reads, a["steps"], repeated, *rest)
@@ -198,12 +198,12 @@ class _Emitter:
                 self.env[value.name] = self.add(node, "call_function", operator.getitem, (made, index), value.name)
         self.mark(node)
 
-    def place(self, node: Node) -> tuple[Any, ...]:
-        """The rooms of the call, and the places in it of the spikes and the membrane."""
-        if self.plan is None or self.rooms is None:
+    def slots(self, node: Node) -> tuple[Any, ...]:
+        """The workspace of the call, and the slots in it of the spikes and the membrane."""
+        if self.plan is None or self.workspace is None:
             return ()
-        found = [self.plan.places.get(v.name) for v in node.outputs]
-        return self.rooms, (found[0], found[1] if len(found) > 1 else None)
+        found = [self.plan.slots.get(v.name) for v in node.outputs]
+        return self.workspace, (found[0], found[1] if len(found) > 1 else None)
 
     def mark(self, node: Node) -> None:
         spikes = node.outputs[0]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import bcgraph
 from bcgraph.nn import winograd
-from bcgraph.nn.input_gradient_conv import frozen_conv
+from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
 from bcgraph.nn.int16_conv import Settings
 from bcgraph.nn.modules import BatchNorm
 from bcgraph.nn.winograd import TiledWeight, pays
@@ -69,7 +69,7 @@ def test_frozen_convolutions_and_their_gradients_go_by_tiles() -> None:
     x, weight = drawn(3, 16, 16, 8, 8)
     x.requires_grad_()
     tiled = TiledWeight(weight)
-    y = frozen_conv(x, weight, None, *PLAIN, tiled=tiled)
+    y = conv2d_frozen_weight(x, weight, None, *PLAIN, tiled=tiled)
     outward = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).contiguous(
         memory_format=torch.channels_last
     )
@@ -77,10 +77,12 @@ def test_frozen_convolutions_and_their_gradients_go_by_tiles() -> None:
     assert torch.equal(y, tiled(x, None))
     assert torch.equal(to_x, tiled.gradient(outward))
     with torch.no_grad():
-        assert torch.equal(frozen_conv(x, weight, None, *PLAIN, tiled=tiled), y)
+        assert torch.equal(conv2d_frozen_weight(x, weight, None, *PLAIN, tiled=tiled), y)
     # Another layout in memory is another order of sums, but no other result.
     other = x.detach().contiguous()
-    assert torch.equal(frozen_conv(other, weight, None, *PLAIN, tiled=tiled), F.conv2d(other, weight, padding=1))
+    assert torch.equal(
+        conv2d_frozen_weight(other, weight, None, *PLAIN, tiled=tiled), F.conv2d(other, weight, padding=1)
+    )
 
 
 def test_where_tiles_pay() -> None:

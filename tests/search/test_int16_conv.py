@@ -14,8 +14,8 @@ from bcgraph import data
 from bcgraph.compiler import lower
 from bcgraph.errors import SearchError
 from bcgraph.nn import int16_conv
-from bcgraph.nn.input_gradient_conv import frozen_conv
-from bcgraph.nn.int16_conv import LARGEST, Settings, WholeWeight, fits
+from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
+from bcgraph.nn.int16_conv import LARGEST, Int16Weight, Settings, fits
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, run
 from bcgraph.search.distributed.tasks import Accuracy
@@ -57,10 +57,10 @@ def rounded(weight: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_current_is_that_of_the_rounded_weight(name: str, kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not kernels:
-        monkeypatch.setattr(int16_conv, "exact", lambda: False)
+        monkeypatch.setattr(int16_conv, "kernels_are_exact", lambda: False)
     spikes, weight, factor, bias, settings = drawn(name)
     size = (spikes.shape[2], spikes.shape[3])
-    found = WholeWeight.of(weight, settings, size, factor, bias)(spikes)
+    found = Int16Weight.of(weight, settings, size, factor, bias)(spikes)
     plain = F.conv2d(spikes.double(), rounded(weight), None, *settings)
     torch.testing.assert_close(
         found.double(),
@@ -72,11 +72,11 @@ def test_the_current_is_that_of_the_rounded_weight(name: str, kernels: bool, mon
     assert found.dtype == torch.float32
 
 
-@pytest.mark.skipif(not int16_conv.exact(), reason="this processor has no exact kernels for 8 bits")
+@pytest.mark.skipif(not int16_conv.kernels_are_exact(), reason="this processor has no exact kernels for 8 bits")
 @pytest.mark.parametrize("name", SHAPES)
 def test_nothing_but_the_spikes_matters(name: str) -> None:
     spikes, weight, factor, bias, settings = drawn(name)
-    convolve = WholeWeight.of(weight, settings, (spikes.shape[2], spikes.shape[3]), factor, bias)
+    convolve = Int16Weight.of(weight, settings, (spikes.shape[2], spikes.shape[3]), factor, bias)
     expected = convolve(spikes)
     assert torch.equal(convolve(spikes.contiguous(memory_format=torch.channels_last)), expected)
     assert torch.equal(torch.cat([convolve(one[None]) for one in spikes]), expected)
@@ -92,7 +92,7 @@ def test_nothing_but_the_spikes_matters(name: str) -> None:
 def test_a_weight_of_zeros() -> None:
     spikes, weight, _, bias, settings = drawn("3x3")
     weight[0] = 0.0
-    found = WholeWeight.of(weight, settings, (8, 8), None, bias)(spikes)
+    found = Int16Weight.of(weight, settings, (8, 8), None, bias)(spikes)
     assert torch.equal(found[:, 0], bias[0].expand(6, 8, 8))
 
 
@@ -104,17 +104,17 @@ def test_which_weights_fit() -> None:
     assert not fits(torch.empty(1, 66_053, 1, 1, device="meta"), 1)
 
 
-@pytest.mark.skipif(not int16_conv.exact(), reason="this processor has no exact kernels for 8 bits")
+@pytest.mark.skipif(not int16_conv.kernels_are_exact(), reason="this processor has no exact kernels for 8 bits")
 def test_the_largest_sum_is_exact() -> None:
     spikes, weight = torch.ones(1, 66_052, 1, 1), torch.ones(1, 66_052, 1, 1)
     settings: Settings = ((1, 1), (0, 0), (1, 1), 1)
-    assert float(WholeWeight.of(weight, settings, (1, 1))(spikes)) == pytest.approx(66_052, rel=1e-6)
+    assert float(Int16Weight.of(weight, settings, (1, 1))(spikes)) == pytest.approx(66_052, rel=1e-6)
 
 
 def test_the_gradient_is_that_of_the_weight_itself() -> None:
     spikes, weight, _, _, settings = drawn("3x3")
     spikes.requires_grad_()
-    found = frozen_conv(spikes, weight, None, *settings, whole=WholeWeight.of(weight, settings, (8, 8)))
+    found = conv2d_frozen_weight(spikes, weight, None, *settings, int16=Int16Weight.of(weight, settings, (8, 8)))
     outward = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
     (ours,) = torch.autograd.grad(found, spikes, outward)
     (theirs,) = torch.autograd.grad(F.conv2d(spikes, weight, None, *settings), spikes, outward)
@@ -172,10 +172,10 @@ def test_scored_convolutions_are_in_whole_numbers() -> None:
     given = ScoringBatch(torch.randn(20, 1, 8, 8), torch.arange(4).repeat(5))
     weights = Scorer(given, 0, ("n",), precision=PRECISIONS["int16"]).weights()
     weights.root(network().with_backward([(4, 0)]))
-    marked = {name for name, module in weights.modules.items() if getattr(module, "whole", False)}
+    marked = {name for name, module in weights.modules.items() if getattr(module, "int16", False)}
     assert marked == spike_readers(lower(network().with_backward([(4, 0)])))
     assert marked
-    assert not any(getattr(m, "whole", False) for m in Scorer(given, 0, ("n",)).weights().modules.values())
+    assert not any(getattr(m, "int16", False) for m in Scorer(given, 0, ("n",)).weights().modules.values())
 
 
 @pytest.fixture(scope="module")
