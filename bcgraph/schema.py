@@ -36,6 +36,9 @@ PositiveInt: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+# Far inside of float32, so that neither a square nor an inverse of it is zero or infinite there.
+Positive: TypeAlias = Annotated[float, Field(ge=1e-12, le=1e12)]
+NotNegative: TypeAlias = Annotated[float, Field(ge=0.0, le=1e12)]
 Gain: TypeAlias = Annotated[float, Field(ge=0.0, le=100.0)]
 Scalar: TypeAlias = bool | int | float | str
 
@@ -47,7 +50,7 @@ Scalar: TypeAlias = bool | int | float | str
 class Triangle:
     """Surrogate gradient `ds/du = max(0, width - |u - threshold|) / width**2` (paper eq. 5)."""
 
-    width: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    width: Positive = 1.0
     kind: Literal["triangle"] = "triangle"
 
 
@@ -60,7 +63,7 @@ class Neuron:
     """
 
     tau: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    threshold: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    threshold: Positive = 1.0
     reset: Literal["hard", "soft"] = "hard"
     surrogate: Triangle = Triangle()
     detach_reset: bool = False
@@ -73,7 +76,7 @@ class Norm:
     `gain` is the first value of the scale, which is trained from there; it is 1 in the paper.
     """
 
-    eps: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-5
+    eps: Positive = 1e-5
     momentum: Probability = 0.1
     statistics: Literal["shared", "per_step"] = "shared"
     gain: Gain = 1.0
@@ -332,18 +335,24 @@ class AdamW(_Frozen):
     """AdamW with decoupled weight decay (paper 5.1)."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.01
-    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.02
+    lr: Positive = 0.01
+    weight_decay: NotNegative = 0.02
 
 
 class SGD(_Frozen):
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.1
+    lr: Positive = 0.1
     momentum: Probability = 0.9
-    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 5e-4
+    weight_decay: NotNegative = 5e-4
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _momentum(self) -> SGD:
+        if self.nesterov and not self.momentum:
+            raise ValueError("`nesterov = true` needs a momentum above 0")
+        return self
 
 
 class Cosine(_Frozen):
@@ -385,7 +394,7 @@ class TrainSpec(_Frozen):
     optimizer: Annotated[AdamW | SGD, Field(discriminator="kind")] = AdamW()
     schedule: Annotated[Cosine | StepDecay | Constant, Field(discriminator="kind")] = Cosine()
     accumulate: PositiveInt = 1
-    clip: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    clip: NotNegative = 0.0
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     mean_squared: Probability = 0.0

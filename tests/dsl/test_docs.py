@@ -47,7 +47,7 @@ def test_tables_of_settings() -> None:
     assert fill(PAGE) == PAGE
     assert PAGE.count("<!-- settings of ") == 14
     assert settings_table("Triangle") == (
-        "| setting | allowed | default |\n|---|---|---|\n| `width` | a number, more than 0 | `1.0` |"
+        "| setting | allowed | default |\n|---|---|---|\n| `width` | a number from 1e-12 to 1e12 | `1.0` |"
     )
     with pytest.raises(LookupError):
         fill("<!-- settings of Nothing -->\n")

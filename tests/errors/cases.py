@@ -271,11 +271,21 @@ CASES = (
             Finding("E041", 4, 11, "0", "allowed: 1 to 10000"),
             Finding("E041", 5, 19, "0", "allowed: 1 to 1000000"),
             Finding("E041", 6, 20, "1.5", "allowed: 0 to 1"),
-            Finding("E041", 6, 35, "0", "allowed: more than 0"),
+            Finding("E041", 6, 35, "0", "allowed: 1e-12 to 1e12"),
             Finding("E041", 8, 30, "2", "allowed: 0 to 1"),
             Finding("E041", 8, 49, "-1", "allowed: 0 to 1000000"),
             Finding("E041", 9, 18, "1000001", "allowed: 1 to 1000000"),
         ),
+    ),
+    Case(
+        "nesterov without a momentum",
+        network("backbone = tiny()", after="train { optimizer = sgd(momentum=0, nesterov=true) }\n"),
+        (Finding("E041", 7, 21, "sgd(momentum=0, nesterov=true)", message="needs a momentum above 0"),),
+    ),
+    Case(
+        "a threshold that float32 takes for zero",
+        network("backbone = tiny()", "neuron = lif(threshold=1e-50)"),
+        (Finding("E041", 6, 26, "1e-50", "allowed: 1e-12 to 1e12"),),
     ),
     Case(
         "values of layers out of range",

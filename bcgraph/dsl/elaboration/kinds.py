@@ -202,6 +202,8 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _plain(value: float | None) -> str:
+    if isinstance(value, float) and value >= 1e9:
+        return f"{value:g}".replace("e+", "e")
     return str(int(value)) if value is not None and float(value).is_integer() else str(value)
 
 

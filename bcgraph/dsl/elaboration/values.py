@@ -103,7 +103,7 @@ def build(
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=False, include_input=False):
             field = str(detail["loc"][0]) if detail["loc"] else ""
-            text = detail["msg"]
+            text = detail["msg"].removeprefix("Value error, ")
             scope.fail("E041", f"`{field}`: {text[:1].lower()}{text[1:]}" if field else text, spans.get(field, span))
         raise Failed from None
 
