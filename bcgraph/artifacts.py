@@ -1,4 +1,4 @@
-"""What a finished search leaves beside `best.bcg`: the weights of the network that it chose, and an ONNX file."""
+"""The artifacts of a finished search beside `best.bcg`: the weights of the chosen network, and an ONNX file."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 WEIGHTS = "best.safetensors"
 ONNX = "best.onnx"
 
-# Training samples that the exported file is proved on. The test set is never touched by a search.
+# Training samples that the exported file is proved on. A search never touches the test set.
 SAMPLES = 64
 
 Origin: TypeAlias = Literal["supernet", "initialization"]
 
 
 @dataclass(frozen=True, slots=True)
-class Products:
-    """What was written: where the weights come from, and the export with its proof (None where there is no file)."""
+class Artifacts:
+    """The written files: the origin of the weights, and the export with its proof (None where there is no file)."""
 
     origin: Origin
     weights: Path
     exported: ExportReport | None
 
 
-def write(result: SearchResult) -> Products:
+def write(result: SearchResult) -> Artifacts:
     """Write `best.safetensors` and `best.onnx` into the directory of a search.
 
-    A search by one-shot accuracy has trained a supernet, and its choice inherits the weights from there. Any other has
-    trained nothing; then the weights are the initial ones that step one scores with. A network that ONNX cannot
-    express gets a warning in place of the file. Raises RunError (E084).
+    After a search by one-shot accuracy the chosen network inherits the weights of the supernet. Any other search trains
+    nothing, and the weights are the initial ones that step one scores with. For a network that ONNX cannot express
+    there is a warning instead of a file. Raises RunError (E084).
     """
     origin: Origin = "supernet" if result.spec.search.evolve.score == "oneshot" else "initialization"
     state = inherited(result.path, result.best) if origin == "supernet" else initial(result)
     path = result.path / WEIGHTS
     weights.save(path, state, spec=result.best, metadata={"origin": origin, "seed": str(result.seed)})
-    return Products(origin, path, _export(result, state))
+    return Artifacts(origin, path, _export(result, state))
 
 
 def initial(result: SearchResult) -> dict[str, Tensor]:
-    """The weights that the chosen network begins with in the first initialization of step one."""
+    """The weights of the chosen network in the first initialization of step one."""
     seed = keys.derive(result.seed, "init", "weights", 0)
     return dict(compile_spec(result.best, seed=seed).state_dict())
 
@@ -64,7 +64,7 @@ def _export(result: SearchResult, state: dict[str, Tensor]) -> ExportReport | No
     try:
         splits = data.load(spec.data, spec.input, spec.steps)
     except DataError:
-        pass  # a finished search whose data set has gone: the proof draws its inputs
+        pass  # the data set of a finished search is missing: the proof draws its inputs
     else:
         samples, _ = splits.train.plain().take(range(min(SAMPLES, len(splits.train))))
         classes = splits.classes

@@ -50,7 +50,7 @@ def demo(
 ) -> None:
     """Search backward connections, train the winner and the network without any, export both and run them."""
     from bcgraph import search
-    from bcgraph.cli.commands.search import progress
+    from bcgraph.cli.progress import search_bars
     from bcgraph.viz import arcs, report
 
     started = time.monotonic()
@@ -62,7 +62,7 @@ def demo(
     emit(f"1. searching {size} architectures of {base.name}")
     emit(f"   step one: {settings.init.keep} of {pool}, by {_scores(settings.init)}")
     emit(f"   step two: {how} a supernet of {settings.supernet.epochs} epochs")
-    with progress() as on_event:
+    with search_bars() as on_event:
         found = search.run(base, out / SEARCH, progress=on_event)
     page = report.write(found.path)
     emit(f"   found: {connections(found.chosen.architecture)}")

@@ -1,4 +1,4 @@
-"""What a command is given: a file, standard input, or the directory of a run."""
+"""Arguments and options that several commands share, and the files, streams and run directories that they name."""
 
 from __future__ import annotations
 
@@ -32,10 +32,19 @@ AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda, mps or auto.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="All randomness follows from it.")]
+InitsOption = Annotated[int, typer.Option("--inits", min=1, metavar="N", help="Initializations to average over.")]
+ScoreDtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--score-dtype",
+        metavar="TYPE",
+        help="What scored networks compute in: float32, float64, bfloat16, mixed, or int16.",
+    ),
+]
 
 STDIN = "<stdin>"
 
-# The specification and the weights of a run, the first pair that is there: a search's choice, a training's result.
+# The specification and the weights of a run, the first pair that exists: the choice of a search, or a training run.
 _RUN_FILES = (("best.bcg", "best.safetensors"), ("spec.bcg", "last.safetensors"))
 
 

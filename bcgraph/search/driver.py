@@ -32,7 +32,7 @@ from bcgraph.search.records.evaluations import (
     ranking,
 )
 from bcgraph.search.records.log import Log
-from bcgraph.search.records.study import Layout, Studies
+from bcgraph.search.records.study import Studies, StudyLayout
 from bcgraph.search.scores.stability import stability
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.pairs import Architecture, space
@@ -154,14 +154,14 @@ def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> It
         yield own if options.evaluation_threads is None else OnThreads(own, options.evaluation_threads)
 
 
-def layout(spec: NetworkSpec, seed: int) -> Layout:
+def layout(spec: NetworkSpec, seed: int) -> StudyLayout:
     """How the studies of a search are named and what they hold."""
     settings = spec.search
     choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
     measures: dict[Stage, tuple[Measure, ...]] = {"evolve": (FITNESS[settings.evolve.score],)}
     if settings.init.pool != 0:
         measures = {"init": settings.init.scores, **measures}
-    return Layout(directory.Identity(spec, seed).study_name, choices, measures)
+    return StudyLayout(directory.Identity(spec, seed).study_name, choices, measures)
 
 
 def describe(result: SearchResult) -> str:

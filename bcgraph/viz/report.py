@@ -22,14 +22,13 @@ NAME = "report.html"
 _DRAWN, _ROWS = 6, 20
 
 
-def write(directory: Path, *, storage: str | None = None) -> Path:
-    """Write `report.html` of the search in `directory`, finished or not, and return its path.
+def write(directory: Path) -> Path:
+    """Write `report.html` of the search in `directory`, finished or not, from its log alone. Returns its path.
 
     Raises RunError: E085 when it is not the directory of a search, E084 when the page cannot be written.
     """
-    found = history(directory, storage=storage)
     path = directory / NAME
-    files.write_text(path, page(found, dsl.load(directory / SPEC)))
+    files.write_text(path, page(history(directory), dsl.load(directory / SPEC)))
     return path
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bcgraph.search import history
+from tests.search import studies
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +35,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         out = tmp_path / f"killed{attempt}"
         kills.update(search(out, 30, seed=attempt))
         assert history(out) == history(tmp_path / "whole")
+        assert studies.evaluations(out) == history(out)["evaluations"]
         for name in ("best.bcg", "spec.bcg", "supernet.safetensors", "run.json"):
             assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
         left = {p.name for p in out.iterdir()}

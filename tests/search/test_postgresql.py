@@ -19,7 +19,8 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.records import storage, study
 from bcgraph.search.records.evaluations import Evaluation
-from tests.search import landscape
+from bcgraph.viz import report
+from tests.search import landscape, studies
 from tests.search.postgresql import Server, files_of, serving, small, without_secret
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +63,11 @@ def at(events: dict[int, Callable[[], object]]) -> landscape.Fake:
 
 
 def search(out: Path, url: str, fake: landscape.Fake | None = None) -> Any:
+    """The history of a search, which its studies hold, too."""
     run(small(), out, options=Options(storage=url), evaluators=fake or landscape.Fake())
-    return history(out, storage=url)["evaluations"]
+    found = history(out)["evaluations"]
+    assert studies.evaluations(out, url) == found
+    return found
 
 
 def stages(server: Server, database: str) -> dict[str, int]:
@@ -95,9 +99,10 @@ def test_two_searches_side_by_side(server: Server, tmp_path: Path, whole: Any) -
     for process in both:
         _, error = process.communicate(timeout=120)
         assert process.returncode == 0, error.decode()
-    assert history(tmp_path / "0", storage=url)["evaluations"] == whole
+    assert history(tmp_path / "0")["evaluations"] == studies.evaluations(tmp_path / "0", url) == whole
     run(small(), tmp_path / "alone", seed=1, evaluators=landscape.Fake())
-    assert history(tmp_path / "1", storage=url)["evaluations"] == history(tmp_path / "alone")["evaluations"]
+    assert history(tmp_path / "1")["evaluations"] == history(tmp_path / "alone")["evaluations"]
+    assert history(tmp_path / "1")["evaluations"] == studies.evaluations(tmp_path / "1", url)
     assert sorted(server.trials("both").values()) == sorted([*EXPECTED.values()] * 2)
 
 
@@ -175,7 +180,7 @@ def test_a_search_that_is_killed(server: Server, tmp_path: Path, whole: Any) -> 
             kills += 1
         process.wait(timeout=60)
     assert kills >= 1
-    assert history(tmp_path, storage=url)["evaluations"] == whole
+    assert history(tmp_path)["evaluations"] == studies.evaluations(tmp_path, url) == whole
     assert stages(server, "killed") == EXPECTED
 
 
@@ -187,8 +192,19 @@ def test_a_trial_that_is_there_twice_counts_once(server: Server, tmp_path: Path,
     for name in server.trials("twice"):
         found = optuna.load_study(study_name=name, storage=url.replace("postgresql:", "postgresql+psycopg:"))
         found.add_trial(found.get_trials()[3])
-    assert history(tmp_path, storage=url)["evaluations"] == whole
+    assert history(tmp_path)["evaluations"] == whole
     assert search(tmp_path, url) == whole
+
+
+def test_a_report_needs_no_server(server: Server, tmp_path: Path, whole: Any) -> None:
+    url = server.database("reported")
+    search(tmp_path, url)
+    server.stop()
+    try:
+        assert history(tmp_path)["evaluations"] == history(tmp_path, storage=url)["evaluations"] == whole
+        assert report.write(tmp_path).stat().st_size > 1000
+    finally:
+        server.start()
 
 
 def test_a_missing_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

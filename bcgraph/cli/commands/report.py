@@ -1,4 +1,4 @@
-"""`bcgraph report`: what a search did, also while it is still running."""
+"""`bcgraph report`: the history of a search, also while it is running."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from bcgraph.cli.commands.score import LABELS
 from bcgraph.cli.inputs import JsonOption, StorageOption
 from bcgraph.cli.output import connections, count, emit, emit_json, table
 
@@ -20,10 +19,13 @@ def report_command(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the best evaluations, or with --json the whole history in order."""
+    """Print the best evaluations, or with --json the whole history in order.
+
+    The log in DIR holds the whole history, so --storage is accepted and nothing is read from there.
+    """
     from bcgraph import search
 
-    found = search.history(directory, storage=storage)
+    found = search.history(directory)
     if as_json:
         emit_json(found)
     else:
@@ -31,7 +33,7 @@ def report_command(
 
 
 def _text(found: dict[str, Any]) -> str:
-    from bcgraph.search.records.evaluations import FITNESS
+    from bcgraph.search.records.evaluations import FITNESS, LABELS
 
     measure = FITNESS[found["settings"]["evolve"]["score"]]
     evaluations: list[dict[str, Any]] = found["evaluations"]
@@ -49,6 +51,8 @@ def _text(found: dict[str, Any]) -> str:
 
 
 def _best(evaluations: Sequence[dict[str, Any]]) -> str:
+    from bcgraph.search.records.evaluations import LABELS
+
     measures = [m for m in LABELS if any(e[m] is not None or m in e["reasons"] for e in evaluations)]
     rows = [
         (connections(e["backward"]), *(_shown(e, m) for m in measures), e["origin"], e["iteration"])

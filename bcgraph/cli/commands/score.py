@@ -1,4 +1,4 @@
-"""`bcgraph score`: how promising a network looks before any training, and how far that can be trusted."""
+"""`bcgraph score`: the training-free scores of a network, and an audit of how far to trust them."""
 
 from __future__ import annotations
 
@@ -8,31 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption, SeedOption, SpecArgument, read_spec
+from bcgraph.cli.inputs import InitsOption, JsonOption, ScoreDtypeOption, SeedOption, SpecArgument, read_spec
 from bcgraph.cli.output import count, emit, emit_json, table
+from bcgraph.cli.progress import search_bars
 
 if TYPE_CHECKING:
     from bcgraph.schema import NetworkSpec
     from bcgraph.search.scores.audit import Audit
-
-LABELS = {"n": "N-score", "e": "E-score", "accuracy": "accuracy"}
-
-InitsOption = Annotated[int, typer.Option("--inits", min=1, metavar="N", help="Initializations to average over.")]
-DtypeOption = Annotated[
-    str,
-    typer.Option(
-        "--score-dtype",
-        metavar="TYPE",
-        help="What scored networks compute in: float32, float64, bfloat16, mixed, or int16.",
-    ),
-]
 
 
 def score_command(
     spec: SpecArgument,
     seed: SeedOption = 0,
     inits: InitsOption = 1,
-    score_dtype: DtypeOption = "float32",
+    score_dtype: ScoreDtypeOption = "float32",
     audit: Annotated[
         bool,
         typer.Option("--audit", help="Score random architectures again and again: can a score be trusted?"),
@@ -64,6 +53,7 @@ def score_command(
 
 def _score(network: NetworkSpec, seed: int, inits: int, score_dtype: str, device: str, as_json: bool) -> None:
     from bcgraph.search.evaluators import Standard
+    from bcgraph.search.records.evaluations import LABELS
 
     standard = Standard(network, seed, Path(), inits=inits, score_dtype=score_dtype, device=device)
     (evaluation,) = standard.init()([network])
@@ -78,17 +68,18 @@ def _score(network: NetworkSpec, seed: int, inits: int, score_dtype: str, device
 
 
 def _audited(network: NetworkSpec, seed: int, candidates: int, device: str) -> Audit:
-    from bcgraph.cli.commands.search import progress
     from bcgraph.search.evaluators import Standard
     from bcgraph.search.scores.audit import audit
 
     train, _ = Standard(network, seed, Path()).splits
-    with progress() as on_event:
+    with search_bars() as on_event:
         return audit(network, train, seed=seed, candidates=candidates, progress=on_event, device=device)
 
 
 def audit_text(name: str, found: Audit) -> str:
     """The findings as a table."""
+    from bcgraph.search.records.evaluations import LABELS
+
     rows = [(LABELS[f.measure], f.kind, f.what, f"{f.value:.2f}") for f in found.findings]
     return (
         f"{name}: {count(found.candidates, 'random architecture')} scored anew with one thing changed\n\n"

@@ -1,29 +1,28 @@
-"""`bcgraph search`: backward connections for a network; the same command goes on after an interruption."""
+"""`bcgraph search`: finds backward connections for a network; the same command resumes an interrupted search."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcgraph.cli.commands.score import LABELS, DtypeOption, InitsOption
-from bcgraph.cli.inputs import JsonOption, OutOption, SeedOption, SpecArgument, StorageOption, read_spec
+from bcgraph.cli.inputs import (
+    InitsOption,
+    JsonOption,
+    OutOption,
+    ScoreDtypeOption,
+    SeedOption,
+    SpecArgument,
+    StorageOption,
+    read_spec,
+)
 from bcgraph.cli.output import connections, count, emit, emit_json, say
-from bcgraph.cli.progress import is_terminal
+from bcgraph.cli.progress import search_bars
 
 if TYPE_CHECKING:
-    from bcgraph.artifacts import Products
+    from bcgraph.artifacts import Artifacts
     from bcgraph.search.driver import SearchResult
-    from bcgraph.search.events import Event, Progress
-
-STAGES = {
-    "init": "scoring the pool",
-    "supernet": "training the supernet",
-    "evolve": "evolution",
-    "audit": "auditing the scores",
-}
+    from bcgraph.search.events import Progress
 
 ORIGINS = {
     "supernet": "the weights that the network inherits from the supernet",
@@ -36,7 +35,7 @@ def search_command(
     out: OutOption,
     seed: SeedOption = 0,
     inits: InitsOption = 1,
-    score_dtype: DtypeOption = "float32",
+    score_dtype: ScoreDtypeOption = "float32",
     accuracy_dtype: Annotated[
         str,
         typer.Option(
@@ -75,25 +74,25 @@ def search_command(
     from bcgraph.viz import report
 
     options = search.Options(inits, score_dtype, accuracy_dtype, storage, workers, ray, threads, devices, accelerator)
-    written: list[Products] = []
-    with progress() as on_event:
+    written: list[Artifacts] = []
+    with search_bars() as on_event:
 
         def finish(result: SearchResult) -> None:
             written.append(write(result))
             _audit(result, audit, on_event)
-            report.write(result.path, storage=storage)
+            report.write(result.path)
 
         earlier = len(usage.read(out))
         result = search.run(network, out, seed=seed, options=options, progress=on_event, hooks=(finish,))
-    (products,) = written
+    (artifacts,) = written
     for note in result.notes:
         say(f"note: {note.text}")
     for used in usage.read(out)[earlier:]:
         say(f"note: {_used(used)}")
     if as_json:
-        emit_json(_data(result, products))
+        emit_json(_data(result, artifacts))
     else:
-        emit(_text(result, products))
+        emit(_text(result, artifacts))
 
 
 def _used(usage: dict[str, Any]) -> str:
@@ -105,7 +104,7 @@ def _used(usage: dict[str, Any]) -> str:
 
 
 def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> None:
-    """Keep an audit of the scores, once, where scores took part in the search and there is something to compare."""
+    """Audit the scores once, if the search used them and there are enough candidates to compare."""
     from bcgraph.search.evaluators import Standard
     from bcgraph.search.scores.audit import LEAST, audit, kept
     from bcgraph.search.space import space_size
@@ -121,8 +120,8 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> 
     found.write(result.path)
 
 
-def _text(result: SearchResult, products: Products) -> str:
-    from bcgraph.search.records.evaluations import FITNESS
+def _text(result: SearchResult, artifacts: Artifacts) -> str:
+    from bcgraph.search.records.evaluations import FITNESS, LABELS
     from bcgraph.viz import report
 
     measure = FITNESS[result.spec.search.evolve.score]
@@ -130,44 +129,21 @@ def _text(result: SearchResult, products: Products) -> str:
         f"{result.path / 'best.bcg'}: {connections(result.chosen.architecture)}, "
         f"{LABELS[measure]} {result.chosen.evaluation.value(measure):.6g}, "
         f"best of {count(len(result.records), 'evaluation')}",
-        f"{products.weights}: {ORIGINS[products.origin].format(seed=result.seed)}",
+        f"{artifacts.weights}: {ORIGINS[artifacts.origin].format(seed=result.seed)}",
     ]
-    if products.exported is not None:
-        proof = products.exported.proof
+    if artifacts.exported is not None:
+        proof = artifacts.exported.proof
         lines.append(
-            f"{products.exported.path}: {products.exported.size:,} bytes, {proof.differing_samples:.2%} of "
+            f"{artifacts.exported.path}: {artifacts.exported.size:,} bytes, {proof.differing_samples:.2%} of "
             f"{count(proof.samples, 'prediction')} in onnxruntime differ from torch"
         )
     return "\n".join([*lines, f"{result.path / report.NAME}: the search on one page"])
 
 
-def _data(result: SearchResult, products: Products) -> dict[str, object]:
+def _data(result: SearchResult, artifacts: Artifacts) -> dict[str, object]:
     return {
         "file": str(result.path / "best.bcg"),
         "chosen": result.chosen.as_data(),
-        "weights": {"file": str(products.weights), "origin": products.origin},
-        "onnx": None if products.exported is None else str(products.exported.path),
+        "weights": {"file": str(artifacts.weights), "origin": artifacts.origin},
+        "onnx": None if artifacts.exported is None else str(artifacts.exported.path),
     }
-
-
-@contextmanager
-def progress() -> Iterator[Progress | None]:
-    """Shows a search's events as one bar a stage, on a terminal; otherwise yields None."""
-    if not is_terminal():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    best = TextColumn("{task.fields[best]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), best, TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-
-        def on_event(event: Event) -> None:
-            if event.stage not in tasks:
-                tasks[event.stage] = shown.add_task(STAGES.get(event.stage, event.stage), best="")
-            found = "" if event.best is None else f"best {event.best:.4g}"
-            shown.update(tasks[event.stage], total=event.total, completed=event.done, best=found)
-
-        yield on_event

@@ -1,4 +1,4 @@
-"""The directory of a run: whose it is, and whether it may be used."""
+"""The directory of a run: to which search it belongs, and whether this search may use it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ FOREIGN = (
     "log.jsonl",
     "best.bcg",
 )
-"""Files of a training, or of a search whose `run.json` is lost: a search does not begin beside them."""
+"""Files of a training run, or of a search whose `run.json` is lost: no search starts in such a directory."""
 
 FORMAT = 1
-"""The version of what a run directory holds. A change of meaning of any record raises it."""
+"""The version of the format of a run directory. It rises when the meaning of any record changes."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two runs the same: specification, seed, version and options."""
+    """The identity of a run: specification, seed, version and options."""
 
     spec: NetworkSpec
     seed: int
@@ -67,7 +67,7 @@ class Identity:
 
 
 def claim(directory: Path, identity: Identity) -> bool:
-    """Make a directory that is locked the run's own; whether it was so before, which means that the run resumes.
+    """Claim a locked directory for a run. Returns whether it was the run's before, which means that the run resumes.
 
     Raises RunError: E085 when it belongs to another run, with the differences named, or holds other files of ours;
     E084 when it cannot be written.
@@ -79,7 +79,7 @@ def claim(directory: Path, identity: Identity) -> bool:
     except FileNotFoundError:
         _refuse_foreign(directory)
         files.write_text(directory / SPEC, dsl.format_spec(identity.spec))
-        # Last, since it is what makes the directory a run.
+        # Last: with this file the directory belongs to the run.
         files.write_text(path, json.dumps(here, indent=1) + "\n")
         return False
     except (OSError, ValueError) as error:
@@ -96,7 +96,7 @@ def claim(directory: Path, identity: Identity) -> bool:
 
 
 def read_identity(directory: Path) -> dict[str, Any]:
-    """What `run.json` says. Raises RunError (E085) when `directory` is not that of a search."""
+    """The content of `run.json`. Raises RunError (E085) when `directory` is not that of a search."""
     path = directory / NAME
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""The log of a run: one JSON line for each thing that happened, appended whole.
+"""The log of a run: one JSON line for each evaluation and each note.
 
-The log is what a resumed run continues from. A line is written by a single call, so a kill leaves at most one torn
-line, the last, which is cut off when the run goes on: that evaluation is simply made again.
+A resumed run continues from the log, and reports read nothing else. One call writes a whole line, so a kill leaves at
+most one torn line, the last. A resumed run cuts it off and repeats that evaluation.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from bcgraph.search.records.evaluations import Note, Record
 
 NAME = "log.jsonl"
 
-# Seconds between two flushes to the disk. A killed process loses nothing; a machine that loses power, so much.
+# Seconds between two flushes to the disk: what a power failure may lose. A killed process loses nothing.
 _FLUSH_EVERY = 1.0
 
 
 @dataclass(frozen=True)
 class History:
-    """What a log tells: its records in order, and its notes."""
+    """The content of a log: its records in order, and its notes."""
 
     records: tuple[Record, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -37,7 +37,7 @@ class History:
 
 @dataclass
 class Log:
-    """A log opened for appending; `history` is what it held. Only the holder of the run's lock may open one."""
+    """A log opened for appending; `history` is what it held before. Only the holder of the run's lock may open one."""
 
     path: Path
     history: History
@@ -46,7 +46,7 @@ class Log:
 
     @staticmethod
     def open(directory: Path) -> Log:
-        """Open, or begin, the log of a run. Raises RunError: E084 when it cannot be written, E085 for a damaged one."""
+        """Open or create the log of a run. Raises RunError: E084 when it cannot be written, E085 when it is damaged."""
         path = directory / NAME
         try:
             handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -77,7 +77,7 @@ class Log:
             raise cannot_write(self.path, error) from error
 
     def flush(self) -> None:
-        """Bring everything to the disk."""
+        """Flush everything to the disk."""
         os.fsync(self._handle)
         self._flushed = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Optuna storages: opened by URL, told apart by what they raise, and waited for while they are away."""
+"""Optuna storages: opened by URL, with one error for all their failures, and retried while they are unreachable."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from bcgraph.errors import RunError
 from bcgraph.urls import redacted, torn, without_password
 
 PATIENCE = 60.0
-"""Seconds that the end of a stage waits for a storage that has gone away."""
+"""Seconds that the end of a stage waits for an unreachable storage."""
 
 FAILURES = (StorageInternalError, SQLAlchemyError, OSError)
-"""What a storage raises that cannot be reached, or not any more."""
+"""The errors of a storage that is unreachable."""
 
 # A URL that names no driver means the one that the extra `postgresql` installs.
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
-# The first to come to an empty database make its tables, and of several at the same time all but one fail.
+# The first process to use an empty database creates its tables; of several at once, all but one fail and try again.
 _CREATIONS = 8
 
-# While a storage is away, trying to reach it may take this share of the time.
+# While a storage is unreachable, retries may take this share of the time.
 _TRYING = 0.1
 
 
@@ -59,7 +59,7 @@ def connect(url: str) -> BaseStorage:
 
 
 def unreachable(url: str | None, error: BaseException) -> RunError:
-    """The error for a storage that fails (E091); of a chain of errors the first says most."""
+    """The error for a storage that fails (E091), with the message of the first error in the chain."""
     cause = error
     while (earlier := cause.__cause__ or cause.__context__) is not None:
         cause = earlier
@@ -83,7 +83,7 @@ def reachable(url: str | None) -> Iterator[None]:
 
 @dataclass
 class Away:
-    """Since when a storage has been away, if it is, and when to try again."""
+    """Since when a storage has been unreachable, if it is, and when to try again."""
 
     since: float | None = None
     again: float = 0.0
@@ -93,14 +93,14 @@ class Away:
         return self.since is None or time.monotonic() >= self.again
 
     def failed(self, spent: float) -> float:
-        """A try has failed after so many seconds; returns for how long the storage has been away."""
+        """A try has failed after so many seconds. Returns for how long the storage has been unreachable."""
         now = time.monotonic()
         self.since = now if self.since is None else self.since
         self.again = now + max(0.5, spent / _TRYING)
         return now - self.since
 
     def back(self) -> None:
-        """It has come back."""
+        """The storage answers again."""
         self.since = None
 
 
@@ -110,7 +110,7 @@ def _parsed(url: str) -> URL:
     except (ArgumentError, ValueError):
         found = None
     if found is None:
-        # Why is not said: it may be a part of a password, taken for a host or a port.
+        # The reason stays out of the message: it may quote a part of a password, taken for a host or a port.
         raise RunError(
             "E091",
             f"`{without_password(url)}` is not the URL of a storage",

@@ -1,7 +1,7 @@
-"""The study: a run's evaluations as Optuna studies, which its dashboard and other tools open.
+"""The study: a run's evaluations as Optuna studies, for its dashboard and other tools.
 
-A run has two of them: `init` maximizes the scores of the pool (N against E), `evolve` the fitness. The log comes
-first and the studies follow it, so a kill between the two loses nothing: what is missing is added when the run goes on.
+A run has two studies: `init` maximizes the scores of the pool (N against E), `evolve` the fitness. A record is written
+to the log first and to its study second. So a kill between the two loses nothing: a resumed run adds missing trials.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from bcgraph.search.space.pairs import Space
 NAME = "study.log"
 
 Place: TypeAlias = tuple[Stage, int, int]
-"""Stage, iteration and index of a record: there is one of each."""
+"""Stage, iteration and index, which identify a record."""
 
 OVERHEAD = 0.04
-"""The share of the time of the evaluations that writing to a slow storage may take before the end of a stage."""
+"""The share of the evaluations' time that writing to a slow storage may take before the end of a stage."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class StudyLayout:
     """How architectures and values appear in the studies of a run."""
 
     name: str
@@ -66,10 +66,10 @@ class Layout:
 class Studies:
     """The studies of a run, open for adding. Only the holder of the run's lock may open them.
 
-    While a storage is away, records wait; when it is back, those are added that have not arrived.
+    While a storage is unreachable, records wait; once it answers again, those that it lacks are added.
     """
 
-    layout: Layout
+    layout: StudyLayout
     url: str | None
     _studies: dict[Stage, Study]
     _parameters: dict[str, BaseDistribution]
@@ -79,7 +79,7 @@ class Studies:
     _cost: float = 0.0
 
     @staticmethod
-    def open(directory: Path, layout: Layout, url: str | None, records: Sequence[Record]) -> Studies:
+    def open(directory: Path, layout: StudyLayout, url: str | None, records: Sequence[Record]) -> Studies:
         """Open the studies, in `url` or the directory's own file, and add those of `records` that they lack.
 
         Raises RunError: E091 when the storage cannot be reached, E085 when it holds more than the log, E092 when its
@@ -89,7 +89,7 @@ class Studies:
             return Studies._open(_open_storage(directory, url), layout, url, records)
         except _AheadError as ahead:
             if url is None:
-                # The disk has lost the end of the log. The study is but a picture of it, so it is drawn anew.
+                # The disk has lost the end of the log. The study only mirrors it, so it is written again.
                 (directory / NAME).unlink()
                 return Studies._open(_open_storage(directory, url), layout, url, records)
             raise RunError(
@@ -99,7 +99,7 @@ class Studies:
             ) from None
 
     @staticmethod
-    def _open(storage: BaseStorage, layout: Layout, url: str | None, records: Sequence[Record]) -> Studies:
+    def _open(storage: BaseStorage, layout: StudyLayout, url: str | None, records: Sequence[Record]) -> Studies:
         opened: dict[Stage, Study] = {}
         with reachable(url):
             for stage, measures in layout.measures.items():
@@ -119,14 +119,14 @@ class Studies:
         return found
 
     def add(self, record: Record) -> None:
-        """Add a record: at once to the run's own file, to a storage as far as the time of the evaluations allows."""
+        """Add a record: to the run's own file at once, to a storage while that takes no more time than `OVERHEAD`."""
         self._waiting.append(record)
         self._allowed += OVERHEAD * record.seconds
         while self._waiting and self._away.due() and (self.url is None or self._cost <= self._allowed):
             self._write(patience=math.inf)
 
     def flush(self) -> None:
-        """Add all that is waiting. Raises RunError (E091) when a storage stays away."""
+        """Add all waiting records. Raises RunError (E091) when a storage stays unreachable."""
         while self._waiting:
             if self._away.due():
                 self._write(patience=PATIENCE)
@@ -134,11 +134,11 @@ class Studies:
                 time.sleep(0.1)
 
     def _write(self, patience: float) -> None:
-        """Add the next record; a storage may have been away for so many seconds, the run's own file never."""
+        """Add the next record. Raises RunError (E091) for a storage unreachable longer than `patience` seconds."""
         started = time.monotonic()
         try:
             if self._away.since is not None:
-                # What was under way when it went may have arrived.
+                # A write that was cut off may have arrived.
                 there = self._places()
                 self._waiting = [record for record in self._waiting if _place(record) not in there]
             for record in self._waiting[:1]:
@@ -154,36 +154,12 @@ class Studies:
         self._allowed -= self._cost
 
     def _places(self) -> set[Place]:
-        """What the studies hold."""
+        """The places of all trials in the studies."""
         return {
             (stage, trial.user_attrs.get("iteration", -1), trial.user_attrs.get("index", -1))
             for stage, study in self._studies.items()
             for trial in study.get_trials(deepcopy=False)
         }
-
-
-def read(directory: Path, name: str, url: str | None) -> list[Record] | None:
-    """The records in the studies of a run, in order; None when there is no study (yet).
-
-    Raises RunError (E091, E092).
-    """
-    if url is None and not (directory / NAME).exists():
-        return None
-    try:
-        storage = _open_storage(directory, url, repair=False)
-    except PermissionError:
-        return None
-    found: dict[Place, Record] = {}
-    with reachable(url):
-        there = {s.study_name: s for s in optuna.get_all_study_summaries(storage)}
-        for stage in ("init", "evolve"):
-            if f"{name}/{stage}" in there:
-                study = optuna.load_study(storage=storage, study_name=f"{name}/{stage}")
-                for trial in study.get_trials(deepcopy=False):
-                    record = Record.from_data(trial.user_attrs)
-                    # A storage that repeats a write of its own accord, whose answer it has lost, has a trial twice.
-                    found.setdefault(_place(record), record)
-    return list(found.values())
 
 
 class _AheadError(Exception):
@@ -194,19 +170,18 @@ def _place(record: Record) -> Place:
     return record.stage, record.iteration, record.index
 
 
-def _open_storage(directory: Path, url: str | None, *, repair: bool = True) -> BaseStorage:
+def _open_storage(directory: Path, url: str | None) -> BaseStorage:
     if url is not None:
         return connect(url)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = directory / NAME
     with reachable(url):
-        if repair:
-            _mend(path)
+        _mend(path)
         return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _mend(path: Path) -> None:
-    """Undo what a kill left: a torn last line, and the journal's own lock (the run's lock is held by the caller)."""
+    """Remove what a kill left: a torn last line, and the journal's own lock (the caller holds the lock of the run)."""
     for stale in path.parent.glob(f"{path.name}.lock*"):
         stale.unlink()
     with suppress(FileNotFoundError):

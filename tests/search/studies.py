@@ -1,0 +1,28 @@
+"""The evaluations that the Optuna studies of a run hold, read as any other tool reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+
+def evaluations(out: Path, url: str | None = None) -> list[dict[str, Any]]:
+    """Of the run in `out`, with its studies in `url` or in its own file; in the order of a history."""
+    storage: str | BaseStorage
+    if url is None:
+        storage = JournalStorage(JournalFileBackend(str(out / "study.log")))
+    else:
+        storage = url.replace("postgresql:", "postgresql+psycopg:")
+    name = json.loads((out / "run.json").read_text())["study"]
+    found: dict[tuple[int, int, int], dict[str, Any]] = {}
+    for place, stage in enumerate(("init", "evolve")):
+        if f"{name}/{stage}" in optuna.get_all_study_names(storage):
+            for trial in optuna.load_study(study_name=f"{name}/{stage}", storage=storage).get_trials():
+                # A database that repeats a write, whose answer it has lost, holds a trial twice.
+                found.setdefault((place, trial.user_attrs["iteration"], trial.user_attrs["index"]), trial.user_attrs)
+    return [found[place] for place in sorted(found)]
