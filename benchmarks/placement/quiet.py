@@ -1,0 +1,191 @@
+"""`python -m benchmarks.placement.quiet`: how loud feedback should start, trained on the rows of digits.
+
+Every run trains `specs/tiny_digits_rows.bcg` as it says, with some connections and with one first scale (`gain`) for all
+of them, and is kept in a CSV file as soon as it is done; the same command resumes. `--summary` prints the tables.
+What is run, in this order:
+
+- `all`: all 15 connections at once;
+- `random`: 0, 1, 2, 4 and 8 connections, drawn anew for each seed and the same for all gains;
+- `table`: all 121 architectures of at most two connections at gain 0.1;
+- `single`: each connection alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TypeAlias
+
+from bcgraph import dsl, files, keys
+from bcgraph.cli.output import table
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.space.pairs import Architecture, Space
+from benchmarks.placement import records
+
+SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
+TABLE = Path(__file__).with_name("digits_rows_gain.csv")
+"""The runs that are kept."""
+
+GAINS = (0.0, 0.03, 0.1, 0.3, 1.0)
+COUNTS = (0, 1, 2, 4, 8)
+SEEDS = 5
+TABLE_SEEDS = 3
+TABLE_GAIN = 0.1
+
+Job: TypeAlias = tuple[str, float, Architecture, int]
+"""What belongs to it ("all", "random", ...), gain, connections, seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished training run; `purpose` is the first part of its job."""
+
+    purpose: str
+    gain: float
+    backward: str
+    seed: int
+    accuracy: float
+    best: float
+    loss: float
+    seconds: float
+
+    @property
+    def key(self) -> tuple[float, str, int]:
+        """Runs with equal keys are the same run, whatever they are for."""
+        return self.gain, self.backward, self.seed
+
+
+def jobs(spec: NetworkSpec) -> Iterator[Job]:
+    """Everything to be run. What two purposes share is listed twice."""
+    pairs = tuple(Space(len(spec.ports), 1).pair(i) for i in range(Space(len(spec.ports), 1).pairs))
+    for seed in range(SEEDS):
+        yield from (("all", gain, pairs, seed) for gain in GAINS)
+        for count in COUNTS:
+            drawn = tuple(sorted(keys.rng(seed, "quiet", count).sample(pairs, count)))
+            yield from (("random", gain, drawn, seed) for gain in (GAINS if drawn else GAINS[-1:]))
+        space = Space(len(spec.ports), 2)
+        if seed < TABLE_SEEDS:
+            yield from (("table", TABLE_GAIN, space.architecture(i), seed) for i in range(space.size))
+    for seed in range(SEEDS):
+        yield from (("single", gain, (pair,), seed) for pair in pairs for gain in GAINS)
+
+
+def key_of(job: Job) -> tuple[float, str, int]:
+    """The key of the run of a job."""
+    _, gain, pairs, seed = job
+    return gain, records.written(pairs), seed
+
+
+def train(text: str, job: Job) -> Run:
+    """One training run, on one thread."""
+    import torch
+
+    from bcgraph import training
+
+    torch.set_num_threads(1)
+    purpose, gain, pairs, seed = job
+    quiet = text.replace("  backbone", f"  feedback = project(gain={gain})\n  backbone", 1)
+    spec = dsl.parse(quiet).with_backward(pairs)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        result = training.train(spec, out=Path(folder) / "run", seed=seed)
+    seconds = round(time.perf_counter() - started, 1)
+    return Run(
+        purpose, gain, records.written(pairs), seed, result.accuracy, result.best, result.history[-1].loss, seconds
+    )
+
+
+def read(path: Path) -> list[Run]:
+    """The runs in a file, none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [
+            Run(
+                row["purpose"],
+                float(row["gain"]),
+                row["backward"],
+                int(row["seed"]),
+                *(float(row[name]) for name in ("accuracy", "best", "loss", "seconds")),
+            )
+            for row in csv.DictReader(stream)
+        ]
+
+
+def write(path: Path, runs: Sequence[Run]) -> None:
+    """Replace the file in one step."""
+    stream = io.StringIO()
+    lines = csv.DictWriter(stream, [field.name for field in fields(Run)], lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(asdict(run) for run in runs)
+    files.write_text(path, stream.getvalue())
+
+
+def run(spec: NetworkSpec, path: Path, *, workers: int, limit: int | None) -> None:
+    """Train what is missing in `path`, at most `limit` of it."""
+    text = dsl.format_spec(spec.with_backward(()))
+    with files.locked(path.parent):
+        done = read(path)
+        seen = {each.key for each in done}
+        missing: list[Job] = []
+        for job in jobs(spec):
+            if key_of(job) not in seen:
+                seen.add(key_of(job))
+                missing.append(job)
+        missing = missing[:limit]
+        print(f"{len(done)} done, {len(missing)} to do in {path}", flush=True)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            for future in as_completed([pool.submit(train, text, job) for job in missing]):
+                done.append(future.result())
+                write(path, done)
+
+
+def summary(spec: NetworkSpec, runs: Sequence[Run]) -> str:
+    """Mean accuracy and deviation for each purpose and gain."""
+    found = {each.key: each.accuracy for each in runs}
+    wanted: dict[tuple[str, float], list[float]] = {}
+    for job in jobs(spec):
+        if key_of(job) in found:
+            label = job[0] if job[0] != "random" else f"{len(job[2])} random"
+            wanted.setdefault((label, job[1]), []).append(found[key_of(job)])
+    rows = []
+    for (label, gain), values in wanted.items():
+        spread = f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-"
+        mean = f"{statistics.mean(values):.4f}"
+        rows.append((label, f"{gain:g}", mean, spread, f"{min(values):.4f}", f"{max(values):.4f}", len(values)))
+    rows.sort()
+    header = ("connections", "gain", "accuracy", "deviation", "lowest", "highest", "runs")
+    return table(header, rows, right=range(1, 7))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.placement.quiet", description="How loud feedback starts"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/quiet/digits_rows_gain.csv"), help="the CSV file")
+    parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread")
+    parser.add_argument("--limit", type=int, default=None, help="stop after so many runs")
+    parser.add_argument("--summary", action="store_true", help="only print the tables so far")
+    asked = parser.parse_args()
+    spec = dsl.load(SPEC)
+    try:
+        if not asked.summary:
+            run(spec, asked.out, workers=asked.workers, limit=asked.limit)
+        print(summary(spec, read(asked.out)))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command resumes")
+
+
+if __name__ == "__main__":
+    main()
