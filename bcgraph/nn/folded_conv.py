@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcgraph.nn import lif_kernels
+from bcgraph.nn import lif_kernels, onednn
 from bcgraph.nn.lif import NO_SLOTS, Slots, lif, lif_last, lif_steps, needs_gradient
 from bcgraph.nn.norm import folding, split
 from bcgraph.nn.transforms import traced
@@ -23,9 +23,6 @@ Settings = tuple[int, int, int, int]
 
 Constants = tuple[float, float, float, str, bool]
 """Of a neuron: decay, threshold, width of the surrogate, reset, and whether the reset is cut from the gradient."""
-
-# What a packed weight is made for; the library takes the same packing for other sizes of the batch.
-_SAMPLES = 32
 
 
 def fold_norm(
@@ -52,10 +49,7 @@ def fold_norm(
     if workspace is None or not _packs(weight):
         return weight * factor, shifted
     folded = torch.mul(weight, factor, out=workspace.scratch(weight))
-    stride, padding, dilation, groups = settings
-    arguments = ([padding] * 2, [stride] * 2, [dilation] * 2, groups, [_SAMPLES, *shape])
-    packed = workspace.weight(number, lambda: torch.ops.mkldnn._reorder_convolution_weight(folded, *arguments))
-    return packed, shifted
+    return workspace.weight(number, lambda: onednn.pack_weight(folded, shape, *settings)), shifted
 
 
 def _packs(weight: Tensor) -> bool:
@@ -65,18 +59,15 @@ def _packs(weight: Tensor) -> bool:
     backend: Any = torch.backends.mkldnn
     if not (is_last(weight) and backend.is_available() and backend.enabled):
         return False
-    return weight.dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return (weight.dtype == torch.float32 or onednn.bfloat16_is_fast()) and onednn.can_pack()
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Tensor:
     """The convolution of x with a weight that may be packed."""
-    stride, padding, dilation, groups = settings
     if weight.layout is torch.strided:
+        stride, padding, dilation, groups = settings
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, weight, bias, [padding] * 2, [stride] * 2, [dilation] * 2, groups, "none", [], ""
-    )
-    return result
+    return onednn.convolve_packed(x, weight, bias, *settings)
 
 
 def conv_lif(

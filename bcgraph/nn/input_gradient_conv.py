@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bcgraph.nn.int16_conv import Int16Weight
+from bcgraph.nn.onednn import bfloat16_is_fast
 from bcgraph.nn.transforms import first_order, traced
 from bcgraph.nn.winograd import TiledWeight
 
@@ -97,6 +98,6 @@ def computed_in(x: Tensor) -> torch.dtype:
 
     There the factors and the result are rounded as they would be, in a thirtieth of the time that torch needs.
     """
-    if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not bfloat16_is_fast():
         return torch.float32
     return x.dtype

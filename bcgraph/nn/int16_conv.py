@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bcgraph.nn import onednn
 from bcgraph.nn.workspace import is_last
 
 _BASE = 255
@@ -24,7 +26,6 @@ LARGEST = _LIMB * _BASE + _LIMB
 
 # Sums of the kernels have 32 bits.
 _FAN_IN = 2**31 // LARGEST
-_SAMPLES = 32
 
 Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 """Stride, padding, dilation and groups."""
@@ -82,40 +83,30 @@ def fits(weight: Tensor, groups: int) -> bool:
 @cache
 def kernels_are_exact() -> bool:
     """Whether the kernels for 8 bits are here and exact: those of older processors saturate."""
-    numbers = torch.tensor([LARGEST, -LARGEST, 1 - LARGEST, 128]).repeat(16, 16).float()[:, :, None, None]
-    spikes = torch.ones(2, 64, 2, 2)
+    given: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    numbers = torch.tensor([LARGEST, -LARGEST, 1 - LARGEST, 128], **given).repeat(16, 16)[:, :, None, None]
+    spikes, scale = torch.ones((2, 64, 2, 2), **given), torch.ones(16, **given)
     settings: Settings = ((1, 1), (0, 0), (1, 1), 1)
     numbers[0] = LARGEST
     numbers[1] = -LARGEST
     expected = numbers.sum((1, 2, 3)).view(1, -1, 1, 1).expand(2, 16, 2, 2)
-    try:
-        found = _convolved(spikes, _packed(numbers, settings, (2, 2)), torch.ones(16), None, settings)
-    except (AttributeError, RuntimeError, TypeError):  # not in this build of torch, or called otherwise in this version
-        return False
-    return torch.equal(found, expected)
+
+    def check() -> bool:
+        found = _convolved(spikes, _packed(numbers, settings, (2, 2)), scale, None, settings)
+        return torch.equal(found, expected)
+
+    return onednn.int8_works(check)
 
 
 def _packed(numbers: Tensor, settings: Settings, size: tuple[int, int]) -> Tensor:
     """`q = 255*a + b` `[out, in, k, k]` as `a, b` in turns `[out, 2*in, k, k]`, in the order that the kernels read."""
     high = torch.round(numbers / _BASE)
     both = torch.stack([high, numbers - _BASE * high], 2).flatten(1, 2).to(torch.int8).contiguous()
-    stride, padding, dilation, groups = settings
-    ones = torch.ones(len(both))
-    shape = [_SAMPLES, both.shape[1], *size]
-    arguments = (list(stride), list(padding), list(dilation), groups, shape)
-    packed: Tensor = torch.ops.onednn.qconv_prepack(both, ones, 1.0, 0, *arguments)
-    return packed
+    return onednn.pack_int8(both, settings, size)
 
 
 def _convolved(spikes: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
     # A spike as the two bytes 255 and 1, in one number of 16 bits (of a processor that has the low byte first).
     rows = spikes.permute(0, 2, 3, 1).contiguous().to(torch.int16)
     twice = rows.mul_(_BASE + 256).view(torch.uint8).permute(0, 3, 1, 2)
-    stride, padding, dilation, groups = settings
-    zeros = torch.zeros(len(scale), dtype=torch.int32)
-    place = (list(stride), list(padding), list(dilation), groups)
-    # The result is not requantized, and nothing is done to it: scale 1, zero point 0, no operation behind.
-    result: Tensor = torch.ops.onednn.qconv2d_pointwise(
-        twice, 1.0, 0, packed, scale, zeros, bias, *place, 1.0, 0, torch.float32, "none", [], ""
-    )
-    return result
+    return onednn.convolve_int8(twice, packed, scale, bias, settings)

@@ -28,6 +28,9 @@ from bcgraph.nn.transforms import transformed
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.shapes import Shape
 
+# Where and how new values are made, whatever torch's defaults are: a seed means the same weights everywhere.
+_NEW: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+
 
 class Conv(Layer, nn.Conv2d):
     """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
@@ -42,6 +45,10 @@ class Conv(Layer, nn.Conv2d):
     _int16: Int16Weight | None = None
     tiled = False
     _tiled: TiledWeight | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Packed and transformed weights are made again from the weight itself.
+        return {name: value for name, value in self.__dict__.items() if name not in ("_int16", "_tiled")}
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
         """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.packed_spikes.pack(x)`."""
@@ -126,11 +133,11 @@ class BatchNormPerStep(Layer):
         super().__init__()
         self.eps = eps
         self.momentum = momentum
-        self.weight = nn.Parameter(torch.ones(features))
-        self.bias = nn.Parameter(torch.zeros(features))
-        self.register_buffer("running_mean", torch.zeros(steps, features))
-        self.register_buffer("running_var", torch.ones(steps, features))
-        self.register_buffer("num_batches_tracked", torch.zeros(steps, dtype=torch.long))
+        self.weight = nn.Parameter(torch.ones(features, **_NEW))
+        self.bias = nn.Parameter(torch.zeros(features, **_NEW))
+        self.register_buffer("running_mean", torch.zeros(steps, features, **_NEW))
+        self.register_buffer("running_var", torch.ones(steps, features, **_NEW))
+        self.register_buffer("num_batches_tracked", torch.zeros(steps, dtype=torch.long, device="cpu"))
 
     def forward(self, x: Tensor, step: int) -> Tensor:
         """Normalize step number `step`, `[N, C, H, W]` or `[N, C]`."""
@@ -166,7 +173,7 @@ def _statistics_may_change() -> Iterator[None]:
 
 def _bare(kind: Callable[..., nn.Module], *args: Any) -> nn.Module:
     """A module whose parameters are allocated but not drawn: `initialize` draws them by key."""
-    module: nn.Module = nn.utils.skip_init(kind, *args)  # type: ignore[no-untyped-call]
+    module: nn.Module = nn.utils.skip_init(kind, *args, **_NEW)  # type: ignore[no-untyped-call]
     return module
 
 
@@ -192,7 +199,7 @@ def _norm(layer: schema.BatchNorm, given: Shape, steps: int) -> nn.Module:
     norm = layer.norm
     if norm.statistics == "per_step":
         return BatchNormPerStep(given[0], steps, norm.eps, norm.momentum)
-    return BatchNorm(given[0], norm.eps, norm.momentum)
+    return BatchNorm(given[0], norm.eps, norm.momentum, **_NEW)
 
 
 def _dropout(layer: schema.Dropout, given: Shape, steps: int) -> nn.Module:
@@ -236,5 +243,5 @@ def initialize(module: nn.Module, name: str, seed: int) -> None:
         return
     bound = 1.0 / math.sqrt(module.weight[0].numel())
     for part, parameter in module.named_parameters():
-        generator = torch.Generator().manual_seed(derive(seed, "init", f"{name}.{part}"))
+        generator = torch.Generator("cpu").manual_seed(derive(seed, "init", f"{name}.{part}"))
         parameter.uniform_(-bound, bound, generator=generator)

@@ -83,7 +83,7 @@ class TiledWeight:
 def transformed(weight: Tensor) -> Tensor:
     """`G g G'` of a weight `[out, in, 3, 3]`, as `[36, in, out]`."""
     outward, inward = weight.shape[:2]
-    g = torch.tensor(_G, dtype=torch.float64)
+    g = torch.tensor(_G, dtype=torch.float64, device=weight.device)
     taps = weight.detach().permute(2, 3, 1, 0).reshape(9, inward * outward)
     return (torch.kron(g, g) @ taps.double()).to(weight.dtype).view(_READ * _READ, inward, outward)
 
@@ -98,7 +98,8 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
     n, channels, height, width = x.shape
     out = weight.shape[2]
     down, across = height // TILE, width // TILE
-    y = torch.empty((n, out, height, width), dtype=x.dtype, memory_format=torch.channels_last)
+    layout = torch.channels_last
+    y = torch.empty((n, out, height, width), dtype=x.dtype, device=x.device, memory_format=layout)
     given = x.permute(0, 2, 3, 1)
     results = y.permute(0, 2, 3, 1).view(n, down, TILE, across, TILE, out).permute(2, 4, 0, 1, 3, 5)
     rows = max(1, _PIECE // (down * across * max(channels, out)))

@@ -49,7 +49,7 @@ class Workspace:
         held = self.held.scratch
         if held is None or held.numel() < like.numel() or held.dtype != like.dtype:
             with torch.inference_mode(False):
-                held = self.held.scratch = torch.empty(like.numel(), dtype=like.dtype)
+                held = self.held.scratch = torch.empty(like.numel(), dtype=like.dtype, device="cpu")
         return _shaped(held[: like.numel()], tuple(like.shape), is_last(like))
 
     def weight(self, number: int, pack: Callable[[], Tensor]) -> Tensor:
@@ -89,7 +89,9 @@ class Memory(nn.Module):
         if held is None or held.samples < samples or any(b.dtype != x.dtype for b in held.buffers):
             # Tensors of inference mode could not be written outside of it.
             with torch.inference_mode(False):
-                held = _Buffers(samples, [torch.empty(size * samples, dtype=x.dtype) for size in self.sizes])
+                held = _Buffers(
+                    samples, [torch.empty(size * samples, dtype=x.dtype, device="cpu") for size in self.sizes]
+                )
         return Workspace(self, held)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""torch's private calls into oneDNN, the CPU's library of convolutions, all of them guarded.
+
+They have no promise of staying: another version of torch may lack them or call them otherwise. Each is tried once on a
+small case. Where it fails, the plain path of torch stands in, and a BcgraphWarning says so once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from bcgraph.errors import BcgraphWarning
+
+T = TypeVar("T")
+
+# What a missing operation and another signature raise.
+_FAILURES = (AttributeError, RuntimeError, TypeError)
+
+# What a packed weight is made for; the library takes the same packing for other sizes of the batch.
+_SAMPLES = 32
+
+
+def _tried(what: str, call: Callable[[], T], otherwise: T) -> T:
+    """The result of `call`; where this torch has no such operation `otherwise`, with a warning."""
+    try:
+        return call()
+    except _FAILURES as error:
+        first = str(error).strip().split("\n")[0]
+        text = f"{what} of this version of torch ({torch.__version__}) cannot be used, so the plain path runs: {first}"
+        warnings.warn(BcgraphWarning(text), stacklevel=3)
+        return otherwise
+
+
+@cache
+def bfloat16_is_fast() -> bool:
+    """Whether this processor has kernels for convolutions in bfloat16."""
+    return _tried("the check for bfloat16", lambda: bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()), False)
+
+
+@cache
+def can_pack() -> bool:
+    """Whether weights can be packed, and packed weights compute what plain ones do."""
+    x = torch.ones((1, 1, 2, 2), dtype=torch.float32, device="cpu")
+    weight = torch.ones((1, 1, 1, 1), dtype=torch.float32, device="cpu")
+
+    def call() -> bool:
+        packed = pack_weight(weight, (1, 2, 2), 1, 0, 1, 1)
+        return torch.equal(convolve_packed(x, packed, x.new_zeros(1), 1, 0, 1, 1), x)
+
+    return _tried("the packing of convolution weights", call, False)
+
+
+def pack_weight(
+    weight: Tensor, shape: tuple[int, int, int], stride: int, padding: int, dilation: int, groups: int
+) -> Tensor:
+    """A weight `[out, in/groups, k, k]` in the order that the kernels read for samples of `shape`."""
+    arguments = ([padding] * 2, [stride] * 2, [dilation] * 2, groups, [_SAMPLES, *shape])
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *arguments)
+    return packed
+
+
+def convolve_packed(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int, dilation: int, groups: int
+) -> Tensor:
+    """The convolution of x `[N, C, H, W]` with a packed weight."""
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, [padding] * 2, [stride] * 2, [dilation] * 2, groups, "none", [], ""
+    )
+    return result
+
+
+def pack_int8(weight: Tensor, settings: Any, size: tuple[int, int]) -> Tensor:
+    """A weight `[out, in, k, k]` of 8 bits in the order that the kernels read for maps of `size`."""
+    stride, padding, dilation, groups = settings
+    ones = torch.ones(len(weight), dtype=torch.float32, device=weight.device)
+    arguments = (list(stride), list(padding), list(dilation), groups, [_SAMPLES, weight.shape[1], *size])
+    packed: Tensor = torch.ops.onednn.qconv_prepack(weight, ones, 1.0, 0, *arguments)
+    return packed
+
+
+def convolve_int8(x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, settings: Any) -> Tensor:
+    """The convolution of bytes x `[N, C, H, W]` with a packed weight of 8 bits, times `scale` `[out]`, in float32."""
+    stride, padding, dilation, groups = settings
+    zeros = torch.zeros(len(scale), dtype=torch.int32, device=scale.device)
+    place = (list(stride), list(padding), list(dilation), groups)
+    # The result is not requantized, and nothing is done to it: scale 1, zero point 0, no operation after it.
+    result: Tensor = torch.ops.onednn.qconv2d_pointwise(
+        x, 1.0, 0, packed, scale, zeros, bias, *place, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return result
+
+
+def int8_works(check: Callable[[], bool]) -> bool:
+    """The result of `check`, which calls the kernels for 8 bits; False where this torch has none."""
+    return _tried("the convolution in 8 bits", check, False)

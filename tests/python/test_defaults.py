@@ -1,0 +1,102 @@
+"""torch's global defaults do not reach what is compiled: weights, dtypes and devices are those of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bcgraph
+from bcgraph.compiler.targets.fx.record import record
+from bcgraph.nn import int16_conv, onednn
+from bcgraph.nn.int16_conv import Int16Weight
+from bcgraph.nn.winograd import TiledWeight
+
+TEXT = """bcg 1
+network n {{
+  input = image(1, 8, 8); steps = 3; backbone = tiny(width=32, classes=10); norm = bn(statistics={statistics})
+  backward @4 -> @0; backward @2 -> @2
+}}
+"""
+
+CASES: dict[str, dict[str, Any]] = {
+    "unrolled": {},
+    "folded": {"schedule": "folded"},
+    "inference": {"inference": True},
+    "folded inference": {"schedule": "folded", "inference": True},
+    "recompute": {"recompute": True},
+    "step": {"schedule": "step"},
+}
+
+
+@contextmanager
+def defaults(dtype: torch.dtype, device: str) -> Iterator[None]:
+    before = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(dtype)
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_default_device(before[1])
+
+
+def run(x: Tensor, statistics: str, options: dict[str, Any]) -> list[Tensor]:
+    """A new module's state dict, its outputs, gradients and statistics of a call."""
+    model: Any = bcgraph.compile(bcgraph.parse(TEXT.format(statistics=statistics)), **options)
+    found = [value.clone() for value in model.state_dict().values()]
+    if options.get("schedule") == "step":
+        states = model.initial_states(x)
+        return [*found, *states, *model(x, *states), *model.state_dict().values()]
+    output = model(x)
+    if not options.get("inference"):
+        output.sum().backward()
+        found += [p.grad for p in model.parameters()]
+    with torch.no_grad():
+        found += [output.detach().clone(), model(x).clone()]
+        if not options.get("recompute"):
+            found += [v for port in record(model, x, values=("s", "u", "v", "I")).values() for v in port.values()]
+    return found + list(model.state_dict().values())
+
+
+@pytest.mark.parametrize("statistics", ["shared", "per_step"])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("dtype", "device"), [(torch.float64, "cpu"), (torch.float32, "meta"), (torch.float16, "meta")]
+)
+def test_defaults_change_nothing(dtype: torch.dtype, device: str, case: str, statistics: str) -> None:
+    if statistics == "per_step" and ("inference" in case or case == "step"):
+        return
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = run(x, statistics, CASES[case])
+    for check in (onednn.can_pack, onednn.bfloat16_is_fast):
+        check.cache_clear()
+    with defaults(dtype, device):
+        found = run(x, statistics, CASES[case])
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.device.type == "cpu"
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("dtype", "device"), [(torch.float64, "cpu"), (torch.float32, "meta")])
+def test_kernels_for_fixed_weights(dtype: torch.dtype, device: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(128, 128, 3, 3, generator=g), torch.randn(128, generator=g)
+    s = (torch.rand(2, 128, 8, 8, generator=g) < 0.3).float().to(memory_format=torch.channels_last)
+    settings: int16_conv.Settings = ((1, 1), (1, 1), (1, 1), 1)
+
+    def both() -> tuple[Tensor, Tensor]:
+        int16_conv.kernels_are_exact.cache_clear()
+        return Int16Weight.of(weight, settings, (8, 8), None, bias)(s), TiledWeight(weight)(s, bias)
+
+    expected = both()
+    with defaults(dtype, device):
+        found = both()
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
