@@ -1,7 +1,7 @@
 """`python -m benchmarks.placement.quiet`: how loud feedback should start, trained on the rows of digits.
 
-Every run trains `specs/tiny_digits_rows.bcg` as it says, with some connections and with one first scale (`gain`) for all
-of them, and is kept in a CSV file as soon as it is done; the same command resumes. `--summary` prints the tables.
+Every run trains `specs/tiny_digits_rows.bcg` as it says, with some connections and one first scale (`gain`) for all of
+them, and is kept in a CSV file as soon as it is done; the same command resumes. `--summary` prints the tables.
 What is run, in this order:
 
 - `all`: all 15 connections at once;
