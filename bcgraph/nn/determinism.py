@@ -1,4 +1,4 @@
-"""How a GPU's kernels compute what must come out the same again."""
+"""Settings under which a GPU's kernels give reproducible results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """Inside, cuDNN adds in one fixed order, and does not try out which algorithm is the fastest.
+    """Inside, cuDNN uses deterministic algorithms and does not benchmark which of them is the fastest.
 
-    On the CPU it changes nothing. What was set before is set again behind it.
+    It changes nothing on the CPU, and restores the settings on exit.
     """
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
@@ -26,9 +26,9 @@ def reproducible() -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """As `reproducible`, and float32 is computed with all its digits, not rounded to the 10 bits of TF32.
+    """As `reproducible`, and float32 keeps all its bits: TF32, which rounds to 10 bits, is off.
 
-    TF32 is what torch takes for convolutions on a GPU, and enough for training; a ranking by scores is not that robust.
+    torch uses TF32 for convolutions on a GPU. That is enough for training, but not for a ranking by scores.
     """
     # torch's own annotations of this module leave `conv` out.
     kinds: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]

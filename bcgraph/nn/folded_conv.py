@@ -38,11 +38,11 @@ def fold_norm(
     workspace: Workspace | None = None,
     number: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution `[out, in, k, k]` with the batch norm behind it folded in, for inference.
+    """Weight and bias of a convolution `[out, in, k, k]` with the following batch norm folded in, for inference.
 
-    `shape` is that of one sample of x. With `workspace` the weight, number `number` of the module, comes in
-    the order that the CPU's kernels read: a convolution would reorder it at each call, which in ResNet-18 at T = 4 is a
-    thirtieth of the time.
+    `shape` is that of one sample of x. With a `workspace` the weight, number `number` of the module, is packed in the
+    order that the CPU's kernels read. Otherwise each convolution reorders it, which takes a thirtieth of the time of
+    ResNet-18 at T = 4.
     """
     factor, shifted = folding(scale, shift, mean, var, eps, bias)
     factor = factor.view(-1, 1, 1, 1)
@@ -81,7 +81,7 @@ def conv_lif(
     workspace: Workspace | None = None,
     slots: Slots = NO_SLOTS,
 ) -> tuple[Tensor, Tensor]:
-    """`lif` on the currents `conv(x)` and `others`, some samples at a time, so that no current leaves the cache."""
+    """`lif` on the currents `conv(x)` and `others`, a few samples at a time, so that currents stay in the cache."""
     if _whole(x, weight, bias, *others, membrane):
         currents = (conv(x, weight, bias, settings), *others)
         return lif(currents, membrane, *neuron, workspace, slots)
@@ -101,7 +101,7 @@ def conv_lif_last(
     workspace: Workspace | None = None,
     slots: Slots = NO_SLOTS,
 ) -> Tensor:
-    """`conv_lif` at the last step, without the membrane that nobody will read."""
+    """`conv_lif` at the last step, without the membrane, which no later step reads."""
     if _whole(x, weight, bias, *others, membrane):
         currents = (conv(x, weight, bias, settings), *others)
         return lif_last(currents, membrane, *neuron, workspace, slots)
@@ -144,7 +144,7 @@ def conv_lif_steps(
 
 
 def _whole(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether the convolution has to run on its own: off the CPU, for autograd and tracers, on an empty batch."""
+    """Whether the convolution runs on its own: off the CPU, for autograd, tracers and transforms, on an empty batch."""
     return x.device.type != "cpu" or traced() or not len(x) or needs_gradient(x, *others)
 
 
@@ -177,7 +177,7 @@ def _by_samples(
 
 
 def _samples(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Iterator[tuple[slice, Tensor]]:
-    """The convolution of x in slices of the batch, each of about `blockwise.PIECE` results."""
+    """The convolution of x in slices of the batch, each of about `lif_kernels.PIECE` results."""
     stride, padding, dilation, _ = settings
     area = [(size + 2 * padding - dilation * (weight.shape[-1] - 1) - 1) // stride + 1 for size in x.shape[-2:]]
     rows = max(1, lif_kernels.PIECE // (weight.shape[0] * area[0] * area[1]))

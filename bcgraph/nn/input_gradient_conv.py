@@ -1,8 +1,7 @@
-"""A convolution whose weights ask for no gradient: all that its backward pass needs is the weights.
+"""A convolution with frozen weights: its backward pass computes the gradient of the input alone.
 
-Training-free scores look at the gradient of the input alone. It may be computed in a narrower type than the forward
-pass: there the spikes are decided, and one that flips goes on to flip others; back from them everything is linear, and
-a rounding stays a rounding.
+Training-free scores need no other gradient. It may have a narrower type than the forward pass. In the forward pass a
+rounding error can flip a spike, which flips others. The backward pass is linear, so a rounding error stays one.
 """
 
 from __future__ import annotations
@@ -31,9 +30,10 @@ def conv2d_frozen_weight(
     int16: Int16Weight | None = None,
     tiled: TiledWeight | None = None,
 ) -> Tensor:
-    """Convolve `[N, C, H, W]`: spikes with the weight `int16` if it is given, anything by tiles with `tiled`.
+    """Convolve `[N, C, H, W]` with a weight `[out, in/groups, k, k]` that needs no gradient.
 
-    The gradient of x is computed with `weight` or `tiled`, in the type `gradient` (default: that of x).
+    With `int16` x are spikes and the weight has 16 bits; with `tiled` the convolution is Winograd's. The gradient of x
+    is computed with `weight` or `tiled`, in the type `gradient` (default: that of x).
     """
     settings = (stride, padding, dilation, groups)
     if traced() or not (torch.is_grad_enabled() and x.requires_grad):
@@ -83,7 +83,7 @@ class _FrozenWeightConv(torch.autograd.Function):
         if ctx.tiled is not None and ctx.tiled.takes(given):
             to_x = ctx.tiled.gradient(given)
         else:
-            # The kernel wants an input for its shape and layout; what it holds is never read.
+            # The kernel takes the shape and the layout of its input, and never reads its values.
             like = torch.empty(ctx.shape, dtype=kind, device=given.device, memory_format=ctx.layout)
             weight = weight.to(ctx.gradient).to(kind)
             only_x = [True, False, False]
@@ -94,9 +94,9 @@ class _FrozenWeightConv(torch.autograd.Function):
 
 
 def computed_in(x: Tensor) -> torch.dtype:
-    """The type that a convolution of `x` is computed in: for bfloat16 on a processor without kernels, float32.
+    """The type that a convolution of `x` is computed in: float32 for bfloat16 on a processor without kernels for it.
 
-    There the factors and the result are rounded as they would be, in a thirtieth of the time that torch needs.
+    Operands and result are still rounded to bfloat16. This takes a thirtieth of the time of torch's own fallback.
     """
     if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not bfloat16_is_fast():
         return torch.float32

@@ -1,9 +1,8 @@
-"""Convolutions of spikes in whole numbers: exact sums, whatever the order, at about half of the time.
+"""Convolutions of spikes with 16-bit integer weights: exact sums in any order, in about half of the time.
 
-Spikes are 0 and 1. With weights that are whole numbers too, a current is a sum of whole numbers, which nothing rounds
-until it is scaled, once. So it is the same for any number of threads, any layout and any size of the batch. A weight
-is rounded to 16 bits, `q = 255*a + b` with a and b of 8 bits each, and the kernels for 8 bits are given the spikes
-twice, as 255 and as 1.
+Spikes are 0 and 1. With integer weights a current is a sum of integers, which is exact and is rounded once, when it is
+scaled. So the result is the same for any number of threads, any layout and any batch size. A weight is rounded to 16
+bits, `q = 255*a + b` with a and b of 8 bits each. The kernels for 8 bits read each spike twice, as 255 and as 1.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 
 @dataclass(frozen=True, eq=False)
 class Int16Weight:
-    """A convolution's weight `[out, in, k, k]` in 16 bits: whole numbers times a scale for each output channel.
+    """A convolution's weight `[out, in, k, k]` in 16 bits: integers times a scale for each output channel.
 
-    `packed` are the numbers as the kernels take them; where this machine has no such kernels it is None, and
-    `rounded`, the same weight in floating point, is used. `bias` `[out]` is added to the result.
+    `packed` holds the integers as the kernels read them. Where this machine has no such kernels it is None, and
+    `rounded`, the same weight in floating point, stands in. `bias` `[out]` is added to the result.
     """
 
     scale: Tensor
@@ -54,9 +53,9 @@ class Int16Weight:
         factor: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Int16Weight:
-        """The weight for maps of `size` (height, width); results are multiplied by `factor` `[out]`, if there is one.
+        """The weight for maps of `size` (height, width). Results are multiplied by `factor` `[out]`, if given.
 
-        `fits` says for which weights this may be called.
+        `fits` says which weights are allowed.
         """
         exactly = weight.detach().double()
         largest = exactly.abs().amax((1, 2, 3))
@@ -68,7 +67,7 @@ class Int16Weight:
         return Int16Weight(scaled, bias, settings, _packed(numbers, settings, size), None)
 
     def __call__(self, spikes: Tensor) -> Tensor:
-        """The current `[N, out, H, W]` that `spikes` `[N, in, H, W]` of 0 and 1 make."""
+        """The current `[N, out, H, W]` of `spikes` `[N, in, H, W]`, which are 0 or 1."""
         if self.packed is None:
             return F.conv2d(spikes, self.rounded, self.bias, *self.settings)  # type: ignore[arg-type]
         result = _convolved(spikes, self.packed, self.scale, self.bias, self.settings)
@@ -76,13 +75,13 @@ class Int16Weight:
 
 
 def fits(weight: Tensor, groups: int) -> bool:
-    """Whether a convolution with this weight can be done in whole numbers."""
+    """Whether sums with this weight `[out, in/groups, k, k]` fit the 32 bits of the kernels."""
     return groups == 1 and weight.dim() == 4 and weight[0].numel() <= _FAN_IN
 
 
 @cache
 def kernels_are_exact() -> bool:
-    """Whether the kernels for 8 bits are here and exact: those of older processors saturate."""
+    """Whether this machine has kernels for 8 bits that are exact: those of older processors saturate."""
     given: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     numbers = torch.tensor([LARGEST, -LARGEST, 1 - LARGEST, 128], **given).repeat(16, 16)[:, :, None, None]
     spikes, scale = torch.ones((2, 64, 2, 2), **given), torch.ones(16, **given)
@@ -99,14 +98,14 @@ def kernels_are_exact() -> bool:
 
 
 def _packed(numbers: Tensor, settings: Settings, size: tuple[int, int]) -> Tensor:
-    """`q = 255*a + b` `[out, in, k, k]` as `a, b` in turns `[out, 2*in, k, k]`, in the order that the kernels read."""
+    """`q = 255*a + b` `[out, in, k, k]` as interleaved a and b `[out, 2*in, k, k]`, packed for the kernels."""
     high = torch.round(numbers / _BASE)
     both = torch.stack([high, numbers - _BASE * high], 2).flatten(1, 2).to(torch.int8).contiguous()
     return onednn.pack_int8(both, settings, size)
 
 
 def _convolved(spikes: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
-    # A spike as the two bytes 255 and 1, in one number of 16 bits (of a processor that has the low byte first).
+    # A spike as the two bytes 255 and 1, written as one integer of 16 bits (on little-endian processors).
     rows = spikes.permute(0, 2, 3, 1).contiguous().to(torch.int16)
     twice = rows.mul_(_BASE + 256).view(torch.uint8).permute(0, 3, 1, 2)
     return onednn.convolve_int8(twice, packed, scale, bias, settings)

@@ -18,7 +18,7 @@ from bcgraph.nn.transforms import traced
 from bcgraph.nn.workspace import Workspace, empty, is_last
 
 Slots = tuple[int | None, int | None]
-"""Where in the workspace of a call the spikes and the membrane are kept."""
+"""The slots of the workspace that hold the spikes and the membrane; None for memory of their own."""
 
 NO_SLOTS: Slots = (None, None)
 
@@ -77,7 +77,7 @@ def lif_last(
     workspace: Workspace | None = None,
     slots: Slots = NO_SLOTS,
 ) -> Tensor:
-    """The last step of a LIF layer: as `lif`, without the membrane that nobody will read."""
+    """The last step of a LIF layer: as `lif`, without the membrane, which no later step reads."""
     if traced() or needs_gradient(*currents, membrane):
         u = total(currents)
         return fire(u if membrane is None else charge(u, membrane, tau), threshold, width)
@@ -116,7 +116,7 @@ def lif_steps(
 
 
 def needs_gradient(*values: Tensor | None) -> bool:
-    """Whether autograd will ask for a gradient of one of `values`."""
+    """Whether autograd needs the gradient of one of `values`."""
     return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in values)
 
 

@@ -1,4 +1,4 @@
-"""The LIF neuron for autograd: what is kept between its steps, and its gradient (paper eq. 4 and 5)."""
+"""The LIF neuron for autograd: what it keeps for its backward pass, and its gradient (paper eq. 4 and 5)."""
 
 from __future__ import annotations
 

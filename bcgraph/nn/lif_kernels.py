@@ -1,8 +1,8 @@
-"""The kernels of the LIF neuron: its equations on blocks of the batch, written into memory that is given.
+"""The kernels of the LIF neuron: its equations on blocks of the batch, written into memory that the caller gives.
 
-The equations are elementwise, so they can work block by block, with blocks small enough to stay in a core's cache from
-the charge to the reset: each of the large tensors then crosses the memory bus once. Only operations that stay in
-floating point are used: torch vectorizes neither a conversion from booleans nor `where`.
+The equations are elementwise, so they run block by block. A block is small enough to stay in a core's cache from the
+charge to the reset, so each large tensor crosses the memory bus once. All operations stay in floating point: torch
+vectorizes neither a conversion from booleans nor `where`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 # Elements of a block: 2**18 float32 values are 1 MiB. Larger blocks fared alike on 2 MiB of L2 cache.
 BLOCK = 1 << 18
 
-# Results of a convolution that its neuron takes at a time. Smaller pieces cost the convolution more than they save.
+# Results of a convolution that its neuron reads at a time. Smaller pieces cost the convolution more than they save.
 PIECE = 1 << 19
 
 
@@ -26,7 +26,7 @@ def triangle(u: Tensor, threshold: float, width: float) -> Tensor:
 
 
 def blocks(x: Tensor) -> list[slice]:
-    """Slices of the batch axis of about `BLOCK` elements each; all of it in one where there is no CPU's cache."""
+    """Slices of the batch axis of about `BLOCK` elements each; one slice off the CPU, where its cache plays no part."""
     if x.device.type != "cpu":
         return [slice(0, x.shape[0])]
     rows = max(1, BLOCK * x.shape[0] // max(1, x.numel()))
@@ -51,9 +51,9 @@ def advance(
     threshold: float,
     mode: str,
 ) -> None:
-    """One step, written into `s` and, where they are wanted, `v` and `u`.
+    """One step, written into `s` and, where given, into `v` and `u`.
 
-    At a first step with one current that is u itself, and is not written.
+    At a first step with one current, u is that current and is not written.
     """
     for k in blocks(currents[0]):
         now, *others = (c[k] for c in currents)
@@ -89,7 +89,7 @@ def advance_steps(
 
 
 def fire_and_reset(u: Tensor, s: Tensor, v: Tensor | None, threshold: float, mode: str) -> None:
-    """Write the spikes of `u` into `s` and, where it is wanted, the membrane behind the reset into `v`."""
+    """Write the spikes of `u` into `s` and, where given, the membrane after the reset into `v`."""
     torch.gt(u, threshold, out=s)
     if v is None:
         return
@@ -109,7 +109,7 @@ def gradient(
     mode: str,
     detach: bool,
 ) -> None:
-    """Write into `grad` what reaches `u` from its spikes and from the membrane behind the reset (paper eq. 4, 5)."""
+    """Write into `grad` the gradient of `u` from its spikes and from the membrane after the reset (paper eq. 4, 5)."""
     through = to_s
     if to_v is not None and not detach:
         if mode == "hard":

@@ -28,16 +28,16 @@ from bcgraph.nn.transforms import transformed
 from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.shapes import Shape
 
-# Where and how new values are made, whatever torch's defaults are: a seed means the same weights everywhere.
+# Type and device of new parameters, whatever torch's defaults are: a seed draws the same weights everywhere.
 _NEW: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 class Conv(Layer, nn.Conv2d):
-    """torch's convolution; with the `bits` of its spikes given, these are what it keeps for its backward pass.
+    """torch's convolution. Given the `bits` of its input spikes, it keeps those for its backward pass.
 
-    Where the weights ask for no gradient, that of the input is computed in the type `input_gradient`, if one is set,
-    with `int16` spikes are convolved in whole numbers (see `bcgraph.nn.int16_conv`), and with `tiled` maps are
-    convolved by tiles where that is faster (see `bcgraph.nn.winograd`). For both the weights must stay as they are.
+    Three attributes apply where the weights need no gradient. `input_gradient` is the type of the input's gradient.
+    With `int16` the weights are rounded to 16 bits (see `bcgraph.nn.int16_conv`). With `tiled` Winograd's convolution
+    runs where it is faster (see `bcgraph.nn.winograd`). For the last two the weights must not change.
     """
 
     input_gradient: torch.dtype | None = None
@@ -47,7 +47,7 @@ class Conv(Layer, nn.Conv2d):
     _tiled: TiledWeight | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Packed and transformed weights are made again from the weight itself.
+        # Copies compute packed and transformed weights from the weight itself.
         return {name: value for name, value in self.__dict__.items() if name not in ("_int16", "_tiled")}
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
@@ -81,9 +81,9 @@ class BatchNorm(Layer, _BatchNorm):
     ) -> Tensor:
         """Normalize one step, `[N, C, ...]`, or `steps` of them, `[T*N, C, ...]`, each by its own statistics.
 
-        `exists`, one number a sample `[N]`, is 0 where the step that `x` comes from lies before the first: there the
-        result is exactly zero, and when it is 0 everywhere no statistics are taken. `repeats` is how often each
-        value stands for itself (it is resized later), `updates` for how many equal steps `x` stands.
+        `exists`, one number a sample `[N]`, is 0 where `x` comes from before the first step. There the result is
+        exactly zero, and where it is 0 for all samples the statistics stay. `repeats` counts the copies of each value
+        after a later resize. `updates` counts the equal steps that `x` stands for.
         """
         if not self.training:
             y = super().forward(x)
@@ -99,14 +99,14 @@ class BatchNorm(Layer, _BatchNorm):
         return y if exists is None else y * exists.view(-1, *([1] * (x.dim() - 1)))
 
     def folded(self, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`bcgraph.nn.norm.folding` of this norm behind a convolution with `bias`."""
+        """`bcgraph.nn.norm.folding` of this norm after a convolution with `bias`."""
         assert self.running_mean is not None
         assert self.running_var is not None
         return folding(self.weight, self.bias, self.running_mean, self.running_var, self.eps, bias)
 
     @torch.no_grad()
     def _update(self, mean: Tensor, var: Tensor, updates: int, exists: Tensor | None) -> None:
-        """Take means and unbiased variances `[T, C]` into the running statistics, in step order.
+        """Update the running statistics with means and unbiased variances `[T, C]`, in step order.
 
         `updates` equal updates are one with the weight `1 - (1 - momentum)**updates`.
         """

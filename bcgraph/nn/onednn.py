@@ -1,7 +1,7 @@
 """torch's private calls into oneDNN, the CPU's library of convolutions, all of them guarded.
 
-They have no promise of staying: another version of torch may lack them or call them otherwise. Each is tried once on a
-small case. Where it fails, the plain path of torch stands in, and a BcgraphWarning says so once.
+torch does not promise to keep them: another version may lack them or change their arguments. Each is tried once on a
+small case. Where it fails, the plain path runs, and a BcgraphWarning says so once.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from bcgraph.errors import BcgraphWarning
 
 T = TypeVar("T")
 
-# What a missing operation and another signature raise.
+# The errors of a missing operation and of changed arguments.
 _FAILURES = (AttributeError, RuntimeError, TypeError)
 
-# What a packed weight is made for; the library takes the same packing for other sizes of the batch.
+# The batch size that a weight is packed for. Other sizes use the same packing.
 _SAMPLES = 32
 
 
 def _tried(what: str, call: Callable[[], T], otherwise: T) -> T:
-    """The result of `call`; where this torch has no such operation `otherwise`, with a warning."""
+    """The result of `call`; `otherwise`, with a warning, where this torch cannot run it."""
     try:
         return call()
     except _FAILURES as error:

@@ -1,8 +1,7 @@
-"""What the backward pass keeps of spikes: one bit each.
+"""Packed spikes: the backward pass keeps one bit for each.
 
-The weight gradient of a convolution needs its input. Where that is spikes, the eight times four bytes of
-eight float32 values hold eight bits of news; they are packed once a spike tensor and shared by all
-convolutions that read it.
+The weight gradient of a convolution needs its input. Spikes in float32 take 32 bits for one bit of information. They
+are packed once for each tensor, and all convolutions that read it share the bits.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def pack(s: Tensor) -> Tensor:
-    """The bits of spikes `[N, C, H, W]`, eight a byte in memory order; empty when no gradient will be asked for."""
+    """The bits of spikes `[N, C, H, W]`, eight a byte in memory order; empty where no gradient is needed."""
     if traced() or not torch.is_grad_enabled():
         return s.new_empty(0, dtype=torch.uint8)
     flat = _memory_order(s.detach()).flatten()
@@ -33,7 +32,7 @@ def pack(s: Tensor) -> Tensor:
 
 
 def unpack(bits: Tensor, like: tuple[torch.Size, bool], dtype: torch.dtype) -> Tensor:
-    """The spikes that `pack` was given; `like` is their shape and whether they lay channels-last."""
+    """The spikes that `pack` packed; `like` is their shape and whether they were channels-last."""
     shape, last = like
     count = shape.numel()
     if bits.device.type == "cpu":
@@ -56,7 +55,7 @@ def spike_conv(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Tensor:
-    """The convolution of spikes `s`, whose `bits` are kept in their place for the weight gradient."""
+    """The convolution of spikes `s`, which keeps their `bits` for the weight gradient."""
     keeps = torch.is_grad_enabled() and weight.requires_grad and bits.numel() > 0
     if traced() or not keeps:
         return F.conv2d(s, weight, bias, stride, padding, dilation, groups)

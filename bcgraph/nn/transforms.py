@@ -1,8 +1,7 @@
 """What torch does around a call: it traces the call, transforms it (`torch.func`), or differentiates it twice.
 
-The kernels of this package write into memory that is given, which neither tracers nor transforms can follow; there the
-equations stand in for them. A surrogate is the first derivative of a spike. It has no second one, and asking for it is
-an error.
+Neither tracers nor transforms can follow kernels that write into given memory. There the plain equations stand in. A
+surrogate is the first derivative of a spike. There is no second one, and asking for it is an error.
 """
 
 from __future__ import annotations

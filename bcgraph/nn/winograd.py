@@ -1,4 +1,4 @@
-"""Convolutions of 3x3 by Winograd's minimal filtering: a quarter of the products, for sums that are transformed.
+"""3x3 convolutions by Winograd's minimal filtering: a quarter of the products, at the price of transforms.
 
 Maps are cut into tiles of 4x4 results, F(4x4, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural
 Networks" (2016): a tile of 6x6 inputs d and the kernel g become `Y = A'[(G g G') * (B' d B)]A`, where `*` is a product
@@ -21,8 +21,7 @@ from bcgraph.nn.int16_conv import Settings
 TILE = 4
 _READ = TILE + 2
 
-# Values of a transformed position that are held at a time: all 36 of them and what becomes of them then stay within
-# the caches that cores share.
+# Values of one transformed position in a piece of work. All 36 positions and their results then fit the shared cache.
 _PIECE = 1 << 15
 
 # Below so many channels, and on larger maps, transforming costs more than the products that it saves.
@@ -52,8 +51,8 @@ def pays(weight: Tensor, size: tuple[int, int], settings: Settings) -> bool:
 
 
 class TiledWeight:
-    """A weight `[out, in, 3, 3]` that does not change, transformed for results and for input gradients when each is
-    first asked for."""
+    """A weight `[out, in, 3, 3]` that does not change. The transforms for results and for input gradients are computed
+    at their first use."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight

@@ -1,8 +1,8 @@
-"""Memory that inference uses again: where a compiled module keeps its spikes and membranes, call after call.
+"""The workspace of inference: memory for spikes and membranes that a compiled module uses again in each call.
 
-A neuron's results are as large as a feature map. Fresh memory for each of them costs the system a page fault every four
-kilobytes, and the next call pays again. A program says at compile time which values may share a slot (see
-`bcgraph.compiler.targets.fx.memory_plan`); here the slots are. What they hold means nothing between calls.
+A neuron's results are as large as a feature map. Fresh memory costs a page fault every four kilobytes, in each call.
+The memory plan says at compile time which values share a slot (see `bcgraph.compiler.targets.fx.memory_plan`). Slots
+hold nothing of meaning between calls.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from bcgraph.nn.transforms import traced
 
 @dataclass(eq=False)
 class _Buffers:
-    """Memory of one call at a time: slots for so many samples, packed weights by number, and one weight's worth of
-    scratch."""
+    """The memory of a workspace: slots for so many samples, packed weights by number, and scratch for one weight."""
 
     samples: int
     buffers: list[Tensor]
@@ -30,7 +29,7 @@ class _Buffers:
 
 
 class Workspace:
-    """The memory of one call. It goes back to its `Memory` when the call is over and nobody holds this any more."""
+    """The memory of one call. It returns to its `Memory` after the call, when the last reference is gone."""
 
     def __init__(self, owner: Memory, held: _Buffers) -> None:
         self.owner = owner
@@ -53,8 +52,8 @@ class Workspace:
         return _shaped(held[: like.numel()], tuple(like.shape), is_last(like))
 
     def weight(self, number: int, pack: Callable[[], Tensor]) -> Tensor:
-        """What `pack` makes of weight number `number`, made where the last call's was."""
-        # Memory that is given back here is what the allocator hands out again for the same size.
+        """The result of `pack` for weight number `number`, in the memory of the last call's."""
+        # The allocator hands out the memory that is freed here again for the same size.
         self.held.weights.pop(number, None)
         self.held.weights[number] = pack()
         return self.held.weights[number]
@@ -83,7 +82,7 @@ class Memory(nn.Module):
         if traced() or torch.is_grad_enabled() or x.device.type != "cpu":
             return None
         samples = x.shape[self.axis]
-        # One operation, so that of two threads only one can have it.
+        # One operation, so that only one of two threads takes it.
         held = self.__dict__.pop("held", None)
         self.__dict__.setdefault("held", None)
         if held is None or held.samples < samples or any(b.dtype != x.dtype for b in held.buffers):
@@ -122,5 +121,5 @@ def _shaped(flat: Tensor, shape: tuple[int, ...], last: bool) -> Tensor:
 
 
 def is_last(x: Tensor) -> bool:
-    """Whether `x` lies channels-last in memory, and not in the usual order as well."""
+    """Whether `x` is channels-last in memory, and not contiguous as well."""
     return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -1,1 +1,1 @@
-"""What a program costs and how exact it is: operations, memory, precision."""
+"""Analysis of compiled programs: cost, memory, precision."""

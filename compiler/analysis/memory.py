@@ -1,4 +1,4 @@
-"""Memory, measured: what a training step keeps for its backward pass, and the most that is alive in a forward pass."""
+"""Measured memory: what a training step keeps for its backward pass, and the peak of a forward pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Keeper(fx.Interpreter):
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self.seen:
             self.seen.add(storage.data_ptr())
-            # Held, so that no later tensor is given the same address and taken for this one.
+            # Held, so that no later tensor gets the same address and is mistaken for this one.
             self.alive.append(tensor)
             self.bytes[self.key()] += storage.nbytes()
         return tensor

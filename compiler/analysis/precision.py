@@ -1,4 +1,4 @@
-"""How far a network in another dtype goes its own way: the shares of spikes and of predictions that differ."""
+"""How far a network in another dtype diverges: the shares of spikes and of predictions that differ."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Proof of an exported file: run by onnxruntime and by torch on the same input, the two must make the same spikes.
+"""Proof of an exported file: onnxruntime and torch must give the same spikes for the same input.
 
-Two libraries add in different orders, so a membrane within rounding of the threshold may fire in one of
-them, and behind such a tie a deep network goes its own way. What a proof can ask, and asks here, is that
-**in each sample the first spike that differs is such a tie**. A wrong wire or weight differs first where
-nothing is near the threshold.
+Two libraries add in different orders, so a membrane within rounding of the threshold may fire in one of them alone.
+After such a tie a deep network diverges. So a proof asks that **in each sample the first spike that differs is such a
+tie**. A wrong connection or weight differs first where no membrane is near the threshold.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ TIE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the comparison found over `samples` samples.
+    """The result of the comparison over `samples` samples.
 
-    `firing` is the share of neurons and steps that fire: a silent network proves little. `logit_difference`
-    is the largest of all outputs of samples that agree in every spike; the shares are of all spikes of all
-    ports and steps, and of samples whose prediction differs.
+    `firing` is the share of neurons and steps that fire: a silent network proves little. `logit_difference` is the
+    largest difference of outputs, among samples that agree in every spike. `differing_spikes` is a share of the spikes
+    of all ports and steps, `differing_samples` the share of samples whose prediction differs.
     """
 
     samples: int
@@ -41,7 +40,7 @@ class Proof:
 
 
 def session(model: bytes) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU that prints nothing but errors."""
+    """An onnxruntime session on the CPU that prints errors alone."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""What is measured of a compiled network: agreement between dtypes, and memory by step and kind."""
+"""Measurements of a compiled network: divergence between dtypes, and memory by step and kind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_each_step_keeps_two_floats_and_a_bit() -> None:
     x = inputs(spec, 8)
     found = kept(bcgraph.compile(spec), x)
     neurons = 8 * (3 * 4 * 64 + 2 * 8 * 16)
-    # Steps in the middle have a membrane before them and one behind.
+    # Steps in the middle have a membrane before them and one after.
     assert found[1, "lif"] == 4 * neurons
     assert found[1, "lif"] == found[2, "lif"]
     # Spikes that a convolution reads, as bits: all but the last port's, which is averaged.

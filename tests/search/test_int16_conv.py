@@ -1,4 +1,4 @@
-"""Convolutions of spikes in whole numbers, in scores and on the supernet."""
+"""Convolutions of spikes with 16-bit weights, in scores and on the supernet."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_who_reads_spikes(text: str) -> None:
     readers = spike_readers(graph)
     assert {"backward.4_1.conv", "backward.3_3.conv"} <= readers < convolutions
     assert not first & readers
-    # Behind an average pool there are fractions.
+    # After an average pool there are fractions.
     pooled = {n.output.name for n in graph.nodes if n.op == "avgpool"}
     fractions = {n.module for n in graph.nodes if n.op == "conv" and n.inputs[0].value in pooled}
     assert readers == convolutions - first - fractions
@@ -240,7 +240,7 @@ def test_evaluation_modules_are_made_once(trained: tuple[Supernet, data.Split]) 
     name = "layer2.0.conv2"
     assert first.get_submodule(name) is second.get_submodule(name)
     assert first.get_submodule(name) is not supernet.weights.modules[name]
-    # What reads no spikes is made once as well: it has its norm folded in.
+    # Layers that read no spikes are built once as well: they have their norms folded in.
     assert first.get_submodule("conv1") is second.get_submodule("conv1")
     assert first.get_submodule("conv1") is not supernet.weights.modules["conv1"]
 

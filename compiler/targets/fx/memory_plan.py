@@ -26,7 +26,7 @@ class MemoryPlan:
 
 
 def plan(program: Program, kept: Collection[str] = ()) -> MemoryPlan:
-    """Slots for the results of all neurons of `program`, but for values that are `kept` beyond the call."""
+    """Slots for the results of all neurons of `program`, except values that are `kept` beyond the call."""
     roots = _roots(program)
     leaving = {root for name in (*program.outputs, *kept) for root in roots.get(name, ())}
     last = {root: i for i, n in enumerate(program.nodes) for e in n.inputs for root in roots.get(e.value, ())}
@@ -75,7 +75,7 @@ def _membrane(node: Node, value: Value, slots: Mapping[str, int], last: Mapping[
 def _over(
     node: Node, roots: Mapping[str, frozenset[str]], slots: Mapping[str, int], last: Mapping[str, int], index: int
 ) -> Iterator[str]:
-    """The values whose slot is free behind `node`: what it reads as the last, and what nobody reads."""
+    """The values whose slot is free after `node`: its last reads, and its results that have no reader."""
     made = [v.name for v in node.outputs if v.name in slots and v.name not in last]
     read = {root for e in node.inputs for root in roots.get(e.value, ()) if root in slots and last[root] == index}
     handed = {slots[v.name] for v in node.outputs if v.name in slots}

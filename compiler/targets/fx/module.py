@@ -190,8 +190,8 @@ def to_fx(
 ) -> Module:
     """The module of `program` with the parameters of `root`, which it shares; in eval mode for `inference`.
 
-    With `recompute` an unrolled program becomes a chain of segments (see `recompute.py`). Inference has a memory plan;
-    values that somebody reads from the side, and keeps beyond the call, are named by `kept`.
+    With `recompute` an unrolled program becomes a chain of segments (see `recompute.py`). Inference has a memory plan.
+    `kept` names values that an observer reads and keeps beyond the call.
     """
     module = _blank(_class_of(program))
     _assemble(module, Source(program, inference, recompute, frozenset(kept)), root)
@@ -206,11 +206,11 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
     memory = plan(program, source.kept) if source.inference else None
     segments: dict[str, Segment] = {}
     if source.recompute:
-        before, parts, behind = pieces(program)
+        before, parts, after = pieces(program)
         for part in parts:
             inner = fx.GraphModule(root, emit(part.program), class_name=part.name.capitalize())
             segments[part.name] = Segment(inner)
-        graph = emit_segments(program, before, parts, behind)
+        graph = emit_segments(program, before, parts, after)
     else:
         graph = emit(program, memory)
     fx.GraphModule.__init__(
@@ -249,8 +249,10 @@ def _attach(module: nn.Module, path: str, owner: nn.Module) -> None:
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Within this, batch norms use the statistics of the batch; running statistics and modes are as before
-    behind it. Raises CompileError for a module compiled for inference, which has no norms to switch."""
+    """Inside, batch norms use the statistics of the batch. Restores running statistics and modes on exit.
+
+    Raises CompileError (E072) for a module compiled for inference, which has no norms to switch.
+    """
     if getattr(model, "meta", {}).get("inference"):
         raise _folded_away("compile without `inference` and without the pass `fold_bn` for batch statistics")
     norms = [m for m in model.modules() if isinstance(m, modules.BatchNorm | modules.BatchNormPerStep)]

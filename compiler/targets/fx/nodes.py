@@ -29,9 +29,9 @@ def emit(program: Program, plan: MemoryPlan | None = None) -> fx.Graph:
     return _Emitter(program, plan).emit()
 
 
-def emit_segments(program: Program, before: Iterable[Node], parts: Iterable[Piece], behind: Iterable[Node]) -> fx.Graph:
-    """The fx graph that runs the nodes `before`, calls a submodule for each of `parts`, and runs those `behind`."""
-    return _Emitter(program).emit_segments(before, parts, behind)
+def emit_segments(program: Program, before: Iterable[Node], parts: Iterable[Piece], after: Iterable[Node]) -> fx.Graph:
+    """The fx graph that runs the nodes `before`, calls a submodule for each of `parts`, and runs those `after`."""
+    return _Emitter(program).emit_segments(before, parts, after)
 
 
 class _Emitter:
@@ -54,7 +54,7 @@ class _Emitter:
             _EMIT[node.op](self, node)
         return self.end()
 
-    def emit_segments(self, before: Iterable[Node], parts: Iterable[Piece], behind: Iterable[Node]) -> fx.Graph:
+    def emit_segments(self, before: Iterable[Node], parts: Iterable[Piece], after: Iterable[Node]) -> fx.Graph:
         self.placeholders()
         for node in before:
             _EMIT[node.op](self, node)
@@ -64,7 +64,7 @@ class _Emitter:
             for index, name in enumerate(part.program.outputs):
                 read = (results, index)
                 self.env[name] = self.graph.create_node("call_function", operator.getitem, read, name=_identifier(name))
-        for node in behind:
+        for node in after:
             _EMIT[node.op](self, node)
         return self.end()
 

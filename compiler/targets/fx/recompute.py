@@ -1,8 +1,8 @@
 """Recomputation: an unrolled program in segments of steps, of which training keeps only what crosses their borders.
 
 A backward pass runs each segment forward again, from the membranes and projections it began with, before it runs it
-backward. With segments of about sqrt(T) steps the memory of T steps becomes that of about 2*sqrt(T), for one
-forward pass more. Running statistics are taken once: the second run takes its own into copies that are thrown away.
+backward. With segments of about sqrt(T) steps the memory of T steps becomes that of about 2*sqrt(T), for one more
+forward pass. Running statistics are updated once: the second run updates copies that are dropped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bcgraph.nn.transforms import transformed
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive nodes of a program, what they read from before, and what is read of them behind."""
+    """Consecutive nodes of a program, with the values that they read from before and those that are read after them."""
 
     program: Program
     name: str
@@ -72,7 +72,7 @@ def _held(inner: nn.Module) -> list[Tensor]:
 
 @contextmanager
 def statistics_aside(model: nn.Module) -> Iterator[None]:
-    """Within this, updates of running statistics go to copies; behind it they are as before."""
+    """Inside, updates of running statistics go to copies. Restores them on exit."""
     norms = [m for m in model.modules() if isinstance(m, modules.BatchNorm | modules.BatchNormPerStep)]
     kept = [(m, dict(m.named_buffers())) for m in norms]
     try:
@@ -88,13 +88,13 @@ def statistics_aside(model: nn.Module) -> Iterator[None]:
 
 
 def pieces(program: Program) -> tuple[tuple[Node, ...], tuple[Piece, ...], tuple[Node, ...]]:
-    """Cut an unrolled program: the nodes before all steps, the segments, and the nodes behind all steps.
+    """Cut an unrolled program: the nodes before all steps, the segments, and the nodes after all steps.
 
     What no step owns (a hoisted stem, the frames of a sequence, the stack at the end) stays outside of the segments.
     """
     size = math.ceil(math.sqrt(program.steps))
     before = tuple(n for n in program.nodes if _outside(n) and n.op != "stack")
-    behind = tuple(n for n in program.nodes if n.op == "stack")
+    after = tuple(n for n in program.nodes if n.op == "stack")
     values = program.values()
     found: list[Piece] = []
     for index, first in enumerate(range(0, program.steps, size)):
@@ -113,7 +113,7 @@ def pieces(program: Program) -> tuple[tuple[Node, ...], tuple[Piece, ...], tuple
             outputs=tuple(v.name for n in nodes for v in n.outputs if v.name in wanted),
         )
         found.append(Piece(part, f"segment{index}"))
-    return before, tuple(found), behind
+    return before, tuple(found), after
 
 
 def _outside(node: Node) -> bool:
