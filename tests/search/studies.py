@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.pool import NullPool
 
 
 def evaluations(out: Path, url: str | None = None) -> list[dict[str, Any]]:
     """Of the run in `out`, with its studies in `url` or in its own file; in the order of a history."""
-    storage: str | BaseStorage
+    storage: BaseStorage
     if url is None:
         storage = JournalStorage(JournalFileBackend(str(out / "study.log")))
     else:
-        storage = url.replace("postgresql:", "postgresql+psycopg:")
+        # Without a pool no connection stays open: the server allows few.
+        driver = url.replace("postgresql:", "postgresql+psycopg:")
+        storage = RDBStorage(driver, engine_kwargs={"poolclass": NullPool})
     name = json.loads((out / "run.json").read_text())["study"]
     found: dict[tuple[int, int, int], dict[str, Any]] = {}
     for place, stage in enumerate(("init", "evolve")):

@@ -14,6 +14,7 @@ from bcgraph.errors import BcgraphError, RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.records.evaluations import Evaluation
+from bcgraph.viz import report
 from tests.search import landscape, studies
 
 
@@ -189,6 +190,7 @@ def test_other_storages(spec: NetworkSpec, tmp_path: Path) -> None:
     # The log holds the whole history, so nobody needs the storage to read it.
     (tmp_path / "study.db").unlink()
     assert history(out)["evaluations"] == found
+    assert report.write(out).stat().st_size > 1000
 
 
 @pytest.mark.parametrize("url", ["sqlite:////no/such/place/study.db", "nonsense", "nosuchdb://user:secret@host/x"])
