@@ -43,7 +43,7 @@ class DeferNorm:
             moved |= _behind(producers[name], readers)
         kept = [n for n in graph.nodes if n.name not in moved]
         flag = free("exists", graph.values())
-        nodes: list[Node] = [Node(flag, "one", (), (Value(flag, ()),))]
+        nodes: list[Node] = [Node(free(flag, {n.name for n in graph.nodes}), "one", (), (Value(flag, ()),))]
         for node in kept:
             for edge in node.inputs:
                 if edge.delay and edge.value in producers and producers[edge.value].name in moved:
