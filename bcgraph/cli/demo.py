@@ -1,10 +1,10 @@
-"""`make demo`: a search in two steps, two trainings, an export and a run in onnxruntime, on real digits within minutes.
+"""`make demo`: a search in two steps, two training runs, an export and a run in onnxruntime, on real digits within minutes.
 
 The digits are shown to a tiny network one row a step, and the answer is read after the last row. So the network has to
 remember, which is what backward connections are for: those that are found are trained beside the network without any.
 
 The search is that of `tiny_digits_rows_sifted.bcg`. It ends among the best of these 121 architectures more often than
-with the settings of the paper, in `tiny_digits_rows.bcg`, which `--paper` takes; docs/science.md tells why.
+with the settings of the paper, in `tiny_digits_rows.bcg`, which `--paper` takes; docs/science.md says why.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def read_source(argument: str) -> Source:
         raise RunError(
             "E085",
             f"the search in `{argument}` is not finished, and so has no result",
-            hint="run it again to go on, or see what it has found so far with `bcgraph report`",
+            hint="run it again to resume it, or see its results so far with `bcgraph report`",
         )
     for spec_name, weights_name in _RUN_FILES:
         if (directory / spec_name).is_file():
@@ -83,7 +83,7 @@ def read_source(argument: str) -> Source:
     raise RunError(
         "E085",
         f"`{argument}` is not the directory of a run",
-        hint="it holds neither best.bcg nor spec.bcg; give a .bcg file, or the --out of a search or a training",
+        hint="it holds neither best.bcg nor spec.bcg; give a .bcg file, or the --out of a search or of a training run",
     )
 
 

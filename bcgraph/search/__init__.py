@@ -1,4 +1,4 @@
-"""Search: operators on specs, scores, evolution, the study."""
+"""Search for backward connections: operators on specs, scores, evolution, and the history of a run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The search behind `bcgraph search SPEC --out DIR`: from a specification to the best architecture found.
+"""The search of `bcgraph search SPEC --out DIR`: from a specification to the best architecture found.
 
-Everything that is decided follows from keys and from recorded evaluations, and each evaluation is recorded before the
-next one begins. So the same command on the same directory goes on where it was stopped, with the same result.
+Every decision follows from keys and from recorded evaluations, and each evaluation is recorded before the next one
+begins. So the same command on the same directory resumes an interrupted search, with the same result.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ BEST = "best.bcg"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a finished search found. `best` is the specification with the chosen connections.
+    """The result of a finished search. `best` is the specification with the chosen connections.
 
-    `device` is where candidates were evaluated, with `auto` settled.
+    `device` is where candidates were evaluated, with `auto` resolved.
     """
 
     path: Path
@@ -60,20 +60,20 @@ class SearchResult:
 
 
 class Hook(Protocol):
-    """Called with the result while the run's directory is still held: writes weights, exports, reports."""
+    """Called with the result while the run's directory is still locked: writes weights, exports, reports."""
 
     def __call__(self, result: SearchResult, /) -> None:
         """Do the work."""
 
 
 class Evaluators(Protocol):
-    """Where a run gets its evaluations from. Each is asked for only if it is needed, and once."""
+    """The evaluators of a run. Each method is called only if it is needed, and once."""
 
     def init(self) -> Evaluate:
-        """The scores of the pool."""
+        """The evaluator that scores the pool."""
 
     def evolve(self, progress: Progress) -> Evaluate:
-        """The fitness of the evolution. Trains a supernet first where that is what is asked for."""
+        """The evaluator of the fitness. Trains a supernet first if the fitness is one-shot accuracy."""
 
 
 def run(
@@ -86,13 +86,13 @@ def run(
     hooks: Sequence[Hook] = (),
     evaluators: Evaluators | None = None,
 ) -> SearchResult:
-    """Search `spec` in the directory `out`, or go on with the search that is there.
+    """Search `spec` in the directory `out`, or resume the search in it.
 
-    Writes `spec.bcg`, `run.json`, `log.jsonl`, the study and `best.bcg`; `hooks` run at the end, again when a finished
-    search is called for again. Raises SearchError (E089) for settings that cannot be met or when no candidate lives;
-    RunError: E041 and E074 for devices that cannot be had or not be kept busy, E084 when something cannot be written,
-    E085 when `out` belongs to another run, E086 when it is in use, E091 when a storage cannot be reached, E092 and E093
-    when workers or the processes on devices cannot be had or are lost; and what loading the data raises.
+    Writes `spec.bcg`, `run.json`, `log.jsonl`, the study and `best.bcg`. `hooks` run at the end, also when `run` is
+    called on a finished search. Raises SearchError (E089) for contradictory settings and when every candidate is dead;
+    RunError: E041 and E074 for devices that are missing or too many for the batch, E084 when a file cannot be written,
+    E085 when `out` belongs to another run, E086 when it is in use, E091 when a storage is unreachable, E092 and E093
+    when workers or the processes on devices could not be started or were lost; and the errors of loading the data.
     """
     options = _settled(spec, out, options or Options())
     notes = selection.check(spec)
@@ -115,13 +115,13 @@ def run(
             log.close()
         for hook in hooks:
             hook(result)
-        # Last: where it stands, the run is finished.
+        # Last: this file marks the run as finished.
         files.write_text(out / BEST, describe(result))
         return result
 
 
 def _settled(spec: NetworkSpec, out: Path, options: Options) -> Options:
-    """`options` with a kind of device that is there: the digits of a supernet and of evaluations depend on it."""
+    """`options` with `auto` resolved: the digits of a supernet and of evaluations depend on the kind of device."""
     if (options.devices, options.accelerator) == (1, "cpu"):
         return options
     from bcgraph.search.supernet import devices
@@ -132,7 +132,7 @@ def _settled(spec: NetworkSpec, out: Path, options: Options) -> Options:
 
 @contextmanager
 def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> Iterator[Evaluators]:
-    """The evaluations that the specification asks for, by this process or by workers."""
+    """The evaluators that the specification asks for, in this process or in workers."""
     from bcgraph.search.evaluators import OnThreads, Standard
 
     own = Standard(
@@ -155,7 +155,7 @@ def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> It
 
 
 def layout(spec: NetworkSpec, seed: int) -> StudyLayout:
-    """How the studies of a search are named and what they hold."""
+    """The names and the content of the studies of a search."""
     settings = spec.search
     choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
     measures: dict[Stage, tuple[Measure, ...]] = {"evolve": (FITNESS[settings.evolve.score],)}
@@ -165,7 +165,7 @@ def layout(spec: NetworkSpec, seed: int) -> StudyLayout:
 
 
 def describe(result: SearchResult) -> str:
-    """The text of `best.bcg`: the chosen network, with a comment that says how it was found."""
+    """The text of `best.bcg`: the chosen network, with a comment on how the search found it."""
     settings = result.spec.search
     measure = FITNESS[settings.evolve.score]
     value = result.chosen.evaluation.value(measure)
@@ -184,7 +184,7 @@ def describe(result: SearchResult) -> str:
 
 @dataclass
 class _Search:
-    """A run under way."""
+    """A running search."""
 
     spec: NetworkSpec
     seed: int
@@ -198,20 +198,20 @@ class _Search:
         self.records = list(self.log.history.records)
 
     def result(self, out: Path, device: str) -> SearchResult:
-        """Go through both steps, as far as the log has not been through them."""
+        """Run both steps, apart from what the log holds already."""
         initial = self._initial()
         chosen = self._evolution(initial)
         best = self.spec.with_backward(chosen.architecture)
         return SearchResult(out, self.seed, self.spec, best, chosen, tuple(self.records), tuple(self.notes), device)
 
     def note(self, note: Note) -> None:
-        """Keep a note, once."""
+        """Record a note, once."""
         if note not in self.notes:
             self.log.append(note)
             self.notes.append(note)
 
     def keep(self, record: Record) -> None:
-        """Keep a record: in the log first."""
+        """Write a record: to the log first."""
         self.log.append(record)
         self.records.append(record)
         self.studies.add(record)
@@ -267,7 +267,7 @@ class _Search:
 
 
 class _Once:
-    """An evaluator that is made when it is first called."""
+    """An evaluator that is built when it is first called."""
 
     def __init__(self, make: Callable[[], Evaluate]) -> None:
         self.make = make
@@ -301,4 +301,4 @@ def _expect(known: Sequence[Record], pool: Sequence[Architecture]) -> None:
 
 
 def _ignore(event: Event) -> None:
-    """The progress of nobody watching."""
+    """The progress callback where none is given."""

@@ -1,4 +1,4 @@
-"""Where a search gets its evaluations from: the data of the spec, the scores, the supernet."""
+"""The evaluators of a search: the data of the spec, the scores, the supernet."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from bcgraph.training.options import Options
 
 
 class Standard:
-    """The evaluations as the specification asks for them. The test set is never touched.
+    """The evaluators that the specification asks for. They never touch the test set.
 
-    `machine` is what a supernet is trained on: this process, unless another is named. `device` is where candidates are
-    scored and evaluated, `cpu` or `cuda`.
+    `machine` names the devices that train a supernet, by default the CPU of this process. `device` is where candidates
+    are scored and evaluated, `cpu` or `cuda`.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Standard:
         return devices.divided(self.spec, self.seed)
 
     def init(self) -> Scorer:
-        """The scores of step one."""
+        """The evaluator of step one."""
         return self._scorer(self.spec.search.init.scores)
 
     def evolve(self, progress: Progress) -> Evaluate:
-        """The fitness of step two."""
+        """The evaluator of the fitness in step two."""
         return _EVOLVE[self.spec.search.evolve.score](self, progress)
 
     def _scorer(self, measures: tuple[Measure, ...]) -> Scorer:
@@ -87,17 +87,17 @@ class Standard:
 
 @dataclass(frozen=True, eq=False)
 class OnThreads:
-    """Evaluates as `standard` does, on so many threads; a supernet is trained on as many as before."""
+    """Evaluates as `standard` does, on a given number of threads; a supernet trains on torch's own number."""
 
     standard: Standard
     threads: int
 
     def init(self) -> Evaluate:
-        """The scores of step one."""
+        """The evaluator of step one."""
         return self._limited(self.standard.init())
 
     def evolve(self, progress: Progress) -> Evaluate:
-        """The fitness of step two."""
+        """The evaluator of the fitness in step two."""
         return self._limited(self.standard.evolve(progress))
 
     def _limited(self, evaluate: Evaluate) -> Evaluate:

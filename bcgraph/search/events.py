@@ -1,4 +1,4 @@
-"""What a run tells while it works."""
+"""Progress events of a running search."""
 
 from __future__ import annotations
 

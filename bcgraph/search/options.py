@@ -1,4 +1,4 @@
-"""Settings of a search that no specification holds."""
+"""Settings of a search that are not part of a specification."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from bcgraph import training
 
 ACCURACY = ("float32", "int16")
-"""What accuracies may be computed in; with `int16` weights are rounded to 16 bits where they meet spikes."""
+"""Types for computing accuracies; with `int16` weights are rounded to 16 bits where they meet spikes."""
 
 LATER = {"accuracy_dtype": "float32", "devices": 1, "accelerator": "cpu", "evaluated_on": "cpu"}
-"""Settings that came later, as they always were before: left out of a run's identity then, so that older runs go on."""
+"""Later settings and their values before they existed. An identity omits these values, so that older runs resume."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of a run that no specification holds.
+    """Settings of a run that are not part of its specification.
 
-    `inits` initializations are averaged by the scores; `score_dtype` is what scored networks compute in,
-    `accuracy_dtype` those on the supernet (one of `ACCURACY`); `storage` is an Optuna storage URL in place of the
-    run's own file. `workers` processes evaluate, on the Ray cluster at `ray` or on this machine (both None: this
-    process does); how many is no part of a run's identity. `threads` are those of each evaluation, which float32
-    values depend on: 1 with workers, torch's own number without, unless given. The supernet is trained by `devices`
-    processes on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`); where that is `cuda` and there are no
-    workers, the first of them evaluates, too.
+    Scores are means over `inits` initializations. Scored networks compute in `score_dtype`, networks on the supernet in
+    `accuracy_dtype` (one of `ACCURACY`). `storage` is an Optuna storage URL; without one the run has its own file.
+    `workers` processes evaluate, on the Ray cluster at `ray` or on this machine; with both None this process does. The
+    number of workers does not belong to a run's identity. `threads` is the number of threads of each evaluation, on
+    which float32 values depend: by default 1 with workers and torch's own number without. `devices` processes train the
+    supernet on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`). With `cuda` and no workers, the first
+    of these devices also evaluates.
     """
 
     inits: int = 1
@@ -55,7 +55,7 @@ class Options:
                 raise SearchError("E089", f"{name} {value}: there must be at least one")
 
     def check(self, spec: NetworkSpec) -> None:
-        """Raise SearchError (E089) when they do not go with `spec`."""
+        """Raise SearchError (E089) when they contradict `spec`."""
         times = spec.search.supernet.recalibrate
         if times and self.accuracy_dtype != "float32":
             raise SearchError(
@@ -66,28 +66,28 @@ class Options:
 
     @property
     def distributed(self) -> bool:
-        """Whether other processes evaluate."""
+        """Whether worker processes evaluate."""
         return self.workers is not None or self.ray is not None
 
     @property
     def evaluation_threads(self) -> int | None:
-        """The threads of an evaluation, None for torch's own number."""
+        """The number of threads of an evaluation; None for torch's own number."""
         return 1 if self.threads is None and self.distributed else self.threads
 
     @property
     def device(self) -> str:
-        """Where candidates are evaluated. The scores need float64, which `mps` lacks; workers are given CPUs."""
+        """Where candidates are evaluated. The scores need float64, which `mps` lacks; workers use CPUs."""
         return "cuda" if self.accelerator == "cuda" and not self.distributed else "cpu"
 
     @property
     def machine(self) -> training.Options:
-        """What the supernet is trained on. Raises RunError (E041) for an unknown accelerator."""
+        """The devices that train the supernet. Raises RunError (E041) for an unknown accelerator."""
         from bcgraph import training
 
         return training.Options(self.accelerator, self.devices)
 
     def as_data(self) -> dict[str, Any]:
-        """What of them is part of a run's identity, as plain data."""
+        """The options that belong to a run's identity, as plain data."""
         own = {
             "inits": self.inits,
             "score_dtype": self.score_dtype,

@@ -1,4 +1,4 @@
-"""`bcgraph search --workers`: what a command prints, how it goes on, and what it says where there is no Ray."""
+"""`bcgraph search --workers`: its output, resuming, and the message where Ray is missing."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Pool:
                 if any(member.introduction for member in self._members):
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since > self.patience:
-                    raise self._nobody()
+                    raise self._no_worker()
                 for member, found in self._next():
                     if isinstance(found, Exception):
                         # Of what a lost worker had, each task says so.
@@ -219,17 +219,17 @@ class Pool:
                 raise RunError(
                     "E093",
                     f"{ATTEMPTS} workers were lost on the same task: {_first(error)}",
-                    hint="if memory has run out, fewer workers may help; the same command goes on from here",
+                    hint="if memory has run out, fewer workers may help; the same command resumes from here",
                 ) from error
         self._hire()
         return left
 
-    def _nobody(self) -> RunError:
+    def _no_worker(self) -> RunError:
         return RunError(
             "E093",
             f"no worker has started for {self.patience:.0f} seconds; "
             f"each needs {self.threads} CPUs, and the cluster has {cpus():g} in all",
-            hint="the same command goes on from here",
+            hint="the same command resumes from here",
         )
 
 

@@ -1,1 +1,1 @@
-"""Training-free scores: one network, many candidates, and how far a ranking can be trusted."""
+"""Training-free scores: of one network, of many candidates, and the audit of a ranking."""

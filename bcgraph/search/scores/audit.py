@@ -1,7 +1,7 @@
-"""Auditing the scores: how much of a ranking would come out again, and how much of it is noise.
+"""The audit of the scores: how much of a ranking is reproducible, and how much of it is noise.
 
-A score that changes with the initialization, that ranks as well with shuffled labels, or that only counts connections
-should not be trusted to choose architectures. The audit says which is the case, for one network and one data set.
+Audit a score before trusting it to choose architectures: it may change with the initialization, rank as well with
+shuffled labels, or only count connections. An audit measures each of these for one network and one data set.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from bcgraph.shapes import spatial
 Kind: TypeAlias = Literal["reproducibility", "noise floor", "descriptor"]
 
 LEAST = 3
-"""Fewer candidates than these have no ranking to speak of."""
+"""The smallest number of candidates that can be ranked meaningfully."""
 
-# How many random Jacobians the noise floor of the E-score is taken from.
+# The number of random Jacobians for the noise floor of the E-score.
 _GAUSSIANS = 32
 
 
@@ -43,9 +43,9 @@ _GAUSSIANS = 32
 class Finding:
     """One line of an audit.
 
-    For most it is Spearman's correlation between a score and what it is compared with: high is good for
-    `reproducibility`; for the shuffled labels of the `noise floor` and for a `descriptor` high means that the score
-    says little else. For Gaussian Jacobians it is the spread (standard deviation) of the scores of random numbers,
+    Most values are Spearman correlations between a score and another quantity. A high one is good for
+    `reproducibility`; for the shuffled labels of the `noise floor` and for a `descriptor` it means that the score says
+    little else. For Gaussian Jacobians the value is the spread (standard deviation) of the scores of random numbers,
     divided by that of the candidates: near or above 1, the candidates differ no more than noise does.
     """
 
@@ -55,7 +55,7 @@ class Finding:
     value: float
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data; None where there is no number."""
+        """Plain data; None for a value that is not finite."""
         value = self.value if math.isfinite(self.value) else None
         return {"score": self.measure, "kind": self.kind, "what": self.what, "value": value}
 
@@ -72,12 +72,12 @@ class Audit:
         return {"candidates": self.candidates, "findings": [f.as_data() for f in self.findings]}
 
     def write(self, directory: Path) -> None:
-        """Keep the audit in the directory of a search. Raises RunError (E084)."""
+        """Write the audit into the directory of a search. Raises RunError (E084)."""
         files.write_text(directory / history.AUDIT, json.dumps(self.as_data(), indent=1) + "\n")
 
 
 def kept(directory: Path, candidates: int) -> bool:
-    """Whether an audit of so many candidates is kept in the directory of a search."""
+    """Whether the directory of a search holds an audit of this many candidates."""
     found = history.audit(directory)
     return found is not None and found.get("candidates") == candidates
 
@@ -94,9 +94,9 @@ def audit(
     """Audit the scores that `spec.search.init` names, on random architectures and batches of `split`.
 
     Every candidate is scored in float32 as a search does it, then again with one thing changed: the initialization, the
-    batch, float64, the channels-last layout, and, for the E-score, shuffled labels. `progress` is told of each
-    scoring; `device` is where it is done. Raises SearchError (E089) for fewer than three candidates, and what drawing a
-    batch raises.
+    batch, float64, the channels-last layout, and, for the E-score, shuffled labels. `progress` is called after each
+    scoring; `device` is where networks run. Raises SearchError (E089) for fewer than three candidates, and the errors
+    of `ScoringBatch.draw`.
     """
     if candidates < LEAST:
         raise SearchError("E089", f"an audit of {candidates} candidates says nothing", hint=f"take at least {LEAST}")
@@ -140,7 +140,7 @@ def audit(
 def _variants(
     base: Scorer, other: ScoringBatch, seed: int, spec: NetworkSpec
 ) -> Iterator[tuple[tuple[Kind, str], Scorer]]:
-    """What is scored again, each with one thing changed."""
+    """The scorers of the audit, each with one thing changed."""
     yield ("reproducibility", "another initialization"), replace(base, seed=keys.derive(seed, "audit", "init"))
     yield ("reproducibility", "another batch"), replace(base, batch=other)
     yield ("reproducibility", "float64"), replace(base, precision=PRECISIONS["float64"])
@@ -153,7 +153,7 @@ def _variants(
 
 
 def _other_layout(base: Scorer, spec: NetworkSpec) -> torch.memory_format:
-    """Channels-last where the candidates are not, and the reverse."""
+    """Channels-last where the candidates are contiguous, and the reverse."""
     last = base.weights().layout_for(spec) == torch.channels_last
     return torch.contiguous_format if last else torch.channels_last
 
@@ -180,7 +180,7 @@ def _gaussian(base: Scorer, own: Sequence[Evaluation], seed: int) -> float:
 
 
 def _descriptors(specs: Sequence[NetworkSpec]) -> dict[str, list[float]]:
-    """What is known of each candidate without running it."""
+    """Properties of each candidate that are known without running it."""
     shapes = port_shapes(specs[0])
 
     def first(spec: NetworkSpec) -> float:

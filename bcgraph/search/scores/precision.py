@@ -1,4 +1,4 @@
-"""What scored networks compute in."""
+"""The precisions that scored networks compute in."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bcgraph.errors import SearchError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """The type of the forward pass, which decides the spikes, and that of the input gradients of convolutions.
+    """The types of the forward pass, which decides the spikes, and of the input gradients of convolutions.
 
-    With `whole` weights are rounded to 16 bits where they meet spikes, whose sums are exact then (see
+    With `whole` weights are rounded to 16 bits where they meet spikes, so that their sums are exact (see
     `bcgraph.nn.int16_conv`).
     """
 
@@ -32,11 +32,11 @@ PRECISIONS: Mapping[str, Precision] = {
     "mixed": Precision(torch.float32, torch.bfloat16),
     "int16": Precision(torch.float32, torch.bfloat16, whole=True),
 }
-"""By the name that `--score-dtype` takes. `mixed` has the spikes, and so the N-score, of float32."""
+"""By the names that `--score-dtype` takes. `mixed` gives the spikes, and so the N-score, of float32."""
 
 
 def precision(name: str) -> Precision:
-    """The precision of this name. Raises SearchError (E089) when there is none."""
+    """The precision of this name. Raises SearchError (E089) for an unknown name."""
     if name not in PRECISIONS:
         hint = nearest(name, PRECISIONS) or f"one of {', '.join(PRECISIONS)}"
         raise SearchError("E089", f"scores cannot be computed in `{name}`", hint=hint)

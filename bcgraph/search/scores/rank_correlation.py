@@ -1,4 +1,4 @@
-"""Rank statistics."""
+"""Spearman's and Pearson's correlation."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's rank correlation, with the mean rank where values are equal.
 
-    Infinite values rank at the ends. Not a number where there are fewer than two values, or all on one side are
-    equal. Raises ValueError when the lengths differ.
+    Infinite values rank at the ends. NaN where there are fewer than two values, or all on one side are equal. Raises
+    ValueError when the lengths differ.
     """
     return pearson(ranks(a), ranks(b))
 
@@ -31,7 +31,7 @@ def ranks(values: Sequence[float]) -> list[float]:
 
 
 def pearson(a: Sequence[float], b: Sequence[float]) -> float:
-    """The correlation of two sequences; not a number where one of them does not vary."""
+    """The correlation of two sequences; NaN where one of them does not vary. Raises ValueError when lengths differ."""
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values do not pair up")
     if not a:

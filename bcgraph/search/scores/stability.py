@@ -11,7 +11,7 @@ from bcgraph.search.scores.rank_correlation import spearman
 
 
 def stability(records: Sequence[Record]) -> list[Note]:
-    """How stable the ranking by each score is between initializations, where there were several."""
+    """A note for each score on how stable its ranking is between initializations, where there were several."""
     found = []
     names = sorted({m for r in records for m, _ in r.evaluation.samples})
     for measure in names:

@@ -1,4 +1,4 @@
-"""Search operators: pure functions from a spec and a generator to a spec, one a file."""
+"""The search space and its operators, one a file: pure functions from a spec and a generator to a spec."""
 
 from bcgraph.search.space.crossover import crossover
 from bcgraph.search.space.mutate import mutate

@@ -12,9 +12,9 @@ def crossover(spec: NetworkSpec, rng: Random, max_backward: int = 2, *, same_res
     """The network with two connections crossed, or, where it has fewer than two, with one more.
 
     With no connection or one, a random different one of delay 1 is added, uniform over the other pairs. With two or
-    more, two of them swap their targets (input ports); a connection keeps its source and its delay. Drawing a swap
-    again until it is valid is the same as drawing among the valid ones, which is what happens here. A swap is valid
-    when both connections still run backward, no pair is there twice, and the network is another one than before.
+    more, two of them swap their targets (input ports); a connection keeps its source and its delay. The swap is drawn
+    evenly among the valid ones, which gives the odds of drawing again until one is valid. A swap is valid when both
+    connections still run backward, no pair occurs twice, and the network changes.
     Where no valid swap exists, or one connection more would exceed `max_backward`, `spec` itself is returned.
     """
     if len(spec.backward) < 2:

@@ -1,4 +1,4 @@
-"""Architectures as Optuna parameters: one categorical for each connection that a network may have."""
+"""Architectures as Optuna parameters: one categorical parameter for each connection that a network may have."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def encode(architecture: Architecture, parameters: Mapping[str, BaseDistribution]) -> dict[str, str]:
-    """The values of all parameters for an architecture; those that are left over are `none`."""
+    """The values of all parameters for an architecture; unused ones are `none`."""
     texts = [_text(p) for p in architecture]
     return dict(zip(parameters, texts + [NONE] * (len(parameters) - len(texts)), strict=True))
 
 
 def decode(values: Mapping[str, Any]) -> Architecture:
-    """The architecture of parameter values; a pair that is there twice counts once."""
+    """The architecture of parameter values; a repeated pair counts once."""
     return tuple(sorted({_pair(v) for v in values.values() if v != NONE}))
 
 

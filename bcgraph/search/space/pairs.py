@@ -1,7 +1,7 @@
 """The search space: all sets of at most b pairs of ports (paper 4.2.1).
 
-A pair (source, target) with source >= target has a *rank*, an architecture (a set of pairs) has one too. Both are
-computed, never listed, so that a space of any size costs nothing to hold.
+A pair (source, target) with source >= target has a *rank*, and so has an architecture (a set of pairs). Ranks are
+computed and never listed, so a space of any size takes no memory.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from bcgraph.search.space.pairs import space
 def sample(spec: NetworkSpec, rng: Random, max_backward: int = 2, *, same_resolution: bool = False) -> NetworkSpec:
     """The network with a random set of at most `max_backward` backward connections, of delay 1.
 
-    Uniform over the whole search space (design: the empty set is as likely as any other set); the connections that
-    `spec` has play no part. Raises SearchError (E089) when `max_backward` is negative.
+    Uniform over the whole search space (design 1.12): the empty set is as likely as any other set. Ignores the
+    connections of `spec`. Raises SearchError (E089) when `max_backward` is negative.
     """
     choices = space(spec, max_backward, same_resolution=same_resolution)
     drawn = choices.architecture(rng.randrange(choices.size))

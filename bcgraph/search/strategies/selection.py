@@ -48,9 +48,9 @@ def unscored(spec: NetworkSpec, seed: int) -> list[Architecture]:
 
 
 def check(spec: NetworkSpec) -> tuple[Note, ...]:
-    """Whether the `search` settings can be met, with notes on those that are met only as far as the space goes.
+    """Check the `search` settings. Returns notes on those that ask for more than the space holds.
 
-    Raises SearchError (E089) with all that contradict each other.
+    Raises SearchError (E089) with all settings that contradict each other.
     """
     settings: SearchSpec = spec.search
     init, evolve = settings.init, settings.evolve
