@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 import bcgraph
-from bcgraph.nn import folded_conv
+from bcgraph.nn.conv import folded as folded_conv
 from benchmarks.harness import Row, pair
 from benchmarks.networks import images, resnet18, settle
 

@@ -19,13 +19,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bcgraph import schema
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
+from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
+from bcgraph.nn.conv.int16 import Int16Weight
+from bcgraph.nn.conv.winograd import TiledWeight, pays
 from bcgraph.nn.hooks import Layer
-from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
-from bcgraph.nn.int16_conv import Int16Weight
 from bcgraph.nn.norm import folding, step_norm
 from bcgraph.nn.packed_spikes import spike_conv
 from bcgraph.nn.transforms import transformed
-from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.shapes import Shape
 
 # Type and device of new parameters, whatever torch's defaults are: a seed draws the same weights everywhere.
@@ -36,8 +36,8 @@ class Conv(Layer, nn.Conv2d):
     """torch's convolution. Given the `bits` of its input spikes, it keeps those for its backward pass.
 
     Three attributes apply where the weights need no gradient. `input_gradient` is the type of the input's gradient.
-    With `int16` the weights are rounded to 16 bits (see `bcgraph.nn.int16_conv`). With `tiled` Winograd's convolution
-    runs where it is faster (see `bcgraph.nn.winograd`). For the last two the weights must not change.
+    With `int16` the weights are rounded to 16 bits (see `bcgraph.nn.conv.int16`). With `tiled` Winograd's convolution
+    runs where it is faster (see `bcgraph.nn.conv.winograd`). For the last two the weights must not change.
     """
 
     input_gradient: torch.dtype | None = None

@@ -12,9 +12,10 @@ import torch
 
 import bcgraph
 from bcgraph.errors import BcgraphWarning
-from bcgraph.nn import int16_conv, onednn
-from bcgraph.nn.input_gradient_conv import computed_in
-from bcgraph.nn.int16_conv import Int16Weight
+from bcgraph.nn.conv import int16 as int16_conv
+from bcgraph.nn.conv import onednn
+from bcgraph.nn.conv.input_gradient import computed_in
+from bcgraph.nn.conv.int16 import Int16Weight
 
 TEXT = """bcg 1
 network n { input = image(3, 8, 8); steps = 2; backbone = tiny(width=64, classes=10); backward @4 -> @0 }

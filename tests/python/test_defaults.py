@@ -12,9 +12,10 @@ from torch import Tensor
 
 import bcgraph
 from bcgraph.compiler.targets.fx.record import record
-from bcgraph.nn import int16_conv, onednn
-from bcgraph.nn.int16_conv import Int16Weight
-from bcgraph.nn.winograd import TiledWeight
+from bcgraph.nn.conv import int16 as int16_conv
+from bcgraph.nn.conv import onednn
+from bcgraph.nn.conv.int16 import Int16Weight
+from bcgraph.nn.conv.winograd import TiledWeight
 
 TEXT = """bcg 1
 network n {{

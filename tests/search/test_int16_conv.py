@@ -13,9 +13,9 @@ import bcgraph
 from bcgraph import data
 from bcgraph.compiler import lower
 from bcgraph.errors import SearchError
-from bcgraph.nn import int16_conv
-from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
-from bcgraph.nn.int16_conv import LARGEST, Int16Weight, Settings, fits
+from bcgraph.nn.conv import int16 as int16_conv
+from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
+from bcgraph.nn.conv.int16 import LARGEST, Int16Weight, Settings, fits
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, run
 from bcgraph.search.distributed.tasks import Accuracy

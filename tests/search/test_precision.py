@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 import bcgraph
 from bcgraph.errors import SearchError
-from bcgraph.nn import input_gradient_conv
-from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
+from bcgraph.nn.conv import input_gradient as input_gradient_conv
+from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
 from bcgraph.search.scores.precision import FLOAT32, PRECISIONS, precision
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import bcgraph
-from bcgraph.nn import winograd
-from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
-from bcgraph.nn.int16_conv import Settings
+from bcgraph.nn.conv import winograd
+from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
+from bcgraph.nn.conv.int16 import Settings
+from bcgraph.nn.conv.winograd import TiledWeight, pays
 from bcgraph.nn.modules import BatchNorm
-from bcgraph.nn.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch

@@ -15,7 +15,7 @@ class Precision:
     """The types of the forward pass, which decides the spikes, and of the input gradients of convolutions.
 
     With `whole` weights are rounded to 16 bits where they meet spikes, so that their sums are exact (see
-    `bcgraph.nn.int16_conv`).
+    `bcgraph.nn.conv.int16`).
     """
 
     forward: torch.dtype

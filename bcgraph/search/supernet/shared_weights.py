@@ -17,9 +17,9 @@ from bcgraph.compiler.driver import channels_last_pays
 from bcgraph.compiler.ir import TemporalGraph
 from bcgraph.compiler.targets.fx.module import to_fx
 from bcgraph.nn import modules
-from bcgraph.nn.input_gradient_conv import conv2d_frozen_weight
-from bcgraph.nn.int16_conv import Int16Weight, fits
-from bcgraph.nn.winograd import TiledWeight, pays
+from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
+from bcgraph.nn.conv.int16 import Int16Weight, fits
+from bcgraph.nn.conv.winograd import TiledWeight, pays
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.supernet.lowered import Lowered
 

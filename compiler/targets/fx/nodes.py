@@ -13,10 +13,10 @@ from bcgraph.compiler.ir import Node, Program, free
 from bcgraph.compiler.targets.fx.memory_plan import MemoryPlan
 from bcgraph.compiler.targets.fx.recompute import Piece
 from bcgraph.errors import CompileError
-from bcgraph.nn import folded_conv as FC
 from bcgraph.nn import functional as BF
 from bcgraph.nn import lif as LIF
 from bcgraph.nn import packed_spikes as spikes_as_bits
+from bcgraph.nn.conv import folded as FC
 
 MEMORY = "_memory"
 """The name of the submodule with the slots of a memory plan."""

@@ -12,8 +12,8 @@ from torch import Tensor, fx
 from bcgraph.compiler.targets.fx.observer import Observer, by_step, check_observable
 from bcgraph.compiler.targets.fx.recompute import statistics_aside
 from bcgraph.errors import CompileError, nearest
-from bcgraph.nn import folded_conv as FC
 from bcgraph.nn import lif as LIF
+from bcgraph.nn.conv import folded as FC
 
 VALUES: Mapping[str, str] = {
     "s": "the spikes",
@@ -96,7 +96,7 @@ class _Neuron:
     repeated: bool = False
 
 
-# The arguments of each function of a neuron, see `bcgraph.nn.lif` and `bcgraph.nn.folded_conv`.
+# The arguments of each function of a neuron, see `bcgraph.nn.lif` and `bcgraph.nn.conv.folded`.
 
 
 def _one_step(currents: Sequence[Tensor], membrane: Tensor | None, *rest: Any) -> _Neuron:

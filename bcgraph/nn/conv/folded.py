@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcgraph.nn import lif_kernels, onednn
+from bcgraph.nn import lif_kernels
+from bcgraph.nn.conv import onednn
 from bcgraph.nn.lif import NO_SLOTS, Slots, lif, lif_last, lif_steps, needs_gradient
 from bcgraph.nn.norm import folding, split
 from bcgraph.nn.transforms import traced

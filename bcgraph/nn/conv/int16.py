@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcgraph.nn import onednn
+from bcgraph.nn.conv import onednn
 from bcgraph.nn.workspace import is_last
 
 _BASE = 255

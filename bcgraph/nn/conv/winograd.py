@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bcgraph.nn.int16_conv import Settings
+from bcgraph.nn.conv.int16 import Settings
 
 TILE = 4
 _READ = TILE + 2

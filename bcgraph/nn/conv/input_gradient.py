@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcgraph.nn.int16_conv import Int16Weight
-from bcgraph.nn.onednn import bfloat16_is_fast
+from bcgraph.nn.conv.int16 import Int16Weight
+from bcgraph.nn.conv.onednn import bfloat16_is_fast
+from bcgraph.nn.conv.winograd import TiledWeight
 from bcgraph.nn.transforms import first_order, traced
-from bcgraph.nn.winograd import TiledWeight
 
 
 def conv2d_frozen_weight(
