@@ -1,7 +1,7 @@
-"""The state of a training between two epochs, in one safetensors file.
+"""The state of a training run between two epochs, in one safetensors file.
 
-Weights and optimizer state are its tensors; everything else is JSON in its metadata. One file means that the two
-can never be of different epochs, and nothing is ever unpickled.
+Weights and optimizer state are its tensors; everything else is JSON in its metadata. In one file the two are always of
+the same epoch, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OPTIMIZER = "optimizer."
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """All that a resumed training needs: `identity` says what is trained and how, `history` has the epochs done."""
+    """What a resumed run needs: `identity` says what is trained and how, `history` has the epochs done."""
 
     identity: Mapping[str, Any]
     history: tuple[Epoch, ...]
@@ -45,7 +45,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint at `path`, which must be one of the training that `identity` describes.
+    """The checkpoint at `path`, which must be of the run that `identity` describes.
 
     Raises WeightsError (E082) when the file is damaged, RunError (E085) when it belongs to something else, with the
     differences named.
@@ -85,7 +85,7 @@ def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ten
 
 
 def restore(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put back what `collect` took. Raises WeightsError (E083) when it does not fit."""
+    """Restore what `collect` returned. Raises WeightsError (E083) when it does not fit."""
     own = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
     weights.apply(model, own)
     parameters = dict(model.named_parameters())

@@ -42,7 +42,7 @@ Progress: TypeAlias = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A finished training. `accuracy` is that of the last epoch on the test part, and the one to report.
+    """A finished training run. `accuracy` is that of the last epoch on the test part, and the one to report.
 
     `best` is the highest test accuracy of any epoch: chosen on the test part, it is too good by construction.
     `path` is the weights file of the last epoch.

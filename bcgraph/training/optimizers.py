@@ -61,7 +61,7 @@ SCHEDULES: dict[type, Callable[[Any, float, int], float]] = {
 
 
 def factor(settings: schema.Cosine | schema.StepDecay | schema.Constant, step: int, steps: int, epochs: int) -> float:
-    """The factor on the learning rate at update `step` (from 0 over the whole training), with `steps` an epoch.
+    """The factor on the learning rate at update `step` (from 0 over the whole run), with `steps` an epoch.
 
     The warm-up rises linearly and ends at 1; the schedule proper runs over the epochs that remain.
     """

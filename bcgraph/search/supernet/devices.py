@@ -28,7 +28,7 @@ TRAIN_SHARE = 0.8
 
 
 def divided(spec: NetworkSpec, seed: int) -> tuple[Split, Split]:
-    """The data that a search trains on and those that it validates on; the test set is never touched."""
+    """The training and the validation data of a search; it never touches the test set."""
     found = data.load(spec.data, spec.input, spec.steps)
     return found.train.divide(TRAIN_SHARE, keys.derive(seed, "search", "split"))
 
