@@ -11,10 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from bcgraph.compiler.ir import Node, Program, Value
-from bcgraph.compiler.ops import NEURONS
-
-# Operations whose results are memory of their own. Any other may hand on a view of an operand.
-_OWN = frozenset({"conv", "linear", "bn", "stack", "fold_norm", "zeros", "one", *NEURONS})
+from bcgraph.compiler.ops import Trait, has
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ def plan(program: Program, kept: Collection[str] = ()) -> MemoryPlan:
     sizes: list[int] = []
     free: dict[int, list[int]] = {}
     for index, node in enumerate(program.nodes):
-        if node.op in NEURONS:
+        if has(node, Trait.NEURON):
             for value in node.outputs:
                 if value.name in leaving:
                     continue
@@ -57,9 +54,10 @@ def _roots(program: Program) -> dict[str, frozenset[str]]:
     for node in program.nodes:
         reads = frozenset(root for e in node.inputs for root in found.get(e.value, ()))
         for value in node.outputs:
-            found[value.name] = frozenset({value.name}) if node.op in NEURONS else reads
-            if node.op in _OWN and node.op not in NEURONS:
-                found[value.name] = frozenset()
+            if has(node, Trait.NEURON):
+                found[value.name] = frozenset({value.name})
+            else:
+                found[value.name] = frozenset() if has(node, Trait.ALLOCATES) else reads
     return found
 
 
