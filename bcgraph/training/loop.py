@@ -27,7 +27,7 @@ from bcgraph.errors import BcgraphWarning, DataError
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checks, tensorboard_log
 from bcgraph.training.defaults import ordinary_defaults
-from bcgraph.training.devices import process_group
+from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.distributed.process_group import destroyed_on_error, on_rank_zero
 from bcgraph.training.distributed.sync_batch_norm import synchronize
 from bcgraph.training.ema import EMA

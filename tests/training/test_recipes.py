@@ -17,7 +17,7 @@ from bcgraph.data.split import Split, Splits
 from bcgraph.profile import profile
 from bcgraph.training import Options
 from bcgraph.training.batches import Batch
-from bcgraph.training.devices import process_group
+from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.train_step import TrainStep
 from benchmarks import recipes

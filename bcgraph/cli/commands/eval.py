@@ -37,7 +37,7 @@ def eval_command(
     from bcgraph import weights as files
     from bcgraph.compiler import compile
     from bcgraph.training import checks
-    from bcgraph.training.devices import device_type
+    from bcgraph.training.distributed.devices import device_type
 
     device = device_type(training.Options(accelerator))
     # In this order a wrong file is found before a data set is read, and a missing data set before a model is built.

@@ -48,7 +48,7 @@ def train_command(
         )
     network = read_source(spec).spec
     from bcgraph import training
-    from bcgraph.training.devices import needs_fabric
+    from bcgraph.training.distributed.devices import needs_fabric
 
     options = training.Options(device, devices, cast("Precision", precision))
     if needs_fabric(options):

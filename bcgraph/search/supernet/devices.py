@@ -19,7 +19,7 @@ from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.supernet.supernet import WEIGHTS, Supernet, SupernetEpoch
 from bcgraph.training import checks
-from bcgraph.training.devices import device_type, process_group
+from bcgraph.training.distributed.devices import device_type, process_group
 from bcgraph.training.distributed.process_group import on_every_rank
 from bcgraph.training.options import Options
 

@@ -36,7 +36,7 @@ class FabricGroup(Fabric):
 
 
 def process_group(options: Options, *, started: bool = False, **ddp: Any) -> FabricGroup:
-    """See `bcgraph.training.devices.process_group`.
+    """See `bcgraph.training.distributed.devices.process_group`.
 
     Fabric starts further processes by running this program's command line again; `torchrun` and cluster launchers work
     too. Where the processes are `started`, Fabric looks for no launcher.
@@ -55,7 +55,7 @@ def process_group(options: Options, *, started: bool = False, **ddp: Any) -> Fab
 
 
 def device_type(options: Options) -> str:
-    """See `bcgraph.training.devices.device_type`."""
+    """See `bcgraph.training.distributed.devices.device_type`."""
     # Fabric wants a strategy, and `auto` is the one that it allows in a notebook too.
     return _fabric(options, "auto", started=True).device.type
 
