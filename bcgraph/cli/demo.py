@@ -1,4 +1,4 @@
-"""`make demo`: a search in two steps, two training runs, an export and a run in onnxruntime, on real digits within minutes.
+"""`make demo`: a search in two steps, two training runs, an export and a run in onnxruntime, within minutes.
 
 The digits are shown to a tiny network one row a step, and the answer is read after the last row. So the network has to
 remember, which is what backward connections are for: those that are found are trained beside the network without any.
