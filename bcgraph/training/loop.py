@@ -157,6 +157,8 @@ def _identity(
         "schedule": schedule,
         **{key: value for key, value in asdict(options).items() if key != "accelerator"},
         "weights": initial,
+        # Left out where all scales start at 1, as in checkpoints from before there was a choice.
+        **({"gains": ", ".join(f"{j}->{i}: {gain!r}" for j, i, gain in spec.gains)} if spec.gains else {}),
     }
 
 

@@ -140,6 +140,9 @@ def test_another_run_is_refused_with_the_difference(spec: NetworkSpec, tmp_path:
     with pytest.raises(RunError) as caught:
         go(spec.with_backward([(1, 0)]), tmp_path)
     assert "backward: [] there, [[1, 0, 1]] here" in str(caught.value)
+    with pytest.raises(RunError) as caught:
+        go(NetworkSpec(**(dict(spec.__dict__) | {"feedback": schema.Projection(gain=0.1)})), tmp_path)
+    assert "feedback: null there" in str(caught.value)
 
 
 def test_another_version_is_refused(spec: NetworkSpec, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 import bcgraph
 from bcgraph import data, weights
 from bcgraph.errors import RunError
-from bcgraph.schema import NetworkSpec
+from bcgraph.schema import NetworkSpec, Projection
 from bcgraph.search.supernet import one_shot
 from bcgraph.search.supernet.one_shot import OneShot, kept_statistics
 from bcgraph.search.supernet.prefix_cache import PrefixCache
@@ -112,6 +112,10 @@ def test_another_training_is_refused(splits: Any, tmp_path: Path) -> None:
     trained(splits, tmp_path, stop=1)
     with pytest.raises(RunError) as caught:
         Supernet(spec(3), 8, splits[0]).train(tmp_path, lambda _: None)
+    assert caught.value.code == "E085"
+    quiet = NetworkSpec(**(dict(spec(3).__dict__) | {"feedback": Projection(gain=0.1)}))
+    with pytest.raises(RunError) as caught:
+        Supernet(quiet, 7, splits[0]).train(tmp_path, lambda _: None)
     assert caught.value.code == "E085"
     (tmp_path / STATE).write_bytes(b"torn")
     with pytest.raises(bcgraph.BcgraphError) as damaged:

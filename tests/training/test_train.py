@@ -16,7 +16,7 @@ import torch
 from bcgraph import data, dsl, keys, search, weights
 from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import DataError, RunError, WeightsError
-from bcgraph.schema import SGD, AdamW, DataSpec, NetworkSpec, TrainSpec
+from bcgraph.schema import SGD, AdamW, BackwardConnection, DataSpec, NetworkSpec, TrainSpec
 from bcgraph.training import Epoch, Event, Options, Step, checkpoint, evaluate, train
 from bcgraph.training.optimizers import optimizer as make_optimizer
 from tests.training import oracle
@@ -249,6 +249,19 @@ def test_another_run_in_the_directory(tmp_path: Path, changed: dict[str, Any], s
     assert caught.value.code == "E085"
     assert says in str(caught.value)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_another_gain_is_another_run(tmp_path: Path) -> None:
+    loud = small(2).with_backward([(1, 0)])
+    quiet = small(2).with_backward([BackwardConnection(1, 0, 1, 0.1)])
+    train(loud, out=tmp_path)
+    with pytest.raises(RunError) as caught:
+        train(quiet, out=tmp_path)
+    assert caught.value.code == "E085"
+    assert "gains: None in the checkpoint, 1->0: 0.1 now" in str(caught.value)
+    result = train(quiet, out=tmp_path / "quiet")
+    # What was trained from a quiet start fits the loud one's network.
+    assert equal(weights.load(result.path, spec=loud), tensors(tmp_path / "quiet"))
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", "cut", "foreign"])

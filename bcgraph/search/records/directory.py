@@ -58,7 +58,9 @@ class Identity:
 
     def _spec(self) -> dict[str, Any]:
         spec = self.spec.model_dump(mode="json", exclude={"backbone"})
-        spec["backward"] = sorted([bc.source, bc.target, bc.delay] for bc in self.spec.backward)
+        spec["backward"] = sorted(
+            [bc.source, bc.target, bc.delay, *([] if bc.gain is None else [bc.gain])] for bc in self.spec.backward
+        )
         call = self.spec.backbone.call
         arguments = ", ".join(f"{name}={value}" for name, value in call.arguments)
         spec["backbone"] = f"{call.name}({arguments})"

@@ -192,7 +192,8 @@ class Supernet:
             "batch": self.spec.data.batch,
             "dtype": str(self.dtype),
             "schedule": self.schedule,
-            # Left out for one device on the CPU, as in the checkpoints of the time when there was nothing else.
+            # Both are left out at their defaults, as in checkpoints from before there was a choice.
+            **({} if self.spec.feedback.gain == 1.0 else {"gain": self.spec.feedback.gain}),
             **({} if self.machine == Options() else {"devices": self.machine.devices, "on": self.machine.accelerator}),
         }
 
