@@ -10,7 +10,6 @@ from torch import fx, nn
 from bcgraph.compiler import passes, pipelines
 from bcgraph.compiler.lower import lower
 from bcgraph.compiler.passes import Pass
-from bcgraph.compiler.pipelines import optimized  # noqa: F401
 from bcgraph.compiler.targets.fx import backends
 from bcgraph.compiler.targets.fx.module import parameters, to_fx
 from bcgraph.errors import CompileError

@@ -23,7 +23,9 @@ def verify(graph: TemporalGraph) -> None:
     values = _values(graph)
     for node in graph.nodes:
         _check_node(node, values)
-    cycle = zero_delay_cycle(graph)
+    # What is read at once stands earlier, so there can be no cycle: it is looked for only where the order is wrong.
+    early = _read_too_early(graph)
+    cycle = zero_delay_cycle(graph) if early else []
     if cycle:
         first = graph.producers()[cycle[0]]
         raise CompileError(
@@ -32,7 +34,7 @@ def verify(graph: TemporalGraph) -> None:
             span=first.span,
             hint="a connection that runs backward needs a delay of at least 1",
         )
-    _check_order(graph)
+    assert not early, early
     _check_reachable(graph)
     for name in graph.outputs:
         assert name in values, f"output {name} does not exist"
@@ -86,12 +88,15 @@ def _check_node(node: Node, values: dict[str, Value]) -> None:
     )
 
 
-def _check_order(graph: TemporalGraph) -> None:
+def _read_too_early(graph: TemporalGraph) -> str:
+    """Which node stands before a value that it reads at once; empty where the nodes are in topological order."""
     known = {v.name for v in graph.inputs}
     for node in graph.nodes:
         for edge in node.inputs:
-            assert edge.delay or edge.value in known, f"{node.name} stands before {edge.value}, which it reads"
+            if not edge.delay and edge.value not in known:
+                return f"{node.name} stands before {edge.value}, which it reads"
         known.update(v.name for v in node.outputs)
+    return ""
 
 
 def _check_reachable(graph: TemporalGraph) -> None:

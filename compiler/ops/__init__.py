@@ -12,12 +12,9 @@ from bcgraph.compiler.ops.neuron import NEURON
 from bcgraph.compiler.ops.scheduling import SCHEDULING
 from bcgraph.compiler.ops.shape import SHAPE
 
-__all__ = ["NEURONS", "OPS", "Op", "Trait", "attributes", "has", "operations"]
+__all__ = ["OPS", "Op", "Trait", "attributes", "has", "operations"]
 
 OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **SCHEDULING}
-
-# The operations that are a whole neuron.
-NEURONS = frozenset(name for name, op in OPS.items() if op.has(Trait.NEURON))
 
 
 def has(node: Node, trait: Trait) -> bool:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bcgraph.compiler.ir import Node, Program
-from bcgraph.compiler.ops import NEURONS
+from bcgraph.compiler.ops import Trait, has
 from bcgraph.compiler.targets.fx.module import to_fx
 from bcgraph.compiler.targets.fx.observer import Observer
 from bcgraph.schema import NetworkSpec
@@ -43,9 +43,9 @@ def cacheable(program: Program) -> frozenset[str]:
     """
     found = set(program.outputs)
     for node in program.nodes:
-        if node.op in NEURONS or node.op == "fire":
+        if has(node, Trait.FIRES):
             found.add(node.outputs[0].name)
-        if node.op in NEURONS or (len(node.inputs) > 1 and node.step != 0):
+        if has(node, Trait.NEURON) or (len(node.inputs) > 1 and node.step != 0):
             found.update(edge.value for edge in node.inputs if node.step != 0)
     return frozenset(found - {v.name for v in program.inputs})
 
