@@ -92,7 +92,8 @@ CODES: dict[str, str] = {
     "E090": "an input has the wrong shape or type",
     "E091": "a storage cannot be reached",
     "E092": "an optional part is not installed",
-    "E093": "workers cannot be had, or are lost",
+    "E093": "workers could not be started, or are lost",
+    "E094": "memory has run out",
 }
 
 

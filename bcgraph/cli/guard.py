@@ -1,8 +1,8 @@
 """How a command ends: one place turns exceptions into messages and exit codes.
 
 A user's mistake is a `BcgraphError`: its diagnostics go to standard error (with `--json` to standard output, as data)
-and the exit code is 1. Ctrl-C ends with 130 and the line that goes on. Any other exception is a bug of ours and keeps
-its traceback.
+and the exit code is 1. So is memory that has run out. Ctrl-C ends with 130 and the line that resumes. Any other
+exception is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import typer
 
 from bcgraph.cli.output import emit_json, say
 from bcgraph.errors import BcgraphError, BcgraphWarning, Diagnostic, render
+from bcgraph.memory import FAILURES as MEMORY_FAILURES
+from bcgraph.memory import exhausted, ran_out
 from bcgraph.urls import without_password
 
 P = ParamSpec("P")
@@ -51,12 +53,17 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
         except BcgraphError as error:
             report(error.diagnostics, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(FAULT) from None
-        except KeyboardInterrupt:
-            say(_interrupted(sys.argv[1:]))
-            raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The reader of a pipe has seen enough. Python would complain once more when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except MEMORY_FAILURES as error:
+            if not ran_out(error):
+                raise
+            report(exhausted(error).diagnostics, as_json=bool(kwargs.get("as_json")))
+            raise typer.Exit(FAULT) from None
+        except KeyboardInterrupt:
+            say(_interrupted(sys.argv[1:]))
+            raise typer.Exit(INTERRUPTED) from None
 
     return command
 

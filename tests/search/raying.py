@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import bcgraph
-from bcgraph.errors import DataError
+from bcgraph.errors import CompileError, DataError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, run
 from bcgraph.search.distributed.cluster import joined
@@ -168,7 +168,7 @@ class Fragile(Scorer):
 
 def fragile(run: Run, candidate: Lowered) -> dict[Measure, ScoreResult]:
     if (2, 2) in architecture_of(candidate.spec):
-        raise RuntimeError("out of memory")
+        raise CompileError("E073", "this cannot be computed")
     return run(candidate)
 
 

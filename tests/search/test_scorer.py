@@ -11,7 +11,7 @@ import torch
 
 import bcgraph
 from bcgraph import data, scores
-from bcgraph.errors import DataError, SearchError
+from bcgraph.errors import CompileError, DataError, RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import run
 from bcgraph.search.driver import Options
@@ -34,6 +34,17 @@ search {
   evolve { score = n; iterations = 1; top = 3; population = 4; offspring = 1 }
 }
 """
+
+
+# What a machine, and not a candidate, fails by.
+ENVIRONMENT = (
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:125] . DefaultCPUAllocator: can't allocate memory"),
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("could not create a primitive"),
+    OSError(5, "Input/output error"),
+    RunError("E084", "cannot write"),
+)
 
 
 def spec(wanted: str = "n, e") -> NetworkSpec:
@@ -129,13 +140,55 @@ def test_a_candidate_that_fails_is_recorded(batch: ScoringBatch, monkeypatch: py
 
     def failing(self: PrefixModel, candidate: Lowered) -> Any:
         if len(candidate.spec.backward) == 1:
-            raise RuntimeError("out of memory\ndetails")
+            raise CompileError("E073", "this cannot be computed\ndetails")
         return inner(self, candidate)
 
     monkeypatch.setattr(PrefixModel, "suffix", failing)
     found = list(Scorer(batch, 3, ("n", "e"))(candidates()))
     assert [e.n == -math.inf for e in found] == [False, True, False]
-    assert dict(found[1].reasons)["e"] == "failed: RuntimeError: out of memory"
+    assert dict(found[1].reasons)["e"] == "failed: CompileError: error[E073]: this cannot be computed"
+
+
+@pytest.mark.parametrize("error", ENVIRONMENT, ids=lambda e: type(e).__name__)
+def test_a_failure_of_the_machine_is_no_evaluation(
+    error: Exception, batch: ScoringBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = PrefixModel.suffix
+
+    def failing(self: PrefixModel, candidate: Lowered) -> Any:
+        if len(candidate.spec.backward) == 1:
+            raise error
+        return inner(self, candidate)
+
+    monkeypatch.setattr(PrefixModel, "suffix", failing)
+    results = Scorer(batch, 3, ("n", "e"))(candidates())
+    next(results)
+    with pytest.raises(type(error)):
+        next(results)
+
+
+def test_a_search_that_the_machine_ended_resumes_to_the_same_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(spec(), tmp_path / "whole")
+    inner = PrefixModel.suffix
+    left = [5]
+
+    def failing(self: PrefixModel, candidate: Lowered) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes")
+        return inner(self, candidate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PrefixModel, "suffix", failing)
+        with pytest.raises(RuntimeError, match="can't allocate"):
+            run(spec(), tmp_path / "ended")
+    kept = history(tmp_path / "ended")["evaluations"]
+    assert len(kept) == 5
+    assert not any(e["reasons"] for e in kept)
+    run(spec(), tmp_path / "ended")
+    assert history(tmp_path / "ended")["evaluations"] == history(tmp_path / "whole")["evaluations"]
 
 
 def test_a_search_by_scores_with_initializations(tmp_path: Path) -> None:

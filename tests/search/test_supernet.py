@@ -11,7 +11,7 @@ import torch
 
 import bcgraph
 from bcgraph import data, weights
-from bcgraph.errors import RunError
+from bcgraph.errors import CompileError, RunError
 from bcgraph.schema import NetworkSpec, Projection
 from bcgraph.search.supernet import one_shot
 from bcgraph.search.supernet.one_shot import OneShot, kept_statistics
@@ -164,13 +164,21 @@ def test_a_candidate_that_fails_takes_no_other_with_it(
 
     def failing(self: PrefixCache, candidate: Any) -> torch.Tensor:
         if any("backward.2_2" in name for name, _ in candidate.module.named_modules()):
-            raise RuntimeError("out of memory")
+            raise CompileError("E073", "this cannot be computed")
         return run(self, candidate)
 
     monkeypatch.setattr(PrefixCache, "run", failing)
     found = list(OneShot(supernet, splits[1])(many))
     assert (found[0], found[2]) == (expected[0], expected[2])
-    assert dict(found[1].reasons)["accuracy"] == "failed: RuntimeError: out of memory"
+    assert dict(found[1].reasons)["accuracy"] == "failed: CompileError: error[E073]: this cannot be computed"
+    for error in (MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:125] can't allocate memory"), OSError(5)):
+
+        def ended(self: PrefixCache, candidate: Any, error: Exception = error) -> torch.Tensor:
+            raise error
+
+        monkeypatch.setattr(PrefixCache, "run", ended)
+        with pytest.raises(type(error)):
+            list(OneShot(supernet, splits[1])(many))
 
 
 @pytest.mark.parametrize("statistics", ["shared", "per_step"])

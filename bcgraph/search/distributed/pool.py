@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bcgraph.errors import BcgraphError, BcgraphWarning, RunError
+from bcgraph.memory import exhausted, ran_out
 from bcgraph.search.distributed.chunks import TaskSource
 from bcgraph.search.distributed.cluster import cpus
 from bcgraph.search.distributed.usage import Usage
@@ -168,6 +169,8 @@ class Pool:
             except self.ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, BcgraphError):
                     raise error.cause from None
+                if ran_out(error.cause):
+                    raise exhausted(error.cause) from None
                 raise
             found.append((member, value if ref == member.taking else (member.tasks.pop(ref), value)))
         return found

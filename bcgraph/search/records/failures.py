@@ -1,11 +1,15 @@
-"""Failures that concern one candidate: the search records the reason and continues with the next candidate."""
+"""Failures that follow from a candidate: the search records the reason and continues with the next candidate.
+
+Everything else that goes wrong while a candidate is evaluated (memory, files, libraries, signals) says nothing about
+it. It ends the search, which has recorded every evaluation before it, so that the same command resumes.
+"""
 
 from __future__ import annotations
 
-from bcgraph.errors import BcgraphError
+from bcgraph.errors import CompileError, SearchError, SpecError
 
-CANDIDATE_FAILURES = (BcgraphError, RuntimeError, ArithmeticError, MemoryError)
-"""Errors that a single candidate may cause. Any other error is a bug of ours and ends the search."""
+CANDIDATE_FAILURES = (CompileError, SearchError, SpecError, ArithmeticError)
+"""Errors that a single candidate causes, whatever the machine: its network cannot be compiled or scored."""
 
 
 def reason_of(error: BaseException) -> str:

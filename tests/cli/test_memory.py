@@ -1,0 +1,84 @@
+"""Commands whose memory runs out: a message, nothing recorded, and the same command resumes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bcgraph.errors import RunError
+from bcgraph.memory import exhausted, ran_out
+
+NET = """bcg 1
+network net {
+  input    = image(1, 8, 8)
+  steps    = 4
+  backbone = tiny(width=%d)
+}
+data = digits(batch=600)
+search {
+  max_backward = 1
+  init { pool = 6; keep = 3; scores = [n]; batch = 400 }
+  evolve { score = n; iterations = 1; population = 2; top = 2; offspring = 1 }
+}
+train { epochs = 1 }
+"""
+
+# Address space is limited once everything is loaded and the threads are there, so that what fails is an allocation.
+LIMITED = """
+import re, resource, sys
+import torch, bcgraph.search.evaluators, bcgraph.training.loop, bcgraph.viz.report, bcgraph.artifacts
+from bcgraph.cli.main import main
+torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + %d * 2**20,) * 2)
+sys.argv = ["bcgraph", *sys.argv[1:]]
+main()
+"""
+
+
+def limited(folder: Path, megabytes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = LIMITED % megabytes
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("train", "net.bcg", "--out", "run"), ("search", "net.bcg", "--out", "run")])
+def test_a_command_that_runs_out_of_memory_says_so(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "net.bcg").write_text(NET % 256)
+    done = limited(tmp_path, 150, *arguments)
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert "error[E094]: memory has run out" in done.stderr
+    assert "Traceback" not in done.stderr
+    log = tmp_path / "run/log.jsonl"
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    assert not any(entry.get("reasons") for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:125] . DefaultCPUAllocator: can't allocate memory: ..."), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (OSError(5, "Input/output error"), False),
+        (ImportError("libgomp.so: failed to map segment from shared object"), True),
+        (ImportError("No module named nothing"), False),
+        (ValueError("out of memory"), False),
+    ],
+    ids=str,
+)
+def test_failed_allocations_are_told_from_other_errors(error: Exception, memory: bool) -> None:
+    assert ran_out(error) is memory
+    wrapped = KeyError("wrapped")
+    wrapped.__cause__ = error
+    assert ran_out(wrapped) is memory
+    assert isinstance(exhausted(error), RunError)
