@@ -67,7 +67,7 @@ class Standard:
     def _scorer(self, measures: tuple[Measure, ...]) -> Scorer:
         key = keys.derive(self.seed, "init", "batch")
         size = self.spec.search.init.batch
-        batch = ScoringBatch.draw(self.splits[0], size, key, pairs="e" in measures)
+        batch = ScoringBatch.draw(self.splits[0], size, key)
         return Scorer(batch, self.seed, measures, self.inits, self.precision, device=self.device)
 
     def _oneshot(self, progress: Progress) -> Evaluate:

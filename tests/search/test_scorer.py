@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import bcgraph
-from bcgraph import data, scores
+from bcgraph import data, keys, scores
 from bcgraph.errors import CompileError, DataError, RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import run
@@ -51,6 +54,10 @@ def spec(wanted: str = "n, e") -> NetworkSpec:
     return bcgraph.parse(TEXT % wanted)
 
 
+def with_batch(text: str, size: int) -> NetworkSpec:
+    return bcgraph.parse(re.sub(r"(init *{[^}]*batch = )\d+", rf"\g<1>{size}", text))
+
+
 @pytest.fixture(scope="module")
 def split() -> Any:
     found = spec()
@@ -59,7 +66,7 @@ def split() -> Any:
 
 @pytest.fixture(scope="module")
 def batch(split: Any) -> ScoringBatch:
-    return ScoringBatch.draw(split, 24, 5, pairs=True)
+    return ScoringBatch.draw(split, 24, 5)
 
 
 def candidates() -> list[NetworkSpec]:
@@ -67,7 +74,7 @@ def candidates() -> list[NetworkSpec]:
 
 
 def test_the_batch_is_balanced_and_keyed(split: Any) -> None:
-    first, again, other = (ScoringBatch.draw(split, 24, key, pairs=True) for key in (5, 5, 6))
+    first, again, other = (ScoringBatch.draw(split, 24, key) for key in (5, 5, 6))
     assert torch.equal(first.x, again.x)
     assert not torch.equal(first.x, other.x)
     assert first.x.shape == (24, 1, 8, 8)
@@ -75,19 +82,32 @@ def test_the_batch_is_balanced_and_keyed(split: Any) -> None:
 
 
 def test_a_batch_too_small_for_all_classes_takes_pairs_of_some(split: Any) -> None:
-    found = ScoringBatch.draw(split, 12, 5, pairs=True)
+    found = ScoringBatch.draw(split, 12, 5)
     assert sorted(torch.bincount(found.y, minlength=10).tolist()) == [0] * 4 + [2] * 6
-    singles = ScoringBatch.draw(split, 10, 5, pairs=False)
-    assert torch.bincount(singles.y).tolist() == [1] * 10
+    one_each = split.subset([int((split.labels == c).nonzero()[0]) for c in range(10)])
+    assert sorted(torch.bincount(ScoringBatch.draw(one_each, 8, 5).y, minlength=10).tolist()) == [0] * 2 + [1] * 8
+
+
+@pytest.mark.parametrize("size", [6, 12, 24])
+def test_the_batch_does_not_depend_on_the_scores(size: int, tmp_path: Path) -> None:
+    """Also where it is too small for all classes."""
+    batches = []
+    for wanted in ("n", "e", "n, e"):
+        net = with_batch(bcgraph.format(spec(wanted)), size)
+        assert net.search.init.batch == size
+        batches.append(Standard(net, 3, tmp_path).init().batch)
+    assert all(torch.equal(batches[0].x, other.x) and torch.equal(batches[0].y, other.y) for other in batches[1:])
 
 
 def test_batches_that_cannot_be(split: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SearchError) as caught:
-        ScoringBatch.draw(split, 1, 0, pairs=True)
+        ScoringBatch.draw(split, 1, 0)
     assert caught.value.code == "E089"
     one_each = split.subset([int((split.labels == c).nonzero()[0]) for c in range(10)])
+    singles = ScoringBatch.draw(one_each, 8, 0)
     with pytest.raises(SearchError, match="no class has two samples"):
-        ScoringBatch.draw(one_each, 8, 0, pairs=True)
+        Scorer(singles, 3, ("n", "e"))
+    assert next(iter(Scorer(singles, 3, ("n",))(candidates()))).n is not None
     take = type(split).take
 
     def broken(self: Any, indices: Any, key: Any = None) -> Any:
@@ -97,7 +117,35 @@ def test_batches_that_cannot_be(split: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(type(split), "take", broken)
     with pytest.raises(DataError, match="not finite"):
-        ScoringBatch.draw(split, 24, 0, pairs=True)
+        ScoringBatch.draw(split, 24, 0)
+
+
+def test_more_than_a_hundred_classes_end_to_end(tmp_path: Path) -> None:
+    """A search by the E-score over a folder of 103 classes: classes are compared with each other (paper eq. 15)."""
+    noise = np.random.default_rng(0)
+    for number in range(103):
+        for part, samples in (("train", 4), ("test", 1)):
+            folder = tmp_path / "data" / part / f"class{number:03}"
+            folder.mkdir(parents=True)
+            for sample in range(samples):
+                Image.fromarray(noise.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{sample}.png")
+    text = bcgraph.format(spec("e")).replace("classes=10", "classes=103")
+    text = re.sub(r"data = .*", f'data = folder(root="{tmp_path / "data"}")', text)
+    net = with_batch(text, 206)
+    assert net.search.init.batch == 206
+    scorer = Standard(net, 3, tmp_path).init()
+    assert torch.bincount(scorer.batch.y).tolist() == [2] * 103
+    (found,) = scorer([net])
+    model = bcgraph.compile(net, seed=keys.derive(3, "init", "weights", 0), dtype=torch.float64)
+    outputs = model.train()(x := scorer.batch.x.double().requires_grad_())
+    (gradient,) = torch.autograd.grad(outputs.mean(0).sum(), x)
+    rows = gradient.flatten(1)
+    logs = []
+    for label in range(103):
+        pair = torch.corrcoef(rows[scorer.batch.y == label])
+        logs.append(float(torch.log(pair.abs() + 1e-5).sum()) / 2)
+    expected = sum(abs(a - b) for a in logs for b in logs) / 103
+    assert found.e == pytest.approx(expected, rel=1e-3)
 
 
 def test_shared_weights_are_those_of_a_fresh_network() -> None:

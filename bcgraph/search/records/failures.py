@@ -6,9 +6,9 @@ it. It ends the search, which has recorded every evaluation before it, so that t
 
 from __future__ import annotations
 
-from bcgraph.errors import CompileError, SearchError, SpecError
+from bcgraph.errors import CompileError, SpecError
 
-CANDIDATE_FAILURES = (CompileError, SearchError, SpecError, ArithmeticError)
+CANDIDATE_FAILURES = (CompileError, SpecError, ArithmeticError)
 """Errors that a single candidate causes, whatever the machine: its network cannot be compiled or scored."""
 
 

@@ -107,7 +107,7 @@ def audit(
     measures = settings.init.scores
 
     def batch(purpose: str) -> ScoringBatch:
-        return ScoringBatch.draw(split, settings.init.batch, keys.derive(seed, "init", purpose), pairs="e" in measures)
+        return ScoringBatch.draw(split, settings.init.batch, keys.derive(seed, "init", purpose))
 
     base = Scorer(batch("batch"), seed, measures, device=device)
     variants = dict(_variants(base, batch("another batch"), seed, spec))

@@ -41,22 +41,23 @@ class ScoringBatch:
     y: Tensor
 
     @staticmethod
-    def draw(split: Split, size: int, key: int, *, pairs: bool) -> ScoringBatch:
+    def draw(split: Split, size: int, key: int) -> ScoringBatch:
         """A batch of `size` from `split`, drawn by `key`, with class counts that differ by at most one.
 
-        With `pairs` (for the E-score) it holds at least two samples of each class, so perhaps fewer classes. Raises
-        DataError (E081) for values that are not finite, SearchError (E089) when the batch is too small or no class
-        has two samples.
+        It is the same whichever scores are computed on it. The E-score compares samples of one class, so each class
+        that is there has at least two samples, and perhaps not all classes are there; only where no class has two
+        samples is there one of each. Raises DataError (E081) for values that are not finite, SearchError (E089) for
+        fewer than two samples.
         """
-        if pairs and size < 2:
-            raise SearchError("E089", f"init.batch = {size}, but the E-score needs two samples of a class")
+        if size < 2:
+            raise SearchError("E089", f"init.batch = {size}, but scores compare samples and need at least two")
         labels = split.labels
-        counts = torch.bincount(labels, minlength=len(split.classes))
-        usable = [c for c, n in enumerate(counts.tolist()) if n >= (2 if pairs else 1)]
-        if not usable:
-            raise SearchError("E089", "the E-score compares samples of one class, but no class has two samples")
-        if pairs and size < 2 * len(usable):
-            usable = sorted(keys.rng(key, "classes").sample(usable, size // 2))
+        counts = torch.bincount(labels, minlength=len(split.classes)).tolist()
+        most = max(counts)
+        least = 2 if most > 1 else 1
+        usable = [c for c, n in enumerate(counts) if n >= least]
+        if size < least * len(usable):
+            usable = sorted(keys.rng(key, "classes").sample(usable, size // least))
         chosen = torch.isin(labels, torch.tensor(usable)).nonzero().flatten()
         x, y = split.subset(chosen.numpy()).balanced(min(size, len(chosen)), key)
         if not bool(torch.isfinite(x).all()):
@@ -86,6 +87,8 @@ class Scorer:
     def __post_init__(self) -> None:
         if self.inits < 1:
             raise SearchError("E089", f"--inits {self.inits}: there must be at least one initialization")
+        if "e" in self.measures and int(torch.bincount(self.batch.y).max()) < 2:
+            raise SearchError("E089", "the E-score compares samples of one class, but no class has two samples")
 
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
         """One evaluation for each spec, in order and as soon as it is there."""
