@@ -33,7 +33,7 @@ def _in_block(*lines: str) -> str:
 
 _END = "spikes = lif(); flatten(); fc = linear(10)"
 
-# Code -> a text that shows it. Codes without one come up where files are read, or behind the language.
+# Code -> a text that shows it. Codes without one come up where files are read, or after the language.
 EXAMPLES: Mapping[str, str] = {
     "E004": _in_block(f"conv = conv({'(' * 65}8{')' * 65})", _END),
     "E005": _NETWORK + '\ndata = digits(root="data)\n',

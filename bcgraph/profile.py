@@ -260,9 +260,9 @@ class _Counter:
         self.norms = 0
 
     def body(self, body: schema.Body, shape: Shape, reads: int | None) -> tuple[Shape, int | None]:
-        """The shape behind `body`, and the port whose spikes come out of it (None: numbers)."""
+        """The shape after `body`, and the port whose spikes come out of it (None: numbers)."""
         for node in body:
-            behind = shapes.infer(node, shape)
+            after = shapes.infer(node, shape)
             match node:
                 case schema.Conv() | schema.Linear():
                     cost = shapes.parameters(node, shape), shapes.operations(node, shape)
@@ -279,10 +279,10 @@ class _Counter:
                     alone = isinstance(node, schema.Concat) or len(node.branches) == 1
                     reads = ends.pop() if alone and len(ends) == 1 else None
                 case schema.Pool() | schema.AdaptivePool() if "avg" in node.kind:
-                    reads = reads if behind == shape else None
+                    reads = reads if after == shape else None
                 case _:  # The maximum of spikes is a spike; flattening and dropout change nothing.
                     pass
-            shape = behind
+            shape = after
         return shape, reads
 
 

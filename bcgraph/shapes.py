@@ -17,7 +17,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 def infer(layer: schema.LayerNode, shape: Shape) -> Shape:
-    """The shape behind `layer` for `shape` before it. Raises SpecError (E050, E051) with the layer's span.
+    """The shape after `layer` for `shape` before it. Raises SpecError (E050, E051) with the layer's span.
 
     `Sum` and `Concat` recurse into their branches.
     """
@@ -71,7 +71,7 @@ def _image(layer: schema.LayerNode, shape: Shape) -> tuple[int, int, int]:
         raise _misfit(
             layer,
             f"{layer.kind} needs channels, height and width, but a vector of {text(shape)} reaches it",
-            "it stands behind a flatten()",
+            "it stands after a flatten()",
         )
     return shape[0], shape[1], shape[2]
 
@@ -125,7 +125,7 @@ def _same(layer: schema.LayerNode, shape: Shape) -> Shape:
 
 
 def run(body: Sequence[schema.LayerNode], shape: Shape) -> Shape:
-    """The shape behind a whole body."""
+    """The shape after a whole body."""
     for layer in body:
         shape = infer(layer, shape)
     return shape

@@ -100,7 +100,7 @@ def published(name: str) -> dict[str, Tensor]:
     except Exception as error:
         raise WeightsError(
             "E082",
-            f"the published weights of `{name}` cannot be had: {(str(error) or type(error).__name__).splitlines()[0]}",
+            f"no published weights of `{name}`: {(str(error) or type(error).__name__).splitlines()[0]}",
             hint=f"download {chosen.url} to `{torch.hub.get_dir()}/checkpoints`",
         ) from error
     return state

@@ -71,7 +71,7 @@ def main() -> None:
         prepare_streams()
         build(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="bcgraph")
     except KeyboardInterrupt:
-        # Before a command has begun, so there is nothing to go on with.
+        # Before a command has begun, so there is nothing to resume.
         sys.exit(INTERRUPTED)
     finally:
         # CPython notes an interrupt that leaves code made from a string, as an import makes it for each dataclass, and

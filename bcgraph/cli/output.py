@@ -1,6 +1,6 @@
 """What commands print: results on standard output, messages and progress on standard error.
 
-Of several processes that share a training, which all run the same command, only the first prints.
+Of several processes that train together, which all run the same command, only the first prints.
 """
 
 from __future__ import annotations

@@ -154,11 +154,11 @@ class _Elaboration:
             scope.fail("E031", f"there is no backbone `{value.name}`", value.name_span, hint)
             return None
         try:
-            body, behind, arguments = expander.call(value, scope, definition, shape)
+            body, after, arguments = expander.call(value, scope, definition, shape)
         except Failed:
             return None
-        if expander.complete and behind is not None and len(behind) != 1:
-            message = f"the network ends in {shapes.text(behind)} instead of one value per class"
+        if expander.complete and after is not None and len(after) != 1:
+            message = f"the network ends in {shapes.text(after)} instead of one value per class"
             self.reporter.add("E052", message, value.span, "end it with `flatten()` and a `linear` layer")
         if expander.complete and not expander.ports:
             self.reporter.add("E053", "the network has no LIF layer", value.span, "add `name = lif()`")

@@ -32,7 +32,7 @@ _CHARACTERS = {
 
 
 def explain(parser: InteractiveParser, token: Lexeme | None, statement: Sequence[Lexeme]) -> tuple[str, str | None]:
-    """Message and hint for a token that does not fit behind `statement`; no token is the end of the text."""
+    """Message and hint for a token that does not fit after `statement`; no token is the end of the text."""
     return _message(token), _hint(parser, token, statement)
 
 
@@ -61,7 +61,7 @@ def _hint(parser: InteractiveParser, token: Lexeme | None, statement: Sequence[L
 
 
 def _words(accepted: set[str]) -> str:
-    """The accepted kinds of token in plain words, without the operators that fit behind any value."""
+    """The accepted kinds of token in plain words, without the operators that fit after any value."""
     rest = set(accepted)
     words: list[str] = []
     if rest >= {"BLOCK", "NETWORK"}:

@@ -45,7 +45,7 @@ def format_text(text: str, file: str = "<text>") -> str:
     """The text in the one layout. Raises SpecError with every syntax error when it does not parse.
 
     Indentation is two spaces; lines of one `name = value` that follow each other are aligned, as are lines of one
-    `name { ... }`; at most one empty line stands between two lines; a comment behind code keeps its column where that
+    `name { ... }`; at most one empty line stands between two lines; a comment after code keeps its column where that
     is free. Comments, line breaks and `;` stay as they are.
     """
     check_text(text, file)

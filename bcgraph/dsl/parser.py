@@ -1,4 +1,4 @@
-"""From tokens to the syntax tree, going on behind each error to find the next one.
+"""From tokens to the syntax tree, continuing after each error to find the next one.
 
 Parsing is LALR with lark's tables. At the start of each statement the parser's stack is remembered; an error throws
 the statement away, goes back to that stack, and takes up again at the next statement.
@@ -43,7 +43,7 @@ def parse_file(source: Source, reporter: Reporter) -> syntax.File:
 
 
 def _check_depth(file: syntax.File, reporter: Reporter) -> None:
-    """Stop where the tree is too deep (E004); behind this, it may be walked by recursion."""
+    """Stop where the tree is too deep (E004); after this, it may be walked by recursion."""
     pending: list[tuple[syntax.Statement, int]] = [(statement, 0) for statement in file.statements]
     while pending:
         statement, depth = pending.pop()

@@ -156,7 +156,7 @@ def check_text(text: str, file: str) -> None:
 
 
 def _end_of(text: str) -> tuple[int, int]:
-    """Line and column behind a text."""
+    """Line and column after a text."""
     return text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
 
 

@@ -67,7 +67,7 @@ def load(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
     if differences:
         raise RunError(
             "E085",
-            f"`{path.parent}` holds a training of something else",
+            f"`{path.parent}` holds a training run of something else",
             notes=differences,
             hint="name another directory, or give the settings it was started with",
         )

@@ -23,7 +23,7 @@ CONSTANT: Mapping[str, Op] = {
         0,
         _flag,
         must_build,
-        "1 for each sample: its delayed value tells whether that step exists",
+        "1 for each sample: its delayed value is 1 where that step exists",
         Trait.PURE | Trait.ALLOCATES,
     ),
     "zeros": Op(0, 0, same_shape, must_build, "zero", Trait.ALLOCATES),

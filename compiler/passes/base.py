@@ -12,14 +12,14 @@ from bcgraph.compiler.verify import verify
 class Pass(Protocol):
     """A map from temporal graph to temporal graph that changes no output.
 
-    `name` is the key in the table of passes; `inference_only` says that training would not be the same behind it.
+    `name` is the key in the table of passes; `inference_only` says that training would not be the same after it.
     """
 
     name: ClassVar[str]
     inference_only: ClassVar[bool]
 
     def run(self, graph: TemporalGraph) -> TemporalGraph:
-        """The graph behind the pass; the same object when nothing changed."""
+        """The graph after the pass; the same object when nothing changed."""
 
 
 def run(passes: Sequence[Pass], graph: TemporalGraph) -> TemporalGraph:

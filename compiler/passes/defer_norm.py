@@ -16,7 +16,7 @@ from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
 
 @dataclass(frozen=True)
 class DeferNorm:
-    """Move delays from behind the norms of backward connections to before them.
+    """Move delays from after the norms of backward connections to before them.
 
     Norms with statistics of their own for each step stay: they need a schedule that tells steps apart, which also knows
     the last step.
@@ -56,7 +56,7 @@ class DeferNorm:
 
 
 def _late(node: Node, graph: TemporalGraph, readers: dict[str, list[tuple[Node, int]]]) -> int | None:
-    """The one delay by which everything behind `node` is read, or None when it is read at once or variously."""
+    """The one delay by which everything after `node` is read, or None when it is read at once or variously."""
     delays: set[int] = set()
     pending = [node]
     while pending:

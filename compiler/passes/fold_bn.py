@@ -1,4 +1,4 @@
-"""`fold_bn`: for inference, a batch norm behind a convolution becomes part of the convolution's weights.
+"""`fold_bn`: for inference, a batch norm after a convolution becomes part of the convolution's weights.
 
 The weights are folded inside the graph, by a node that no step depends on, so that the module keeps the
 state dict of all others and new weights take effect at once. It costs one pass over the weights a call,

@@ -1,7 +1,7 @@
 """`fuse_conv`: for inference, a convolution whose result only a neuron reads becomes part of the neuron.
 
 Its result, the current, is as large as the spikes; fused, the neuron takes it some samples at a time while it is
-still in the cache. Runs behind `fold_bn`, `fuse_lif` and, so as not to draw a hoisted stem into the steps, `hoist`.
+still in the cache. Runs after `fold_bn`, `fuse_lif` and, so as not to draw a hoisted stem into the steps, `hoist`.
 """
 
 from __future__ import annotations

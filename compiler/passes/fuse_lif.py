@@ -1,6 +1,6 @@
 """`fuse_lif`: charge, fire and reset of a port become one `lif` node with two results, spikes and membrane.
 
-Where the port's current is a sum that nobody else reads, as behind a residual or with backward connections,
+Where the port's current is a sum that nobody else reads, as after a residual or with backward connections,
 the node takes the terms of the sum, with their delays, and adds them up itself.
 """
 
@@ -52,7 +52,7 @@ class FuseLif:
 def _sum_for_one(
     edge: Edge, producers: dict[str, Node], readers: dict[str, list[tuple[Node, int]]], graph: TemporalGraph
 ) -> Node | None:
-    """The sum behind `edge` when this is its only reader, so that its terms can be read in its place."""
+    """The sum after `edge` when this is its only reader, so that its terms can be read in its place."""
     node = producers.get(edge.value)
     if node is None or node.op != "add" or edge.delay or edge.value in graph.outputs:
         return None

@@ -18,7 +18,7 @@ class PackSpikes:
     inference_only: ClassVar[bool] = False
 
     def run(self, graph: TemporalGraph) -> TemporalGraph:
-        """The graph with a `pack` node behind each spike tensor that a convolution reads."""
+        """The graph with a `pack` node after each spike tensor that a convolution reads."""
         binary: set[str] = set()
         packed: dict[str, str] = {}
         nodes: list[Node] = []

@@ -1,7 +1,7 @@
 """`sink_resize`: project and normalize a backward connection at its source's resolution, then resize.
 
 A nearest neighbor enlargement by a whole ratio repeats each value equally often, so a 1x1 convolution and the batch
-statistics behind it see the same values either way; from the last stage of a ResNet to the first that is 64 times
+statistics after it see the same values either way; from the last stage of a ResNet to the first that is 64 times
 less work. Only the unbiased running variance counts how many values there were, which the norm is told (`repeats`).
 """
 
@@ -16,7 +16,7 @@ from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value
 
 @dataclass(frozen=True)
 class SinkResize:
-    """Move each `resize` that enlarges by a whole ratio behind the pointwise convolution and the norm it feeds."""
+    """Move each `resize` that enlarges by a whole ratio after the pointwise convolution and the norm it feeds."""
 
     name: ClassVar[str] = "sink_resize"
     inference_only: ClassVar[bool] = False
@@ -65,7 +65,7 @@ def _pointwise(node: Node) -> bool:
 
 
 def _sunk(resize: Node, chain: list[Node], size: tuple[int, int], ratio: int) -> dict[str, tuple[Node, ...]]:
-    """The nodes by the place they take: all stand where the last of the chain stood, behind whatever they read.
+    """The nodes by the place they take: all stand where the last of the chain stood, after whatever they read.
 
     The resize comes last and takes the name of the last value, so that its readers, with their delays, need no change.
     """

@@ -43,7 +43,7 @@ def write(request: Request) -> ExportReport:
 
 
 class _Normalizing(nn.Module):
-    """A module behind the normalization of its input."""
+    """A module after the normalization of its input."""
 
     def __init__(self, module: nn.Module, normalization: Normalization) -> None:
         super().__init__()

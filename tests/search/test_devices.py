@@ -239,7 +239,7 @@ def test_a_checkpoint_of_other_devices_is_refused(tmp_path: Path) -> None:
     ("options", "batch", "code", "says"),
     [
         (Options(accelerator="tpu"), 131, "E041", "one of cpu, cuda, mps, auto"),
-        (Options(accelerator="cuda", devices=1000), 2000, "E074", "1000 devices of the kind `cuda` cannot be had"),
+        (Options(accelerator="cuda", devices=1000), 2000, "E074", "does not have 1000 devices of the kind `cuda`"),
         (Options(devices=2), 3, "E041", "a batch of 3 cannot be computed in 2 parts"),
     ],
     ids=["unknown", "too many", "too small a batch"],

@@ -25,7 +25,7 @@ def refused(folder: Path, code: str, says: str, **settings: Any) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_devices_that_are_not_there(tmp_path: Path) -> None:
-    refused(tmp_path, "E074", "a device of the kind `cuda` cannot be had", device="cuda")
+    refused(tmp_path, "E074", "this machine does not have a device of the kind `cuda`", device="cuda")
     refused(tmp_path, "E074", "3 devices of the kind `cuda`", options=Options("cuda", devices=3))
 
 

@@ -43,7 +43,7 @@ def show_command(
 
 
 def _passes(graph: TemporalGraph, inference: bool) -> str:
-    """The graph as it is lowered and behind each pass of the pipeline, under a line with what the pass did."""
+    """The graph as it is lowered and after each pass of the pipeline, under a line with what the pass did."""
     from bcgraph.compiler import passes, pipelines
     from bcgraph.compiler.analysis.cost import cost
     from bcgraph.compiler.printer import graph_text

@@ -24,7 +24,7 @@ INPUT = ("input.channels", "input.height", "input.width", "input.features")
 
 
 class Failed(Exception):  # noqa: N818 - it is no error, it says that one was reported
-    """A value cannot be had, and the reporter knows why. Never leaves the package."""
+    """An expression has no value, and the reporter knows why. Never leaves the package."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Expander:
         outer: Frame | None = None,
         prefix: str = "",
     ) -> tuple[Nodes, Shape | None, tuple[tuple[str, schema.Scalar], ...]]:
-        """What a call of a block becomes: its layers, the shape behind them, and its arguments by name.
+        """What a call of a block becomes: its layers, the shape after them, and its arguments by name.
 
         Raises Failed when the arguments are wrong.
         """
@@ -86,8 +86,8 @@ class Expander:
         )
         level = outer.level if outer is not None else 0
         frame = Frame(definition, scope, prefix, (*calls, definition), {}, reserved, {}, level)
-        nodes, behind = self._body(block.body, frame.deeper(call.span), shape)
-        return nodes, behind, tuple((p.name, scalar(values[p.name])) for p in block.parameters)
+        nodes, after = self._body(block.body, frame.deeper(call.span), shape)
+        return nodes, after, tuple((p.name, scalar(values[p.name])) for p in block.parameters)
 
     def _arguments(
         self,
@@ -154,8 +154,8 @@ class Expander:
         if call.name in LAYERS:
             return self._layer(call, frame.prefix + name, frame, shape)
         definition = self.library.require(call, frame.definition.namespace, frame.scope)
-        nodes, behind, _ = self.call(call, frame.scope, definition, shape, frame, f"{frame.prefix}{name}.")
-        return nodes, behind
+        nodes, after, _ = self.call(call, frame.scope, definition, shape, frame, f"{frame.prefix}{name}.")
+        return nodes, after
 
     def _bare(self, statement: syntax.Bare, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
         call = statement.call
@@ -182,11 +182,11 @@ class Expander:
             if any(p.required for p in layer.parameters):
                 return [], None
             node = make(values={})
-        behind = self._infer(node, frame, shape)
-        self._count(node, shape, behind, frame)
+        after = self._infer(node, frame, shape)
+        self._count(node, shape, after, frame)
         if isinstance(node, schema.Lif):
-            self.ports.append((name, behind))
-        return [node], behind
+            self.ports.append((name, after))
+        return [node], after
 
     def _sum(self, statement: syntax.Sum, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
         return self._join(statement, "sum", schema.Sum, frame, shape)
@@ -203,7 +203,7 @@ class Expander:
         shape: Shape | None,
     ) -> tuple[Nodes, Shape | None]:
         branches: list[Nodes] = []
-        behind: list[Shape | None] = []
+        after: list[Shape | None] = []
         for branch in statement.body:
             if not isinstance(branch, syntax.Branch):
                 hint = f"inside `{kind}` stand only branches: `branch {{ ... }}`"
@@ -214,16 +214,16 @@ class Expander:
                 continue
             if branch.test is not None and not truth(branch.test, frame.scope, "`branch if`"):
                 continue
-            nodes, shape_behind = self._body(branch.body, frame.deeper(branch.span), shape)
+            nodes, shape_after = self._body(branch.body, frame.deeper(branch.span), shape)
             branches.append(nodes)
-            behind.append(shape_behind)
+            after.append(shape_after)
         if not branches:
             return [], shape
         if len(branches) == 1:
-            return branches[0], behind[0]
+            return branches[0], after[0]
         name = frame.prefix + frame.unique(kind, statement.span)
         node = make(name=name, span=statement.span, branches=tuple(tuple(nodes) for nodes in branches))
-        if any(b is None for b in behind):
+        if any(b is None for b in after):
             return [node], None
         result = self._infer(node, frame, shape)
         self._count(node, shape, result, frame)
@@ -263,9 +263,9 @@ class Expander:
                 frame.scope.fail(d.code, d.message, d.span or syntax.NOWHERE, d.hint)
             return None
 
-    def _count(self, node: schema.LayerNode, shape: Shape | None, behind: Shape | None, frame: Frame) -> None:
+    def _count(self, node: schema.LayerNode, shape: Shape | None, after: Shape | None, frame: Frame) -> None:
         parameters = shapes.parameters(node, shape) if shape is not None else 0
-        activations = math.prod(behind) if behind is not None else 0
+        activations = math.prod(after) if after is not None else 0
         span, notes = frame.scope.locate(node.span or syntax.NOWHERE)
         self.size.add(1, parameters, activations, span, notes)
 

@@ -15,7 +15,7 @@ _LEFT_OUT = frozenset(("kind", "name", "span", "source", "target", "backward", "
 
 
 def fill(page: str) -> str:
-    """The page with the table behind each `<!-- settings of CLASS -->` made anew.
+    """The page with the table after each `<!-- settings of CLASS -->` generated again.
 
     Raises LookupError for a class that is not in the schema.
     """

@@ -31,7 +31,7 @@ class Settings:
     scope: Scope
 
     def read(self, values: dict[str, Any], name: str, value: syntax.Expression, kind: kinds.Kind) -> None:
-        """Set `values[name]` to what `value` means, unless that cannot be had."""
+        """Set `values[name]` to what `value` means, unless it has no value."""
         try:
             values[name] = convert(value, kind, self.scope, f"`{name}`")
         except Failed:

@@ -53,7 +53,7 @@ def bind(call: syntax.Call, parameters: Sequence[Parameter], scope: Scope) -> tu
         name = argument.name
         if name is None:
             if named:
-                wrong("an argument by position stands behind one by name", argument.span)
+                wrong("an argument by position stands after one by name", argument.span)
                 continue
             if position >= len(parameters):
                 count = f"at most {len(parameters)}" if parameters else "no"

@@ -74,7 +74,7 @@ def _fabric(options: Options, strategy: str | DDPStrategy, started: bool) -> Fab
         wanted = f"{options.devices} devices" if options.devices > 1 else "a device"
         raise RunError(
             "E074",
-            f"{wanted} of the kind `{options.accelerator}` cannot be had on this machine",
+            f"this machine does not have {wanted} of the kind `{options.accelerator}`",
             notes=(str(error).strip().splitlines()[0],),
             hint="`--accelerator auto` takes what there is",
         ) from error

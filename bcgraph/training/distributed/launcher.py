@@ -150,7 +150,7 @@ def _lost(process: _Process, errors: IO[bytes]) -> RunError:
         "E093",
         f"a process that trains was ended {how}",
         notes=said[-1:] if code >= 0 else (),
-        hint="if memory has run out, fewer devices may help; the same command goes on from here",
+        hint="if memory has run out, fewer devices may help; the same command resumes",
     )
 
 

@@ -199,7 +199,7 @@ class _Emitter:
         self.pool(node, window, window, 0)
 
     def pool(self, node: Node, window: tuple[int, int], stride: tuple[int, int], padding: int) -> None:
-        """An average is a sum whose factor goes into the weights behind it."""
+        """An average is a sum whose factor goes into the weights after it."""
         wire, factor = self.common(self.read(node), node.name)
         made = nir.SumPool2d(np.array(window), np.array(stride), np.array([padding, padding]))
         pooled = self.add(node.name, made, wire, node.output.shape)

@@ -48,7 +48,7 @@ def carried(spec: NetworkSpec, found: tuple[Loss, ...]) -> NetworkSpec:
 def check(spec: NetworkSpec, *, allow_loss: bool) -> tuple[Loss, ...]:
     """What is lost. Raises CompileError (E073) with one diagnostic for each thing that NIR cannot say.
 
-    With `allow_loss` backward connections may be lost; what the backbone is made of may not.
+    With `allow_loss` backward connections may be lost; layers of the backbone may not.
     """
     found = losses(spec)
     wrong = [Diagnostic("E073", f"`{n.name}` {reason}", n.span) for n, reason in _layers(lower(spec))]

@@ -73,7 +73,7 @@ class Network:
 
     @torch.no_grad()
     def run(self, frame: Tensor, states: State) -> tuple[dict[str, Tensor], State]:
-        """One step: the value of every node by its name, and the states behind it."""
+        """One step: the value of every node by its name, and the states after it."""
         values: dict[str, Tensor] = {}
         after: State = {}
         for name, node in self._nodes.items():

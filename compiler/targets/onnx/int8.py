@@ -29,7 +29,7 @@ Feed = Mapping[str, Floats]
 
 QUANTIZED = ("Conv", "Gemm")
 BATCH = 32
-# What gives out only values that it was given, so that spikes behind it are spikes.
+# What gives out only values that it was given, so that spikes after it are spikes.
 _MOVES = frozenset({"Resize", "Gather", "Unsqueeze", "Flatten", "MaxPool", "Identity"})
 # The mark that onnxruntime looks for; shapes are inferred here, and there is nothing to fuse.
 _PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")

@@ -123,7 +123,7 @@ class _Writer:
         return "\n".join(f"        {line}".rstrip() for line in self.lines)
 
     def last_steps(self) -> dict[str, int | None]:
-        """For each value made in a step, the last step that reads it; None where it is read behind all."""
+        """For each value made in a step, the last step that reads it; None where it is read after all."""
         found: dict[str, int | None] = {v.name: n.step for n in self.program.nodes for v in n.outputs}
         for node in self.program.nodes:
             for edge in node.inputs:
@@ -131,7 +131,7 @@ class _Writer:
         return {k: v for k, v in found.items() if k not in self.watch}
 
     def drop(self, step: int | None, last: Mapping[str, int | None]) -> None:
-        """Free the values that no step behind `step` reads."""
+        """Free the values that no step after `step` reads."""
         if step is None or step < 0:
             return
         gone = [self.names[k] for k, v in last.items() if v == step and k in self.names]

@@ -18,7 +18,7 @@ FILE = '''"""The network {name}, unrolled over its {steps} steps. Written by bcg
     O = network(x)      # x {takes}, {raw}; O [{steps}, N, {outputs}]
 
 The prediction is the arg max of {readout}. `lif` is the neuron; `.s` of a layer are its
-spikes, `.v` its membrane behind the reset. Norms are part of the convolutions' weights.
+spikes, `.v` its membrane after the reset. Norms are part of the convolutions' weights.
 """
 
 # The specification that this was made of:
