@@ -82,7 +82,7 @@ class Norm:
     gain: Gain = 1.0
 
     @model_serializer(mode="wrap")
-    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
         return _dumped(dump(self), gain=1.0)
 
 
@@ -300,7 +300,7 @@ class BackwardConnection:
     span: Annotated[Span | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
 
     @model_serializer(mode="wrap")
-    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
         return _dumped(dump(self), gain=None)
 
     def __str__(self) -> str:
@@ -487,7 +487,7 @@ class NetworkSpec(_Frozen):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
         return _dumped(dump(self), feedback=_plain(Projection()))
 
     @property
@@ -585,7 +585,10 @@ def body_digest(body: Body) -> str:
 
 
 def _dumped(data: dict[str, Any], **defaults: Any) -> dict[str, Any]:
-    """`data` without what is at its default: settings that came later change no digest of what lacks them."""
+    """`data` without what is at its default: settings that came later change no digest of what lacks them.
+
+    The serializers that call this have no return type, which pydantic would take for the JSON schema.
+    """
     return {name: value for name, value in data.items() if name not in defaults or value != defaults[name]}
 
 

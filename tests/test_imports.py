@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 # for a module or for all modules of a package that have no longer name here.
 ORDER = """
 errors keys lazy urls names readout normalization
-files connections memory
+files connections memory scales
 schema
 shapes
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt

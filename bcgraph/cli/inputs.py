@@ -55,6 +55,12 @@ class Source:
     spec: NetworkSpec
     weights: Path | None = None
 
+    def scales(self) -> dict[tuple[int, int], float]:
+        """The learned scale of each connection, where there are weights. Raises WeightsError (E082)."""
+        from bcgraph.scales import learned_scales
+
+        return {} if self.weights is None else learned_scales(self.weights)
+
 
 def read_spec(argument: str) -> NetworkSpec:
     """The specification in a file or on standard input (`-`). Raises SpecError with all that is wrong with it."""

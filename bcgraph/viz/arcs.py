@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -26,36 +26,42 @@ COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 _INK, _FAINT, _BAND = "#333333", "#9A9A9A", "#F1F1EE"
 _RADIUS = 0.19
+_WIDTH = 1.8
 # Equal text for equal input: no dates, no random ids.
 STYLE: Any = {"svg.hashsalt": "bcgraph", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
 
 
-def draw(spec: NetworkSpec, path: str | os.PathLike[str] | None = None) -> str | None:
+Scales: TypeAlias = Mapping[tuple[int, int], float]
+"""The learned scale of connections by (source, target)."""
+
+
+def draw(spec: NetworkSpec, path: str | os.PathLike[str] | None = None, *, scales: Scales | None = None) -> str | None:
     """Draw the network of `spec` with its backward connections to `path`, as SVG or PNG by its ending.
 
-    Without a `path` the picture is returned, as the text of an `<svg>` element. Equal networks give equal SVG. Raises
-    RunError (E084) for another ending or when the file cannot be written.
+    Without a `path` the picture is returned, as the text of an `<svg>` element. Equal networks give equal SVG. With
+    `scales` a line is the wider, the louder training has made its connection, and says how loud. Raises RunError (E084)
+    for another ending or when the file cannot be written.
     """
     if path is None:
-        return svg(spec)
+        return svg(spec, scales)
     kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise RunError("E084", f"`{path}` ends in neither .svg nor .png", hint="the ending chooses the format")
-    data = render(spec, kind)
+    data = render(spec, kind, scales)
     files.write_bytes(path, data)
     return None
 
 
-def svg(spec: NetworkSpec) -> str:
+def svg(spec: NetworkSpec, scales: Scales | None = None) -> str:
     """The picture as an `<svg>` element, for a page that holds it inline."""
-    text = render(spec, "svg").decode()
+    text = render(spec, "svg", scales).decode()
     return text[text.index("<svg") :]
 
 
-def render(spec: NetworkSpec, kind: str) -> bytes:
+def render(spec: NetworkSpec, kind: str, scales: Scales | None = None) -> bytes:
     """The picture as the content of a file."""
     with mpl.rc_context(STYLE):
-        figure = _figure(spec)
+        figure = _figure(spec, scales or {})
         stream = io.BytesIO()
         figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
         return stream.getvalue()
@@ -68,11 +74,12 @@ def plot(
     *,
     sizes: Sequence[tuple[int, int]] = (),
     labels: bool = True,
+    scales: Scales | None = None,
 ) -> None:
     """Draw ports and connections into `axes`, which are cleared of their frame.
 
     Port i stands at x = i, y = 0. `sizes` (height and width of each port) shades stretches of one resolution;
-    `labels` writes the names of the ports.
+    `labels` writes the names of the ports; `scales` sets the widths of lines.
     """
     connections = sorted(
         bc if isinstance(bc, BackwardConnection) else BackwardConnection(bc[0], bc[1]) for bc in backward
@@ -82,8 +89,11 @@ def plot(
     low = -0.5 - (_label_room(ports) if labels else 0.0)
     _bands(axes, sizes, top)
     axes.plot([0, count - 1], [0, 0], color=_FAINT, linewidth=1.4, zorder=1)
+    loudest = max((scales or {}).values(), default=0.0)
     for place, bc in enumerate(connections):
-        _arc(axes, bc, COLORS[place % len(COLORS)])
+        scale = (scales or {}).get((bc.source, bc.target))
+        width = _WIDTH if scale is None else _WIDTH * (0.3 + 1.7 * scale / (loudest or 1.0))
+        _arc(axes, bc, COLORS[place % len(COLORS)], width, "" if scale is None else f", scale {scale:.2f}")
     ends = {p for bc in connections for p in (bc.source, bc.target)}
     for number, name in enumerate(ports):
         _port(axes, number, name if labels else "", strong=number in ends)
@@ -93,13 +103,13 @@ def plot(
     axes.axis("off")
 
 
-def _figure(spec: NetworkSpec) -> Figure:
+def _figure(spec: NetworkSpec, scales: Scales) -> Figure:
     count = len(spec.ports)
     heights = max((_height(bc) for bc in spec.backward), default=0.4) + 1.0 + _label_room(spec.ports)
     unit = 0.62 if count > 10 else 0.8
     figure = Figure(figsize=(max(3.6, unit * (count + 0.5)), unit * heights + 0.45), layout="constrained")
     axes = figure.add_subplot()
-    plot(axes, spec.ports, spec.backward, sizes=port_resolutions(spec))
+    plot(axes, spec.ports, spec.backward, sizes=port_resolutions(spec), scales=scales)
     kinds = len(spec.backward)
     word = "connection" if kinds == 1 else "connections"
     axes.set_title(
@@ -143,9 +153,10 @@ def _port(axes: Axes, number: int, name: str, *, strong: bool) -> None:
         )
 
 
-def _arc(axes: Axes, bc: BackwardConnection, color: str) -> None:
+def _arc(axes: Axes, bc: BackwardConnection, color: str, width: float, note: str) -> None:
     height = _height(bc)
     text = f"{bc.source}\N{RIGHTWARDS ARROW}{bc.target}" + (f", delay {bc.delay}" if bc.delay > 1 else "")
+    text += note
     if bc.source == bc.target:
         x, spread = bc.source, 0.42
         points = [(x + 0.12, _RADIUS), (x + spread, height * 1.2), (x - spread, height * 1.2), (x - 0.12, _RADIUS)]
@@ -155,7 +166,7 @@ def _arc(axes: Axes, bc: BackwardConnection, color: str) -> None:
         points = [(bc.source, _RADIUS), (bc.source, height * 4 / 3), (bc.target, height * 4 / 3), (bc.target, _RADIUS)]
         at = ((bc.source + bc.target) / 2, height + 0.07)
     curve = Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
-    axes.add_patch(PathPatch(curve, facecolor="none", edgecolor=color, linewidth=1.8, zorder=2))
+    axes.add_patch(PathPatch(curve, facecolor="none", edgecolor=color, linewidth=width, zorder=2))
     tip, before = points[3], points[2]
     direction = (tip[0] - before[0], tip[1] - before[1])
     length = (direction[0] ** 2 + direction[1] ** 2) ** 0.5

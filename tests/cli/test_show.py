@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 from tests.cli.conftest import TINY, Command
@@ -91,3 +92,36 @@ def test_passes_are_shown_before_and_after(process: Command, tiny: Path) -> None
         assert operations[-1] < operations[0]
         graph = done.out[done.out.rindex("graph tiny_net") :]
         assert nodes == sum(" = " in line for line in graph.splitlines())
+
+
+def test_learned_scales_are_shown_wherever_a_run_is(bcgraph: Command, tmp_path: Path) -> None:
+    """Of a training run that started quietly: in tables, as data, and as the width of a line."""
+    import torch
+
+    from bcgraph import compile as compile_spec
+    from bcgraph import dsl, weights
+
+    quiet = "  feedback = project(gain=0.1)\n  backbone"
+    text = Path("specs/tiny_digits_rows.bcg").read_text().replace("  backbone", quiet)
+    spec = dsl.parse(text).with_backward([(4, 0), (3, 3)])
+    state = dict(compile_spec(spec).state_dict())
+    state["backward.4_0.bn.weight"] = torch.full((16,), -0.5)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "spec.bcg").write_text(dsl.format_spec(spec))
+    weights.save(run / "last.safetensors", state, spec=spec)
+    shown = bcgraph("show", "run").out
+    assert "@4 (gain 0.1, scale 0.50)" in shown
+    assert "@3 (gain 0.1, scale 0.10)" in shown
+    data = json.loads(bcgraph("show", "run", "--json").out)
+    assert [(s["source"], s["target"], round(s["scale"], 4)) for s in data["scales"]] == [(3, 3, 0.1), (4, 0, 0.5)]
+    # Without weights there is a gain, and nothing learned.
+    plain = bcgraph("show", "run/spec.bcg").out
+    assert "@4 (gain 0.1)" in plain
+    costs = bcgraph("profile", "run", "--batches", "0").out
+    assert re.search(r"@4 -> @0 +1 +0\.50 ", costs)
+    widths = []
+    for source in ("run", "run/spec.bcg"):
+        bcgraph("draw", source, "-o", "net.svg")
+        widths.append(sorted(set(re.findall(r"stroke-width: ([0-9.]+)", (tmp_path / "net.svg").read_text()))))
+    assert widths[0] != widths[1]

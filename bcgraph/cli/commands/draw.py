@@ -15,9 +15,9 @@ def draw_command(
     spec: RunArgument,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write: .svg or .png.")],
 ) -> None:
-    """Write a picture; its ending decides its format."""
-    network = read_source(spec).spec
+    """Write a picture; its ending decides its format. Of a run, lines are as wide as training made connections loud."""
+    source = read_source(spec)
     from bcgraph.viz import arcs
 
-    arcs.draw(network, out)
+    arcs.draw(source.spec, out, scales=source.scales())
     say(f"{out}: written")

@@ -54,13 +54,17 @@ def profile_command(
         bars.format_of(picture)  # before anything is measured
     rates = _measured(source, weights, seed, batches) if batches else None
     found = profile(source.spec, rates)
+    scales = replace(source, weights=weights or source.weights).scales() if source.spec.backward else {}
     energies = (accumulate * PICO, multiply_accumulate * PICO)
     if picture is not None:
         bars.draw(found, picture, accumulate=energies[0], multiply_accumulate=energies[1])
     if as_json:
-        emit_json(found.as_data(*energies))
+        data = found.as_data(*energies)
+        for each in data["backward"] if scales else ():
+            each["scale"] = scales[each["source"], each["target"]]
+        emit_json(data)
     else:
-        emit(_text(found, *energies))
+        emit(_text(found, *energies, scales))
     if picture is not None:
         say(f"{picture}: written")
 
@@ -85,7 +89,7 @@ def _measured(source: Source, asked: Path | None, seed: int, batches: int) -> di
     return measure(model, islice(split.batches(network.data.batch), batches))
 
 
-def _text(found: Profile, accumulate: float, multiply_accumulate: float) -> str:
+def _text(found: Profile, accumulate: float, multiply_accumulate: float, scales: dict[tuple[int, int], float]) -> str:
     def costs(layer: Layer) -> list[str]:
         if not found.measured:
             return []
@@ -103,6 +107,7 @@ def _text(found: Profile, accumulate: float, multiply_accumulate: float) -> str:
             [
                 f"@{each.source} -> @{each.target}",
                 each.layer.delay,
+                *([f"{scales[each.source, each.target]:.2f}"] if scales else []),
                 f"{each.parameters:,}",
                 f"{each.layer.operations:,}",
                 f"{each.layer.operations / (found.operations or 1):.2%}",
@@ -111,7 +116,17 @@ def _text(found: Profile, accumulate: float, multiply_accumulate: float) -> str:
             ]
             for each in found.connections
         ]
-        header = ["backward", "delay", "parameters", "operations/step", "of a step", "state values", *measured]
+        learned = ["scale"] if scales else []
+        header = [
+            "backward",
+            "delay",
+            *learned,
+            "parameters",
+            "operations/step",
+            "of a step",
+            "state values",
+            *measured,
+        ]
         parts.append(_table(header, connections, left=1))
     steps = [f"t={t}" for t in range(found.steps)]
     by_step = found.by_step(accumulate, multiply_accumulate)

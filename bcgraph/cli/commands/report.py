@@ -29,10 +29,18 @@ def report_command(
     if as_json:
         emit_json(found)
     else:
-        emit(_text(found))
+        emit(_text(found, _scales(directory)))
 
 
-def _text(found: dict[str, Any]) -> str:
+def _scales(directory: Path) -> dict[tuple[int, int], float]:
+    """How loud the connections of a finished search are, by the weights that it leaves."""
+    from bcgraph.scales import learned_scales
+
+    path = directory / "best.safetensors"
+    return learned_scales(path) if path.is_file() else {}
+
+
+def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
     from bcgraph.search.records.evaluations import FITNESS, LABELS
 
     measure = FITNESS[found["settings"]["evolve"]["score"]]
@@ -46,6 +54,8 @@ def _text(found: dict[str, Any]) -> str:
     ]
     if found["chosen"] is not None:
         lines.append(f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(found['chosen']['backward'])}")
+    if found["finished"] and scales:
+        lines.append(f"scales    {', '.join(f'@{j} -> @{i}: {scale:.2f}' for (j, i), scale in scales.items())}")
     best = sorted(evolved or evaluations, key=lambda e: -_value(e, measure))[:SHOWN]
     return "\n".join([*lines, "", _best(best)]) if best else "\n".join(lines)
 

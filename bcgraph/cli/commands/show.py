@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -30,16 +30,17 @@ def show_command(
     from bcgraph.compiler.lower import lower
     from bcgraph.compiler.printer import graph_text
 
-    network = read_source(spec).spec
+    source = read_source(spec)
+    network = source.spec
     lowered = lower(network)
     if passes:
         emit(_passes(lowered, inference))
     elif graph:
         emit(graph_text(lowered))
     elif as_json:
-        emit_json(_data(network, lowered))
+        emit_json(_data(network, lowered, source.scales()))
     else:
-        emit(_text(network, lowered))
+        emit(_text(network, lowered, source.scales()))
 
 
 def _passes(graph: TemporalGraph, inference: bool) -> str:
@@ -91,13 +92,19 @@ def _port_shapes(network: NetworkSpec, graph: TemporalGraph) -> list[tuple[int, 
     return [values[f"{name}.s"].shape for name in network.ports]
 
 
-def _text(network: NetworkSpec, graph: TemporalGraph) -> str:
+Scales: TypeAlias = dict[tuple[int, int], float]
+
+
+def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
     from bcgraph import shapes
 
     size, shape = _size(graph), network.input
     feeds: dict[int, list[str]] = {}
     for bc in sorted(network.backward):
-        feeds.setdefault(bc.target, []).append(f"@{bc.source}" + (f" (delay {bc.delay})" if bc.delay > 1 else ""))
+        notes = [f"delay {bc.delay}"] if bc.delay > 1 else []
+        notes += [f"gain {network.gain(bc):g}"] if network.gain(bc) != 1.0 else []
+        notes += [f"scale {scales[bc.source, bc.target]:.2f}"] if (bc.source, bc.target) in scales else []
+        feeds.setdefault(bc.target, []).append(f"@{bc.source}" + (f" ({', '.join(notes)})" if notes else ""))
     ports = [
         (f"@{number}", name, shapes.text(found), ", ".join(feeds.get(number, [])))
         for number, (name, found) in enumerate(zip(network.ports, _port_shapes(network, graph), strict=True))
@@ -113,7 +120,7 @@ def _text(network: NetworkSpec, graph: TemporalGraph) -> str:
     return "\n".join([*head, "", table(("port", "name", "shape", "backward connections from"), ports)])
 
 
-def _data(network: NetworkSpec, graph: TemporalGraph) -> dict[str, Any]:
+def _data(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> dict[str, Any]:
     size = _size(graph)
     return {
         "name": network.name,
@@ -122,6 +129,7 @@ def _data(network: NetworkSpec, graph: TemporalGraph) -> dict[str, Any]:
             {"number": number, "name": name, "shape": list(shape)}
             for number, (name, shape) in enumerate(zip(network.ports, _port_shapes(network, graph), strict=True))
         ],
+        "scales": [{"source": j, "target": i, "scale": scale} for (j, i), scale in scales.items()],
         "parameters": size.parameters,
         "operations": size.operations,
         "spec": network.model_dump(mode="json"),
