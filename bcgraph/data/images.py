@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.Image import DecompressionBombError
 
 from bcgraph.data.sources import Floats, Integers
@@ -17,11 +17,16 @@ from bcgraph.errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MODES = {1: "L", 3: "RGB"}
+_SIXTEEN = 2**16 - 1
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Images in files, as `[C, H, W]` with values from 0 to 1, resized where they are not of `size` (height, width)."""
+    """Images in files, as `[C, H, W]` with values from 0 to 1, resized where they are not of `size` (height, width).
+
+    Pixels of 8 and of 16 bits are scaled by the range of their type. An orientation flag is obeyed, as viewers do;
+    alpha is ignored. Whole numbers beyond 16 bits and floating-point pixels have no known range and are refused.
+    """
 
     paths: tuple[Path, ...]
     channels: int
@@ -41,16 +46,35 @@ class ImageFiles:
     def _decode(self, path: Path) -> Floats:
         try:
             with Image.open(path) as image:
-                pixels = image.convert(MODES[self.channels])
+                ImageOps.exif_transpose(image, in_place=True)
+                pixels = _eight_bits(image, MODES[self.channels])
                 if pixels.size != self.size[::-1]:
                     pixels = pixels.resize(self.size[::-1], Image.Resampling.BILINEAR)
                 array = np.asarray(pixels, dtype=np.float32)
         except (OSError, ValueError, SyntaxError, DecompressionBombError) as error:
             raise DataError(
-                "E081", f"the image `{path}` cannot be read: {error}", hint="replace the file, or remove it"
+                "E081",
+                f"the image `{path}` cannot be read: {error}",
+                hint="replace the file by one of 8 or 16 bits a pixel, or remove it",
             ) from error
-        array = array.reshape(*self.size, self.channels).transpose(2, 0, 1)
-        return array / np.float32(255)
+        if array.ndim == 2:
+            array = np.repeat(array[:, :, None], self.channels, axis=2)
+        return array.transpose(2, 0, 1) / np.float32(255)
+
+
+def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """`image` in `mode`, or, where it has 16 bits, in mode F; values from 0 to 255 either way.
+
+    Pillow's own conversion cuts larger values off at 255. Raises ValueError for pixels without a known range.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose range is not known")
+    if not image.mode.startswith("I"):
+        return image.convert(mode)
+    values = np.asarray(image)
+    if values.min(initial=0) < 0 or values.max(initial=0) > _SIXTEEN:
+        raise ValueError("its pixels are whole numbers beyond 16 bits, whose range is not known")
+    return Image.fromarray(values.astype(np.float32) * np.float32(255 / _SIXTEEN))
 
 
 def listed(folder: Path) -> tuple[Path, ...]:
