@@ -42,6 +42,11 @@ NETWORKS = {
         "  neuron = lif(tau=0.25, threshold=0.5, reset=soft)\n"
         "  backbone = tiny(width=4)\n  backward @4 -> @0\n}\n"
     ),
+    "dropout": bcgraph.parse(
+        "bcg 1\nblock body() {\n  conv = conv(4); bn = bn(); lif = lif(); dropout(0.5); conv2 = conv(4); lif2 = lif()\n"
+        "  dropout(0.2); flatten(); drop = dropout(0.2); fc = linear(3)\n}\n"
+        "network n { input = image(2, 6, 6); steps = 3; backbone = body(); backward @1 -> @0 }\n"
+    ),
     "vectors": network("resnet19(width=4)", steps=2).with_backward([(17, 17), (17, 3)]),
 }
 

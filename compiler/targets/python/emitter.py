@@ -123,7 +123,7 @@ class _Writer:
         return "\n".join(f"        {line}".rstrip() for line in self.lines)
 
     def last_steps(self) -> dict[str, int | None]:
-        """For each value made in a step, the last step that reads it; None where it is read after all."""
+        """For each value made in a step, the last step that reads it; None where it is read outside of the steps."""
         found: dict[str, int | None] = {v.name: n.step for n in self.program.nodes for v in n.outputs}
         for node in self.program.nodes:
             for edge in node.inputs:
@@ -131,10 +131,16 @@ class _Writer:
         return {k: v for k, v in found.items() if k not in self.watch}
 
     def drop(self, step: int | None, last: Mapping[str, int | None]) -> None:
-        """Free the values that no step after `step` reads."""
+        """Free the values that no step after `step` reads.
+
+        Several values may share a name, as those before and after a dropout: the name lives as long as any of them.
+        """
         if step is None or step < 0:
             return
-        gone = [self.names[k] for k, v in last.items() if v == step and k in self.names]
+        named = [(self.names[k], v) for k, v in last.items() if k in self.names]
+        alive = {name for name, v in named if v is None or v > step}
+        alive.update(self.names[k] for k in self.watch if k in self.names)
+        gone = [name for name, v in named if v == step and name not in alive]
         if gone:
             self.lines.append(f"del {', '.join(dict.fromkeys(gone))}")
 
