@@ -1,4 +1,4 @@
-"""Ctrl-C: exit code 130, the line that goes on, and a run that ends as if nothing had happened."""
+"""Ctrl-C: exit code 130, the line that resumes, and a run that ends as if nothing had happened."""
 
 import signal
 import subprocess
@@ -13,9 +13,22 @@ from tests.cli.conftest import Command
 
 def interrupt(arguments: list[str], cwd: Path, after: Path) -> tuple[int, str]:
     """Send SIGINT once the file `after` is there; the exit code and standard error."""
-    process = subprocess.Popen([sys.executable, "-m", "bcgraph", *arguments], cwd=cwd, stderr=subprocess.PIPE)
+    # Where the tests run in the background, SIGINT is ignored, and a process would inherit that.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bcgraph", *arguments],
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        return _interrupted(process, cwd / after)
+    finally:
+        process.kill()
+
+
+def _interrupted(process: subprocess.Popen[bytes], after: Path) -> tuple[int, str]:
     limit = time.monotonic() + 120
-    while not (cwd / after).exists() and process.poll() is None and time.monotonic() < limit:
+    while not after.exists() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)
     assert process.poll() is None, "it ended too early"
     process.send_signal(signal.SIGINT)
