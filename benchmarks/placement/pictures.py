@@ -1,4 +1,4 @@
-"""The plots of docs/science.md."""
+"""The plots of docs/tables.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from bcgraph.viz.arcs import COLORS, STYLE
-from benchmarks.placement import records, science, values
+from benchmarks.placement import records, tables, values
 from benchmarks.placement.__main__ import known
 
 FAINT = "#B5B5B0"
@@ -34,7 +34,7 @@ def placement() -> plt.Figure:
         1, 3, figsize=(11, 3.4), layout="constrained", width_ratios=(2, 1, 1.15)
     )
     found = records.by_architecture(known(values.base(), records.TABLE))
-    truth = science.truth()
+    truth = tables.truth()
     order = sorted(truth, key=lambda a: truth[a])
     spread = [statistics.stdev(found[records.written(a)]) for a in order]
     line.errorbar(range(len(order)), [truth[a] for a in order], spread, fmt=".", color=FAINT, ecolor="#E4E4E0")
@@ -68,15 +68,15 @@ def placement() -> plt.Figure:
 def predictors() -> plt.Figure:
     """Kendall's correlation with the truth of each predictor, one dot a seed."""
     figure, frame = plt.subplots(figsize=(7, 2.8), layout="constrained")
-    names = list(reversed(science.LABELS))
+    names = list(reversed(tables.LABELS))
     for place, name in enumerate(names):
-        taus = [science.correlation(name, seed) for seed in science.seeds()]
-        low, high = science.interval(name)
+        taus = [tables.correlation(name, seed) for seed in tables.seeds()]
+        low, high = tables.interval(name)
         frame.plot([low, high], [place, place], color=FAINT, linewidth=4, solid_capstyle="butt")
         frame.plot(taus, [place] * len(taus), "o", color=COLORS[1], markersize=4, alpha=0.7)
         frame.plot(statistics.mean(taus), place, "|", color=COLORS[0], markersize=14)
     frame.axvline(0, color="#333333", linewidth=0.7)
-    frame.set_yticks(range(len(names)), [science.LABELS[name] for name in names])
+    frame.set_yticks(range(len(names)), [tables.LABELS[name] for name in names])
     frame.set_xlabel("Kendall's correlation with the truth")
     return figure
 
@@ -85,7 +85,7 @@ def regret() -> plt.Figure:
     """Regret of each strategy, decided by the supernet and by the truth."""
     figure, frames = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharex=True)
     for frame, predictor, title in zip(
-        frames, (science.SHOT, "truth"), ("decided by the supernet", "decided by the true accuracy"), strict=True
+        frames, (tables.SHOT, "truth"), ("decided by the supernet", "decided by the true accuracy"), strict=True
     ):
         _curves(frame, predictor)
         frame.set_title(title, fontsize=9)
@@ -97,7 +97,7 @@ def regret() -> plt.Figure:
 
 def _curves(frame: Axes, predictor: str) -> None:
     marks = ("-", "--", "-.", ":")
-    for index, strategy in enumerate(science.STRATEGIES):
-        curve = science.regrets(strategy, predictor)
+    for index, strategy in enumerate(tables.STRATEGIES):
+        curve = tables.regrets(strategy, predictor)
         frame.plot(range(1, len(curve) + 1), curve, marks[index], color=COLORS[index % len(COLORS)], label=strategy)
     frame.set_ylim(bottom=0)

@@ -13,7 +13,7 @@ from bcgraph.cli import demo
 from bcgraph.search import driver
 from bcgraph.search.space.pairs import architecture_of
 from benchmarks.placement import __main__ as placement
-from benchmarks.placement import records, replay, science, values, work
+from benchmarks.placement import records, replay, science, tables, values, work
 from benchmarks.placement.records import Record
 
 SPEC = dsl.load(placement.SPEC)
@@ -108,7 +108,7 @@ class Kept:
 def test_a_replay_is_the_search_itself(tmp_path: Path) -> None:
     settings = SPEC.search
     base = SPEC.with_backward(())
-    lookup = replay.Lookup.of(values.read(), 3, science.SHOT)
+    lookup = replay.Lookup.of(values.read(), 3, tables.SHOT)
     result = driver.run(base, tmp_path, seed=3, evaluators=Kept(lookup))
     replayed = replay.search(settings.init, settings.evolve, lookup, 3)
     assert [r for r in result.records if r.stage == "evolve"] == replayed
@@ -120,20 +120,20 @@ def test_the_kept_values_are_those_that_the_demo_searches_by() -> None:
     sifted = dsl.load(placement.SPEC.with_name(demo.SIFTED))
     assert sifted.model_copy(update={"name": SPEC.name, "search": SPEC.search}) == SPEC
     assert SPEC.search.init.batch == sifted.search.init.batch == values.BATCH
-    *_, (_, init, evolution, shot) = science.sifted()
+    *_, (_, init, evolution, shot) = tables.sifted()
     assert (init, evolution) == (sifted.search.init, sifted.search.evolve)
     assert shot == str(values.Shot(sifted.search.supernet.epochs, sifted.search.supernet.recalibrate))
     lookup = replay.Lookup.of(values.read(), 0, shot)
-    assert science.ranks()[replay.best(replay.search(init, evolution, lookup, 0), "accuracy")] <= 12
+    assert tables.ranks()[replay.best(replay.search(init, evolution, lookup, 0), "accuracy")] <= 12
 
 
 def test_the_sifted_setting_was_not_chosen_on_what_confirms_it() -> None:
     """The number of epochs was, so the seeds that confirm are asked about the row before."""
-    *_, (_, init, evolution, shot), (_, *last) = science.sifted()
+    *_, (_, init, evolution, shot), (_, *last) = tables.sifted()
     assert (init, evolution) == tuple(last[:2])
-    others = [seed for seed in science.seeds() if seed >= science.CHOSEN_ON]
+    others = [seed for seed in tables.seeds() if seed >= tables.CHOSEN_ON]
     assert len(others) == 10
-    found = [science.ranks()[a] for seed in others for a in science.returned(init, evolution, shot, seed)]
+    found = [tables.ranks()[a] for seed in others for a in tables.returned(init, evolution, shot, seed)]
     assert sum(rank <= 12 for rank in found) > len(found) / 2
     assert max(found) <= 30
 
@@ -141,7 +141,7 @@ def test_the_sifted_setting_was_not_chosen_on_what_confirms_it() -> None:
 @pytest.mark.parametrize("name", ["placements", "ablation", "sifting"])
 def test_the_page_says_what_was_measured(name: str) -> None:
     page = science.PAGE.read_text(encoding="utf-8")
-    assert f"<!-- table {name} -->\n\n{science.TABLES[name]()}" in page
+    assert f"<!-- table {name} -->\n\n{tables.TABLES[name]()}" in page
 
 
 def test_a_page_is_rewritten_where_its_tables_stand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +154,6 @@ def test_a_page_is_rewritten_where_its_tables_stand(monkeypatch: pytest.MonkeyPa
 
 def test_intervals_hold_the_correlation_that_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(science, "RESAMPLED", 100)
-    low, high = science.interval("e")
-    mean = sum(science.correlation("e", seed) for seed in science.seeds()) / len(science.seeds())
+    low, high = tables.interval("e")
+    mean = sum(tables.correlation("e", seed) for seed in tables.seeds()) / len(tables.seeds())
     assert 0 < low < mean < high < 1
