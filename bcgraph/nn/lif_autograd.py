@@ -51,7 +51,8 @@ class _Fire(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        # A compiler traces this with gradients on, and takes no function with a forward derivative.
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return _Slope.apply(u, ctx.threshold, ctx.width) * gradients[0], None, None
         return triangle(u, ctx.threshold, ctx.width).mul_(gradients[0]), None, None
 

@@ -23,6 +23,9 @@ Gradients = tuple[Tensor | None, ...]
 
 def transformed() -> bool:
     """Whether this runs inside `torch.func` (grad, vmap, jvp, ...) or under forward-mode differentiation."""
+    # What a compiler traces is never inside one, and it cannot look.
+    if torch.compiler.is_compiling():
+        return False
     return _TRANSFORM() is not None or getattr(forward_ad, "_current_level", -1) >= 0
 
 
