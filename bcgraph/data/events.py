@@ -104,7 +104,7 @@ def frames_of(path: Path, steps: int, size: tuple[int, int]) -> NDArray[np.float
         events.dtype.names = ("t", "x", "y", "p")
         if len(events) < steps:
             raise ValueError(f"it has {len(events)} events")
-        counts = to_frame_numpy(events, (SENSOR, SENSOR, 2), n_event_bins=steps)
+        counts = to_frame_numpy(_in_order(events), (SENSOR, SENSOR, 2), n_event_bins=steps)
     # The reader raises bare exceptions for what it cannot decode.
     except Exception as error:
         raise DataError(
@@ -116,6 +116,22 @@ def frames_of(path: Path, steps: int, size: tuple[int, int]) -> NDArray[np.float
             image = Image.fromarray(counts[step, polarity].astype(np.float32))
             frames[step, polarity] = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
     return frames
+
+
+def _in_order(events: NDArray[Any]) -> NDArray[Any]:
+    """Events by their time, those of one time as they stand; a file's packets may be out of order.
+
+    Raises ValueError for an event that lies outside of the sensor or has no polarity.
+    """
+    for axis in ("x", "y"):
+        if events[axis].min() < 0 or events[axis].max() >= SENSOR:
+            raise ValueError(f"an event lies outside of the sensor of {SENSOR}x{SENSOR}")
+    if not np.isin(events["p"], (0, 1)).all():
+        raise ValueError("an event has a polarity that is neither 0 nor 1")
+    times = events["t"]
+    if (times[1:] >= times[:-1]).all():
+        return events
+    return events[np.argsort(times, kind="stable")]
 
 
 def _recordings(folder: Path) -> list[Path]:

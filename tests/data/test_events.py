@@ -130,3 +130,23 @@ def test_kept_frames_need_no_reader(made: Path, monkeypatch: pytest.MonkeyPatch)
     expected = torch.from_numpy(frames[1::3]).float().transpose(0, 1)
     assert torch.equal(splits.test.inputs, expected)
     assert not torch.equal(splits.train.take(range(20), key=1)[0], splits.train.take(range(20))[0])
+
+
+@pytest.mark.parametrize("order", [[3, 1, 0, 2], [2, 3, 0, 1]])
+def test_events_out_of_order_give_the_frames_of_their_times(tmp_path: Path, order: list[int]) -> None:
+    needs_reader()
+    recorded = [(10, 1, 2, 1), (20, 3, 4, 0), (30, 5, 6, 1), (40, 7, 8, 0)]
+    write(tmp_path / "sorted.aedat4", recorded)
+    write(tmp_path / "mixed.aedat4", [recorded[i] for i in order])
+    expected = events.frames_of(tmp_path / "sorted.aedat4", 2, (128, 128))
+    assert expected[0].sum() == expected[1].sum() == 2
+    np.testing.assert_array_equal(events.frames_of(tmp_path / "mixed.aedat4", 2, (128, 128)), expected)
+
+
+@pytest.mark.parametrize("event", [(50, 128, 0, 1), (50, 0, 200, 1)])
+def test_an_event_outside_of_the_sensor_is_refused(tmp_path: Path, event: tuple[int, int, int, int]) -> None:
+    needs_reader()
+    write(tmp_path / "a.aedat4", [(10, 1, 2, 1), event])
+    with pytest.raises(DataError, match="outside of the sensor") as caught:
+        events.frames_of(tmp_path / "a.aedat4", 2, (128, 128))
+    assert caught.value.code == "E081"
