@@ -47,10 +47,10 @@ class Signature:
     normalization: Normalization | None = None
 
     def checked(self, inputs: Floats) -> NDArray[np.float32]:
-        """`inputs` in float32. Raises RunError (E090) when they are no numbers or have another shape."""
+        """`inputs` in float32. Raises RunError (E090) when they are not finite numbers or have another shape."""
         if np.asarray(inputs).dtype.kind not in "fiub":
             raise RunError("E090", f"the network takes numbers, but the input is of type {np.asarray(inputs).dtype}")
-        values = np.ascontiguousarray(inputs, dtype=np.float32)
+        values = _float32(inputs)
         sample = (self.input.channels, self.input.height, self.input.width)
         sequence = self.input.kind == "sequence"
         # A scan takes any number of frames.
@@ -60,6 +60,7 @@ class Signature:
         fits = values.ndim == (5 if sequence else 4) and values.shape[-3:] == sample
         if not fits or (sequence and values.shape[0] != steps):
             raise RunError("E090", f"the network takes {wanted}, but the input is {list(values.shape)}")
+        _check_finite(values)
         return values
 
 
@@ -212,7 +213,7 @@ class Stream:
         """Feed one frame `[C, H, W]`; the readout over all frames so far, `[classes]`.
 
         With the readout `mean` that is the mean of the outputs, with `last` the newest. Raises RunError (E090) for a
-        frame of another shape or type.
+        frame of another shape or type, or with values that are not finite: they would stay in the states for ever.
         """
         signature = self.network.signature
         wanted = (signature.input.channels, signature.input.height, signature.input.width)
@@ -221,10 +222,12 @@ class Stream:
             raise RunError(
                 "E090", f"a frame is {list(wanted)} of numbers, but this is {list(given.shape)} of {given.dtype}"
             )
+        values = _float32(given[None])
+        _check_finite(values)
         if not self.frames:
             self._states = self.network.begin(1)
         started = time.perf_counter()
-        output, self._states = self.network.advance(np.ascontiguousarray(given[None], dtype=np.float32), self._states)
+        output, self._states = self.network.advance(values, self._states)
         self.seconds.append(time.perf_counter() - started)
         self.frames += 1
         if signature.readout == "last":
@@ -236,6 +239,18 @@ class Stream:
     def reset(self) -> None:
         """Begin a new sequence: zero states, nothing read out."""
         self.frames, self._total = 0, None
+
+
+def _float32(values: Floats) -> NDArray[np.float32]:
+    # What is too large becomes infinite, which is refused in its own words.
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _check_finite(values: NDArray[np.float32]) -> None:
+    """Raise RunError (E090) for values that are not finite in float32."""
+    if not np.isfinite(values).all():
+        raise RunError("E090", "the input holds values that are not finite", hint="replace nan and inf before")
 
 
 def all_steps(network: Stepped, inputs: Floats) -> Floats:

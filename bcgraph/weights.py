@@ -116,7 +116,7 @@ def apply(model: nn.Module, state_dict: Mapping[str, Tensor], *, partial: bool =
     """Copy `state_dict` into `model`, converting dtype and device, and say what fitted.
 
     With `partial` what fits is copied and the rest is left as it is. Otherwise any misfit raises WeightsError (E083),
-    which lists the names, and the model is unchanged.
+    which lists the names, and the model is unchanged. Values that are not finite, and negative variances, raise it too.
     """
     own = model.state_dict()
     shared = [name for name in own if name in state_dict]
@@ -133,11 +133,22 @@ def apply(model: nn.Module, state_dict: Mapping[str, Tensor], *, partial: bool =
         first = next(iter(fit.unexpected), None)
         hint = nearest(first, fit.missing) if first is not None else None
         raise WeightsError("E083", "the weights do not fit the network", notes=fit.lines(), hint=hint)
+    wrong = tuple(name for name in shared if not _sound(name, state_dict[name]))
+    if wrong:
+        listed = (f"not finite, or a negative variance: {_listed(wrong)}",)
+        raise WeightsError("E083", "the weights hold values that no network can have", notes=listed)
     with torch.no_grad():
         for name in shared:
             if state_dict[name].shape == own[name].shape:
                 own[name].copy_(state_dict[name])
     return fit
+
+
+def _sound(name: str, value: Tensor) -> bool:
+    """Whether the values may stand in a network."""
+    if not bool(torch.isfinite(value).all()):
+        return False
+    return not (name.endswith("running_var") and bool((value < 0).any()))
 
 
 def describe(spec: NetworkSpec) -> dict[str, object]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import bcgraph
 from bcgraph import dsl, weights
 from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import RunError, WeightsError
@@ -236,3 +239,19 @@ def test_damaged_published_weights(hub: Path, content: bytes | str) -> None:
 def test_unknown_published_weights() -> None:
     with pytest.raises(WeightsError, match="did you mean `resnet18`"):
         weights.published("resnet81")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("conv1.weight", math.nan), ("bn1.running_mean", math.inf), ("bn1.running_var", -1.0), ("fc.bias", -math.inf)],
+)
+def test_values_that_no_network_has_are_refused(name: str, value: float) -> None:
+    model = bcgraph.compile(bcgraph.load("specs/digits.bcg"))
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = {key: tensor.clone() for key, tensor in before.items()}
+    state[name].view(-1)[0] = value
+    for partial in (False, True):
+        with pytest.raises(WeightsError, match=re.escape(name)) as caught:
+            weights.apply(model, state, partial=partial)
+        assert caught.value.code == "E083"
+    assert all(torch.equal(model.state_dict()[key], tensor) for key, tensor in before.items())

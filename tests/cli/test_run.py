@@ -195,3 +195,23 @@ def test_normalization_inside_changes_no_accuracy(bcgraph: Command, trained: Pat
         assert bcgraph("compile", "run", "-o", "net.onnx", *options).code == 0
         found.append(json.loads(bcgraph("run", "net.onnx", "--data", "digits", "--json").out)["accuracy"])
     assert found[0] == pytest.approx(found[1], abs=0.01)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_values_that_are_not_finite_are_refused(bcgraph: Command, tiny: Path, tmp_path: Path, value: float) -> None:
+    """1e39 is finite in float64 and infinite in float32, in which the file computes."""
+    for form in ("unrolled", "step"):
+        assert bcgraph("compile", tiny, "-o", f"{form}.onnx", "--form", form).code == 0
+    images = np.zeros((2, 1, 8, 8))
+    images[1, 0, 3, 3] = value
+    with pytest.raises(RunError, match="not finite") as caught:
+        runtime.Network(tmp_path / "unrolled.onnx")(images)
+    assert caught.value.code == "E090"
+    stream = runtime.Network(tmp_path / "step.onnx").stream()
+    clean = stream.push(images[0])
+    with pytest.raises(RunError, match="not finite"):
+        stream.push(images[1])
+    # The stream is as it was and can continue.
+    assert stream.frames == 1
+    assert np.isfinite(stream.push(images[0])).all()
+    assert np.isfinite(clean).all()
