@@ -40,7 +40,7 @@ def test_random_networks(ending: str, form: str, case: tuple[schema.NetworkSpec,
 
 
 @pytest.mark.slow
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(case=cases())
 def test_random_networks_as_pt2(case: tuple[schema.NetworkSpec, bool]) -> None:
     spec, _ = case

@@ -153,7 +153,7 @@ def test_a_page_is_rewritten_where_its_tables_stand(monkeypatch: pytest.MonkeyPa
 
 
 def test_intervals_hold_the_correlation_that_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(science, "RESAMPLED", 100)
+    monkeypatch.setattr(tables, "RESAMPLED", 100)
     low, high = tables.interval("e")
     mean = sum(tables.correlation("e", seed) for seed in tables.seeds()) / len(tables.seeds())
     assert 0 < low < mean < high < 1
