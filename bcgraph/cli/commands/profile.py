@@ -55,6 +55,8 @@ def profile_command(
     rates = _measured(source, weights, seed, batches) if batches else None
     found = profile(source.spec, rates)
     scales = replace(source, weights=weights or source.weights).scales() if source.spec.backward else {}
+    if any((bc.source, bc.target) not in scales for bc in source.spec.backward):
+        scales = {}  # weights of another network, which nothing but a measurement refuses
     energies = (accumulate * PICO, multiply_accumulate * PICO)
     if picture is not None:
         bars.draw(found, picture, accumulate=energies[0], multiply_accumulate=energies[1])

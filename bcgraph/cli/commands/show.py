@@ -12,7 +12,7 @@ from bcgraph.cli.output import count, emit, emit_json, table
 
 if TYPE_CHECKING:
     from bcgraph.compiler.ir import TemporalGraph
-    from bcgraph.schema import Call, NetworkSpec
+    from bcgraph.schema import NetworkSpec
 
 
 def show_command(
@@ -113,7 +113,7 @@ def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
         f"network   {network.name}",
         f"input     {shape.kind} {shape.channels}x{shape.height}x{shape.width}, {count(network.steps, 'step')}, "
         f"readout {network.readout}",
-        f"backbone  {_call(network.backbone.call)}",
+        f"backbone  {network.backbone.call}",
         f"size      {count(size.parameters, 'parameter')}, "
         f"{count(size.operations, 'multiply-accumulate')} per sample and step",
     ]
@@ -134,11 +134,3 @@ def _data(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> dict[st
         "operations": size.operations,
         "spec": network.model_dump(mode="json"),
     }
-
-
-def _call(call: Call) -> str:
-    return f"{call.name}({', '.join(f'{k}={_word(v)}' for k, v in call.arguments)})"
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
