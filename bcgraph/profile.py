@@ -287,16 +287,13 @@ class _Counter:
 
 
 def _connection(bc: BackwardConnection, ports: list[Shape], steps: int, states: tuple[State, ...]) -> Connection:
-    """A backward connection: its 1x1 convolution, computed at the smaller of the two resolutions.
-
-    A 1x1 convolution and a resize by repetition may change places, so the smaller one is enough.
-    """
+    """A backward connection: its 1x1 convolution, computed at the smaller of the two resolutions."""
     source, target = ports[bc.source], ports[bc.target]
     weights = source[0] * target[0]
-    places = min(math.prod(shapes.spatial(source)), math.prod(shapes.spatial(target)))
+    operations = shapes.projection_operations(source, target)
     name = projection(bc.source, bc.target)
     late = max(0, steps - bc.delay)
-    layer = Layer(f"{name}.conv", "backward", weights, weights * places, late, bc.source, bc.delay)
+    layer = Layer(f"{name}.conv", "backward", weights, operations, late, bc.source, bc.delay)
     held = sum(state.values for state in states if state.name.startswith(f"{name}."))
     return Connection(layer, bc.source, bc.target, weights + 2 * target[0], held)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from bcgraph import schema
@@ -49,6 +50,24 @@ def operations(layer: schema.LayerNode, shape: Shape) -> int:
 def spatial(shape: Shape) -> tuple[int, int]:
     """Height and width; a vector counts as 1x1 (a port with no spatial axes)."""
     return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+
+
+def ports(backbone: schema.Backbone, fed: schema.InputSpec) -> tuple[Shape, ...]:
+    """The shape of the spikes of each port, `(C, H, W)` or `(F,)`, in the order of the ports."""
+    return _ports(backbone, (fed.channels, fed.height, fed.width))
+
+
+@lru_cache(maxsize=64)
+def _ports(backbone: schema.Backbone, shape: Shape) -> tuple[Shape, ...]:
+    return tuple(found for layer, found in walk(backbone.body, shape) if isinstance(layer, schema.Lif))
+
+
+def projection_operations(source: Shape, target: Shape) -> int:
+    """Multiply-accumulates of one sample and one step in the projection of a connection between ports of these shapes.
+
+    A 1x1 convolution and a resize by repetition may change places, so it is computed at the smaller resolution.
+    """
+    return source[0] * target[0] * min(math.prod(spatial(source)), math.prod(spatial(target)))
 
 
 def power_of_two(a: int, b: int) -> bool:

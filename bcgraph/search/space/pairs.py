@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from bcgraph import shapes
 from bcgraph.errors import SearchError
-from bcgraph.schema import Backbone, Concat, InputSpec, LayerNode, Lif, NetworkSpec, Sum
+from bcgraph.schema import Backbone, InputSpec, NetworkSpec
 
 Pair: TypeAlias = tuple[int, int]
 """Port numbers (source, target) of a backward connection, source >= target."""
@@ -106,7 +106,7 @@ def architecture_of(spec: NetworkSpec) -> Architecture:
 
 def port_shapes(spec: NetworkSpec) -> tuple[shapes.Shape, ...]:
     """The shape of the spikes of each port, `(C, H, W)` or `(F,)`."""
-    return _shapes(spec.backbone, spec.input)
+    return shapes.ports(spec.backbone, spec.input)
 
 
 def port_resolutions(spec: NetworkSpec) -> tuple[tuple[int, int], ...]:
@@ -136,22 +136,5 @@ def _combination(index: int, count: int, n: int) -> list[int]:
 
 @lru_cache(maxsize=64)
 def _same_resolution(backbone: Backbone, fed: InputSpec) -> tuple[int, ...]:
-    sizes = [shapes.spatial(shape) for shape in _shapes(backbone, fed)]
+    sizes = [shapes.spatial(shape) for shape in shapes.ports(backbone, fed)]
     return tuple(rank_pair((j, i)) for j in range(len(sizes)) for i in range(j + 1) if sizes[j] == sizes[i])
-
-
-@lru_cache(maxsize=64)
-def _shapes(backbone: Backbone, fed: InputSpec) -> tuple[shapes.Shape, ...]:
-    found: list[shapes.Shape] = []
-
-    def visit(body: tuple[LayerNode, ...], shape: shapes.Shape) -> None:
-        for node in body:
-            if isinstance(node, Sum | Concat):
-                for branch in node.branches:
-                    visit(branch, shape)
-            elif isinstance(node, Lif):
-                found.append(shape)
-            shape = shapes.infer(node, shape)
-
-    visit(backbone.body, (fed.channels, fed.height, fed.width))
-    return tuple(found)
