@@ -24,9 +24,9 @@ from bcgraph.compiler import compile as compile_network
 from bcgraph.data import Splits
 from bcgraph.data.torch_dataset import Given, MapDataset, from_torch
 from bcgraph.errors import BcgraphWarning, DataError
+from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checks, tensorboard_log
-from bcgraph.training.defaults import ordinary_defaults
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.distributed.process_group import destroyed_on_error, on_rank_zero
 from bcgraph.training.distributed.sync_batch_norm import synchronize

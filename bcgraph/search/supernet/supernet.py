@@ -24,6 +24,7 @@ from torch import Tensor, fx, nn
 from bcgraph import files, keys, names, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
+from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.nn.determinism import reproducible
 from bcgraph.schema import NetworkSpec, TrainSpec
 from bcgraph.search.space.pairs import Architecture, Space, space
@@ -31,7 +32,6 @@ from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.training import checks
 from bcgraph.training.batches import Batch, batches, losses
 from bcgraph.training.checkpoint import collect, restore
-from bcgraph.training.defaults import ordinary_defaults
 from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess, on_every_rank, on_rank_zero
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
