@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from os import PathLike
 
-from bcgraph.errors import WeightsError
+from bcgraph import tensorfiles
 from bcgraph.names import parse_projection
 
 
@@ -17,15 +17,9 @@ def learned_scales(path: str | PathLike[str]) -> dict[tuple[int, int], float]:
 
     Raises WeightsError (E082) when the file cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
     found: dict[tuple[int, int], float] = {}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118  (a file is no mapping)
-                projection = parse_projection(name)
-                if projection is not None and projection.part == "bn.weight":
-                    found[projection.source, projection.target] = float(abs(file.get_tensor(name)).mean())
-    except (OSError, SafetensorError, TypeError) as error:
-        raise WeightsError("E082", f"`{path}` cannot be read: {str(error).splitlines()[0]}") from None
+    for name, value in tensorfiles.arrays(tensorfiles.read(path)[0]).items():
+        projection = parse_projection(name)
+        if projection is not None and projection.part == "bn.weight":
+            found[projection.source, projection.target] = float(abs(value).mean())
     return dict(sorted(found.items()))

@@ -1,11 +1,13 @@
 """Weights as safetensors files: saved with the network they belong to, loaded without running anyone's code.
 
-A file's metadata says for which network it was made. There is one metadata entry, JSON, because safetensors writes
-several in an order that changes from run to run; so equal weights give equal files. Nothing is ever unpickled.
+A file's metadata says for which network it was made, and holds a seal over the whole file. There is one metadata
+entry, JSON, because safetensors writes several in an order that changes from run to run; so equal weights give equal
+files. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -16,14 +18,14 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from bcgraph import files
+from bcgraph import files, foreign, seals, tensorfiles
 from bcgraph.errors import WeightsError, nearest
+from bcgraph.memory import ran_out
 from bcgraph.schema import BackwardConnection, NetworkSpec
 
-ENTRY = "bcgraph"
 LISTED = 8
 
 
@@ -133,22 +135,27 @@ def apply(model: nn.Module, state_dict: Mapping[str, Tensor], *, partial: bool =
         first = next(iter(fit.unexpected), None)
         hint = nearest(first, fit.missing) if first is not None else None
         raise WeightsError("E083", "the weights do not fit the network", notes=fit.lines(), hint=hint)
-    wrong = tuple(name for name in shared if not _sound(name, state_dict[name]))
+    fitting = [name for name in shared if state_dict[name].shape == own[name].shape]
+    wrong = tuple(f"{name}: {flaw}" for name in fitting if (flaw := flaw_of(name, state_dict[name], own[name])))
     if wrong:
-        listed = (f"not finite, or a negative variance: {_listed(wrong)}",)
-        raise WeightsError("E083", "the weights hold values that no network can have", notes=listed)
+        raise WeightsError("E083", "the weights hold values that no network can have", notes=(_listed(wrong),))
     with torch.no_grad():
-        for name in shared:
-            if state_dict[name].shape == own[name].shape:
-                own[name].copy_(state_dict[name])
+        for name in fitting:
+            own[name].copy_(state_dict[name])
     return fit
 
 
-def _sound(name: str, value: Tensor) -> bool:
-    """Whether the values may stand in a network."""
-    if not bool(torch.isfinite(value).all()):
-        return False
-    return not (name.endswith("running_var") and bool((value < 0).any()))
+def flaw_of(name: str, value: Tensor, own: Tensor) -> str | None:
+    """Why `value` cannot stand in a network in the place of `own`, which has its shape; None when it can."""
+    if value.is_floating_point() != own.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        return f"{value.dtype} where {own.dtype} is needed".replace("torch.", "")
+    if not bool(torch.isfinite(value.to(own.dtype)).all()):
+        return f"not finite in {own.dtype}".replace("torch.", "")
+    if name.endswith("running_var") and bool((value < 0).any()):
+        return "a negative variance"
+    if name.endswith("num_batches_tracked") and bool((value < 0).any()):
+        return "a negative count"
+    return None
 
 
 def describe(spec: NetworkSpec) -> dict[str, object]:
@@ -163,41 +170,37 @@ def describe(spec: NetworkSpec) -> dict[str, object]:
 
 
 def pack(tensors: Mapping[str, Tensor], described: Mapping[str, object]) -> bytes:
-    """A safetensors file as bytes, with `described` as JSON in its metadata."""
+    """A safetensors file as bytes, sealed, with `described` as JSON in its metadata."""
+    return seals.seal(_packed(tensors, {**described, seals.NAME: seals.BLANK}))
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """A digest of weights, by which a checkpoint knows what its run began with."""
+    return hashlib.sha256(_packed(tensors, {})).hexdigest()[:16]
+
+
+def _packed(tensors: Mapping[str, Tensor], described: Mapping[str, object]) -> bytes:
     # Cloned, because safetensors refuses tensors that share memory, as tied weights and views do.
     own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    packed: bytes = safetensors.torch.save(own, {ENTRY: json.dumps(described, sort_keys=True)})
+    packed: bytes = safetensors.torch.save(own, {tensorfiles.ENTRY: json.dumps(described, sort_keys=True)})
     return packed
 
 
 def unpack(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, object]]:
     """The tensors of a safetensors file and what its metadata says. Raises WeightsError (E082)."""
     place = Path(path)
+    if not foreign.is_file(place):
+        kind = "is a directory" if place.is_dir() else "is no file" if place.exists() else "does not exist"
+        raise WeightsError("E082", f"the weights file `{place}` {kind}", hint=_beside(place))
+    content, described = tensorfiles.read(place)
     try:
-        if not place.is_file():
-            kind = "is a directory" if place.is_dir() else "does not exist"
-            raise WeightsError("E082", f"the weights file `{place}` {kind}", hint=_beside(place))
-        with safe_open(place, framework="pt", device="cpu") as file:
-            entries = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
-        described = json.loads(entries.get(ENTRY, "{}"))
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise WeightsError("E082", f"`{place}` is not a whole safetensors file", hint=_other_format(place)) from error
-    return tensors, described if isinstance(described, dict) else {}
-
-
-def _other_format(place: Path) -> str:
-    try:
-        with place.open("rb") as stream:
-            start = stream.read(4)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        return (
-            "it is a pickle, which can run code when loaded and is not accepted: load it where you trust it and "
-            "save its state_dict with safetensors.torch.save_file"
-        )
-    return "it is damaged, cut off, or of another format"
+        tensors = dict(sorted(safetensors.torch.load(content).items()))
+    # Its reader has an error of its own for damage, and lets others through for types that it does not know.
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if ran_out(error):
+            raise
+        raise WeightsError("E082", f"`{place}` is not a whole safetensors file") from error
+    return tensors, described
 
 
 def _beside(place: Path) -> str | None:

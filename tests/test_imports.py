@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up: a room imports rooms of earlier lines, and of its own line only what is on its left. A name stands
 # for a module or for all modules of a package that have no longer name here.
 ORDER = """
-errors keys lazy urls names readout normalization
-files connections memory scales
+errors keys lazy urls names readout foreign seals normalization
+files connections memory tensorfiles scales
 schema
 shapes
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt

@@ -6,21 +6,36 @@ the same epoch, and nothing is ever unpickled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from bcgraph import files, weights
+from bcgraph import files, foreign, weights
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.training.events import Epoch
+from bcgraph.training.optimizers import state_keys
 
 FORMAT = 1
 MODEL = "model."
 OPTIMIZER = "optimizer."
+
+
+@dataclass(frozen=True)
+class _Described:
+    """The metadata of a checkpoint."""
+
+    format: Literal[1]
+    identity: dict[str, Any]
+    history: tuple[Epoch, ...]
+    precision: dict[str, Any]
+
+
+_SHAPE = TypeAdapter(_Described)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +67,10 @@ def load(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
     """
     tensors, described = weights.unpack(path)
     try:
-        if described["format"] != FORMAT:
-            raise ValueError(described["format"])
-        found: dict[str, Any] = dict(described["identity"])  # type: ignore[call-overload]
-        history = tuple(Epoch(**epoch) for epoch in described["history"])  # type: ignore[attr-defined]
-        precision: dict[str, Any] = dict(described["precision"])  # type: ignore[call-overload]
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError("E082", f"`{path}` is not a checkpoint of this version") from error
+        kept = foreign.checked(described, _SHAPE)
+    except foreign.UnreadableError as error:
+        raise WeightsError("E082", f"`{path}` is not a checkpoint of this version", notes=(str(error),)) from error
+    found, history = kept.identity, kept.history
     differences = [
         f"{key}: {found.get(key)} in the checkpoint, {identity.get(key)} now"
         for key in sorted(found.keys() | identity.keys())
@@ -71,7 +83,16 @@ def load(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
             notes=differences,
             hint="name another directory, or give the settings it was started with",
         )
-    return Checkpoint(found, history, tensors, precision)
+    check_epochs(path, [epoch.epoch for epoch in history], identity.get("train.epochs"))
+    return Checkpoint(found, history, tensors, kept.precision)
+
+
+def check_epochs(path: Path, epochs: Sequence[int], planned: object) -> None:
+    """Raise WeightsError (E082) unless a checkpoint has the first of `planned` epochs, one or more, in order."""
+    if not epochs or list(epochs) != list(range(1, len(epochs) + 1)):
+        raise WeightsError("E082", f"`{path}` is damaged: its epochs are not in order")
+    if isinstance(planned, int) and len(epochs) > planned:
+        raise WeightsError("E082", f"`{path}` is damaged: it holds {len(epochs)} epochs of a run of {planned}")
 
 
 def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -88,12 +109,40 @@ def restore(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.op
     """Restore what `collect` returned. Raises WeightsError (E083) when it does not fit."""
     own = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
     weights.apply(model, own)
-    parameters = dict(model.named_parameters())
+    _restore_optimizer(tensors, dict(model.named_parameters()), optimizer)
+
+
+def _restore_optimizer(
+    tensors: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    found: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(OPTIMIZER):
             key, _, parameter = name.removeprefix(OPTIMIZER).partition(".")
             if parameter not in parameters:
                 raise WeightsError("E083", f"the checkpoint has optimizer state for `{parameter}`, which is not there")
+            found.setdefault(parameter, {})[key] = value
+    wanted = state_keys(optimizer)
+    if wanted and not found:
+        raise WeightsError("E083", "the checkpoint has no optimizer state")
+    for name, state in found.items():
+        # A parameter that no step has used yet has no state; any other has all of it.
+        if state.keys() != wanted:
+            raise WeightsError("E083", f"the checkpoint has not the optimizer state that `{name}` needs")
+        own = parameters[name]
+        for key, value in state.items():
+            if (flaw := _flaw(key, value, own)) is not None:
+                raise WeightsError("E083", f"the optimizer state of `{name}` cannot be: `{key}` is {flaw}")
             # AdamW counts its steps in a tensor that stays on the CPU.
-            place = parameters[parameter].device if value.dim() else value.device
-            optimizer.state[parameters[parameter]][key] = value.to(place)
+            optimizer.state[own][key] = value.to(own.device if value.dim() else value.device)
+
+
+def _flaw(key: str, value: Tensor, own: Tensor) -> str | None:
+    if key == "step":
+        whole = value.dim() == 0 and not value.is_complex() and bool(torch.isfinite(value))
+        return None if whole and float(value) >= 1 and float(value).is_integer() else "no number of steps"
+    if value.shape != own.shape or value.dtype != own.dtype:
+        return f"of another shape or type than its parameter: {list(value.shape)} of {value.dtype}"
+    if not bool(torch.isfinite(value).all()):
+        return "not finite"
+    return "negative" if key == "exp_avg_sq" and bool((value < 0).any()) else None

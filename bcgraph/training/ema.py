@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from bcgraph.errors import WeightsError
+from bcgraph.weights import flaw_of
+
 PREFIX = "average."
 
 
@@ -57,6 +60,9 @@ class EMA:
         return {PREFIX + name: value for name, value in self.values.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `tensors` returned."""
+        """Restore what `tensors` returned. Raises WeightsError (E083) when it does not fit."""
         for name, value in self.values.items():
-            value.copy_(tensors[PREFIX + name])
+            found = tensors.get(PREFIX + name)
+            if found is None or found.shape != value.shape or flaw_of(name, found, value) is not None:
+                raise WeightsError("E083", f"the checkpoint has no average of `{name}` that fits")
+            value.copy_(found)

@@ -6,7 +6,6 @@ kill, resumes after its last whole epoch and ends with the weights that it would
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -146,7 +145,7 @@ def _identity(
 ) -> dict[str, Any]:
     """What two runs must have in common for one to resume from the checkpoint of the other."""
     described = weight_files.describe(spec)
-    initial = None if given is None else hashlib.sha256(weight_files.pack(given, {})).hexdigest()[:16]
+    initial = None if given is None else weight_files.fingerprint(given)
     return {
         **described,
         **{f"train.{key}": value for key, value in spec.train.model_dump(mode="json").items()},

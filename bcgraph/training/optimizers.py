@@ -40,6 +40,13 @@ def optimizer(parameters: Iterable[nn.Parameter], settings: schema.AdamW | schem
     return OPTIMIZERS[type(settings)](parameters, settings)
 
 
+def state_keys(update: torch.optim.Optimizer) -> set[str]:
+    """What an optimizer keeps of each parameter that it has updated."""
+    if isinstance(update, torch.optim.SGD):
+        return {"momentum_buffer"} if update.defaults["momentum"] else set()
+    return {"step", "exp_avg", "exp_avg_sq"}
+
+
 def _cosine(_: schema.Cosine, epoch: float, epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, fx, nn
 
-from bcgraph import files, keys, names, weights
+from bcgraph import files, foreign, keys, names, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
@@ -31,7 +32,7 @@ from bcgraph.search.space.pairs import Architecture, Space, space
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.training import checks
 from bcgraph.training.batches import Batch, batches, losses
-from bcgraph.training.checkpoint import collect, restore
+from bcgraph.training.checkpoint import check_epochs, collect, restore
 from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess, on_every_rank, on_rank_zero
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
@@ -39,6 +40,8 @@ from bcgraph.training.train_step import TrainStep
 
 STATE = "supernet-state.safetensors"
 WEIGHTS = "supernet.safetensors"
+
+_EPOCHS: TypeAdapter[tuple[tuple[int, float, int], ...]] = TypeAdapter(tuple[tuple[int, float, int], ...])
 
 # Compiled architectures that are kept. The smaller spaces fit; in a large one an architecture hardly ever comes again.
 _KEPT = 256
@@ -108,7 +111,7 @@ class Supernet:
         group = group or SingleProcess()
         checks.samples(self.split, self.spec.data.batch, group.world_size)
         plain = optimizer(self.full.parameters(), self.spec.train.optimizer)
-        history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), (out / WEIGHTS).exists()))
+        history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), self._written(out / WEIGHTS)))
         if len(history) == self.spec.search.supernet.epochs and done:
             return history
         network, update = group.setup(_Paths(self), plain)
@@ -176,10 +179,18 @@ class Supernet:
         if described.get("identity") != self._identity():
             raise RunError("E085", f"`{path}` holds the supernet of something else", hint="start in a new directory")
         try:
-            found: Any = described["history"]
-            return tensors, tuple(SupernetEpoch(int(e), float(loss), int(n)) for e, loss, n in found)
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError("E082", f"`{path}` is not a checkpoint of this version") from error
+            found = foreign.checked(described.get("history"), _EPOCHS)
+        except foreign.UnreadableError as error:
+            raise WeightsError("E082", f"`{path}` is not a checkpoint of this version", notes=(str(error),)) from error
+        check_epochs(path, [epoch for epoch, _, _ in found], self.spec.search.supernet.epochs)
+        return tensors, tuple(SupernetEpoch(*epoch) for epoch in found)
+
+    def _written(self, path: Path) -> bool:
+        """Whether the weights of the finished run are there, whole. They can be written again from the checkpoint."""
+        try:
+            return path.exists() and bool(weights.load(path, spec=self._everything()))
+        except WeightsError:
+            return False
 
     def _identity(self) -> dict[str, Any]:
         settings = self.spec.search

@@ -1,0 +1,48 @@
+"""Seals: a digest inside of a file over all of its bytes, so that a changed bit is noticed when it is read.
+
+The seal is a string `bcgraph-sha256:` and 64 hexadecimal digits, somewhere in the file. It is the SHA-256 of the file
+with zeros in the place of these digits. So a format needs only a place for a string, and reading needs only the bytes.
+Files of earlier versions and of others have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+NAME = "seal"
+"""How formats call the place of the seal."""
+
+_MARK = b"bcgraph-sha256:"
+_ZEROS = b"0" * 64
+_SEAL = re.compile(re.escape(_MARK) + rb"([0-9a-f]{64})")
+
+BLANK = (_MARK + _ZEROS).decode()
+"""The string to write before the digest is known."""
+
+
+def seal(content: bytes) -> bytes:
+    """`content`, which holds `BLANK` once, with its digest in it."""
+    start = content.index(BLANK.encode()) + len(_MARK)
+    return content[:start] + _digest(content, start).encode() + content[start + 64 :]
+
+
+def intact(content: bytes) -> bool | None:
+    """Whether the seal fits; None when there is none."""
+    found = _SEAL.search(content)
+    if found is None:
+        return None
+    return _digest(content, found.start(1)).encode() == found.group(1)
+
+
+def is_seal(value: object) -> bool:
+    """Whether a value that was found in the place of the seal is one at all."""
+    return isinstance(value, str) and _SEAL.fullmatch(value.encode("utf-8", "replace")) is not None
+
+
+def _digest(content: bytes, start: int) -> str:
+    view = memoryview(content)
+    found = hashlib.sha256(view[:start])
+    found.update(_ZEROS)
+    found.update(view[start + 64 :])
+    return found.hexdigest()

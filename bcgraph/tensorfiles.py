@@ -1,0 +1,92 @@
+"""Safetensors files as bytes: their metadata, their seal and single tensors, without torch."""
+
+from __future__ import annotations
+
+import math
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+from bcgraph import foreign, seals
+from bcgraph.errors import WeightsError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ENTRY = "bcgraph"
+"""The one entry of the metadata that is ours: JSON."""
+
+_METADATA = "__metadata__"
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+
+
+def read(path: str | PathLike[str]) -> tuple[bytes, dict[str, object]]:
+    """The bytes of a safetensors file, and what the JSON of its metadata says, without the seal.
+
+    Raises WeightsError (E082) when it cannot be read, is no safetensors file, or was changed after it was sealed.
+    """
+    name = fspath(path)
+    try:
+        content = foreign.read(path)
+        entries = _header(content).get(_METADATA, {})
+        described = foreign.parse(entries.get(ENTRY, "{}")) if isinstance(entries, dict) else None
+    except OSError as error:
+        raise WeightsError("E082", f"`{name}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError("E082", f"`{name}` is not a whole safetensors file", hint=_format(path)) from error
+    described = described if isinstance(described, dict) else {}
+    seal = described.pop(seals.NAME, None)
+    if seals.intact(content) is False or (seal is not None and not seals.is_seal(seal)):
+        raise WeightsError(
+            "E082",
+            f"`{name}` is damaged: its content is not what was written",
+            hint="take it from a copy, or run what wrote it again",
+        )
+    return content, described
+
+
+def arrays(content: bytes) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    """The tensors of a file that `read` gave, as far as they are floats that numpy knows.
+
+    Raises WeightsError (E082) when their places in the file are wrong.
+    """
+    import numpy as np
+
+    start = 8 + int.from_bytes(content[:8], "little")
+    found = {}
+    try:
+        for name, entry in _header(content).items():
+            if name != _METADATA and entry["dtype"] in _DTYPES:
+                begin, end = (int(n) for n in entry["data_offsets"])
+                shape = tuple(int(n) for n in entry["shape"])
+                if not 0 <= begin <= end <= len(content) - start:
+                    raise ValueError(name)
+                flat = np.frombuffer(content[start + begin : start + end], _DTYPES[entry["dtype"]])
+                if flat.size != math.prod(shape):
+                    raise ValueError(name)
+                found[name] = flat.reshape(shape)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError("E082", "the file is not a whole safetensors file") from error
+    return found
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or not 2 <= length <= min(len(content) - 8, foreign.MAX_JSON):
+        raise foreign.UnreadableError("its header is cut off")
+    found = foreign.parse(content[8 : 8 + length])
+    if not isinstance(found, dict):
+        raise foreign.UnreadableError("its header has another shape")
+    return found
+
+
+def _format(path: str | PathLike[str]) -> str:
+    try:
+        start = foreign.read(path)[:4]
+    except (OSError, ValueError) as error:
+        return f"it cannot be read: {error}"
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return (
+            "it is a pickle, which can run code when loaded and is not accepted: load it where you trust it and "
+            "save its state_dict with safetensors.torch.save_file"
+        )
+    return "it is damaged, cut off, or of another format"
