@@ -80,9 +80,10 @@ def directory(path: str | os.PathLike[str]) -> Path:
 def locked(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Hold a run directory for this process alone, made if it is missing, and sweep it.
 
-    The lock belongs to the process and dies with it, also after a kill; it works on Linux, macOS and Windows. On a file
-    system without locks the directory is used unlocked. Raises RunError: E086 when another process holds it, E084 when
-    it cannot be written.
+    The lock belongs to the process and dies with it, also after a kill; it works on Linux, macOS and Windows. Where the
+    system can lock a directory, it is held too, so that removing the lock file lets nobody in. On a file system without
+    locks the directory is used unlocked. Raises RunError: E086 when another process holds it, E084 when it cannot be
+    written.
     """
     import filelock  # 30 ms that a command which only writes a file does not pay
 
@@ -91,22 +92,52 @@ def locked(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise RunError(
-            "E086",
-            f"the run directory `{made}` is in use by another process",
-            hint="wait for it to end, or name another directory",
-        ) from error
+        raise _in_use(made) from error
     except NotImplementedError:
         pass
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise cannot_write(made, error) from error
-    else:
-        sweep(made)
     try:
-        yield made
+        with _held(made):
+            if lock.is_locked:
+                sweep(made)
+            yield made
     finally:
         lock.release()
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Lock the directory itself, where the system can. Raises RunError (E086)."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nobody can remove a lock file that is open
+        yield
+        return
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _in_use(path) from error
+        except OSError:
+            pass  # a file system that locks files alone, or nothing
+        yield
+    finally:
+        os.close(handle)
+
+
+def _in_use(path: Path) -> RunError:
+    return RunError(
+        "E086",
+        f"the run directory `{path}` is in use by another process",
+        hint="wait for it to end, or name another directory",
+    )
 
 
 def sweep(path: str | os.PathLike[str]) -> None:

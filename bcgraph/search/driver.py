@@ -102,15 +102,16 @@ def run(
             out,
             directory.Identity(spec, seed, options.as_data()),
         )
-        log = Log.open(out)
+        search = directory.read_identity(out)
+        log = Log.open(out, search["study"], search["spec"]["search"])
         try:
             studies = Studies.open(out, layout(spec, seed), options.storage, log.history.records)
             given = nullcontext(evaluators) if evaluators is not None else _evaluators(spec, seed, out, options)
             with given as found:
-                search = _Search(spec, seed, log, studies, found, progress or _ignore)
+                running = _Search(spec, seed, log, studies, found, progress or _ignore)
                 for note in notes:
-                    search.note(note)
-                result = search.result(out, options.device)
+                    running.note(note)
+                result = running.result(out, options.device)
         finally:
             log.close()
         for hook in hooks:

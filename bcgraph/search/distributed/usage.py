@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bcgraph import files
+from pydantic import TypeAdapter
+
+from bcgraph import files, foreign
 
 NAME = "workers.json"
 
@@ -48,9 +50,11 @@ class Usage:
 
 
 def read(directory: Path) -> list[dict[str, Any]]:
-    """The entries of earlier calls in the directory of a search, the first one first."""
+    """The entries of earlier calls in the directory of a search, the first one first; none where they are damaged."""
     try:
-        found = json.loads((directory / NAME).read_text(encoding="utf-8"))
+        return foreign.load(directory / NAME, _ENTRIES)
     except (OSError, ValueError):
         return []
-    return found if isinstance(found, list) else []
+
+
+_ENTRIES: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[dict[str, Any]])

@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 import bcgraph
-from bcgraph import dsl, files, keys
+from bcgraph import dsl, files, foreign, keys
 from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.options import LATER
+from bcgraph.search.records import sealed
 
 NAME = "run.json"
 SPEC = "spec.bcg"
@@ -30,6 +33,49 @@ FOREIGN = (
 
 FORMAT = 1
 """The version of the format of a run directory. It rises when the meaning of any record changes."""
+
+
+_ANY: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+
+
+@dataclass(frozen=True)
+class _Init:
+    pool: int | Literal["all"]
+    keep: int
+
+
+@dataclass(frozen=True)
+class _Evolve:
+    score: Literal["oneshot", "n", "e"]
+    iterations: int
+    population: int
+
+
+@dataclass(frozen=True)
+class _Search:
+    max_backward: int
+    init: _Init
+    evolve: _Evolve
+
+
+@dataclass(frozen=True)
+class _Spec:
+    name: str
+    search: _Search
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What reports read of `run.json`."""
+
+    version: str
+    study: str
+    seed: int
+    options: dict[str, Any]
+    spec: _Spec
+
+
+_SHAPE = TypeAdapter(_Run)
 
 
 @dataclass(frozen=True)
@@ -77,15 +123,15 @@ def claim(directory: Path, identity: Identity) -> bool:
     path = directory / NAME
     here = json.loads(json.dumps(identity.as_data()))
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = sealed.read(path, _ANY)
     except FileNotFoundError:
         _refuse_foreign(directory)
         files.write_text(directory / SPEC, dsl.format_spec(identity.spec))
         # Last: with this file the directory belongs to the run.
-        files.write_text(path, json.dumps(here, indent=1) + "\n")
+        sealed.write(path, here)
         return False
     except (OSError, ValueError) as error:
-        raise RunError("E085", f"`{path}` cannot be read", hint="start in a new directory") from error
+        raise RunError("E085", f"`{path}` cannot be read: {error}", hint="start in a new directory") from error
     differences = [d for d in compare(_complete(there), _complete(here)) if d[0] != "study"]
     if differences:
         raise RunError(
@@ -101,13 +147,14 @@ def read_identity(directory: Path) -> dict[str, Any]:
     """The content of `run.json`. Raises RunError (E085) when `directory` is not that of a search."""
     path = directory / NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = sealed.read(path, _ANY)
+        if data.get("format") != FORMAT:
+            raise RunError("E085", f"`{directory}` was written by another version of bcgraph")
+        foreign.checked(data, _SHAPE)
+    except FileNotFoundError as error:
+        raise RunError("E085", f"`{directory}` is not the directory of a search", hint=f"it holds no {NAME}") from error
     except (OSError, ValueError) as error:
-        raise RunError(
-            "E085", f"`{directory}` is not the directory of a search", hint=f"it holds no readable {NAME}"
-        ) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise RunError("E085", f"`{directory}` was written by another version of bcgraph")
+        raise RunError("E085", f"`{path}` cannot be read: {error}", hint="take it from a copy") from error
     return data
 
 

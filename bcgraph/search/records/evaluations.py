@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
+from pydantic import Field, TypeAdapter
+
+from bcgraph import foreign
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.pairs import Architecture
 
@@ -91,26 +94,46 @@ class Record:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Record:
-        """The inverse of `as_data`. Raises KeyError, TypeError or ValueError when `data` is not a record."""
-        reasons: tuple[tuple[Measure, str], ...] = tuple((_measure(m), str(r)) for m, r in data["reasons"].items())
-        dead = {m for m, _ in reasons}
-        values = {m: -math.inf if m in dead else _number(data[m]) for m in MEASURES}
+        """The inverse of `as_data`. Raises ValueError when `data` is not a record."""
+        found = foreign.checked(data, _SHAPE)
+        written: dict[Measure, float | None] = {"n": found.n, "e": found.e, "accuracy": found.accuracy}
+        values = {m: -math.inf if m in found.reasons else value for m, value in written.items()}
         samples = tuple(
-            (_measure(m), tuple(-math.inf if v is None else float(v) for v in found))
-            for m, found in data.get("samples", {}).items()
+            (m, tuple(-math.inf if v is None else v for v in values)) for m, values in found.samples.items()
         )
-        stage = data["stage"]
-        if stage not in ("init", "evolve"):
-            raise ValueError(f"no stage {stage!r}")
         return Record(
-            stage=stage,
-            iteration=int(data["iteration"]),
-            index=int(data["index"]),
-            architecture=tuple((int(s), int(t)) for s, t in data["backward"]),
-            evaluation=Evaluation(**values, reasons=reasons, samples=samples),
-            origin=str(data["origin"]),
-            seconds=float(data.get("seconds", 0.0)),
+            stage=found.stage,
+            iteration=found.iteration,
+            index=found.index,
+            architecture=found.backward,
+            evaluation=Evaluation(**values, reasons=tuple(found.reasons.items()), samples=samples),
+            origin=found.origin,
+            seconds=found.seconds,
         )
+
+
+_Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
+_Float: TypeAlias = Annotated[float, Field(strict=True)]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A record as JSON holds it."""
+
+    stage: Stage
+    iteration: _Count
+    index: _Count
+    backward: tuple[tuple[_Count, _Count], ...]
+    n: _Float | None
+    e: _Float | None
+    accuracy: _Float | None
+    reasons: dict[Measure, str]
+    origin: str
+    samples: dict[Measure, tuple[_Float | None, ...]] = field(default_factory=dict)
+    seconds: _Float = 0.0
+
+
+_SHAPE = TypeAdapter(_Data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +148,5 @@ def ranking(records: list[Record], measure: Measure) -> list[Record]:
     return sorted(records, key=lambda r: -r.evaluation.value(measure))
 
 
-def _measure(name: str) -> Measure:
-    for known in MEASURES:
-        if known == name:
-            return known
-    raise ValueError(f"no measure {name!r}")
-
-
 def _finite(value: float | None) -> float | None:
     return value if value is None or math.isfinite(value) else None
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

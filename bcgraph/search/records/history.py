@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bcgraph.search.records import directory, log
-from bcgraph.search.records.evaluations import FITNESS, ranking
+from pydantic import TypeAdapter
+
+from bcgraph import foreign
+from bcgraph.errors import BcgraphWarning
+from bcgraph.search.records import directory, log, sealed
+from bcgraph.search.records.evaluations import FITNESS, Measure, ranking
 
 AUDIT = "audit.json"
 
@@ -22,7 +27,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     reachable: `storage` has no effect, and is accepted from scripts that name one. Raises RunError (E085).
     """
     identity = directory.read_identity(path)
-    logged = log.read(path)
+    logged = log.read(path, identity["study"], identity["spec"]["search"])
     score = identity["spec"]["search"]["evolve"]["score"]
     best = ranking(logged.stage("evolve"), FITNESS[score])[:1]
     return {
@@ -40,9 +45,34 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
 
 
 def audit(path: Path) -> dict[str, Any] | None:
-    """The audit of the scores in the directory of a search, as data; None where there is none."""
+    """The audit of the scores in the directory of a search, as data; None where there is none.
+
+    A damaged one is none, with a BcgraphWarning: it can be made again.
+    """
     try:
-        found = json.loads((path / AUDIT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = sealed.read(path / AUDIT, _ANY)
+        foreign.checked(found, _AUDIT)
+    except FileNotFoundError:
         return None
-    return found if isinstance(found, dict) and "findings" in found else None
+    except (OSError, ValueError) as error:
+        warnings.warn(f"`{path / AUDIT}` is left out, as it cannot be read: {error}", BcgraphWarning, stacklevel=2)
+        return None
+    return found
+
+
+@dataclass(frozen=True)
+class _Finding:
+    score: Measure
+    kind: str
+    what: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class _Audit:
+    candidates: int
+    findings: tuple[_Finding, ...]
+
+
+_ANY: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+_AUDIT = TypeAdapter(_Audit)

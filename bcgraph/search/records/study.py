@@ -1,7 +1,8 @@
 """The study: a run's evaluations as Optuna studies, for its dashboard and other tools.
 
 A run has two studies: `init` maximizes the scores of the pool (N against E), `evolve` the fitness. A record is written
-to the log first and to its study second. So a kill between the two loses nothing: a resumed run adds missing trials.
+to the log first and to its study second. So a kill between the two loses nothing: a resumed run adds missing trials,
+and writes its own study again where it does not fit the log.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from typing import TypeAlias
 
 import optuna
 from optuna import Study
-from optuna.distributions import BaseDistribution
+from optuna.distributions import IntDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
 from bcgraph.errors import RunError
+from bcgraph.memory import ran_out
 from bcgraph.search.records.evaluations import Measure, Record, Stage
 from bcgraph.search.records.storage import FAILURES, PATIENCE, Away, connect, reachable, unreachable
-from bcgraph.search.space.encoding import distributions, encode
 from bcgraph.search.space.pairs import Space
 
 NAME = "study.log"
@@ -49,17 +51,35 @@ class StudyLayout:
         """The name of the study of a stage."""
         return f"{self.name}/{stage}"
 
-    def trial(self, record: Record, parameters: dict[str, BaseDistribution]) -> FrozenTrial:
-        """A finished trial that holds the whole record."""
+    def trial(self, record: Record) -> FrozenTrial:
+        """A finished trial that holds the whole record. Its parameters are the ports of its connections."""
+        ports = IntDistribution(0, self.space.ports - 1)
+        parameters = {
+            f"bc{k}.{end}": port
+            for k, pair in enumerate(record.architecture)
+            for end, port in zip(("source", "target"), pair, strict=True)
+        }
         trial = create_trial(
             values=[record.evaluation.value(m) for m in self.measures[record.stage]],
-            params=encode(record.architecture, parameters),
-            distributions=parameters,
+            params=parameters,
+            distributions=dict.fromkeys(parameters, ports),
             user_attrs=record.as_data(),
         )
         trial.datetime_complete = datetime.now()
         trial.datetime_start = trial.datetime_complete - timedelta(seconds=record.seconds)
         return trial
+
+    def fits(self, trial: FrozenTrial, record: Record, *, whole: bool) -> bool:
+        """Whether a trial is the record's.
+
+        With `whole` its parameters count, which earlier versions wrote otherwise, and its values, which some databases
+        round.
+        """
+        own = self.trial(record)
+        if (trial.state, trial.user_attrs) != (own.state, own.user_attrs):
+            return False
+        parts = ("values", "params", "distributions")
+        return not whole or all(getattr(trial, part) == getattr(own, part) for part in parts)
 
 
 @dataclass
@@ -72,7 +92,6 @@ class Studies:
     layout: StudyLayout
     url: str | None
     _studies: dict[Stage, Study]
-    _parameters: dict[str, BaseDistribution]
     _waiting: list[Record] = field(default_factory=list)
     _away: Away = field(default_factory=Away)
     _allowed: float = 0.0
@@ -82,21 +101,30 @@ class Studies:
     def open(directory: Path, layout: StudyLayout, url: str | None, records: Sequence[Record]) -> Studies:
         """Open the studies, in `url` or the directory's own file, and add those of `records` that they lack.
 
-        Raises RunError: E091 when the storage cannot be reached, E085 when it holds more than the log, E092 when its
-        driver is not installed.
+        The log is the source. The directory's own file is written again from it where it does not fit, whatever is
+        wrong with it; what a storage holds is never removed. Raises RunError: E091 when the storage cannot be reached,
+        E085 when it holds more than the log or something else, E092 when its driver is not installed.
         """
+        if url is not None:
+            try:
+                return Studies._open(connect(url), layout, url, records)
+            except _MisfitError as misfit:
+                raise RunError(
+                    "E085",
+                    f"the storage holds something else as `{layout.name}` than the log of this run: {misfit}",
+                    hint="another directory runs the same search in it, or it was changed; name another storage",
+                ) from None
         try:
-            return Studies._open(_open_storage(directory, url), layout, url, records)
-        except _AheadError as ahead:
-            if url is None:
-                # The disk has lost the end of the log. The study only mirrors it, so it is written again.
-                (directory / NAME).unlink()
-                return Studies._open(_open_storage(directory, url), layout, url, records)
-            raise RunError(
-                "E085",
-                f"the storage holds more of `{layout.name}` ({ahead}) than the log of this run",
-                hint="another directory runs the same search in it; name another storage",
-            ) from None
+            return Studies._open(_own_storage(directory), layout, None, records)
+        except (OSError, RunError) as error:
+            if ran_out(error) or not isinstance(error.__cause__, ValueError | KeyError):
+                raise
+        except Exception as error:  # whatever a damaged journal makes of Optuna
+            if ran_out(error):
+                raise
+        with reachable(None):
+            (directory / NAME).unlink()
+        return Studies._open(_own_storage(directory), layout, None, records)
 
     @staticmethod
     def _open(storage: BaseStorage, layout: StudyLayout, url: str | None, records: Sequence[Record]) -> Studies:
@@ -109,11 +137,17 @@ class Studies:
                     directions=["maximize"] * len(measures),
                     load_if_exists=True,
                 )
-            found = Studies(layout, url, opened, distributions(layout.space))
+            found = Studies(layout, url, opened)
             there = found._places()
-        more = there - {_place(record) for record in records}
+            if url is None and len(optuna.get_all_study_names(storage)) != len(opened):
+                raise _MisfitError("there are studies of something else")
+        more = there.keys() - {_place(record) for record in records}
         if more:
-            raise _AheadError(f"{len(there)} trials for {len(records)} evaluations")
+            raise _MisfitError(f"{len(there)} trials for {len(records)} evaluations")
+        for record in records:
+            trial = there.get(_place(record))
+            if trial is not None and not layout.fits(trial, record, whole=url is None):
+                raise _MisfitError(f"evaluation {record.index} of iteration {record.iteration} is another")
         found._waiting = [record for record in records if _place(record) not in there]
         found.flush()
         return found
@@ -142,7 +176,7 @@ class Studies:
                 there = self._places()
                 self._waiting = [record for record in self._waiting if _place(record) not in there]
             for record in self._waiting[:1]:
-                self._studies[record.stage].add_trial(self.layout.trial(record, self._parameters))
+                self._studies[record.stage].add_trial(self.layout.trial(record))
         except FAILURES as error:
             spent = time.monotonic() - started
             if self.url is None or self._away.failed(spent) > patience:
@@ -153,29 +187,33 @@ class Studies:
         self._cost = time.monotonic() - started
         self._allowed -= self._cost
 
-    def _places(self) -> set[Place]:
-        """The places of all trials in the studies."""
-        return {
-            (stage, trial.user_attrs.get("iteration", -1), trial.user_attrs.get("index", -1))
-            for stage, study in self._studies.items()
-            for trial in study.get_trials(deepcopy=False)
-        }
+    def _places(self) -> dict[Place, FrozenTrial]:
+        """All trials in the studies, by their places."""
+        found: dict[Place, FrozenTrial] = {}
+        for stage, study in self._studies.items():
+            if self.url is None and study.directions != [StudyDirection.MAXIMIZE] * len(self.layout.measures[stage]):
+                raise _MisfitError("other directions")
+            for trial in study.get_trials(deepcopy=False):
+                place = (stage, trial.user_attrs.get("iteration", -1), trial.user_attrs.get("index", -1))
+                if self.url is None and place in found:
+                    raise _MisfitError("an evaluation that is there twice")
+                # A database that repeats a write, whose answer it has lost, holds a trial twice.
+                found.setdefault(place, trial)
+        return found
 
 
-class _AheadError(Exception):
-    """A study holds more than the log that it follows."""
+class _MisfitError(Exception):
+    """A study is not that of the log, which it follows."""
 
 
 def _place(record: Record) -> Place:
     return record.stage, record.iteration, record.index
 
 
-def _open_storage(directory: Path, url: str | None) -> BaseStorage:
-    if url is not None:
-        return connect(url)
+def _own_storage(directory: Path) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = directory / NAME
-    with reachable(url):
+    with reachable(None):
         _mend(path)
         return JournalStorage(JournalFileBackend(str(path)))
 

@@ -6,7 +6,6 @@ shuffled labels, or only count connections. An audit measures each of these for 
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,12 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from bcgraph import files, keys
+from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.errors import SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
-from bcgraph.search.records import history
+from bcgraph.search.records import history, sealed
 from bcgraph.search.records.evaluations import Evaluation, Measure
 from bcgraph.search.scores.e_score import e_score_from_jacobian
 from bcgraph.search.scores.precision import PRECISIONS
@@ -73,7 +72,7 @@ class Audit:
 
     def write(self, directory: Path) -> None:
         """Write the audit into the directory of a search. Raises RunError (E084)."""
-        files.write_text(directory / history.AUDIT, json.dumps(self.as_data(), indent=1) + "\n")
+        sealed.write(directory / history.AUDIT, self.as_data())
 
 
 def kept(directory: Path, candidates: int) -> bool:

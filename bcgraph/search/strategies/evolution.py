@@ -47,6 +47,7 @@ def evolve(
         else:
             proposals = propose(population, iteration)
         if not proposals:
+            _expect_end(past)
             yield Note(f"all {choices.size} architectures are evaluated after iteration {iteration - 1}")
             return
         known, past = past[: len(proposals)], past[len(proposals) :]
@@ -67,6 +68,17 @@ def evolve(
             population.add(candidate, record)
             yield record
             started = time.monotonic()
+    _expect_end(past)
+
+
+def _expect_end(past: Sequence[Record]) -> None:
+    """Raise RunError (E085) when there are evaluations that the search does not make."""
+    if past:
+        raise RunError(
+            "E085",
+            f"evaluation {past[0].index} of iteration {past[0].iteration} in the log is not one of this search",
+            hint="the log was changed; take it from a copy, or start in a new directory",
+        )
 
 
 def _tpe(population: Population, iteration: int) -> list[Candidate]:

@@ -1,0 +1,58 @@
+"""The order that the evaluations of a log must have, whatever search wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bcgraph.search.records.evaluations import Record
+from bcgraph.search.space.pairs import Architecture
+
+
+@dataclass
+class Order:
+    """Follows a log from its first evaluation. `search` are the settings of the search, as plain data, where known.
+
+    First come the scored ones, then those of the evolution, iteration by iteration, each numbered from 0, and no
+    architecture twice. Whether they are those of the search is found out when it resumes, which proposes them again.
+    """
+
+    search: Mapping[str, Any] | None = None
+    _stage: str = "init"
+    _next: tuple[int, int] = (0, 0)
+    _seen: set[Architecture] = field(default_factory=set)
+
+    def flaw(self, record: Record) -> str | None:
+        """Why this evaluation cannot be the next one; None when it can, and then it is."""
+        name = f"evaluation {record.index} of iteration {record.iteration}"
+        if record.stage == "evolve" and self._stage == "init":
+            self._stage, self._next = "evolve", (0, 0)
+            self._seen.clear()
+        iteration, index = self._next
+        place = (record.iteration, record.index)
+        begins = record.stage == "evolve" and index > 0 and place == (iteration + 1, 0)
+        if record.stage != self._stage or not (place == (iteration, index) or begins):
+            return f"{name} ({record.stage}) does not follow the one before it"
+        if record.architecture in self._seen:
+            return f"{name} repeats an architecture"
+        if any(source < target or target < 0 for source, target in record.architecture):
+            return f"{name} has a connection that does not run backward"
+        if self.search is not None and (limit := _beyond(record, self.search)) is not None:
+            return f"{name} is one more than the search makes: {limit}"
+        self._next = (record.iteration, record.index + 1)
+        self._seen.add(record.architecture)
+        return None
+
+
+def _beyond(record: Record, search: Mapping[str, Any]) -> str | None:
+    """The setting by which a search never makes this evaluation."""
+    init, evolve = search["init"], search["evolve"]
+    if len(record.architecture) > search["max_backward"]:
+        return f"max_backward = {search['max_backward']}"
+    if record.stage == "init":
+        return None if init["pool"] == "all" or record.index < init["pool"] else f"pool = {init['pool']}"
+    if record.iteration > evolve["iterations"]:
+        return f"iterations = {evolve['iterations']}"
+    name, size = ("keep", init["keep"]) if record.iteration == 0 else ("population", evolve["population"])
+    return None if record.index < size else f"{name} = {size}"
