@@ -38,6 +38,11 @@ def parse_projection(name: str) -> Projection | None:
     return None if found is None else Projection(int(found[1]), int(found[2]), found[3] or "")
 
 
+def merged(number: int, part: str) -> str:
+    """The name of a part of merged projections, `backward.merged0.sum.4x4`."""
+    return f"{BACKWARD}.merged{number}.{part}"
+
+
 def of_network(values: Mapping[str, T], pairs: Iterable[tuple[int, int]]) -> dict[str, T]:
     """Of values by name, those of the backbone and of the projections of `pairs` (source, target)."""
     kept = set(pairs)

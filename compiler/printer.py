@@ -53,7 +53,8 @@ def _type(value: Value) -> str:
 
 def _attribute(value: Any) -> str:
     if isinstance(value, tuple):
-        return "x".join(str(v) for v in value)
+        plain = all(isinstance(v, int) for v in value)
+        return "x".join(map(str, value)) if plain else f"[{', '.join(map(_attribute, value))}]"
     kind = getattr(value, "kind", None)
     if kind is not None:
         inner = ", ".join(f"{k}={v}" for k, v in sorted(vars(value).items()) if k != "kind")

@@ -8,13 +8,14 @@ from bcgraph.compiler.ir import Node
 from bcgraph.compiler.ops.base import Op, Trait, attributes
 from bcgraph.compiler.ops.constant import CONSTANT
 from bcgraph.compiler.ops.layers import LAYERS
+from bcgraph.compiler.ops.merged import MERGED
 from bcgraph.compiler.ops.neuron import NEURON
 from bcgraph.compiler.ops.scheduling import SCHEDULING
 from bcgraph.compiler.ops.shape import SHAPE
 
 __all__ = ["OPS", "Op", "Trait", "attributes", "has", "operations"]
 
-OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **SCHEDULING}
+OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **MERGED, **SCHEDULING}
 
 
 def has(node: Node, trait: Trait) -> bool:

@@ -39,6 +39,8 @@ class Trait(Flag):
     """A whole neuron: results are the spikes and the membrane, which is also the last operand, one step late."""
     ALLOCATES = auto()
     """Results are memory of their own. Any other operation may return a view of an operand."""
+    WEIGHTS = auto()
+    """Results are weights, the same for all samples and steps."""
     PARAMETERS = auto()
     """A module owns parameters, or a mode, of the node."""
 

@@ -33,6 +33,6 @@ CONSTANT: Mapping[str, Op] = {
         _pair,
         must_build,
         "weight and bias of a convolution with its norm in it",
-        Trait.STEADY | Trait.ALLOCATES,
+        Trait.STEADY | Trait.ALLOCATES | Trait.WEIGHTS,
     ),
 }

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from bcgraph.compiler.passes.base import Pass, run
 from bcgraph.compiler.passes.dce import Dce
 from bcgraph.compiler.passes.defer_norm import DeferNorm
+from bcgraph.compiler.passes.defer_sums import DeferSums
 from bcgraph.compiler.passes.fold_bn import FoldBn
+from bcgraph.compiler.passes.fold_sums import FoldSums
 from bcgraph.compiler.passes.fuse_conv import FuseConv
 from bcgraph.compiler.passes.fuse_lif import FuseLif
 from bcgraph.compiler.passes.hoist import Hoist
+from bcgraph.compiler.passes.merge_projections import MergeProjections
 from bcgraph.compiler.passes.pack_spikes import PackSpikes
 from bcgraph.compiler.passes.sink_resize import SinkResize
 from bcgraph.errors import CompileError, nearest
@@ -18,7 +21,20 @@ from bcgraph.errors import CompileError, nearest
 __all__ = ["PASSES", "Pass", "find", "run"]
 
 PASSES: Mapping[str, Pass] = {
-    p.name: p for p in (Dce(), SinkResize(), FoldBn(), FuseLif(), Hoist(), PackSpikes(), DeferNorm(), FuseConv())
+    p.name: p
+    for p in (
+        Dce(),
+        SinkResize(),
+        MergeProjections(),
+        FoldBn(),
+        FoldSums(),
+        FuseLif(),
+        Hoist(),
+        PackSpikes(),
+        DeferNorm(),
+        DeferSums(),
+        FuseConv(),
+    )
 }
 
 

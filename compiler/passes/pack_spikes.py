@@ -12,7 +12,7 @@ from bcgraph.compiler.ops import Trait, has
 
 @dataclass(frozen=True)
 class PackSpikes:
-    """Give each convolution of a spike tensor a second operand: the tensor's bits, packed once for all of them."""
+    """Give each convolution of a spike tensor one more operand: the tensor's bits, packed once for all of them."""
 
     name: ClassVar[str] = "pack_spikes"
     inference_only: ClassVar[bool] = False
@@ -29,13 +29,17 @@ class PackSpikes:
                 binary.add(node.outputs[0].name)
             elif has(node, Trait.KEEPS_SPIKES) and all(e.delay == 0 and e.value in binary for e in reads):
                 binary.add(node.output.name)
-            elif node.op == "conv" and len(reads) == 1 and reads[0].delay == 0 and reads[0].value in binary:
+            elif (
+                len(reads) == {"conv": 1, "project": 2}.get(node.op)
+                and reads[0].delay == 0
+                and reads[0].value in binary
+            ):
                 source = reads[0].value
                 if source not in packed:
                     packed[source] = f"{source}.bits"
                     shape = graph.values()[source].shape
                     span = graph.producers()[source].span
-                    nodes.append(Node(packed[source], "pack", reads, (Value(packed[source], shape),), span=span))
+                    nodes.append(Node(packed[source], "pack", reads[:1], (Value(packed[source], shape),), span=span))
                 node = replace(node, inputs=(*reads, Edge(packed[source])))
                 changed = True
             nodes.append(node)

@@ -107,7 +107,7 @@ class _Folder:
 
     def weight(self, edge: Edge) -> bool:
         producer = self.producers.get(edge.value)
-        return producer is not None and producer.op == "fold_norm"
+        return producer is not None and has(producer, Trait.WEIGHTS)
 
     def bits_of(self, name: str) -> Edge | None:
         """What `name` packs, where it is packed bits: those cannot be joined or cut, only packed anew."""

@@ -13,18 +13,37 @@ import bcgraph
 from bcgraph.compiler import graph_text, lower, passes, pipelines, program_text, schedules
 
 HERE = Path(__file__).parent
-PASSES = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "pack_spikes", "defer_norm", "fuse_conv")
-# What a pass has to stand behind to find anything to do.
-BEHIND = {"fuse_conv": ("fold_bn", "fuse_lif")}
+PASSES = (
+    "dce",
+    "sink_resize",
+    "merge_projections",
+    "fold_bn",
+    "fold_sums",
+    "fuse_lif",
+    "hoist",
+    "pack_spikes",
+    "defer_norm",
+    "defer_sums",
+    "fuse_conv",
+)
+# What a pass has to stand after to find anything to do.
+AFTER = {
+    "fuse_conv": ("fold_bn", "fuse_lif"),
+    "merge_projections": ("dce", "sink_resize"),
+    "fold_sums": ("dce", "sink_resize", "merge_projections"),
+    "defer_sums": ("dce", "sink_resize", "merge_projections"),
+}
+# Passes for many connections are shown on a network that has some.
+NETWORK = dict.fromkeys(("merge_projections", "fold_sums", "defer_sums"), "several.bcg")
 NAMES = ("lower", *PASSES, "pipeline", "unrolled", "folded", "step")
 
 
 def text(name: str) -> str:
-    graph = lower(bcgraph.load(HERE / "small.bcg"))
+    graph = lower(bcgraph.load(HERE / NETWORK.get(name, "small.bcg")))
     if name == "lower":
         return graph_text(graph)
     if name in PASSES:
-        return graph_text(passes.run(passes.find((*BEHIND.get(name, ()), name)), graph))
+        return graph_text(passes.run(passes.find((*AFTER.get(name, ()), name)), graph))
     graph = passes.run(passes.find(pipelines.INFERENCE), graph)
     return graph_text(graph) if name == "pipeline" else program_text(pipelines.scheduled(graph, name))
 

@@ -23,6 +23,7 @@ from bcgraph.compiler.targets.fx.memory_plan import plan
 from bcgraph.compiler.targets.fx.nodes import MEMORY, emit, emit_segments
 from bcgraph.compiler.targets.fx.observer import spikes as spikes
 from bcgraph.compiler.targets.fx.recompute import Segment, pieces, statistics_aside
+from bcgraph.compiler.targets.fx.sums import SUMS, Sums, beside, norms_of, sums_of
 from bcgraph.errors import CompileError
 from bcgraph.names import BACKWARD, parse_projection
 from bcgraph.nn import modules
@@ -134,7 +135,7 @@ def _source(module: Module) -> Source | None:
 
 def _state(module: Module) -> dict[str, Any]:
     """What a copy of `module` takes over: its modules but for those of the graph, and its attributes."""
-    ours = {name: child for name, child in module._modules.items() if not isinstance(child, Segment | Memory)}
+    ours = {name: child for name, child in module._modules.items() if not isinstance(child, Segment | Memory | Sums)}
     attributes = {name: value for name, value in vars(module).items() if name not in _OF_THE_GRAPH}
     return {"modules": ours, "attributes": attributes}
 
@@ -177,7 +178,7 @@ def _check_name(node: Node) -> None:
             )
 
 
-_TAKEN = frozenset(dir(StepModule)) | set(vars(nn.Module())) | {"graph", "meta", "code", MEMORY}
+_TAKEN = frozenset(dir(StepModule)) | set(vars(nn.Module())) | {"graph", "meta", "code", MEMORY, SUMS}
 
 
 def to_fx(
@@ -205,10 +206,14 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
     program = source.program
     memory = plan(program, source.kept) if source.inference else None
     segments: dict[str, Segment] = {}
+    sums = sums_of(program, root)
     if source.recompute:
         before, parts, after = pieces(program)
         for part in parts:
-            inner = fx.GraphModule(root, emit(part.program), class_name=part.name.capitalize())
+            inner = fx.GraphModule(beside(root, sums), emit(part.program), class_name=part.name.capitalize())
+            # For those who look for the norms of a segment.
+            for path in sorted(norms_of(part.program)):
+                _attach(inner, path, root.get_submodule(path))
             segments[part.name] = Segment(inner)
         graph = emit_segments(program, before, parts, after)
     else:
@@ -217,7 +222,7 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
         module, root, fx.Graph(), class_name="".join(p.capitalize() for p in program.name.split("_"))
     )
     graphs = [graph, *(segment.inner.graph for segment in segments.values())]
-    called = {str(n.target) for one in graphs for n in one.nodes if n.op == "call_module"}
+    called = {str(n.target) for one in graphs for n in one.nodes if n.op == "call_module"} | norms_of(program)
     # All owners in the order of the network: every schedule has the same state dict, and a projection that
     # no step reads keeps its weights though it is not in the graph.
     for path, owner in root.named_modules():
@@ -225,6 +230,8 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
             _attach(module, path, owner)
             if isinstance(owner, Layer):
                 owner.note_program(calls=path in called)
+    if sums is not None:
+        module.add_module(SUMS, sums)
     for name, segment in segments.items():
         module.add_submodule(name, segment)
     if memory is not None and memory.sizes:

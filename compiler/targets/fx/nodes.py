@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bcgraph.compiler.ir import Node, Program, free
+from bcgraph.compiler.targets.fx import sums
 from bcgraph.compiler.targets.fx.memory_plan import MemoryPlan
 from bcgraph.compiler.targets.fx.recompute import Piece
 from bcgraph.errors import CompileError
@@ -271,6 +272,7 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "shift": _Emitter.steps,
     "at": _Emitter.steps,
     "unfold": _Emitter.steps,
+    **sums.EMIT,
 }
 
 # Neurons: of one step, of the last step, of all steps.

@@ -1,0 +1,128 @@
+"""Merged projections in a torch.fx graph: how their operations become nodes, and the modules of their sums."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import fx, nn
+
+from bcgraph.compiler.ir import Node, Program
+from bcgraph.compiler.ops.merged import runs, stacks_of
+from bcgraph.nn import merged, modules
+
+SUMS = "_sums"
+"""The name of the submodule with what normalizes and sums merged projections, one module a sum."""
+
+
+class _Emitting(Protocol):
+    """What emits the nodes of a program: `env` holds the fx node of each value."""
+
+    env: dict[str, fx.Node]
+
+    def read(self, node: Node) -> list[fx.Node]: ...
+
+    def add(self, node: Node, op: str, target: Any, args: tuple[Any, ...], name: str | None = None) -> fx.Node: ...
+
+    def call(self, node: Node, target: Callable[..., Any], *args: Any) -> None: ...
+
+
+def _parameters(emitter: _Emitting, node: Node, names: tuple[str, ...]) -> list[fx.Node]:
+    return [emitter.add(node, "get_attr", name, (), name) for name in names]
+
+
+def _several(emitter: _Emitting, node: Node, target: Callable[..., Any], *args: Any) -> None:
+    """A call with a result for each output of `node`."""
+    made = emitter.add(node, "call_function", target, args)
+    for index, value in enumerate(node.outputs):
+        emitter.env[value.name] = emitter.add(node, "call_function", operator.getitem, (made, index), value.name)
+
+
+def _stack(emitter: _Emitting, node: Node) -> None:
+    emitter.call(node, merged.stack, *_parameters(emitter, node, node.attrs["parameters"]))
+
+
+def _fold_norms(emitter: _Emitting, node: Node) -> None:
+    a = node.attrs
+    names = [tuple(f"{conv}.weight" for conv in a["convs"])]
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        names.append(tuple(f"{norm}.{part}" for norm in a["norms"]))
+    reads = [_parameters(emitter, node, some) for some in names]
+    _several(emitter, node, merged.fold_norms, *reads, a["eps"])
+
+
+def _project(emitter: _Emitting, node: Node) -> None:
+    emitter.call(node, merged.project, *emitter.read(node))
+
+
+def _norm_sum(emitter: _Emitting, node: Node) -> None:
+    count = len(stacks_of(node))
+    reads = emitter.read(node)
+    made = emitter.add(node, "call_module", f"{SUMS}.{_module(node)}", (reads[:count], *reads[count:]))
+    made.kwargs = {"steps": node.attrs["steps"]} if "steps" in node.attrs else {}
+    emitter.env[node.output.name] = made
+
+
+def _stack_sum(emitter: _Emitting, node: Node) -> None:
+    places = tuple(runs(stack) for stack in stacks_of(node))
+    emitter.call(node, merged.stack_sum, emitter.read(node), places, node.attrs["channels"])
+
+
+def _split(emitter: _Emitting, node: Node) -> None:
+    _several(emitter, node, torch.split, *emitter.read(node), list(node.attrs["counts"]), 1)
+
+
+EMIT: Mapping[str, Callable[[_Emitting, Node], None]] = {
+    "stack_parameters": _stack,
+    "fold_norms": _fold_norms,
+    "project": _project,
+    "norm_sum": _norm_sum,
+    "stack_sum": _stack_sum,
+    "split": _split,
+}
+
+
+class Sums(nn.Module):
+    """The modules of the sums of merged projections. They call norms that stand elsewhere and own nothing."""
+
+
+def sums_of(program: Program, root: nn.Module) -> Sums | None:
+    """The modules for the `norm_sum` nodes of `program`, which call the norms of `root`; None where there are none."""
+    sums = Sums()
+    for node in program.nodes:
+        if node.op == "norm_sum" and _module(node) not in sums._modules:
+            stacks = stacks_of(node)
+            terms = tuple(
+                tuple(merged.Piece(_norm(root, part.norm), part.channels, part.repeats) for part in stack)
+                for stack in stacks
+            )
+            sums.add_module(_module(node), merged.NormSum(terms, tuple(map(runs, stacks)), node.attrs["channels"]))
+    return sums if sums._modules else None
+
+
+def norms_of(program: Program) -> set[str]:
+    """The norms that the sums of merged projections call."""
+    nodes = [node for node in program.nodes if node.op == "norm_sum"]
+    return {part.norm for node in nodes for stack in stacks_of(node) for part in stack}
+
+
+def beside(root: nn.Module, sums: Sums | None) -> nn.Module:
+    """The layers of `root` and, beside them, the modules of sums."""
+    both = nn.Module()
+    both._modules.update(root._modules)
+    if sums is not None:
+        both.add_module(SUMS, sums)
+    return both
+
+
+def _module(node: Node) -> str:
+    """The name of the module, in `SUMS`, that computes a `norm_sum` of any step."""
+    return str(node.attrs["label"]).replace(".", "_")
+
+
+def _norm(root: nn.Module, path: str) -> modules.BatchNorm:
+    norm = root.get_submodule(path)
+    assert isinstance(norm, modules.BatchNorm)
+    return norm
