@@ -18,10 +18,10 @@ from bcgraph.schema import NetworkSpec
 
 Names: TypeAlias = tuple[str, ...]
 
-TRAINING: Names = ("dce", "sink_resize", "fuse_lif", "hoist", "pack_spikes")
+TRAINING: Names = ("dce", "sink_resize", "merge_projections", "fuse_lif", "hoist", "pack_spikes")
 """Keeps running statistics and lets gradients through."""
 
-INFERENCE: Names = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist", "fuse_conv")
+INFERENCE: Names = ("dce", "sink_resize", "merge_projections", "fold_bn", "fold_sums", "fuse_lif", "hoist", "fuse_conv")
 """Folds norms into convolutions, and convolutions into the neurons that read them."""
 
 COMPARED: Names = ("dce", "sink_resize")
@@ -36,6 +36,9 @@ FILE_OF_A_STEP: Names = ("dce", "sink_resize", "defer_norm", "fold_bn", "fuse_li
 NIR: Names = ("dce", "fold_bn", "fuse_lif")
 """A NIR file. Resizes stay in place, since they are what NIR cannot say."""
 
+SUPERNET: Names = ("dce", "sink_resize", "fuse_lif", "hoist", "pack_spikes")
+"""A path through a supernet in training: each connection by itself, so that a search computes what it always did."""
+
 CANDIDATE: Names = ("dce", "sink_resize", "fuse_lif", "hoist")
 """A candidate of a search: nothing is packed, as no weight gradients are wanted; norms stay, for batch statistics."""
 
@@ -43,7 +46,7 @@ STATES: Names = ("dce", "sink_resize", "fuse_lif")
 """Enough to count the states of a step."""
 
 # A program of one step cannot tell the last step apart, so the norms of connections run when their values are read.
-_ASKED: Mapping[str, Names] = {"step": ("defer_norm",)}
+_ASKED: Mapping[str, Names] = {"step": ("defer_norm", "defer_sums")}
 
 
 def chosen(optimize: Sequence[str | Pass] | None, inference: bool) -> tuple[Pass, ...]:

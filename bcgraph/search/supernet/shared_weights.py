@@ -54,7 +54,7 @@ class SharedWeights:
 
     def compiled(self, network: Lowered, schedule: str = "unrolled") -> fx.GraphModule:
         """The compiled network of a candidate that is lowered already."""
-        return to_fx(network.scheduled(schedule, pipelines.TRAINING), self.assemble(network))
+        return to_fx(network.scheduled(schedule, pipelines.SUPERNET), self.assemble(network))
 
     def freeze(self, input_gradient: torch.dtype | None = None, *, whole: bool = False) -> None:
         """From now on no weight asks for a gradient, and none may change.
