@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from torch import Tensor
 
-from bcgraph import data, keys, weights
+from bcgraph import data, keys, pruning, weights
 from bcgraph.compiler.driver import compile as compile_spec
 from bcgraph.compiler.targets.export import export
 from bcgraph.errors import BcgraphWarning, CompileError, DataError
-from bcgraph.search.driver import SearchResult
+from bcgraph.schema import EvolveSpec
+from bcgraph.search.result import SearchResult
+from bcgraph.search.supernet.pruned_run import trained
 from bcgraph.search.supernet.supernet import inherited
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ ONNX = "best.onnx"
 # Training samples that the exported file is proved on. A search never touches the test set.
 SAMPLES = 64
 
-Origin: TypeAlias = Literal["supernet", "initialization"]
+Origin: TypeAlias = Literal["training", "supernet", "initialization"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,13 @@ class Artifacts:
 def write(result: SearchResult) -> Artifacts:
     """Write `best.safetensors` and `best.onnx` into the directory of a search.
 
-    After a search by one-shot accuracy the chosen network inherits the weights of the supernet. Any other search trains
-    nothing, and the weights are the initial ones that step one scores with. For a network that ONNX cannot express
-    there is a warning instead of a file. Raises RunError (E084).
+    With `strategy = gains` the weights are the trained ones of the run. After any other search by one-shot accuracy the
+    chosen network inherits those of the supernet. A search by a score trains nothing, and the weights are the initial
+    ones that step one scores with. For a network that ONNX cannot express there is a warning instead of a file. Raises
+    RunError (E084).
     """
-    origin: Origin = "supernet" if result.spec.search.evolve.score == "oneshot" else "initialization"
-    state = inherited(result.path, result.best) if origin == "supernet" else initial(result)
+    origin = _origin(result.spec.search.evolve)
+    state = _STATES[origin](result)
     path = result.path / WEIGHTS
     weights.save(path, state, spec=result.best, metadata={"origin": origin, "seed": str(result.seed)})
     return Artifacts(origin, path, _export(result, state))
@@ -55,6 +59,19 @@ def initial(result: SearchResult) -> dict[str, Tensor]:
     """The weights of the chosen network in the first initialization of step one."""
     seed = keys.derive(result.seed, "init", "weights", 0)
     return dict(compile_spec(result.best, seed=seed).state_dict())
+
+
+def _origin(settings: EvolveSpec) -> Origin:
+    if settings.strategy == pruning.STRATEGY:
+        return "training"
+    return "supernet" if settings.score == "oneshot" else "initialization"
+
+
+_STATES: dict[Origin, Callable[[SearchResult], dict[str, Tensor]]] = {
+    "training": lambda result: trained(result.path, result.best),
+    "supernet": lambda result: inherited(result.path, result.best),
+    "initialization": initial,
+}
 
 
 def _export(result: SearchResult, state: dict[str, Tensor]) -> ExportReport | None:

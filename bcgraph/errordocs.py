@@ -64,6 +64,7 @@ EXAMPLES: Mapping[str, str] = {
     "E062": _in_network("backward @2 -> @0; backward @2 -> @0 { delay = 2 }"),
     "E063": _in_network("backward @2 -> @0 { delay = 0 }"),
     "E080": _NETWORK + "\ndata = cifar()\n",
+    "E089": _NETWORK + "\nsearch {\n  evolve { strategy = gains; keep = 20 }\n}\n",
 }
 
 

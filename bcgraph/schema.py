@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 
 from bcgraph import connections
 from bcgraph.errors import Span, SpecError
@@ -41,6 +42,22 @@ Positive: TypeAlias = Annotated[float, Field(ge=1e-12, le=1e12)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0.0, le=1e12)]
 Gain: TypeAlias = Annotated[float, Field(ge=0.0, le=100.0)]
 Scalar: TypeAlias = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyWith:
+    """Marks a setting that a text may give only where another one beside it has this value."""
+
+    setting: str
+    value: str
+
+
+_GAINS = OnlyWith("strategy", "gains")
+
+
+def only_with(field: FieldInfo) -> OnlyWith | None:
+    """What has to be set beside a setting for it to count; None where it always does."""
+    return next((mark for mark in field.metadata if isinstance(mark, OnlyWith)), None)
 
 
 # --- Neuron and normalization -----------------------------------------------------------------------------
@@ -420,9 +437,15 @@ class SupernetSpec(_Frozen):
 
 
 class EvolveSpec(_Frozen):
-    """Step two: evolution (paper 4.2.3, sizes of 5.1)."""
+    """Step two: evolution (paper 4.2.3, sizes of 5.1), and below `crossover` the search in one training run.
 
-    strategy: Literal["evolutionary", "random", "tpe", "nsga2"] = "evolutionary"
+    With `strategy = gains` nothing is bred: all connections of the space train at once, each starting from the scale
+    `gain`. Each update takes the learning rate times `penalty` off the root mean square of a connection's scale. In
+    `stages` prunings, the last of them after the share `prune_until` of the epochs, the weakest are left out, until
+    `keep` remain whose multiply-accumulates are at most `extra_operations` times those of the backbone.
+    """
+
+    strategy: Literal["evolutionary", "random", "tpe", "nsga2", "gains"] = "evolutionary"
     score: Literal["oneshot", "n", "e"] = "oneshot"
     iterations: Count = 20
     top: PositiveInt = 10
@@ -430,6 +453,29 @@ class EvolveSpec(_Frozen):
     offspring: Count = 10
     mutation: Probability = 0.2
     crossover: Probability = 0.5
+    gain: Annotated[Gain, _GAINS] = 0.1
+    penalty: Annotated[NotNegative, _GAINS] = 0.1
+    keep: Annotated[PositiveInt, _GAINS] = 2
+    stages: Annotated[PositiveInt, _GAINS] = 4
+    prune_until: Annotated[float, Field(gt=0.0, lt=1.0), _GAINS] = 0.5
+    extra_operations: Annotated[NotNegative | None, _GAINS] = None
+
+    @model_validator(mode="after")
+    def _only_where_they_count(self) -> EvolveSpec:
+        for name, info in type(self).model_fields.items():
+            mark = only_with(info)
+            if mark is not None and getattr(self, mark.setting) != mark.value and getattr(self, name) != info.default:
+                raise ValueError(f"`{name}` is a setting of `{mark.setting} = {mark.value}`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _where_they_count(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        left_out = {
+            name
+            for name, info in type(self).model_fields.items()
+            if (mark := only_with(info)) is not None and getattr(self, mark.setting) != mark.value
+        }
+        return {name: value for name, value in dump(self).items() if name not in left_out}
 
 
 class SearchSpec(_Frozen):

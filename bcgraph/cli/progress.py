@@ -16,6 +16,7 @@ STAGES = {
     "init": "scoring the pool",
     "supernet": "training the supernet",
     "evolve": "evolution",
+    "gains": "training and pruning",
     "audit": "auditing the scores",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bcgraph import schema, shapes
+from bcgraph import pruning, schema, shapes
 from bcgraph.dsl import syntax
 from bcgraph.dsl.check import check_blocks
 from bcgraph.dsl.elaboration import kinds
@@ -17,7 +17,7 @@ from bcgraph.dsl.elaboration.evaluate import Failed, Scope
 from bcgraph.dsl.elaboration.expand import Expander
 from bcgraph.dsl.elaboration.layers import Defaults
 from bcgraph.dsl.elaboration.library import Library, Namespace, check_header
-from bcgraph.dsl.elaboration.settings import Settings
+from bcgraph.dsl.elaboration.settings import Settings, place
 from bcgraph.dsl.elaboration.sizes import MAX_ACTIVATIONS, Budget, Size
 from bcgraph.dsl.printer import print_blocks
 from bcgraph.dsl.source import Reporter
@@ -87,7 +87,12 @@ class _Elaboration:
         check_blocks(namespace, self.library, self.settings.scope)
         if self.reporter:
             return None
-        return schema.NetworkSpec(name=networks[0].name, **spec, **values)
+        found = schema.NetworkSpec(name=networks[0].name, **spec, **values)
+        for each in pruning.contradictions(found):
+            where = [("search", "evolve", name) for name in (each.setting, "strategy")]
+            span = next(span for path in where if (span := place(file.statements, path)) is not None)
+            self.reporter.add("E089", each.message, span, each.hint)
+        return found
 
     def _network(self, network: syntax.Network, namespace: Namespace) -> dict[str, Any]:
         """The fields of a specification that stand in the network itself."""

@@ -76,7 +76,12 @@ def format_spec(spec: schema.NetworkSpec) -> str:
 def _settings(section: BaseModel) -> Iterator[str]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if name in _EXTRA and value == field.default:
+        beside = schema.only_with(field)
+        if beside is None:
+            left_out = name in _EXTRA and value == field.default
+        else:
+            left_out = value is None or getattr(section, beside.setting) != beside.value
+        if left_out:
             continue
         if isinstance(value, BaseModel) and "kind" not in type(value).model_fields:
             yield f"{name} {{ {_wrapped(_settings(value))} }}"

@@ -8,10 +8,11 @@ from bcgraph import lazy
 from bcgraph.search.space import crossover, mutate, sample, space, space_size
 
 if TYPE_CHECKING:
-    from bcgraph.search.driver import SearchResult, run
+    from bcgraph.search.driver import run
     from bcgraph.search.events import Event
     from bcgraph.search.options import Options
     from bcgraph.search.records.history import history
+    from bcgraph.search.result import SearchResult
     from bcgraph.search.strategies.evolution import evolve
 
 __all__ = [
@@ -33,7 +34,7 @@ __getattr__ = lazy.attach(
     {
         "Event": "bcgraph.search.events:Event",
         "Options": "bcgraph.search.options:Options",
-        "SearchResult": "bcgraph.search.driver:SearchResult",
+        "SearchResult": "bcgraph.search.result:SearchResult",
         "evolve": "bcgraph.search.strategies.evolution:evolve",
         "history": "bcgraph.search.records.history:history",
         "run": "bcgraph.search.driver:run",

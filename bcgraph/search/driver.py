@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import bcgraph
-from bcgraph import dsl, files
+from bcgraph import files, pruning
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
@@ -23,40 +22,22 @@ from bcgraph.search.options import Options
 from bcgraph.search.records import directory
 from bcgraph.search.records.evaluations import (
     FITNESS,
-    NAMES,
     Evaluation,
-    Measure,
     Note,
     Record,
-    Stage,
     ranking,
 )
 from bcgraph.search.records.log import Log
 from bcgraph.search.records.study import Studies, StudyLayout
+from bcgraph.search.result import SearchResult, describe
 from bcgraph.search.scores.stability import stability
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.space.pairs import Architecture, space
+from bcgraph.search.space.pairs import Architecture
 from bcgraph.search.strategies import selection
 from bcgraph.search.strategies.evolution import Evaluate, evolve
+from bcgraph.search.strategies.gains import TrainStage, prune
 
 BEST = "best.bcg"
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The result of a finished search. `best` is the specification with the chosen connections.
-
-    `device` is where candidates were evaluated, with `auto` resolved.
-    """
-
-    path: Path
-    seed: int
-    spec: NetworkSpec
-    best: NetworkSpec
-    chosen: Record
-    records: tuple[Record, ...]
-    notes: tuple[Note, ...]
-    device: str
 
 
 class Hook(Protocol):
@@ -74,6 +55,9 @@ class Evaluators(Protocol):
 
     def evolve(self, progress: Progress) -> Evaluate:
         """The evaluator of the fitness. Trains a supernet first if the fitness is one-shot accuracy."""
+
+    def gains(self, progress: Progress) -> TrainStage:
+        """What trains the stages of `strategy = gains`."""
 
 
 def run(
@@ -105,7 +89,7 @@ def run(
         search = directory.read_identity(out)
         log = Log.open(out, search["study"], search["spec"]["search"])
         try:
-            studies = Studies.open(out, layout(spec, seed), options.storage, log.history.records)
+            studies = Studies.open(out, StudyLayout.of(spec, seed), options.storage, log.history.records)
             given = nullcontext(evaluators) if evaluators is not None else _evaluators(spec, seed, out, options)
             with given as found:
                 running = _Search(spec, seed, log, studies, found, progress or _ignore)
@@ -155,34 +139,6 @@ def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> It
         yield own if options.evaluation_threads is None else OnThreads(own, options.evaluation_threads)
 
 
-def layout(spec: NetworkSpec, seed: int) -> StudyLayout:
-    """The names and the content of the studies of a search."""
-    settings = spec.search
-    choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
-    measures: dict[Stage, tuple[Measure, ...]] = {"evolve": (FITNESS[settings.evolve.score],)}
-    if settings.init.pool != 0:
-        measures = {"init": settings.init.scores, **measures}
-    return StudyLayout(directory.Identity(spec, seed).study_name, choices, measures)
-
-
-def describe(result: SearchResult) -> str:
-    """The text of `best.bcg`: the chosen network, with a comment on how the search found it."""
-    settings = result.spec.search
-    measure = FITNESS[settings.evolve.score]
-    value = result.chosen.evaluation.value(measure)
-    choices = space(result.spec, settings.max_backward, same_resolution=settings.same_resolution)
-    scored = sum(r.stage == "init" for r in result.records)
-    tried = len(result.records) - scored
-    how = (
-        f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {choices.size} architectures in the space.\n"
-        f"# Step one scored {scored} of them; step two ({settings.evolve.strategy}) evaluated {tried} by "
-        f"{settings.evolve.score}.\n"
-        f"# Chosen: evaluation {result.chosen.index} of iteration {result.chosen.iteration}, "
-        f"{NAMES[measure]} {value:.6g}.\n"
-    )
-    return how + dsl.format_spec(result.best)
-
-
 @dataclass
 class _Search:
     """A running search."""
@@ -200,9 +156,9 @@ class _Search:
 
     def result(self, out: Path, device: str) -> SearchResult:
         """Run both steps, apart from what the log holds already."""
-        initial = self._initial()
-        chosen = self._evolution(initial)
-        best = self.spec.with_backward(chosen.architecture)
+        one_run = self.spec.search.evolve.strategy == pruning.STRATEGY
+        chosen = self._pruning() if one_run else self._evolution(self._initial())
+        best = (pruning.quiet(self.spec) if one_run else self.spec).with_backward(chosen.architecture)
         return SearchResult(out, self.seed, self.spec, best, chosen, tuple(self.records), tuple(self.notes), device)
 
     def note(self, note: Note) -> None:
@@ -265,6 +221,22 @@ class _Search:
                 hint="check the data, the threshold and the depth of the network",
             )
         return chosen
+
+    def _pruning(self) -> Record:
+        """Step two as one training run, which needs no step one; returns the record of the last stage."""
+        history = [r for r in self.records if r.stage == "evolve"]
+        train: TrainStage | None = None
+
+        def first(stage: int, candidate: Candidate) -> Evaluation:
+            nonlocal train
+            train = train or self.evaluators.gains(self.progress)
+            return train(stage, candidate)
+
+        for record in prune(self.spec, first, history=history):
+            self.keep(record)
+            history.append(record)
+        self.studies.flush()
+        return history[-1]
 
 
 class _Once:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,14 @@ from bcgraph.search.events import Event, Progress
 from bcgraph.search.records.evaluations import Evaluation, Measure
 from bcgraph.search.scores.precision import precision
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.strategies.evolution import Evaluate
+from bcgraph.search.strategies.gains import TrainStage
 from bcgraph.search.supernet import devices
 from bcgraph.search.supernet.one_shot import OneShot
+from bcgraph.search.supernet.pruned_run import PrunedRun
 from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
+from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.options import Options
 
 
@@ -64,6 +69,17 @@ class Standard:
         """The evaluator of the fitness in step two."""
         return _EVOLVE[self.spec.search.evolve.score](self, progress)
 
+    def gains(self, progress: Progress) -> TrainStage:
+        """What trains the stages of `strategy = gains`."""
+        settings = self.spec.train
+        train, validation = self.splits
+        group = process_group(self.machine)
+
+        def report(done: int) -> None:
+            progress(Event("gains", done, settings.epochs))
+
+        return PrunedRun(self.spec, self.seed, train, validation, self.out, report, group)
+
     def _scorer(self, measures: tuple[Measure, ...]) -> Scorer:
         key = keys.derive(self.seed, "init", "batch")
         size = self.spec.search.init.batch
@@ -100,21 +116,38 @@ class OnThreads:
         """The evaluator of the fitness in step two."""
         return self._limited(self.standard.evolve(progress))
 
+    def gains(self, progress: Progress) -> TrainStage:
+        """What trains the stages of `strategy = gains`."""
+        train = self.standard.gains(progress)
+
+        def run(stage: int, candidate: Candidate) -> Evaluation:
+            with _threads(self.threads):
+                return train(stage, candidate)
+
+        return run
+
     def _limited(self, evaluate: Evaluate) -> Evaluate:
         def run(specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
             results = iter(evaluate(specs))
             while True:
-                before = torch.get_num_threads()
-                torch.set_num_threads(self.threads)
-                try:
+                with _threads(self.threads):
                     found = next(results, None)
-                finally:
-                    torch.set_num_threads(before)
                 if found is None:
                     return
                 yield found
 
         return run
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Inside, torch computes on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _EVOLVE: dict[str, Callable[[Standard, Progress], Evaluate]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bcgraph import pruning
 from bcgraph.errors import SearchError, nearest
 from bcgraph.schema import NetworkSpec
 from bcgraph.urls import without_password
@@ -62,6 +63,25 @@ class Options:
                 "E089",
                 f"supernet.recalibrate = {times}, but `{self.accuracy_dtype}` takes the norms as the supernet has them",
                 hint="recalibrate = 0, or --accuracy-dtype float32",
+            )
+
+        if spec.search.evolve.strategy == pruning.STRATEGY:
+            self._check_one_run()
+
+    def _check_one_run(self) -> None:
+        """Raise SearchError (E089) for options that a search in one training run has no use for."""
+        wrong = {
+            "--workers": self.workers is not None,
+            "--ray": self.ray is not None,
+            "--devices": self.devices > 1,
+            "--accuracy-dtype": self.accuracy_dtype != "float32",
+        }
+        given = [name for name, found in wrong.items() if found]
+        if given:
+            raise SearchError(
+                "E089",
+                f"`strategy = {pruning.STRATEGY}` is one training run in one process, which has no use for {given[0]}",
+                hint=f"leave {' and '.join(given)} out",
             )
 
     @property

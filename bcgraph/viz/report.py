@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from bcgraph import dsl, files
+from bcgraph import dsl, files, pruning
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.directory import SPEC
 from bcgraph.search.records.evaluations import FITNESS, NAMES
@@ -37,7 +37,8 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     measure = FITNESS[found["settings"]["evolve"]["score"]]
     pool = [e for e in found["evaluations"] if e["stage"] == "init"]
     evolved = [e for e in found["evaluations"] if e["stage"] == "evolve"]
-    best = sorted(evolved, key=lambda e: -math.inf if e[measure] is None else e[measure], reverse=True)
+    stages = evolved if found["settings"]["evolve"]["strategy"] == pruning.STRATEGY else []
+    best = stages[::-1] or sorted(evolved, key=lambda e: -math.inf if e[measure] is None else e[measure], reverse=True)
     tenth = best[: max(1, math.ceil(len(best) / 10))] if best else []
     ports = len(spec.ports)
     start = [e["backward"] for e in evolved if e["iteration"] == 0]
@@ -53,6 +54,7 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
         measure=measure,
         pool=pool,
         evolved=evolved,
+        stages=stages,
         best=best[:_ROWS],
         drawn=[(e, charts.architecture(spec.ports, e["backward"])) for e in best[:_DRAWN]],
         progress=charts.progress(evolved, measure, NAMES[measure]) if evolved else "",

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from bcgraph import dsl, schema
+from bcgraph import dsl, pruning, schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
@@ -59,7 +59,14 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         fields[name] = (
             model(field.annotation) if section and kinds.is_section(field.annotation) else setting(kinds.kind_of(field))
         )
-    return st.builds(cls, **fields)
+    beside = {n: mark for n, f in kinds.fields(cls).items() if (mark := schema.only_with(f)) is not None}
+
+    def made(**values: Any) -> Any:
+        # A setting that counts only beside a certain value of another is left out where it does not.
+        idle = {n for n, mark in beside.items() if values[mark.setting] != mark.value}
+        return cls(**{n: v for n, v in values.items() if n not in idle})
+
+    return st.builds(made, **fields)
 
 
 DATA = model(schema.DataSpec, name=st.sampled_from(settings.DATA_SETS))
@@ -208,7 +215,22 @@ def specs(draw: st.DrawFn) -> schema.NetworkSpec:
         for j, i in chosen
     )
     fields = dict(spec.__dict__) | {"data": draw(DATA), "search": draw(SEARCH), "train": draw(TRAIN)}
-    return schema.NetworkSpec(**fields)
+    return possible(schema.NetworkSpec(**fields))
+
+
+def possible(spec: schema.NetworkSpec) -> schema.NetworkSpec:
+    """The specification with settings of the search that can be met together; its own where they can."""
+    evolve = spec.search.evolve
+    least = {"score": "oneshot", "keep": 1, "stages": 1, "extra_operations": None}
+    for choice in ({}, least, {"strategy": "evolutionary"}):
+        fields = evolve.model_dump() | choice
+        if fields["strategy"] != "gains":
+            fields = {name: fields[name] for name in schema.EvolveSpec().model_dump()}
+        search = schema.SearchSpec(**(dict(spec.search.__dict__) | {"evolve": schema.EvolveSpec(**fields)}))
+        found = schema.NetworkSpec(**(dict(spec.__dict__) | {"search": search}))
+        if not list(pruning.contradictions(found)):
+            return found
+    raise AssertionError
 
 
 # --- Layout -----------------------------------------------------------------------------------------------

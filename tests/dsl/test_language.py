@@ -231,6 +231,22 @@ def test_sections_take_every_setting_of_the_schema() -> None:
     )
 
 
+def test_settings_of_a_search_in_one_run() -> None:
+    written = "gain = 0.2; penalty = 0; keep = 3; stages = 1; prune_until = 0.25; extra_operations = 0.5"
+    spec = network("", "}", f"search {{ evolve {{ strategy = gains; {written} }}", call="tiny")
+    assert spec.search.evolve == schema.EvolveSpec(
+        strategy="gains", gain=0.2, penalty=0.0, keep=3, stages=1, prune_until=0.25, extra_operations=0.5
+    )
+    for setting in ("gain = 0.2", "penalty = 0.0", "keep = 3", "stages = 1", "prune_until = 0.25"):
+        assert setting in dsl.format_spec(spec)
+    assert dsl.parse(dsl.format_spec(spec)) == spec
+    assert spec.search.evolve.model_dump()["extra_operations"] == 0.5
+    # Other searches know nothing of these settings: their texts and identities stay as they were.
+    other = schema.EvolveSpec()
+    assert not {"gain", "penalty", "keep", "stages", "prune_until", "extra_operations"} & other.model_dump().keys()
+    assert "penalty" not in dsl.format_spec(network("", call="tiny"))
+
+
 def test_calls_without_arguments_need_no_parentheses() -> None:
     spec = network("", "}", "data = digits", "train { optimizer = sgd; schedule = constant", call="tiny")
     assert spec.data == schema.DataSpec(name="digits")

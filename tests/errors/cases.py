@@ -486,4 +486,76 @@ CASES = (
             Finding("E043", 2, 68, "herd", "did you mean `hard`?"),
         ),
     ),
+    # --- A search in one training run --------------------------------------------------------------------------
+    Case(
+        "settings of another strategy",
+        network(
+            TINY, after="search { evolve { keep = 2; strategy = random; gain = 0.1; stages = 3; mutation = 0.5 } }"
+        ),
+        (
+            Finding("E035", 7, 19, "keep", "write `strategy = gains`, or leave it out", "`keep` is a setting of"),
+            Finding("E035", 7, 48, "gain"),
+            Finding("E035", 7, 60, "stages"),
+        ),
+    ),
+    Case(
+        "settings of a strategy that is misspelt",
+        network(TINY, after="search { evolve { strategy = gain; keep = 2 } }"),
+        (Finding("E043", 7, 30, "gain", "`gains`"),),
+    ),
+    Case(
+        "a strategy that keeps more than there is",
+        network(TINY, after="search { evolve { strategy = gains; keep = 16 } }"),
+        (Finding("E089", 7, 37, "keep = 16", "at most 15", "the space has 15 connections"),),
+    ),
+    Case(
+        "a penalty on nothing",
+        network(TINY, after="search { max_backward = 0; evolve { strategy = gains; penalty = 1.5 } }"),
+        (Finding("E089", 7, 55, "penalty = 1.5", "`max_backward` of 1 or more", "the space has none"),),
+    ),
+    Case(
+        "a schedule of prunings longer than the run",
+        network(TINY, after="train { epochs = 9 }\nsearch { evolve { strategy = gains; stages = 5; keep = 99 } }"),
+        (
+            Finding("E089", 8, 37, "stages = 5", "more epochs", "`prune_until = 0.5` of 9 epochs are 4"),
+            Finding("E089", 8, 49, "keep = 99"),
+        ),
+    ),
+    Case(
+        "prunings without a word about them",
+        network(TINY, after="train { epochs = 3 }\nsearch { evolve { strategy = gains } }"),
+        (Finding("E089", 8, 19, "strategy = gains", "fewer stages"),),
+    ),
+    Case(
+        "a strategy and a score that it does not go by",
+        network(TINY, after="search { evolve { strategy = gains; score = n } }"),
+        (Finding("E089", 7, 37, "score = n", "leave `score` out"),),
+    ),
+    Case(
+        "a bound that leaves nothing",
+        network(TINY, after="search { evolve { strategy = gains; extra_operations = 1e-6 } }"),
+        (Finding("E089", 7, 37, "extra_operations = 1e-6", "at least 0.0", "leaves no connection"),),
+    ),
+    Case(
+        "settings of prunings out of range",
+        network(TINY, after="search { evolve { strategy = gains; gain = -0.1; keep = 0; stages = 0 } }"),
+        (
+            Finding("E041", 7, 44, "-0.1", "0 to 100"),
+            Finding("E041", 7, 57, "0", "1 to 1000000"),
+            Finding("E041", 7, 69, "0", "1 to 1000000"),
+        ),
+    ),
+    Case(
+        "shares of prunings out of range",
+        network(TINY, after="search { evolve { strategy = gains; prune_until = 1; penalty = 1e13 } }"),
+        (
+            Finding("E041", 7, 51, "1", "more than 0 and less than 1"),
+            Finding("E041", 7, 64, "1e13", "0 to 1e12"),
+        ),
+    ),
+    Case(
+        "a gain that is far too large",
+        network(TINY, after="search { evolve { strategy = gains; gain = 1000 } }"),
+        (Finding("E041", 7, 44, "1000", "0 to 100"),),
+    ),
 )

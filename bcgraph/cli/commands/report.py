@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bcgraph import pruning
 from bcgraph.cli.inputs import JsonOption, StorageOption
 from bcgraph.cli.output import connections, count, emit, emit_json, table
 
@@ -46,18 +48,37 @@ def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
     measure = FITNESS[found["settings"]["evolve"]["score"]]
     evaluations: list[dict[str, Any]] = found["evaluations"]
     evolved = [e for e in evaluations if e["stage"] == "evolve"]
+    one_run = found["settings"]["evolve"]["strategy"] == pruning.STRATEGY
+    if one_run:
+        every = count(len(evaluations[0]["backward"]) if evaluations else 0, "connection")
+        done = [f"trained   {every} at once, pruned in {count(found['settings']['evolve']['stages'], 'stage')}"]
+    else:
+        done = [
+            f"scored    {count(len(evaluations) - len(evolved), 'architecture')}",
+            f"evolved   {count(len(evolved), 'architecture')} by {LABELS[measure]}",
+        ]
     lines = [
         f"search    {found['spec']}, seed {found['seed']}, {'finished' if found['finished'] else 'not finished'}",
-        f"scored    {count(len(evaluations) - len(evolved), 'architecture')}",
-        f"evolved   {count(len(evolved), 'architecture')} by {LABELS[measure]}",
+        *done,
         *(f"note      {note}" for note in found["notes"]),
     ]
     if found["chosen"] is not None:
         lines.append(f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(found['chosen']['backward'])}")
     if found["finished"] and scales:
         lines.append(f"scales    {', '.join(f'@{j} -> @{i}: {scale:.2f}' for (j, i), scale in scales.items())}")
+    if one_run and evolved:
+        return "\n".join([*lines, "", _stages(evolved)])
     best = sorted(evolved or evaluations, key=lambda e: -_value(e, measure))[:SHOWN]
     return "\n".join([*lines, "", _best(best)]) if best else "\n".join(lines)
+
+
+def _stages(evaluations: Sequence[dict[str, Any]]) -> str:
+    """Each stage of the training run, in order, and what is pruned after it."""
+    rows = []
+    for entry, later in zip_longest(evaluations, evaluations[1:]):
+        pruned = [pair for pair in entry["backward"] if later is not None and pair not in later["backward"]]
+        rows.append((entry["iteration"], len(entry["backward"]), f"{entry['accuracy']:.4f}", connections(pruned)))
+    return table(("stage", "connections", "accuracy", "pruned after it"), rows, right=(0, 1, 2))
 
 
 def _best(evaluations: Sequence[dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bcgraph import pruning
 from bcgraph.cli.inputs import (
     InitsOption,
     JsonOption,
@@ -21,10 +22,11 @@ from bcgraph.cli.progress import search_bars
 
 if TYPE_CHECKING:
     from bcgraph.artifacts import Artifacts
-    from bcgraph.search.driver import SearchResult
     from bcgraph.search.events import Progress
+    from bcgraph.search.result import SearchResult
 
 ORIGINS = {
+    "training": "the trained weights of the run",
     "supernet": "the weights that the network inherits from the supernet",
     "initialization": "the initial weights of seed {seed}, as nothing was trained",
 }
@@ -112,7 +114,8 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> 
     settings = result.spec.search
     size = space_size(result.spec, settings.max_backward, same_resolution=settings.same_resolution)
     wanted = min(candidates, size)
-    unused = settings.init.pool == 0 and settings.evolve.score == "oneshot"
+    one_run = settings.evolve.strategy == pruning.STRATEGY
+    unused = one_run or (settings.init.pool == 0 and settings.evolve.score == "oneshot")
     if unused or wanted < LEAST or kept(result.path, wanted):
         return
     train, _ = Standard(result.spec, result.seed, result.path).splits
@@ -124,11 +127,17 @@ def _text(result: SearchResult, artifacts: Artifacts) -> str:
     from bcgraph.search.records.evaluations import FITNESS, LABELS
     from bcgraph.viz import report
 
-    measure = FITNESS[result.spec.search.evolve.score]
+    settings = result.spec.search.evolve
+    measure = FITNESS[settings.score]
+    one_run = settings.strategy == pruning.STRATEGY
+    whence = (
+        f"left of {count(len(result.records[0].architecture), 'connection')}"
+        if one_run
+        else f"best of {count(len(result.records), 'evaluation')}"
+    )
     lines = [
         f"{result.path / 'best.bcg'}: {connections(result.chosen.architecture)}, "
-        f"{LABELS[measure]} {result.chosen.evaluation.value(measure):.6g}, "
-        f"best of {count(len(result.records), 'evaluation')}",
+        f"{LABELS[measure]} {result.chosen.evaluation.value(measure):.6g}, {whence}",
         f"{artifacts.weights}: {ORIGINS[artifacts.origin].format(seed=result.seed)}",
     ]
     if artifacts.exported is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bcgraph import schema
@@ -34,13 +35,17 @@ def settings_table(name: str) -> str:
         elif field.annotation is schema.Backbone:
             rows.append(f"| `{setting}` | a call of a block | required |")
         else:
-            default = "required" if field.is_required() else _default(field.default)
+            default = "required" if field.is_required() else _default(setting, field.default)
             rows.append(f"| `{setting}` | {kinds.describe(kinds.kind_of(field))} | {default} |")
     return "\n".join(rows)
 
 
-def _default(value: object) -> str:
-    return "that of the network" if value is None else f"`{_shown(value)}`"
+# What holds where an optional setting is not given.
+_UNSET: Mapping[str, str] = {"gain": "that of the network", "extra_operations": "any number"}
+
+
+def _default(setting: str, value: object) -> str:
+    return _UNSET[setting] if value is None else f"`{_shown(value)}`"
 
 
 def _shown(value: object) -> str:

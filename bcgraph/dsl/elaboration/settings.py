@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from bcgraph import schema
 from bcgraph.dsl import syntax
@@ -54,11 +55,24 @@ class Settings:
                         self.read(values, name, statement.value, kinds.kind_of(fields[name]))
                 case _:
                     self.stray(statement, f"in `{label}`", tuple(fields), tuple(inner))
+        self._stand_beside(fields, values, seen)
         try:
             made: Model = build(model, values, seen, next(iter(seen.values()), syntax.NOWHERE), self.scope)
         except Failed:
             return model()
         return made
+
+    def _stand_beside(self, fields: Mapping[str, FieldInfo], values: dict[str, Any], seen: Mapping[str, Span]) -> None:
+        """Report settings that count only where another has a certain value (E035), and leave them out."""
+        for name, span in seen.items():
+            beside = schema.only_with(fields[name])
+            if beside is None or (beside.setting in seen and beside.setting not in values):
+                continue
+            if values.get(beside.setting, fields[beside.setting].default) != beside.value:
+                needed = f"{beside.setting} = {beside.value}"
+                hint = f"write `{needed}`, or leave it out"
+                self.reporter.add("E035", f"`{name}` is a setting of `{needed}`", span, hint)
+                values.pop(name, None)
 
     def data(self, value: syntax.Expression) -> schema.DataSpec | None:
         """The data set of `data = name(...)`."""
@@ -115,6 +129,20 @@ class Settings:
             return
         form = f"{name} {{ ... }}" if name in sections else _FORMS.get(name, f"{name} = ...")
         self.reporter.add("E035", f"`{name}` is not a {kind} {where}", span, f"write `{form}`")
+
+
+def place(body: Iterable[syntax.Statement], path: Sequence[str]) -> Span | None:
+    """Where a text gives a setting; `path` are the sections around it and its name. None where it does not."""
+    name, *inner = path
+    for statement in body:
+        match statement:
+            case syntax.Section() if statement.name == name and inner:
+                return place(statement.body, inner)
+            case syntax.Assign(target=syntax.Name(name=found)) if found == name and not inner:
+                return statement.span
+            case _:
+                pass
+    return None
 
 
 # How the statements are written that are neither settings nor sections.

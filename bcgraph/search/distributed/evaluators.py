@@ -13,6 +13,7 @@ from bcgraph.search.distributed.worker import Workload
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Progress
 from bcgraph.search.strategies.evolution import Evaluate
+from bcgraph.search.strategies.gains import TrainStage
 
 
 @dataclass(eq=False)
@@ -50,6 +51,10 @@ class Distributed:
     def evolve(self, progress: Progress) -> Evaluate:
         """The fitness of the evolution."""
         return PooledEvaluator(self.standard.evolve(progress), self.standard.spec, self._pool)
+
+    def gains(self, progress: Progress) -> TrainStage:
+        """One training run, which workers cannot share: this process trains (`Options.check` refuses workers)."""
+        return self.standard.gains(progress)
 
     def _pool(self, workload: Workload) -> Pool:
         """The workers, with a workload."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
-from bcgraph import foreign
+from bcgraph import foreign, pruning
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.pairs import Architecture
 
@@ -32,7 +32,8 @@ class Evaluation:
     """The measures of one architecture; None for one that was not measured.
 
     A dead or failed candidate has -inf, and `reasons` says why for each such measure. Where a measure is a mean,
-    `samples` holds its terms.
+    `samples` holds its terms. `scales` are the mean sizes of the learned scales of its connections, in their order,
+    where a search goes by them.
     """
 
     n: float | None = None
@@ -40,6 +41,7 @@ class Evaluation:
     accuracy: float | None = None
     reasons: tuple[tuple[Measure, str], ...] = ()
     samples: tuple[tuple[Measure, tuple[float, ...]], ...] = ()
+    scales: tuple[float, ...] = ()
 
     def value(self, measure: Measure) -> float:
         """The value to rank by: -inf for a measure that is missing or not a number."""
@@ -90,12 +92,15 @@ class Record:
             "reasons": dict(self.evaluation.reasons),
             "origin": self.origin,
             **({"samples": samples} if samples else {}),
+            **({"scales": list(self.evaluation.scales)} if self.evaluation.scales else {}),
         }
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Record:
         """The inverse of `as_data`. Raises ValueError when `data` is not a record."""
         found = foreign.checked(data, _SHAPE)
+        if found.scales and len(found.scales) != len(found.backward):
+            raise ValueError(f"it has {len(found.scales)} scales for {len(found.backward)} connections")
         written: dict[Measure, float | None] = {"n": found.n, "e": found.e, "accuracy": found.accuracy}
         values = {m: -math.inf if m in found.reasons else value for m, value in written.items()}
         samples = tuple(
@@ -106,7 +111,7 @@ class Record:
             iteration=found.iteration,
             index=found.index,
             architecture=found.backward,
-            evaluation=Evaluation(**values, reasons=tuple(found.reasons.items()), samples=samples),
+            evaluation=Evaluation(**values, reasons=tuple(found.reasons.items()), samples=samples, scales=found.scales),
             origin=found.origin,
             seconds=found.seconds,
         )
@@ -130,6 +135,7 @@ class _Data:
     reasons: dict[Measure, str]
     origin: str
     samples: dict[Measure, tuple[_Float | None, ...]] = field(default_factory=dict)
+    scales: tuple[Annotated[_Float, Field(ge=0, allow_inf_nan=False)], ...] = ()
     seconds: _Float = 0.0
 
 
@@ -146,6 +152,16 @@ class Note:
 def ranking(records: list[Record], measure: Measure) -> list[Record]:
     """The records from best to worst; of equal values the earlier comes first."""
     return sorted(records, key=lambda r: -r.evaluation.value(measure))
+
+
+def chosen(records: list[Record], strategy: str, measure: Measure) -> Record | None:
+    """Of the records of step two the one that the search chooses, or would if it ended now; None without records.
+
+    It is the best, but where a strategy prunes one training run the last: earlier stages hold too many connections.
+    """
+    if strategy == pruning.STRATEGY:
+        return records[-1] if records else None
+    return next(iter(ranking(records, measure)), None)
 
 
 def _finite(value: float | None) -> float | None:

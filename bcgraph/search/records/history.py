@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from bcgraph import foreign
 from bcgraph.errors import BcgraphWarning
 from bcgraph.search.records import directory, log, sealed
-from bcgraph.search.records.evaluations import FITNESS, Measure, ranking
+from bcgraph.search.records.evaluations import FITNESS, Measure, chosen
 
 AUDIT = "audit.json"
 
@@ -21,15 +21,17 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     """The whole history of the run in `path`, also while it is running.
 
     `evaluations` holds for each, in order: `stage` ("init" or "evolve"), `iteration`, `index`, `backward` (pairs), `n`,
-    `e`, `accuracy` (null where not measured, or not finite: then `reasons` says why), and `origin`. `chosen` is the
-    best of the evolution so far, null before it begins; `finished` says whether it is final. `audit` is the audit of
-    the scores, null where there is none. Everything comes from the directory of the run, so a storage need not be
-    reachable: `storage` has no effect, and is accepted from scripts that name one. Raises RunError (E085).
+    `e`, `accuracy` (null where not measured, or not finite: then `reasons` says why), and `origin`. With `strategy =
+    gains` an evaluation is a stage of the training run, `iteration` its number, and `scales` how loud each connection
+    has become. `chosen` is the best of the evolution so far (with `gains` the last stage), null before it begins;
+    `finished` says whether it is final. `audit` is the audit of the scores, null where there is none. Everything comes
+    from the directory of the run, so a storage need not be reachable: `storage` has no effect, and is accepted from
+    scripts that name one. Raises RunError (E085).
     """
     identity = directory.read_identity(path)
     logged = log.read(path, identity["study"], identity["spec"]["search"])
-    score = identity["spec"]["search"]["evolve"]["score"]
-    best = ranking(logged.stage("evolve"), FITNESS[score])[:1]
+    settings = identity["spec"]["search"]["evolve"]
+    found = chosen(logged.stage("evolve"), settings["strategy"], FITNESS[settings["score"]])
     return {
         "spec": identity["spec"]["name"],
         "version": identity["version"],
@@ -38,7 +40,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
         "settings": identity["spec"]["search"],
         "notes": [note.text for note in logged.notes],
         "evaluations": [record.as_data() for record in logged.records],
-        "chosen": best[0].as_data() if best else None,
+        "chosen": None if found is None else found.as_data(),
         "audit": audit(path),
         "finished": (path / "best.bcg").exists(),
     }

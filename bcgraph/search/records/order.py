@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bcgraph import pruning
 from bcgraph.search.records.evaluations import Record
 from bcgraph.search.space.pairs import Architecture
 
@@ -15,7 +16,8 @@ class Order:
     """Follows a log from its first evaluation. `search` are the settings of the search, as plain data, where known.
 
     First come the scored ones, then those of the evolution, iteration by iteration, each numbered from 0, and no
-    architecture twice. Whether they are those of the search is found out when it resumes, which proposes them again.
+    architecture twice. With `strategy = gains` an iteration is one stage of the training run, which may prune nothing.
+    Whether they are those of the search is found out when it resumes, which proposes them again.
     """
 
     search: Mapping[str, Any] | None = None
@@ -34,7 +36,7 @@ class Order:
         begins = record.stage == "evolve" and index > 0 and place == (iteration + 1, 0)
         if record.stage != self._stage or not (place == (iteration, index) or begins):
             return f"{name} ({record.stage}) does not follow the one before it"
-        if record.architecture in self._seen:
+        if record.architecture in self._seen and not _one_run(self.search):
             return f"{name} repeats an architecture"
         if any(source < target or target < 0 for source, target in record.architecture):
             return f"{name} has a connection that does not run backward"
@@ -48,6 +50,9 @@ class Order:
 def _beyond(record: Record, search: Mapping[str, Any]) -> str | None:
     """The setting by which a search never makes this evaluation."""
     init, evolve = search["init"], search["evolve"]
+    if _one_run(search):
+        within = record.stage == "evolve" and record.index == 0 and record.iteration <= evolve["stages"]
+        return None if within else f"stages = {evolve['stages']}"
     if len(record.architecture) > search["max_backward"]:
         return f"max_backward = {search['max_backward']}"
     if record.stage == "init":
@@ -56,3 +61,7 @@ def _beyond(record: Record, search: Mapping[str, Any]) -> str | None:
         return f"iterations = {evolve['iterations']}"
     name, size = ("keep", init["keep"]) if record.iteration == 0 else ("population", evolve["population"])
     return None if record.index < size else f"{name} = {size}"
+
+
+def _one_run(search: Mapping[str, Any] | None) -> bool:
+    return search is not None and search["evolve"]["strategy"] == pruning.STRATEGY

@@ -24,11 +24,14 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
+from bcgraph import pruning
 from bcgraph.errors import RunError
 from bcgraph.memory import ran_out
-from bcgraph.search.records.evaluations import Measure, Record, Stage
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.records.directory import Identity
+from bcgraph.search.records.evaluations import FITNESS, Measure, Record, Stage
 from bcgraph.search.records.storage import FAILURES, PATIENCE, Away, connect, reachable, unreachable
-from bcgraph.search.space.pairs import Space
+from bcgraph.search.space.pairs import Space, space
 
 NAME = "study.log"
 
@@ -46,6 +49,20 @@ class StudyLayout:
     name: str
     space: Space
     measures: dict[Stage, tuple[Measure, ...]]
+
+    @staticmethod
+    def of(spec: NetworkSpec, seed: int) -> StudyLayout:
+        """The layout of the studies of a search."""
+        settings = spec.search
+        if settings.evolve.strategy == pruning.STRATEGY:
+            # A stage holds as many connections as the space has.
+            every = space(spec, len(pruning.pairs(spec)), same_resolution=settings.same_resolution)
+            return StudyLayout(Identity(spec, seed).study_name, every, {"evolve": ("accuracy",)})
+        choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
+        measures: dict[Stage, tuple[Measure, ...]] = {"evolve": (FITNESS[settings.evolve.score],)}
+        if settings.init.pool != 0:
+            measures = {"init": settings.init.scores, **measures}
+        return StudyLayout(Identity(spec, seed).study_name, choices, measures)
 
     def study_name(self, stage: Stage) -> str:
         """The name of the study of a stage."""

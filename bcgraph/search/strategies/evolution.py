@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from bcgraph.errors import RunError
+from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import FITNESS, Evaluation, Note, Record
 from bcgraph.search.space.candidate import Candidate
@@ -34,9 +34,15 @@ def evolve(
 
     Yields each new record as soon as it arrives. Candidates recorded in `history` (in the order in which an earlier
     call yielded them) are not evaluated again. When the space is exhausted, yields a note and ends. Raises RunError
-    (E085) when `history` does not belong to these arguments.
+    (E085) when `history` does not belong to these arguments, SearchError (E089) for a strategy without populations.
     """
     settings = spec.search
+    if settings.evolve.strategy not in STRATEGIES:
+        raise SearchError(
+            "E089",
+            f"`strategy = {settings.evolve.strategy}` is no evolution but one training run",
+            hint="bcgraph.search.run takes any strategy",
+        )
     choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
     population = Population(spec, seed, FITNESS[settings.evolve.score], choices)
     past = list(history)

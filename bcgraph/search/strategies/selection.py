@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bcgraph import keys
+from bcgraph import keys, pruning
 from bcgraph.errors import SearchError
 from bcgraph.schema import NetworkSpec, SearchSpec
 from bcgraph.search.records.evaluations import Measure, Note, Record, ranking
@@ -53,6 +53,11 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
     Raises SearchError (E089) with all settings that contradict each other.
     """
     settings: SearchSpec = spec.search
+    if settings.evolve.strategy == pruning.STRATEGY:
+        wrong = [SearchError("E089", each.message, hint=each.hint) for each in pruning.contradictions(spec)]
+        if wrong:
+            raise SearchError.of(d for error in wrong for d in error.diagnostics)
+        return ()
     init, evolve = settings.init, settings.evolve
     found: list[SearchError] = []
     if init.pool != "all" and 0 < init.pool < init.keep:

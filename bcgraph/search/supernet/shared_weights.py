@@ -52,9 +52,11 @@ class SharedWeights:
         """The compiled network of `spec`, which shares its modules with every other candidate. Raises CompileError."""
         return self.compiled(Lowered.of(spec), schedule)
 
-    def compiled(self, network: Lowered, schedule: str = "unrolled") -> fx.GraphModule:
-        """The compiled network of a candidate that is lowered already."""
-        return to_fx(network.scheduled(schedule, pipelines.SUPERNET), self.assemble(network))
+    def compiled(
+        self, network: Lowered, schedule: str = "unrolled", optimize: pipelines.Names = pipelines.SUPERNET
+    ) -> fx.GraphModule:
+        """The compiled network of a candidate that is lowered already, after the passes in `optimize`."""
+        return to_fx(network.scheduled(schedule, optimize), self.assemble(network))
 
     def freeze(self, input_gradient: torch.dtype | None = None, *, whole: bool = False) -> None:
         """From now on no weight asks for a gradient, and none may change.

@@ -1,0 +1,166 @@
+"""The training run of `strategy = gains`: all connections at once, the weakest pruned while the weights go on.
+
+The run is that of `bcgraph train` on the training part of the search: same weights, same batches, same updates. What is
+added is a penalty on the scales of the connections until the last pruning. A pruned connection is no longer computed;
+weights and optimizer state of everything else stay as they are. A checkpoint after each epoch holds the whole run, so
+one that is stopped resumes after its last whole epoch and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bcgraph import files, names, pruning, weights
+from bcgraph.compiler import pipelines
+from bcgraph.data.split import Split
+from bcgraph.errors import RunError, WeightsError
+from bcgraph.nn.defaults import ordinary_defaults
+from bcgraph.nn.determinism import reproducible
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.records.evaluations import Evaluation
+from bcgraph.search.space.candidate import Candidate
+from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.shared_weights import SharedWeights
+from bcgraph.training import checks
+from bcgraph.training.accuracy import evaluate
+from bcgraph.training.checkpoint import MODEL, collect, restore
+from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess
+from bcgraph.training.ema import EMA, PREFIX
+from bcgraph.training.epoch import EpochLoop
+from bcgraph.training.optimizers import optimizer
+from bcgraph.training.train_step import TrainStep
+
+STATE = "pruned-state.safetensors"
+
+SCHEDULE = "unrolled"
+
+
+@dataclass(eq=False)
+class PrunedRun:
+    """The run of `spec` in the folder `out`, on `train`, with accuracies on `validation`.
+
+    `spec.train` says how it trains, `spec.search.evolve` how it prunes. `progress` is called with the number of epochs
+    done after each of them. The weights have the standard names (`backward.J_I.conv.weight`).
+    """
+
+    spec: NetworkSpec
+    seed: int
+    train: Split
+    validation: Split
+    out: Path
+    progress: Callable[[int], None]
+    group: ProcessGroup = field(default_factory=SingleProcess)
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        checks.batch(self.everything, 1)
+        checks.samples(self.train, self.spec.data.batch, 1)
+        self.weights = SharedWeights(self.seed, dtype=self.dtype, device=self.group.device)
+        self.full = self.weights.root(self.everything)
+        self.optimizer = optimizer(self.full.parameters(), self.spec.train.optimizer)
+        self.ema = EMA(self.full, self.spec.train.ema)
+        self.stages = pruning.stages(self.spec)
+        self.done = self._restored()
+
+    @cached_property
+    def everything(self) -> NetworkSpec:
+        """The network with all connections of the space, each at the gain of the search."""
+        return pruning.quiet(self.spec).with_backward(pruning.pairs(self.spec))
+
+    def __call__(self, stage: int, candidate: Candidate) -> Evaluation:
+        """Train to the end of a stage with the connections of `candidate`; its validation accuracy and its scales.
+
+        Raises RunError: E088 when the loss is not finite, E084 when the checkpoint cannot be written.
+        """
+        model = self.weights.compiled(Lowered.of(candidate.spec), SCHEDULE, pipelines.TRAINING)
+        scales = [self._scale(pair) for pair in candidate.architecture]
+        with ordinary_defaults(), torch.random.fork_rng(), reproducible():
+            if self.done < self.stages[stage].end:
+                self._train(model, self.stages[stage].end, scales if stage + 1 < len(self.stages) else [])
+            with self.ema.applied():
+                accuracy = evaluate(model, self.validation, readout=self.spec.readout)
+        return Evaluation(accuracy=accuracy, scales=tuple(float(scale.abs().mean()) for scale in scales))
+
+    def _train(self, model: nn.Module, end: int, penalized: list[Tensor]) -> None:
+        network, wrapped = self.group.setup(model, self.optimizer)
+        step = TrainStep(self.spec, self.spec.train, self.group, network, wrapped, self.dtype)
+        loop = EpochLoop(self.spec, self.seed, self.train, self.group, self.ema, self.out, lambda _: None)
+        strength = self.spec.search.evolve.penalty
+        for epoch in range(self.done, end):
+            loop(epoch, step, partial(_shrink, penalized, strength) if penalized and strength else None)
+            self.done = epoch + 1
+            self._keep()
+            self.progress(self.done)
+
+    def _scale(self, pair: pruning.Pair) -> Tensor:
+        """The scale of a connection's norm, `[channels]`."""
+        return self.full.get_parameter(names.projection(*pair, "bn.weight")).detach()
+
+    def _keep(self) -> None:
+        tensors = {**collect(self.full, self.optimizer), **self.ema.tensors()}
+        described = {
+            "identity": self._identity(),
+            "epochs": self.done,
+            "precision": dict(self.group.precision_state()),
+        }
+        files.write_bytes(self.out / STATE, weights.pack(tensors, described))
+
+    def _restored(self) -> int:
+        """Restore the run from its checkpoint; returns the epochs done."""
+        path = self.out / STATE
+        if not path.exists():
+            return 0
+        tensors, described = weights.unpack(path)
+        if described.get("identity") != self._identity():
+            raise RunError("E085", f"`{path}` holds the run of something else", hint="start in a new directory")
+        restore(tensors, self.full, self.optimizer)
+        self.ema.restore(tensors)
+        try:
+            found: Any = described
+            self.group.load_precision_state(found["precision"])
+            return int(found["epochs"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError("E082", f"`{path}` is not a checkpoint of this version") from error
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.everything.fingerprint(),
+            "seed": self.seed,
+            "train": self.spec.train.model_dump(mode="json"),
+            "evolve": self.spec.search.evolve.model_dump(mode="json"),
+            "batch": self.spec.data.batch,
+            "dtype": str(self.dtype),
+        }
+
+
+@torch.no_grad()
+def _shrink(scales: list[Tensor], strength: float, lr: float) -> None:
+    """Take `lr * strength` off the root mean square of each scale: the proximal step of the group lasso.
+
+    It stands apart from the gradient, as the weight decay of AdamW does, so the strength means the same under every
+    optimizer and loss. A scale that would fall below zero is zero, and grows again where the gradient says so.
+    """
+    if not lr * strength:
+        return
+    for scale in scales:
+        size = torch.linalg.vector_norm(scale)
+        scale.mul_((1 - lr * strength * math.sqrt(scale.numel()) / size).clamp_min(0))
+
+
+def trained(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
+    """The weights of the network `best` at the end of the run in `path`, by their standard names.
+
+    With `ema` they are the averaged ones. Raises WeightsError (E082) when there is no such run.
+    """
+    tensors, _ = weights.unpack(path / STATE)
+    prefix = PREFIX if best.train.ema else MODEL
+    found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return names.of_network(found, ((bc.source, bc.target) for bc in best.backward))
