@@ -11,6 +11,8 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -78,19 +80,32 @@ def parse(content: bytes | str) -> Any:
 
 def load(path: str | os.PathLike[str], shape: TypeAdapter[T]) -> T:
     """The JSON file at `path`, which must have a shape. Raises OSError and UnreadableError."""
-    return checked(parse(read(path, MAX_JSON)), shape)
+    return from_json(without_mark(read(path, MAX_JSON)), shape)
 
 
 def checked(data: Any, shape: TypeAdapter[T]) -> T:
     """Plain data as what `shape` says it is. Raises UnreadableError that names the first place that differs."""
-    try:
+    with _named():
         return shape.validate_python(data)
-    except (ValidationError, RecursionError, OverflowError) as error:
-        if not isinstance(error, ValidationError):
-            raise UnreadableError("it has another shape") from None
+
+
+def from_json(content: bytes | str, shape: TypeAdapter[T]) -> T:
+    """JSON, within the bounds of `parse`, as what `shape` says it is. Raises UnreadableError."""
+    parse(content)
+    with _named():
+        return shape.validate_json(content)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UnreadableError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+    except (RecursionError, OverflowError):
+        raise UnreadableError("it has another shape") from None
 
 
 def without_mark(content: bytes) -> bytes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from bcgraph import foreign
 
 X = TypeVar("X")
 
@@ -39,10 +42,11 @@ class Normalization:
 
     @staticmethod
     def from_json(text: str) -> Normalization:
-        """The inverse of `as_json`. Raises ValueError, KeyError or TypeError for anything else."""
-        read: Mapping[str, Any] = json.loads(text)
-        mean, std = (tuple(float(value) for value in read[key]) for key in ("mean", "std"))
-        return Normalization(mean, std, bool(read["inside"]))
+        """The inverse of `as_json`. Raises ValueError for anything else."""
+        found = foreign.from_json(text, _SHAPE)
+        if len(found.mean) != len(found.std) or min(found.std, default=0) <= 0:
+            raise ValueError("it normalizes by another number of deviations, or by one that is not positive")
+        return found
 
     def _columns(self, x: Any) -> tuple[Any, Any]:
         """Mean and standard deviation `[C, 1, 1]`, of the kind of `x`."""
@@ -51,3 +55,6 @@ class Normalization:
         import numpy as np
 
         return tuple(np.array(values, dtype=np.float32)[:, None, None] for values in (self.mean, self.std))  # type: ignore[return-value]
+
+
+_SHAPE = TypeAdapter(Normalization)

@@ -6,17 +6,17 @@ ones back; `Network` carries them from step to step and starts every batch from 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from bcgraph import foreign, seals
 from bcgraph.errors import RunError
 from bcgraph.normalization import Normalization
 from bcgraph.readout import READOUTS, predict
@@ -76,7 +76,7 @@ class Network:
         self.signature = read_signature(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._names: list[str] = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
-        _check_states(self.path, self.signature, self._names, self._outputs)
+        _check_states(self.path, self.signature, self._session)
 
     @property
     def input(self) -> str:
@@ -305,11 +305,7 @@ def _held(values: Floats) -> onnxruntime.OrtValue:
 
 
 def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
-    try:
-        with path.open("rb") as stream:
-            stream.read(1)
-    except OSError as error:
-        raise RunError("E087", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    content = _content(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -317,7 +313,7 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as error:
         reason = _first_line(error)
         if "opset" in reason.lower() or "ir version" in reason.lower():
@@ -335,6 +331,9 @@ def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
 
     Raises RunError (E087) when they are damaged, or not those of a file that bcgraph has written.
     """
+    seal = found.get(f"bcgraph.{seals.NAME}")
+    if seal is not None and not seals.is_seal(seal):
+        raise changed(path)
     if "bcgraph.form" not in found:
         raise RunError(
             "E087",
@@ -343,29 +342,72 @@ def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
         )
     normalization = found.get("bcgraph.normalization")
     try:
-        states = tuple(
-            (str(s["input"]), str(s["output"]), tuple(int(n) for n in s["shape"]))
-            for s in json.loads(found.get("bcgraph.states", "[]"))
-        )
         signature = Signature(
             form=found["bcgraph.form"],
             steps=int(found["bcgraph.steps"]),
             readout=found["bcgraph.readout"],
-            input=_INPUT.validate_json(found["bcgraph.input"]),
-            states=states,
-            classes=tuple(str(name) for name in json.loads(found.get("bcgraph.classes", "[]"))),
+            input=foreign.from_json(found["bcgraph.input"], _INPUT),
+            states=tuple(
+                (s.input, s.output, s.shape) for s in foreign.from_json(found.get("bcgraph.states", "[]"), _STATES)
+            ),
+            classes=foreign.from_json(found.get("bcgraph.classes", "[]"), _CLASSES),
             normalization=None if normalization is None else Normalization.from_json(normalization),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError("E087", f"`{path}` has damaged metadata", notes=(_first_line(error),)) from None
     if signature.form not in FORMS or signature.readout not in READOUTS or signature.steps < 1:
         raise RunError("E087", f"`{path}` is of a kind that this version of bcgraph does not know")
+    if signature.normalization is not None and len(signature.normalization.mean) != signature.input.channels:
+        raise RunError("E087", f"`{path}` has damaged metadata", notes=("a normalization of other channels",))
     return signature
 
 
-def _check_states(path: Path, signature: Signature, inputs: list[str], outputs: list[str]) -> None:
+@dataclass(frozen=True)
+class _State:
+    """A state as the metadata describe it."""
+
+    input: str
+    output: str
+    shape: tuple[Annotated[int, Field(strict=True, ge=1)], ...]
+
+
+_STATES: TypeAdapter[tuple[_State, ...]] = TypeAdapter(tuple[_State, ...])
+_CLASSES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file. Raises RunError (E087) when it cannot be read, or was changed after it was sealed."""
+    try:
+        content = foreign.read(path)
+    except OSError as error:
+        raise RunError("E087", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except foreign.UnreadableError as error:
+        raise RunError("E087", f"`{path}` cannot be read: {error}") from None
+    if seals.intact(content) is False:
+        raise changed(path)
+    return content
+
+
+def changed(path: Path) -> RunError:
+    """The error for a file that is not what bcgraph has written (E087)."""
+    return RunError(
+        "E087",
+        f"`{path}` is damaged: its content is not what was written",
+        hint=f"compile it again; if a tool has changed it on purpose, have it remove `bcgraph.{seals.NAME}` as well",
+    )
+
+
+def _check_states(path: Path, signature: Signature, session: onnxruntime.InferenceSession) -> None:
+    inputs, outputs = session.get_inputs(), [value.name for value in session.get_outputs()]
     states = signature.states if signature.form == "step" else ()
-    if inputs[1:] != [name for name, _, _ in states] or outputs[1:] != [name for _, name, _ in states]:
+    fed = (signature.input.channels, signature.input.height, signature.input.width)
+    names = [name for name, _, _ in states]
+    shapes = [fed, *(shape for _, _, shape in states)]
+    described = len(inputs) == len(shapes) and all(
+        tuple(value.shape)[len(value.shape) - len(shape) :] == shape
+        for value, shape in zip(inputs, shapes, strict=True)
+    )
+    if not described or [v.name for v in inputs[1:]] != names or outputs[1:] != [name for _, name, _ in states]:
         raise RunError("E087", f"`{path}` has metadata that do not describe its inputs and outputs")
 
 

@@ -289,8 +289,10 @@ def test_files_that_cannot_be_run(tmp_path: Path) -> None:
 
     def edited(name: str, *, group: str = "", **datasets: Any) -> Path:
         path = tmp_path / name
-        path.write_bytes(good.read_bytes())
+        # Without its seal, by which any edit is noticed.
+        path.write_bytes(good.read_bytes().replace(b"bcgraph-sha256", b"no longer seal"))
         with h5py.File(path, "r+") as file:
+            del file["node/metadata/bcgraph.seal"]
             for key, value in datasets.items():
                 place = f"node/{group}{key.replace('__', '.')}"
                 if place in file:
@@ -305,7 +307,7 @@ def test_files_that_cannot_be_run(tmp_path: Path) -> None:
     wrong = {
         tmp_path / "missing.nir": "cannot be read",
         tmp_path / "text.nir": "damaged, or no NIR file",
-        tmp_path / "cut.nir": "damaged, or no NIR file",
+        tmp_path / "cut.nir": "is damaged: its content is not what was written",
         edited("foreign.nir", metadata=None): "was not written by bcgraph",
         edited("steps.nir", group="metadata/", bcgraph__steps="two"): "damaged metadata",
         edited("input.nir", group="metadata/", bcgraph__input=_image(3)): "do not describe",

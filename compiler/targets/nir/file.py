@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from bcgraph import files
+from bcgraph import files, seals
 from bcgraph.compiler import pipelines
 from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.request import ExportReport, Request, facts, only_unrolled, plain
@@ -40,11 +40,12 @@ def write(request: Request) -> ExportReport:
     values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
     described = facts(replace(asked, form="nir"))
     described["bcgraph.dt"] = repr(target.DT)
+    described[f"bcgraph.{seals.NAME}"] = seals.BLANK
     described["bcgraph.losses"] = json.dumps([str(loss) for loss in found])
     graph = target.to_nir(pipelines.optimized(asked.spec, pipelines.NIR), values, described, asked.inside)
     stream = BytesIO()
     nir.write(stream, graph)
-    data = stream.getvalue()
+    data = seals.seal(stream.getvalue())
     proved, outputs = _prove(asked, module, data)
     changed = _changed(request, outputs) if found else None
     files.write_bytes(request.path, data)

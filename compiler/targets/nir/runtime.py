@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bcgraph import foreign, seals
 from bcgraph.errors import RunError
 from bcgraph.readout import predict
-from bcgraph.runtime import Floats, Signature, Stream, all_steps, read_signature
+from bcgraph.runtime import Floats, Signature, Stream, all_steps, changed, read_signature
 
 State = dict[str, Tensor]
 
@@ -136,9 +137,13 @@ class _Neuron:
 
 def _read(path: Path, data: bytes | None) -> Any:
     try:
-        content = path.read_bytes() if data is None else data
+        content = foreign.read(path) if data is None else data
     except OSError as error:
         raise RunError("E087", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except foreign.UnreadableError as error:
+        raise RunError("E087", f"`{path}` cannot be read: {error}") from None
+    if seals.intact(content) is False:
+        raise changed(path)
     try:
         graph = nir.read(BytesIO(content))
     # The library checks by assertion, by lookup and by whatever its constructors meet: a file that it cannot

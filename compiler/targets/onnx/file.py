@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from bcgraph import files
+from bcgraph import files, seals
 from bcgraph.compiler import pipelines
 from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.request import ExportReport, Request, facts, plain
@@ -52,7 +52,8 @@ def build(request: Request) -> tuple[bytes, proof.Proof]:
     if form == "scan":
         watch = list(dict.fromkeys(name.rpartition("@t")[0] for name in watch))
     found = _PROVE[form](request, module, emit(program, values, described, watch, request.inside), program)
-    return _serialize(emit(program, values, described, (), request.inside)), found
+    described[f"bcgraph.{seals.NAME}"] = seals.BLANK
+    return seals.seal(_serialize(emit(program, values, described, (), request.inside))), found
 
 
 def metadata(request: Request, program: Program) -> dict[str, str]:

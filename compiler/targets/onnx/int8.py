@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from bcgraph import seals
 from bcgraph.compiler.export.proof import session
 from bcgraph.compiler.targets.onnx.lif import DOMAIN
 from bcgraph.errors import CompileError
@@ -75,12 +76,14 @@ def quantize(source: Path, target: Path, calibration: Floats) -> None:
             },
         )
     made = onnx.load(target)
-    kept = [p for p in made.metadata_props if p.key.startswith("bcgraph.")]
+    sealed = f"bcgraph.{seals.NAME}"
+    kept = [p for p in made.metadata_props if p.key.startswith("bcgraph.") and p.key != sealed]
     del made.metadata_props[:]
     made.metadata_props.extend(kept)
     _set(made, "bcgraph.precision", "int8")
+    _set(made, sealed, seals.BLANK)
     onnx.checker.check_model(made, full_check=True)
-    onnx.save(made, target)
+    target.write_bytes(seals.seal(made.SerializeToString()))
 
 
 def difference(ours: Path, theirs: Path, inputs: Floats) -> Difference:
