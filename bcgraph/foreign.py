@@ -29,11 +29,15 @@ _BOM = b"\xef\xbb\xbf"
 _MARKS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 # What the shell and the system give in the place of a file: a pipe or a stream that the user asked to be read.
-_STREAMS = ("/dev/fd/", "/proc/self/fd/")
+_STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
 class UnreadableError(ValueError):
     """What was read is not what it should be; the message is half a sentence about it."""
+
+
+class TooLargeError(UnreadableError):
+    """What was read is larger than it may be."""
 
 
 def read(path: str | os.PathLike[str], limit: int | None = None, *, streams: bool = False) -> bytes:
@@ -55,7 +59,7 @@ def read(path: str | os.PathLike[str], limit: int | None = None, *, streams: boo
             return stream.read()
         content = stream.read(limit + 1)
     if len(content) > limit:
-        raise UnreadableError(f"it is larger than {limit:,} bytes")
+        raise TooLargeError(f"it is larger than {limit:,} bytes")
     return content
 
 

@@ -7,61 +7,21 @@ ones back; `Network` carries them from step to step and starts every batch from 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
 
 from bcgraph import foreign, seals
 from bcgraph.errors import RunError
-from bcgraph.normalization import Normalization
-from bcgraph.readout import READOUTS, predict
-from bcgraph.schema import ImageInput, InputSpec, SequenceInput
+from bcgraph.readout import predict
+from bcgraph.signature import Floats, Signature, changed, check_finite, first_line, float32, read_signature
 
 if TYPE_CHECKING:
     import onnxruntime
-
-Floats = NDArray[np.floating[Any]]
-
-FORMS = ("unrolled", "step", "scan", "nir")
-
-_INPUT: TypeAdapter[ImageInput | SequenceInput] = TypeAdapter(InputSpec)
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What an exported file says of itself, in its metadata."""
-
-    form: str
-    steps: int
-    readout: str
-    input: ImageInput | SequenceInput
-    states: tuple[tuple[str, str, tuple[int, ...]], ...]
-    """Of each state the name of the input, the name of the output that is its next value, and the shape of one
-    sample."""
-    classes: tuple[str, ...] = ()
-    normalization: Normalization | None = None
-
-    def checked(self, inputs: Floats) -> NDArray[np.float32]:
-        """`inputs` in float32. Raises RunError (E090) when they are not finite numbers or have another shape."""
-        if np.asarray(inputs).dtype.kind not in "fiub":
-            raise RunError("E090", f"the network takes numbers, but the input is of type {np.asarray(inputs).dtype}")
-        values = _float32(inputs)
-        sample = (self.input.channels, self.input.height, self.input.width)
-        sequence = self.input.kind == "sequence"
-        # A scan takes any number of frames.
-        steps = values.shape[0] if self.form == "scan" and values.ndim == 5 else self.steps
-        length = "T" if self.form == "scan" else str(steps)
-        wanted = (f"[{length}, N, " if sequence else "[N, ") + ", ".join(map(str, sample)) + "]"
-        fits = values.ndim == (5 if sequence else 4) and values.shape[-3:] == sample
-        if not fits or (sequence and values.shape[0] != steps):
-            raise RunError("E090", f"the network takes {wanted}, but the input is {list(values.shape)}")
-        _check_finite(values)
-        return values
 
 
 class Network:
@@ -96,7 +56,7 @@ class Network:
             (result,) = self._session.run(self._outputs[:1], {self._names[0]: values})
             return np.asarray(result)
         except _runtime_errors() as error:
-            raise RunError("E087", f"`{self.path}` cannot be run: {_first_line(error)}") from error
+            raise RunError("E087", f"`{self.path}` cannot be run: {first_line(error)}") from error
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
@@ -125,7 +85,7 @@ class Network:
         try:
             results = self._session.run(None, {self._names[0]: frame, **states})
         except _runtime_errors() as error:
-            raise RunError("E087", f"`{self.path}` cannot be run: {_first_line(error)}") from error
+            raise RunError("E087", f"`{self.path}` cannot be run: {first_line(error)}") from error
         named = dict(zip(self._outputs, map(np.asarray, results), strict=True))
         return named[self._outputs[0]], {name: named[following] for name, following, _ in self.signature.states}
 
@@ -144,7 +104,7 @@ class Network:
         try:
             results = self._session.run_with_ort_values(self._outputs, {self.input: _held(frame), **states})
         except _runtime_errors() as error:
-            raise RunError("E087", f"`{self.path}` cannot be run: {_first_line(error)}") from error
+            raise RunError("E087", f"`{self.path}` cannot be run: {first_line(error)}") from error
         named = dict(zip(self._outputs, results, strict=True))
         after = {name: named[following] for name, following, _ in self.signature.states}
         return np.asarray(results[0].numpy()), after
@@ -222,8 +182,8 @@ class Stream:
             raise RunError(
                 "E090", f"a frame is {list(wanted)} of numbers, but this is {list(given.shape)} of {given.dtype}"
             )
-        values = _float32(given[None])
-        _check_finite(values)
+        values = float32(given[None])
+        check_finite(values)
         if not self.frames:
             self._states = self.network.begin(1)
         started = time.perf_counter()
@@ -239,18 +199,6 @@ class Stream:
     def reset(self) -> None:
         """Begin a new sequence: zero states, nothing read out."""
         self.frames, self._total = 0, None
-
-
-def _float32(values: Floats) -> NDArray[np.float32]:
-    # What is too large becomes infinite, which is refused in its own words.
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(values, dtype=np.float32)
-
-
-def _check_finite(values: NDArray[np.float32]) -> None:
-    """Raise RunError (E090) for values that are not finite in float32."""
-    if not np.isfinite(values).all():
-        raise RunError("E090", "the input holds values that are not finite", hint="replace nan and inf before")
 
 
 def all_steps(network: Stepped, inputs: Floats) -> Floats:
@@ -315,7 +263,7 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "opset" in reason.lower() or "ir version" in reason.lower():
             raise RunError(
                 "E087",
@@ -324,55 +272,6 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
                 hint="install a newer onnxruntime, or compile the network again",
             ) from None
         raise RunError("E087", f"`{path}` is damaged, or no ONNX file", notes=(reason,)) from None
-
-
-def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
-    """The signature in the metadata of a file.
-
-    Raises RunError (E087) when they are damaged, or not those of a file that bcgraph has written.
-    """
-    seal = found.get(f"bcgraph.{seals.NAME}")
-    if seal is not None and not seals.is_seal(seal):
-        raise changed(path)
-    if "bcgraph.form" not in found:
-        raise RunError(
-            "E087",
-            f"`{path}` was not written by bcgraph",
-            hint="`bcgraph compile SPEC_OR_RUN -o net.onnx` writes a file that can be run here",
-        )
-    normalization = found.get("bcgraph.normalization")
-    try:
-        signature = Signature(
-            form=found["bcgraph.form"],
-            steps=int(found["bcgraph.steps"]),
-            readout=found["bcgraph.readout"],
-            input=foreign.from_json(found["bcgraph.input"], _INPUT),
-            states=tuple(
-                (s.input, s.output, s.shape) for s in foreign.from_json(found.get("bcgraph.states", "[]"), _STATES)
-            ),
-            classes=foreign.from_json(found.get("bcgraph.classes", "[]"), _CLASSES),
-            normalization=None if normalization is None else Normalization.from_json(normalization),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError("E087", f"`{path}` has damaged metadata", notes=(_first_line(error),)) from None
-    if signature.form not in FORMS or signature.readout not in READOUTS or signature.steps < 1:
-        raise RunError("E087", f"`{path}` is of a kind that this version of bcgraph does not know")
-    if signature.normalization is not None and len(signature.normalization.mean) != signature.input.channels:
-        raise RunError("E087", f"`{path}` has damaged metadata", notes=("a normalization of other channels",))
-    return signature
-
-
-@dataclass(frozen=True)
-class _State:
-    """A state as the metadata describe it."""
-
-    input: str
-    output: str
-    shape: tuple[Annotated[int, Field(strict=True, ge=1)], ...]
-
-
-_STATES: TypeAdapter[tuple[_State, ...]] = TypeAdapter(tuple[_State, ...])
-_CLASSES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 
 
 def _content(path: Path) -> bytes:
@@ -386,15 +285,6 @@ def _content(path: Path) -> bytes:
     if seals.intact(content) is False:
         raise changed(path)
     return content
-
-
-def changed(path: Path) -> RunError:
-    """The error for a file that is not what bcgraph has written (E087)."""
-    return RunError(
-        "E087",
-        f"`{path}` is damaged: its content is not what was written",
-        hint=f"compile it again; if a tool has changed it on purpose, have it remove `bcgraph.{seals.NAME}` as well",
-    )
 
 
 def _check_states(path: Path, signature: Signature, session: onnxruntime.InferenceSession) -> None:
@@ -416,7 +306,3 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return tuple(value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -11,6 +11,23 @@ HIDDEN = "***"
 _SECRET = re.compile(r"([?&](?:password|passwd|sslpassword|passfile)=)([^&#]*)", re.IGNORECASE)
 
 
+# A scheme, then user and password, a host with a port in digits, a path, and a query. No part of a password fits in the
+# place of another part.
+_FORM = re.compile(
+    r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://([^:@/\s]*(:[^@/\s]*)?@)?([^:@/?#\s]*|\[[0-9a-fA-F:.]+\])(:[0-9]+)?(/[^@?]*)?(\?.*)?"
+)
+
+
+def understood(url: str) -> bool:
+    """Whether it is clear which part of the URL is a secret: only then may the rest be shown."""
+    return _FORM.fullmatch(url) is not None
+
+
+def shown(url: str) -> str:
+    """The URL for a message: without its secrets, and nothing of it where it is not understood."""
+    return without_password(url) if understood(url) else HIDDEN
+
+
 def without_password(url: str) -> str:
     """The URL without the secrets that it may hold."""
     url = _SECRET.sub(rf"\1{HIDDEN}", url)
@@ -37,9 +54,3 @@ def secrets(url: str) -> list[str]:
     if separator and ":" in user:
         found.append(user.partition(":")[2])
     return [secret for secret in found if secret]
-
-
-def torn(url: str) -> bool:
-    """Whether a secret holds characters that end it early, so that its rest would be taken for a host or a path."""
-    head, _, _ = url.partition("?")[0].rpartition("@")
-    return any(mark in head.partition("://")[2] for mark in "@/")

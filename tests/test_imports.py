@@ -24,7 +24,7 @@ schema
 shapes pruning
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl
-errordocs runtime weights data nn
+errordocs signature runtime weights data nn
 compiler.ir compiler.printer compiler.ops compiler.verify compiler.lower compiler.scc
 compiler.passes compiler.schedules compiler.pipelines compiler
 compiler.targets.fx compiler.driver compiler.analysis compiler.export
@@ -33,7 +33,7 @@ training.options training.events training.losses training.ema training.optimizer
 search.events search.options search.space search.records search.strategies search.supernet search.scores
 search.evaluators search.distributed search
 scores profile viz artifacts
-cli.output cli.guard cli.progress cli.inputs cli.commands cli
+cli.streams cli.output cli.guard cli.progress cli.inputs cli.commands cli
 bcgraph __main__
 """
 

@@ -1,10 +1,10 @@
 import pytest
 
-from bcgraph.urls import redacted, torn, without_password
+from bcgraph.urls import redacted, shown, understood, without_password
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "safe"),
     [
         ("sqlite:///study.db", "sqlite:///study.db"),
         ("postgresql://host/base", "postgresql://host/base"),
@@ -17,8 +17,8 @@ from bcgraph.urls import redacted, torn, without_password
         ("a@b:c", "a@b:c"),
     ],
 )
-def test_secrets_are_not_shown(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+def test_secrets_are_not_shown(url: str, safe: str) -> None:
+    assert without_password(url) == safe
 
 
 def test_a_text_is_freed_of_them() -> None:
@@ -28,8 +28,37 @@ def test_a_text_is_freed_of_them() -> None:
     assert redacted(text, None) == text
 
 
-def test_secrets_that_are_not_quoted() -> None:
-    assert torn("postgresql://me:p@ss@host/base")
-    assert torn("postgresql://me:p/ss@host/base")
-    assert not torn("postgresql://me:p%40ss@host/base?user=a@b")
-    assert not torn("sqlite:////tmp/a.db")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "me:s3cret@host/base",
+        "postgresql//me:s3cret@host/base",
+        "postgresql:/me:s3cret@host/base",
+        "postgresql:///me:s3cret@host/base",
+        "postgresql//:me:s3cret@host/base",
+        "postgresql ://me:s3cret@host/base",
+        "://me:s3cret@host/base",
+        "postgresql://me:s3@cret@host/base",
+        "postgresql://me:s3/cret@host/base",
+        "postgresql://me:s3cret",
+        "postgresql://me@s3cret@host/base",
+        "postgresql://host/me:s3cret@base",
+        "s3cret",
+        "",
+    ],
+)
+def test_nothing_is_shown_of_what_is_not_understood(url: str) -> None:
+    assert not understood(url)
+    assert shown(url) == "***"
+
+
+def test_what_is_understood() -> None:
+    for url, text in {
+        "postgresql://me:p%40ss@host/base?user=a@b": "postgresql://me:***@b",
+        "sqlite:////tmp/a.db": "sqlite:////tmp/a.db",
+        "sqlite:///C:/data/study.db": "sqlite:///C:/data/study.db",
+        "postgresql://me:s3cret@[::1]:5432/base": "postgresql://me:***@[::1]:5432/base",
+        "postgresql+psycopg://me:s3cret@/base?host=/var/run": "postgresql+psycopg://me:***@/base?host=/var/run",
+    }.items():
+        assert understood(url)
+        assert shown(url) == text

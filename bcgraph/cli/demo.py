@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcgraph.cli.guard import guarded, prepare_streams
+from bcgraph.cli import streams
+from bcgraph.cli.guard import guarded
 from bcgraph.cli.output import connections, emit, say, table
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _row(spec: NetworkSpec, folder: Path, epochs: int | None, shared: Callable[[
 
 def main() -> None:
     """The entry point of `python -m bcgraph.cli.demo`."""
-    prepare_streams()
+    streams.prepare()
     typer.run(guarded(demo))
 
 

@@ -8,20 +8,22 @@ exception is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import functools
-import os
+import logging
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec
 
 import typer
 
 from bcgraph.cli.output import emit_json, say
+from bcgraph.cli.streams import drop
 from bcgraph.errors import BcgraphError, BcgraphWarning, Diagnostic, render
 from bcgraph.memory import FAILURES as MEMORY_FAILURES
 from bcgraph.memory import exhausted, ran_out
-from bcgraph.urls import without_password
+from bcgraph.urls import shown, without_password
 
 P = ParamSpec("P")
 
@@ -31,13 +33,7 @@ INTERRUPTED = 130
 # Commands that keep what they have done: called again with the same arguments, they go on from there.
 RESUMABLE = frozenset({"search", "train"})
 
-
-def prepare_streams() -> None:
-    """Let any text through to any terminal, also where it cannot show every character."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+STORAGE = "--storage"
 
 
 def guarded(function: Callable[P, None]) -> Callable[P, None]:
@@ -46,16 +42,14 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("always", BcgraphWarning)
-                warnings.showwarning = _note(warnings.showwarning)
+            with _noted():
                 function(*args, **kwargs)
         except BcgraphError as error:
             report(error.diagnostics, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(FAULT) from None
         except BrokenPipeError:
             # The reader of a pipe has seen enough. Python would complain once more when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop(sys.stdout)
         except MEMORY_FAILURES as error:
             if not ran_out(error):
                 raise
@@ -77,19 +71,72 @@ def report(diagnostics: tuple[Diagnostic, ...], *, as_json: bool) -> None:
         say(render(diagnostic))
 
 
-def _note(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """Shows our own warnings as notes, and hands others on."""
+def _note(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
+    """Shows a warning as a note: our own as it is, and one of a library in one line with its name."""
+    if issubclass(category, BcgraphWarning):
+        say(f"note: {message}")
+    elif issubclass(category, UserWarning | RuntimeWarning):
+        _, found, below = filename.replace("\\", "/").rpartition("-packages/")
+        library = f"{below.partition('/')[0]}: " if found else ""
+        say(f"note: {library}{_line(str(message))}")
 
-    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
-        if issubclass(category, BcgraphWarning):
-            say(f"note: {message}")
-        else:
-            otherwise(message, category, *rest)
 
-    return show
+class _Notes(logging.Handler):
+    """Shows what libraries log as notes of one line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one."""
+        say(f"note: {record.name.partition('.')[0]}: {_line(record.getMessage())}")
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    """Within, warnings and logs of libraries are notes on standard error, each once."""
+    handler = _Notes(logging.WARNING)
+    handler.addFilter(_Once())
+    logging.getLogger().addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("once", UserWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("always", BcgraphWarning)
+            warnings.showwarning = _note
+            yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+class _Once:
+    """Lets the first of equal messages through."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def __call__(self, record: logging.LogRecord) -> bool:
+        new = record.getMessage() not in self.seen
+        self.seen.add(record.getMessage())
+        return new
+
+
+def _line(text: str) -> str:
+    """The first line of a message, not too long."""
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first if len(first) <= 200 else first[:197] + "..."
 
 
 def _interrupted(arguments: list[str]) -> str:
-    line = shlex.join(["bcgraph", *map(without_password, arguments)])
+    line = shlex.join(["bcgraph", *_safe(arguments)])
     verb = "resume" if arguments and arguments[0] in RESUMABLE else "start again"
     return f"interrupted; {verb} with: {line}"
+
+
+def _safe(arguments: list[str]) -> Iterator[str]:
+    """The arguments without secrets; of a storage that is not understood, nothing is shown."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before == STORAGE:
+            yield shown(argument)
+        elif argument.startswith(f"{STORAGE}="):
+            yield f"{STORAGE}={shown(argument.removeprefix(f'{STORAGE}='))}"
+        else:
+            yield without_password(argument)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,9 +96,15 @@ def read_source(argument: str) -> Source:
 
 def read_text(argument: str) -> str:
     """The text of a file or of standard input (`-`). Raises SpecError when it is too large or no text."""
-    from bcgraph.dsl.source import read
+    from bcgraph.dsl.source import read, read_stream
+    from bcgraph.errors import SpecError
 
-    return read("/dev/stdin", STDIN) if argument == "-" else read(argument)
+    if argument != "-":
+        return read(argument)
+    try:
+        return read_stream(sys.stdin.buffer, STDIN)
+    except OSError as error:
+        raise SpecError("E001", f"cannot read {STDIN}: {(error.strerror or str(error)).lower()}") from None
 
 
 def needed_weights(source: Source, asked: Path | None) -> Path:

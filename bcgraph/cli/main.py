@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from bcgraph.cli.guard import INTERRUPTED, guarded, prepare_streams
+from bcgraph.cli import streams
+from bcgraph.cli.guard import FAULT, INTERRUPTED, guarded, report
 
 # What each command does, in the order of `bcgraph --help`; command `x` lives in module `bcgraph.cli.commands.x`.
 COMMANDS: dict[str, str] = {
@@ -30,6 +31,9 @@ COMMANDS: dict[str, str] = {
     "draw": "Draw a network with its backward connections as arcs.",
     "report": "Print what a search did.",
 }
+
+
+_HELP = frozenset({"-h", "--help", "--version"})
 
 
 def _version(asked: bool) -> None:
@@ -68,8 +72,8 @@ def build(asked: str | None = None) -> typer.Typer:
 def main() -> None:
     """The entry point. Exit codes: 0 done, 1 the input is at fault, 2 wrong usage, 130 interrupted."""
     try:
-        prepare_streams()
-        build(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="bcgraph")
+        streams.prepare()
+        _run(sys.argv[1:])
     except KeyboardInterrupt:
         # Before a command has begun, so there is nothing to resume.
         sys.exit(INTERRUPTED)
@@ -77,3 +81,25 @@ def main() -> None:
         # CPython notes an interrupt that leaves code made from a string, as an import makes it for each dataclass, and
         # ends a module run by `python -m` with SIGINT for it, caught or not. Running such code again clears the note.
         exec("")
+
+
+def _run(arguments: list[str]) -> None:
+    """Run the command; what it has printed must have been written when it ends with 0."""
+    try:
+        build(arguments[0] if arguments else None)(prog_name="bcgraph")
+    except OSError as error:
+        # Help and the version are printed before a command begins.
+        if arguments and not _HELP.intersection(arguments):
+            raise
+        streams.drop(sys.stdout)
+        report(streams.unwritable(error).diagnostics, as_json=False)
+        sys.exit(FAULT)
+    except SystemExit as end:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            streams.drop(sys.stdout)
+            if not end.code and not isinstance(error, BrokenPipeError):
+                report(streams.unwritable(error).diagnostics, as_json=False)
+                sys.exit(FAULT)
+        raise

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bcgraph.errors import RunError
+from bcgraph.cli.streams import OBEYED, printable, write_error, write_out
 
 # How Lightning and the launchers of clusters number the processes of one training.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
@@ -22,30 +22,27 @@ def leads() -> bool:
     return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
 
 
-def emit(text: str) -> None:
-    """Print a result. Raises RunError (E084) when standard output takes no more, BrokenPipeError when it is closed."""
+def emit(text: str, *, exact: bool = False) -> None:
+    """Print a result; characters that a terminal would obey are escaped, unless what is asked for is the text itself.
+
+    Raises RunError (E084) when standard output takes no more, BrokenPipeError when it is closed.
+    """
     if not leads():
         return
-    try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _silence_stdout()
-        raise RunError("E084", f"standard output cannot be written: {error.strerror}") from None
+    shown = text if exact and not sys.stdout.isatty() else printable(text)
+    write_out(shown if shown.endswith("\n") else shown + "\n")
 
 
 def emit_json(value: Any) -> None:
     """Print a result as one JSON document; numbers that JSON does not know become null."""
-    emit(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    emit(OBEYED.sub(lambda found: f"\\u{ord(found.group()):04x}", text), exact=True)
 
 
 def say(text: str) -> None:
     """Print a message for the person at the terminal."""
     if leads():
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        write_error(printable(text) + "\n")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:
@@ -81,8 +78,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _silence_stdout() -> None:
-    """Drop what standard output still holds, or Python fails once more when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
+from bcgraph import foreign
 from bcgraph.errors import BcgraphError, Diagnostic, Span, SpecError
 
 MAX_BYTES = 1024 * 1024
@@ -108,18 +108,36 @@ class Reporter:
 
 
 def read(path: str | os.PathLike[str], file: str | None = None, span: Span | None = None) -> str:
-    """The text of a file, at most MAX_BYTES of it ever in memory.
+    """The text of a regular file, at most MAX_BYTES of it ever in memory.
 
     Raises SpecError E001 (unreadable), E002 (too large) or E003 (not UTF-8). `span` is where the text that asks for
-    the file stands.
+    the file stands: then nothing of the file is shown, for it may be any file.
     """
     name = file or os.fspath(path)
     try:
-        with Path(path).open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        content = foreign.read(path, MAX_BYTES, streams=span is None)
+    except foreign.TooLargeError:
+        content = bytes(MAX_BYTES + 1)
     except (OSError, ValueError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        raise SpecError("E001", f"cannot read {_shown(name)}: {reason}", span=span) from None
+        raise _unreadable(name, problem, span) from None
+    return _text(content, name, span)
+
+
+def read_stream(stream: IO[bytes], name: str) -> str:
+    """The text of an open stream. Raises SpecError as `read` does."""
+    try:
+        content = stream.read(MAX_BYTES + 1)
+    except OSError as problem:
+        raise _unreadable(name, problem, None) from None
+    return _text(content, name, None)
+
+
+def _unreadable(name: str, problem: Exception, span: Span | None) -> SpecError:
+    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    return SpecError("E001", f"cannot read {_shown(name)}: {reason}", span=span)
+
+
+def _text(content: bytes, name: str, span: Span | None) -> str:
     if len(content) > MAX_BYTES:
         raise SpecError("E002", f"{_shown(name)} is larger than 1 MiB", span=span or Span(name, 1, 1, 1, 1))
     try:
@@ -127,13 +145,14 @@ def read(path: str | os.PathLike[str], file: str | None = None, span: Span | Non
     except UnicodeDecodeError as problem:
         before = content[: problem.start].decode("utf-8-sig", "replace")
         line, column = _end_of(before)
-        place = Span(name, line, column, line, column + 1)
         bad = f"byte 0x{content[problem.start]:02x}"
+        hint = "save the file as UTF-8"
+        if span is not None:
+            raise SpecError("E003", f"{_shown(name)}, line {line}: {bad} is not UTF-8", span=span, hint=hint) from None
+        place = Span(name, line, column, line, column + 1)
         shown = content.decode("utf-8-sig", "replace").split("\n")[line - 1]
         excerpt = shown if len(shown) <= _MAX_EXCERPT else None
-        raise SpecError(
-            "E003", f"{bad} is not UTF-8", span=place, hint="save the file as UTF-8", excerpt=excerpt
-        ) from None
+        raise SpecError("E003", f"{bad} is not UTF-8", span=place, hint=hint, excerpt=excerpt) from None
 
 
 def check_text(text: str, file: str) -> None:

@@ -19,7 +19,7 @@ from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.options import Options
-from bcgraph.search.records import directory
+from bcgraph.search.records import directory, storage
 from bcgraph.search.records.evaluations import (
     FITNESS,
     Evaluation,
@@ -81,6 +81,8 @@ def run(
     options = _settled(spec, out, options or Options())
     notes = selection.check(spec)
     options.check(spec)
+    if options.storage is not None:
+        storage.check(options.storage)
     with files.locked(out):
         directory.claim(
             out,

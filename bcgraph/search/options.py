@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bcgraph import pruning
 from bcgraph.errors import SearchError, nearest
 from bcgraph.schema import NetworkSpec
-from bcgraph.urls import without_password
+from bcgraph.urls import shown
 
 if TYPE_CHECKING:
     from bcgraph import training
@@ -116,6 +116,6 @@ class Options:
             "devices": self.devices,
             "accelerator": self.accelerator,
             "evaluated_on": self.device,
-            "storage": None if self.storage is None else without_password(self.storage),
+            "storage": None if self.storage is None else shown(self.storage),
         }
         return {name: value for name, value in own.items() if name not in LATER or value != LATER[name]}

@@ -197,13 +197,31 @@ def test_other_storages(spec: NetworkSpec, tmp_path: Path) -> None:
     assert report.write(out).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("url", ["sqlite:////no/such/place/study.db", "nonsense", "nosuchdb://user:secret@host/x"])
-def test_an_unreachable_storage(spec: NetworkSpec, tmp_path: Path, url: str) -> None:
+def test_an_unreachable_storage(spec: NetworkSpec, tmp_path: Path) -> None:
     with pytest.raises(BcgraphError) as caught:
-        go(spec, tmp_path, options=Options(storage=url))
+        go(spec, tmp_path, options=Options(storage="sqlite:////no/such/place/study.db"))
+    assert caught.value.code == "E091"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "nosuchdb://user:secret@host/x",
+        "user:secret@host/x",
+        "postgresql//user:secret@host/x",
+        "postgresql://user:secret",
+        "postgresql://user:se/cret@host/x",
+    ],
+)
+def test_a_storage_that_is_none(spec: NetworkSpec, tmp_path: Path, url: str) -> None:
+    """It is found out before the directory is claimed, and nothing of it is shown."""
+    with pytest.raises(BcgraphError) as caught:
+        go(spec, tmp_path / "run", options=Options(storage=url))
     assert caught.value.code == "E091"
     assert "secret" not in str(caught.value)
-    assert "secret" not in (tmp_path / "run.json").read_text()
+    assert not (tmp_path / "run").exists()
+    go(spec, tmp_path / "run")
 
 
 def test_dead_candidates_do_not_stop_a_search(spec: NetworkSpec, tmp_path: Path) -> None:

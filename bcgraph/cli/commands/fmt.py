@@ -27,10 +27,10 @@ def fmt_command(
             old = read_text(file)
             new = dsl.format_text(old, file=STDIN if file == "-" else file)
             if stdout or (file == "-" and not check):
-                emit(new)
+                emit(new, exact=True)
             elif old != new:
-                changed += 1
                 _change(file, new, check=check)
+                changed += 1
         except BcgraphError as error:
             failed += 1
             report(error.diagnostics, as_json=False)

@@ -18,7 +18,8 @@ from bcgraph.cli.progress import bar
 from bcgraph.errors import RunError
 
 if TYPE_CHECKING:
-    from bcgraph.runtime import Floats, Latency, Runnable
+    from bcgraph.runtime import Latency, Runnable
+    from bcgraph.signature import Floats
 
 
 def run_command(

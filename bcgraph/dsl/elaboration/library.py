@@ -6,6 +6,7 @@ A text and all it imports share one namespace. Each standard backbone has a name
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,9 @@ from bcgraph.errors import Span, SpecError, nearest
 VERSION = 1
 MAX_IMPORTS = 64
 _MAX_PATH = 4096
+
+# Blank lines and comments, then the language version.
+_BEGINNING = re.compile(r"(?:\s|#[^\n]*+(?:\n|\Z))*+bcg\b")
 
 
 def standard_folder() -> Path:
@@ -83,12 +87,11 @@ class Library:
             if name not in standard_names():
                 return None
             self._standard[name] = namespace
-            file = self._parse(path)
+            file = self._parsed(read(path, str(path)), path)
             self._collect(file, namespace, path.parent, (path.resolve(),), {path.resolve()})
         return self._standard[name].definitions.get(name)
 
-    def _parse(self, path: Path, span: Span | None = None) -> syntax.File:
-        text = read(path, str(path), span)
+    def _parsed(self, text: str, path: Path) -> syntax.File:
         check_text(text, str(path))
         return parse_file(Source.of(text, str(path)), self.reporter)
 
@@ -149,7 +152,13 @@ class Library:
         if len(chain) >= MAX_IMPORTS or len(seen) > 4 * MAX_IMPORTS:
             self.reporter.stop("E022", "too many files import each other", span, f"allowed: {MAX_IMPORTS} levels")
         try:
-            file = self._parse(path, span)
+            text = read(path, str(path), span)
+            if _BEGINNING.match(text) is None:
+                # It may be any file, so nothing of it is shown.
+                message = f'"{statement.path.value}" is not a file of this language: it does not begin with its version'
+                self.reporter.add("E020", message, span, f"an imported file begins with `bcg {VERSION}`")
+                return
+            file = self._parsed(text, path)
         except SpecError as error:
             self.reporter.add_error(error, span)
             return

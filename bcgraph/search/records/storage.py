@@ -12,10 +12,10 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from bcgraph.errors import RunError
-from bcgraph.urls import redacted, torn, without_password
+from bcgraph.urls import redacted, shown, understood
 
 PATIENCE = 60.0
 """Seconds that the end of a stage waits for an unreachable storage."""
@@ -52,7 +52,7 @@ def connect(url: str) -> BaseStorage:
     except ImportError:
         raise RunError(
             "E092",
-            f"the storage `{without_password(url)}` needs a driver that is not installed",
+            f"the storage `{shown(url)}` needs a driver that is not installed",
             hint="for PostgreSQL: pip install 'bcgraph[postgresql]'",
         ) from None
     raise AssertionError
@@ -64,7 +64,7 @@ def unreachable(url: str | None, error: BaseException) -> RunError:
     while (earlier := cause.__cause__ or cause.__context__) is not None:
         cause = earlier
     first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-    where = "the study" if url is None else f"the storage `{without_password(url)}`"
+    where = "the study" if url is None else f"the storage `{shown(url)}`"
     return RunError(
         "E091",
         f"{where} cannot be reached: {redacted(first, url)}",
@@ -104,16 +104,23 @@ class Away:
         self.since = None
 
 
+def check(url: str) -> None:
+    """Raise RunError (E091) for what is not the URL of a storage; nothing is connected."""
+    _parsed(url)
+
+
 def _parsed(url: str) -> URL:
     try:
-        found = None if torn(url) else make_url(url)
-    except (ArgumentError, ValueError):
-        found = None
-    if found is None:
-        # The reason stays out of the message: it may quote a part of a password, taken for a host or a port.
-        raise RunError(
-            "E091",
-            f"`{without_password(url)}` is not the URL of a storage",
-            hint="such as postgresql://user:password@host/database; write special characters by number, an @ as %40",
-        )
-    return found.set(drivername=_DRIVERS.get(found.drivername, found.drivername))
+        found = make_url(url) if understood(url) else None
+        if found is not None:
+            found = found.set(drivername=_DRIVERS.get(found.drivername, found.drivername))
+            found.get_dialect()
+            return found
+    except (SQLAlchemyError, ValueError):
+        pass
+    # Neither the URL nor the reason is shown: what is not understood may hold a password anywhere.
+    raise RunError(
+        "E091",
+        "what is given as --storage is not the URL of a storage",
+        hint="such as postgresql://user:password@host/database; write special characters by number, an @ as %40",
+    )

@@ -23,7 +23,8 @@ from torch import Tensor
 from bcgraph import foreign, seals
 from bcgraph.errors import RunError
 from bcgraph.readout import predict
-from bcgraph.runtime import Floats, Signature, Stream, all_steps, changed, read_signature
+from bcgraph.runtime import Stream, all_steps
+from bcgraph.signature import Floats, Signature, changed, read_signature
 
 State = dict[str, Tensor]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bcgraph.errors import CompileError
 
 if TYPE_CHECKING:
-    from bcgraph.runtime import Floats
     from bcgraph.schema import NetworkSpec
+    from bcgraph.signature import Floats
 
 CALIBRATION = 128
 EVALUATION = 1000
