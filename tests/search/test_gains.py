@@ -265,6 +265,17 @@ def test_the_penalty_makes_connections_quieter(small: tuple[Any, Any], tmp_path:
     assert free > light > strong == 0
 
 
+def test_a_stage_that_the_log_has_lost_is_not_made_up(small: tuple[Any, Any], tmp_path: Path) -> None:
+    network = spec()
+    base = pruning.quiet(network)
+    pruned = PrunedRun(network, 1, *small, tmp_path, lambda _: None)
+    pruned(0, Candidate.at(base, EVERY, "gains"))
+    pruned(1, Candidate.at(base, EVERY[:7], "gains"))
+    again = PrunedRun(network, 1, *small, tmp_path, lambda _: None)
+    with pytest.raises(RunError, match="the log lacks stage 0"):
+        again(0, Candidate.at(base, EVERY, "gains"))
+
+
 def test_a_gain_of_zero_trains(small: tuple[Any, Any], tmp_path: Path) -> None:
     network = spec("keep = 15; stages = 1; gain = 0; penalty = 0.1")
     pruned = PrunedRun(network, 1, *small, tmp_path, lambda _: None)

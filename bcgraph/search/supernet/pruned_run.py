@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
-from bcgraph import files, names, pruning, weights
+from bcgraph import files, foreign, names, pruning, weights
 from bcgraph.compiler import pipelines
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
@@ -41,6 +42,17 @@ from bcgraph.training.train_step import TrainStep
 STATE = "pruned-state.safetensors"
 
 SCHEDULE = "unrolled"
+
+
+@dataclass(frozen=True)
+class _Described:
+    """The metadata of a checkpoint."""
+
+    epochs: Annotated[int, Field(strict=True)]
+    precision: dict[str, Any]
+
+
+_SHAPE = TypeAdapter(_Described)
 
 
 @dataclass(eq=False)
@@ -78,8 +90,15 @@ class PrunedRun:
     def __call__(self, stage: int, candidate: Candidate) -> Evaluation:
         """Train to the end of a stage with the connections of `candidate`; its validation accuracy and its scales.
 
-        Raises RunError: E088 when the loss is not finite, E084 when the checkpoint cannot be written.
+        Raises RunError: E088 when the loss is not finite, E084 when the checkpoint cannot be written, E085 when it is
+        of a later stage.
         """
+        if self.done > self.stages[stage].end:
+            raise RunError(
+                "E085",
+                f"`{self.out / STATE}` is at epoch {self.done}, but the log lacks stage {stage}, which ended before it",
+                hint="the end of the log was lost; take it from a copy, or start in a new directory",
+            )
         model = self.weights.compiled(Lowered.of(candidate.spec), SCHEDULE, pipelines.TRAINING)
         scales = [self._scale(pair) for pair in candidate.architecture]
         with ordinary_defaults(), torch.random.fork_rng(), reproducible():
@@ -121,14 +140,16 @@ class PrunedRun:
         tensors, described = weights.unpack(path)
         if described.get("identity") != self._identity():
             raise RunError("E085", f"`{path}` holds the run of something else", hint="start in a new directory")
+        try:
+            found = foreign.checked(described, _SHAPE)
+        except foreign.UnreadableError as error:
+            raise WeightsError("E082", f"`{path}` is not a checkpoint of this version", notes=(str(error),)) from error
+        if not 1 <= found.epochs <= self.spec.train.epochs:
+            raise WeightsError("E082", f"`{path}` is damaged: it is at epoch {found.epochs}")
         restore(tensors, self.full, self.optimizer)
         self.ema.restore(tensors)
-        try:
-            found: Any = described
-            self.group.load_precision_state(found["precision"])
-            return int(found["epochs"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError("E082", f"`{path}` is not a checkpoint of this version") from error
+        self.group.load_precision_state(found.precision)
+        return found.epochs
 
     def _identity(self) -> dict[str, Any]:
         return {
