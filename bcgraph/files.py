@@ -29,21 +29,21 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path in the directory of `path`, moved to `path` when the block ends well.
 
     The block may only write to the temporary path: an OSError in it is taken for a failure to write. The suffix of
-    `path` is kept, so that writers which choose a format by it work. A symbolic link is followed, the mode of an
-    existing file is kept, and the directory is not created. Raises RunError (E084).
+    `path` is kept, so that writers which choose a format by it work. A symbolic link is followed, and the directory is
+    not created. An existing file keeps its mode and, where the system allows it, its owner. Raises RunError (E084).
     """
     target = Path(path)
     temporary: Path | None = None
     try:
         final = target.resolve()
-        mode = _mode(final)
+        before = _present(final)
         temporary = final.with_name(f".{final.stem}{TEMPORARY}{secrets.token_hex(6)}{final.suffix}")
         # Made here and not by the block, so that an unwritable directory is found out before the work.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         _flush(temporary)
-        if mode is not None:
-            temporary.chmod(mode)
+        if before is not None:
+            _like(temporary, before)
         temporary.replace(final)
         temporary = None
         _flush_directory(final.parent)
@@ -157,8 +157,8 @@ def cannot_write(path: str | os.PathLike[str], error: OSError) -> RunError:
     )
 
 
-def _mode(final: Path) -> int | None:
-    """The permissions of an existing target, None for a new one; refuses to replace what is not a file."""
+def _present(final: Path) -> os.stat_result | None:
+    """What is known of an existing target, None for a new one; refuses to replace what is not a file."""
     try:
         found = final.stat()
     except FileNotFoundError:
@@ -168,7 +168,18 @@ def _mode(final: Path) -> int | None:
     if not stat.S_ISREG(found.st_mode):
         # Moving a file over a device or a pipe would replace the device itself.
         raise OSError(None, "it is not a regular file")
-    return stat.S_IMODE(found.st_mode)
+    return found
+
+
+def _like(temporary: Path, before: os.stat_result) -> None:
+    """Give the new file the owner, the group and the mode that the old one has."""
+    own = temporary.stat()
+    if hasattr(os, "chown") and (own.st_uid, own.st_gid) != (before.st_uid, before.st_gid):
+        for owner, group in ((before.st_uid, -1), (-1, before.st_gid)):
+            # Only root may give a file away; a group may be one of this user's.
+            with suppress(PermissionError):
+                os.chown(temporary, owner, group)
+    temporary.chmod(stat.S_IMODE(before.st_mode))
 
 
 def _flush(path: Path) -> None:

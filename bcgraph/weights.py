@@ -190,8 +190,10 @@ def unpack(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, obje
     """The tensors of a safetensors file and what its metadata says. Raises WeightsError (E082)."""
     place = Path(path)
     if not foreign.is_file(place):
-        kind = "is a directory" if place.is_dir() else "is no file" if place.exists() else "does not exist"
-        raise WeightsError("E082", f"the weights file `{place}` {kind}", hint=_beside(place))
+        if not place.exists():
+            raise WeightsError("E082", f"the weights file `{place}` does not exist", hint=_beside(place))
+        kind = "is a directory" if place.is_dir() else "is no regular file"
+        raise WeightsError("E082", f"the weights file `{place}` {kind}")
     content, described = tensorfiles.read(place)
     try:
         tensors = dict(sorted(safetensors.torch.load(content).items()))

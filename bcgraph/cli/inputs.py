@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,6 +45,9 @@ ScoreDtypeOption = Annotated[
 ]
 
 STDIN = "<stdin>"
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of a line that is read: a frame of 2,000 x 2,000 numbers."""
 
 # The specification and the weights of a run, the first pair that exists: the choice of a search, or a training run.
 _RUN_FILES = (("best.bcg", "best.safetensors"), ("spec.bcg", "last.safetensors"))
@@ -105,6 +109,30 @@ def read_text(argument: str) -> str:
         return read_stream(sys.stdin.buffer, STDIN)
     except OSError as error:
         raise SpecError("E001", f"cannot read {STDIN}: {(error.strerror or str(error)).lower()}") from None
+
+
+def stdin_lines() -> Iterator[str]:
+    """The lines of standard input. Raises RunError (E090) when it is closed, or a line is too long or no text."""
+    try:
+        stream = getattr(sys.stdin, "buffer", None)
+    except OSError as error:
+        raise RunError("E090", f"standard input cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if stream is None:
+        yield from sys.stdin
+        return
+    number = 0
+    while True:
+        try:
+            line = stream.readline(MAX_LINE + 1)
+            text = line.decode("utf-8-sig" if number == 0 else "utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError("E090", f"line {number + 1} of standard input cannot be read: {error}") from None
+        if len(line) > MAX_LINE:
+            raise RunError("E090", f"line {number + 1} of standard input is longer than {MAX_LINE:,} bytes")
+        if not line:
+            return
+        number += 1
+        yield text
 
 
 def needed_weights(source: Source, asked: Path | None) -> Path:

@@ -6,6 +6,7 @@ function, so that `bcgraph check` never pays for torch.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -32,6 +33,9 @@ COMMANDS: dict[str, str] = {
     "report": "Print what a search did.",
 }
 
+
+# What libraries in C++ are asked for before they are loaded: to print no warnings of their own, and to send nothing.
+LIBRARIES = {"ORT_DISABLE_TELEMETRY": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "GLOG_minloglevel": "2"}
 
 _HELP = frozenset({"-h", "--help", "--version"})
 
@@ -73,6 +77,8 @@ def main() -> None:
     """The entry point. Exit codes: 0 done, 1 the input is at fault, 2 wrong usage, 130 interrupted."""
     try:
         streams.prepare()
+        for name, value in LIBRARIES.items():
+            os.environ.setdefault(name, value)
         _run(sys.argv[1:])
     except KeyboardInterrupt:
         # Before a command has begun, so there is nothing to resume.

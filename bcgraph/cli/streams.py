@@ -37,6 +37,23 @@ class _Closed(io.TextIOBase):
         raise OSError(errno.EBADF, "It is closed")
 
 
+class _Messages(io.TextIOWrapper):
+    """Standard error that drops what it cannot take, whoever writes to it."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            drop(self)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            drop(self)
+
+
 def prepare() -> None:
     """Make the three streams usable, and let any text through to any terminal."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -57,6 +74,9 @@ def prepare() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+    if type(sys.stderr) is io.TextIOWrapper:
+        encoding = sys.stderr.encoding
+        sys.stderr = _Messages(sys.stderr.detach(), encoding, "backslashreplace", line_buffering=True)
 
 
 def printable(text: str) -> str:
@@ -78,11 +98,9 @@ def write_out(text: str) -> None:
 
 def write_error(text: str) -> None:
     """Write to standard error, or nothing when it takes no more."""
-    try:
+    with suppress(OSError):
         sys.stderr.write(text)
         sys.stderr.flush()
-    except OSError:
-        drop(sys.stderr)
 
 
 def unwritable(error: OSError) -> RunError:

@@ -63,15 +63,24 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
     module, function = LOADERS[data.name]
     loader = cast("Loader", getattr(importlib.import_module(module), function))
     shape = (form.channels, form.height, form.width)
+    root = _expanded(data.root)
     try:
-        return loader(Request(Path(data.root), shape, isinstance(form, SequenceInput), steps))
+        return loader(Request(root, shape, isinstance(form, SequenceInput), steps))
     except OSError as error:
         raise DataError(
             "E081",
             f"the data set `{data.name}` cannot be read: {(error.strerror or str(error)).lower()}",
-            notes=(f"looked in `{error.filename or Path(data.root).absolute()}`",),
+            notes=(f"looked in `{error.filename or root.absolute()}`",),
             hint="check that you may read it, and that the disk is in order",
         ) from error
+
+
+def _expanded(root: str) -> Path:
+    """The path of a root, with `~` as the shell reads it."""
+    try:
+        return Path(root).expanduser()
+    except RuntimeError:  # there is no such user, or no home
+        return Path(root)
 
 
 def load(data: DataSpec, form: InputSpec, steps: int) -> Splits:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bcgraph import files
+from bcgraph import files, foreign
 from bcgraph.data.augment import Flip, Roll
 from bcgraph.data.images import absent
 from bcgraph.data.sources import DataSet, Held, Part, Request, check_kind
@@ -174,6 +174,8 @@ def _make(kept: Path, recordings: Sequence[Path], shape: tuple[int, ...]) -> Non
 
 def _kept(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
     """The frames in `path`, mapped from the disk; None where there are none, or not those that are needed."""
+    if not foreign.is_file(path):
+        return None
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):

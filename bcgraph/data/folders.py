@@ -90,7 +90,7 @@ def _annotated(folder: Path, classes: tuple[str, ...], how: str) -> tuple[tuple[
 
 def _text(path: Path, how: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise absent("tiny_imagenet", path, f"`{path.name}` is damaged: it is no text", how) from error
 

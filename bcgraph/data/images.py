@@ -78,8 +78,9 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
 
 
 def listed(folder: Path) -> tuple[Path, ...]:
-    """The image files of one folder, by name."""
-    return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()))
+    """The image files of one folder, by name; hidden ones, such as the `._name.jpg` of macOS, are none."""
+    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return tuple(sorted(p for p in found if p.is_file()))
 
 
 def absent(name: str, looked: Path, problem: str, how: str, notes: Sequence[str] = ()) -> DataError:

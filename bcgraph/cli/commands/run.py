@@ -5,14 +5,13 @@ A .nir file is run by torch, step by step.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption
+from bcgraph.cli.inputs import JsonOption, stdin_lines
 from bcgraph.cli.output import emit, emit_json, say
 from bcgraph.cli.progress import bar
 from bcgraph.errors import RunError
@@ -51,7 +50,7 @@ def run_command(
         raise typer.BadParameter("give one of --data NAME, --images DIR and --stream")
     loaded = _load(network)
     if stream:
-        _stream(loaded, sys.stdin)
+        _stream(loaded, stdin_lines())
     elif images is not None:
         _predict(loaded, images, batch, as_json)
     elif data is not None:

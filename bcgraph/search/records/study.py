@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
-from bcgraph import pruning
+from bcgraph import foreign, pruning
 from bcgraph.errors import RunError
 from bcgraph.memory import ran_out
 from bcgraph.schema import NetworkSpec
@@ -240,7 +240,7 @@ def _mend(path: Path) -> None:
     for stale in path.parent.glob(f"{path.name}.lock*"):
         stale.unlink()
     with suppress(FileNotFoundError):
-        data = path.read_bytes()
+        data = foreign.read(path)
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             with path.open("r+b") as stream:

@@ -63,7 +63,7 @@ def train(supernet: Supernet, out: Path, progress: Callable[[SupernetEpoch], Non
     Its data must be those that `divided` returns. Raises what `Supernet.train` does, RunError (E074) when there are
     no such devices, and (E093) when a process is lost.
     """
-    if not (out / WEIGHTS).exists():
+    if not supernet.finished(out):
         from bcgraph.training.distributed import launcher
 
         target = SupernetProcess(supernet.spec, supernet.seed, out, supernet.schedule, supernet.dtype, supernet.machine)

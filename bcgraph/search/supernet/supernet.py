@@ -111,7 +111,7 @@ class Supernet:
         group = group or SingleProcess()
         checks.samples(self.split, self.spec.data.batch, group.world_size)
         plain = optimizer(self.full.parameters(), self.spec.train.optimizer)
-        history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), self._written(out / WEIGHTS)))
+        history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), self.finished(out)))
         if len(history) == self.spec.search.supernet.epochs and done:
             return history
         network, update = group.setup(_Paths(self), plain)
@@ -185,8 +185,9 @@ class Supernet:
         check_epochs(path, [epoch for epoch, _, _ in found], self.spec.search.supernet.epochs)
         return tensors, tuple(SupernetEpoch(*epoch) for epoch in found)
 
-    def _written(self, path: Path) -> bool:
-        """Whether the weights of the finished run are there, whole. They can be written again from the checkpoint."""
+    def finished(self, out: Path) -> bool:
+        """Whether the weights of a finished run are in `out`, whole. They can be written again from the checkpoint."""
+        path = out / WEIGHTS
         try:
             return path.exists() and bool(weights.load(path, spec=self._everything()))
         except WeightsError:

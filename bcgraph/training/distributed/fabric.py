@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from bcgraph.errors import RunError
+from bcgraph.training.distributed import local
 from bcgraph.training.options import Options, Precision
 
 # Fabric's names. It need not know of 64: the model itself is compiled in float64.
@@ -21,6 +25,36 @@ PRECISIONS: dict[Precision, Any] = {
     "bf16-mixed": "bf16-mixed",
     "16-mixed": "16-mixed",
 }
+
+
+class _OwnProcesses(DDPStrategy):
+    """DDP among processes of this machine that find each other by a file, and listen on the loopback interface alone.
+
+    Torch's own meeting point would listen on all interfaces. Where the environment names another (`MASTER_ADDR`), as
+    torchrun and the launchers of clusters do, that one is used.
+    """
+
+    def setup_environment(self) -> None:
+        """Set up the process group before Fabric would."""
+        path = os.environ.get(local.STORE)
+        if path is not None and not dist.is_initialized():
+            device = self.root_device
+            assert self.cluster_environment is not None
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=dist.FileStore(path, self.num_processes),
+                rank=self.cluster_environment.local_rank(),
+                world_size=self.num_processes,
+                device_id=device if device.type == "cuda" else None,
+            )
+            atexit.register(_leave)
+        super().setup_environment()
+
+
+def _leave() -> None:
+    """Leave the process group: a process whose threads are still in it may be aborted at its end."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class FabricGroup(Fabric):
@@ -41,7 +75,7 @@ def process_group(options: Options, *, started: bool = False, **ddp: Any) -> Fab
     Fabric starts further processes by running this program's command line again; `torchrun` and cluster launchers work
     too. Where the processes are `started`, Fabric looks for no launcher.
     """
-    group = _fabric(options, DDPStrategy(**ddp) if options.devices > 1 else "auto", started)
+    group = _fabric(options, _OwnProcesses(**ddp) if options.devices > 1 else "auto", started)
     # Where a device lacks a precision, Fabric silently takes another one.
     if group.strategy.precision.precision != PRECISIONS[options.precision]:
         raise RunError(
@@ -50,6 +84,8 @@ def process_group(options: Options, *, started: bool = False, **ddp: Any) -> Fab
             hint="half precision needs a GPU; `bf16-mixed` runs everywhere",
         )
     if options.devices > 1:
+        if isinstance(getattr(group.strategy, "cluster_environment", None), LightningEnvironment):
+            local.meet()
         group.launch()
     return group
 

@@ -25,6 +25,7 @@ from typing import IO, Any, Protocol, TypeAlias
 import torch
 
 from bcgraph.errors import BcgraphError, RunError
+from bcgraph.training.distributed import local
 
 Send: TypeAlias = Callable[[Any], None]
 """Sends a message to the process that waits."""
@@ -90,14 +91,18 @@ def _environment(number: int) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "NODE_RANK": "0",
-        "WORLD_SIZE": str(number),
-        # Fabric sets the number of threads unless this is set.
-        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // number)),
-    }
+    return (
+        os.environ
+        | local.environment()
+        | {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "NODE_RANK": "0",
+            "WORLD_SIZE": str(number),
+            # Fabric sets the number of threads unless this is set.
+            "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // number)),
+        }
+    )
 
 
 def _started(environment: dict[str, str], errors: IO[bytes]) -> _Process:

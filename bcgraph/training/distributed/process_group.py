@@ -5,21 +5,21 @@ A process that raised on its own would leave the others waiting in their next co
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from bcgraph import foreign
 from bcgraph.errors import BcgraphError, Diagnostic
 
 T = TypeVar("T")
-
-# An error as it is sent: exceptions with keyword arguments cannot be pickled.
-_SentError: TypeAlias = tuple[type[BcgraphError], tuple[Diagnostic, ...]]
 
 
 class ProcessGroup(Protocol):
@@ -110,18 +110,15 @@ def on_every_rank(group: ProcessGroup, action: Callable[[], T]) -> T:
     Raises the BcgraphError of the first process that has one, in all of them.
     """
     result: T | None = None
-    sent: _SentError | None = None
+    raised: BcgraphError | None = None
     try:
         result = action()
     except BcgraphError as error:
         if group.world_size == 1:
             raise
-        sent = type(error), error.diagnostics
-    if group.world_size > 1 and _any(group, sent is not None):
-        received: list[_SentError | None] = [None] * group.world_size
-        dist.all_gather_object(received, sent)
-        kind, diagnostics = next(error for error in received if error is not None)
-        raise kind.of(diagnostics)
+        raised = error
+    if group.world_size > 1 and _any(group, raised is not None):
+        raise next(error for error in _exchanged(group, raised) if error is not None)
     return result  # type: ignore[return-value]
 
 
@@ -142,6 +139,39 @@ def destroyed_on_error(group: ProcessGroup) -> Iterator[None]:
         if group.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
         raise
+
+
+def _exchanged(group: ProcessGroup, error: BcgraphError | None) -> list[BcgraphError | None]:
+    """The error of each process, sent as text: what comes from another process is never unpickled."""
+    sent = "" if error is None else json.dumps({"kind": type(error).__name__, "diagnostics": _as_data(error)})
+    own = torch.frombuffer(bytearray(sent.encode() or b" "), dtype=torch.uint8).to(group.device)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=group.device) for _ in range(group.world_size)]
+    dist.all_gather(sizes, torch.tensor([own.numel()], device=group.device))
+    length = max(int(size) for size in sizes)
+    parts = [torch.zeros(length, dtype=torch.uint8, device=group.device) for _ in range(group.world_size)]
+    dist.all_gather(parts, torch.nn.functional.pad(own, (0, length - own.numel())))
+    return [_error(bytes(p[: int(n)].tolist()).strip()) for p, n in zip(parts, sizes, strict=True)]
+
+
+def _as_data(error: BcgraphError) -> list[dict[str, Any]]:
+    return [asdict(diagnostic) for diagnostic in error.diagnostics]
+
+
+def _error(sent: bytes) -> BcgraphError | None:
+    if not sent:
+        return None
+    found = foreign.from_json(sent, _SHAPE)
+    kinds = {kind.__name__: kind for kind in (BcgraphError, *BcgraphError.__subclasses__())}
+    return kinds.get(found.kind, BcgraphError).of(found.diagnostics)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    kind: str
+    diagnostics: tuple[Diagnostic, ...]
+
+
+_SHAPE = TypeAdapter(_Sent)
 
 
 def _any(group: ProcessGroup, failed: bool) -> bool:

@@ -1,0 +1,98 @@
+"""Processes that train together listen on the loopback interface alone, and send each other no pickles."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bcgraph.errors import DataError, RunError, Span
+from bcgraph.training.distributed import process_group
+
+SPEC = """bcg 1
+network net { input = image(1, 8, 8); steps = 2; backbone = tiny(width=4, classes=10) }
+data = digits(batch=64)
+train { epochs = 1 }
+"""
+
+# What a process listens on, as the kernel tells it, after it has joined the group.
+PROGRAM = """
+import os, sys
+from pathlib import Path
+import torch.distributed as dist
+
+def listening():
+    own = {os.readlink(p) for p in Path("/proc/self/fd").iterdir() if p.is_symlink() and os.path.lexists(p)}
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/self/net", table).read_text().splitlines()[1:]:
+            parts = line.split()
+            if parts[3] == "0A" and f"socket:[{parts[9]}]" in own:
+                yield parts[1].partition(":")[0]
+
+def told(event):
+    with open(f"{os.environ.get('LOCAL_RANK', '0')}.txt", "w") as file:
+        file.write(" ".join(sorted(set(listening()))) + "|" + os.environ["BCGRAPH_STORE"])
+
+from bcgraph import load, training
+progress = told if os.environ.get("LOCAL_RANK") != "1" else None
+training.train(load("net.bcg"), out="run", options=training.Options("cpu", 2), progress=progress)
+"""
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="the kernel tells it in /proc")
+def test_nobody_else_can_connect(tmp_path: Path) -> None:
+    (tmp_path / "net.bcg").write_text(SPEC)
+    (tmp_path / "run.py").write_text(PROGRAM)
+    environment = {k: v for k, v in os.environ.items() if k not in ("MASTER_ADDR", "LOCAL_RANK", "RANK")}
+    done = subprocess.run(
+        [sys.executable, "run.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    addresses, _, store = (tmp_path / "0.txt").read_text().partition("|")
+    assert addresses
+    assert set(addresses.split()) <= LOOPBACK
+    assert not Path(store).parent.exists()
+
+
+class Pair:
+    """A group of two as one process sees it; the other has failed with `other`."""
+
+    world_size, global_rank, is_global_zero, device = 2, 0, True, torch.device("cpu")
+
+
+def test_errors_are_sent_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    span = Span("net.bcg", 3, 1, 3, 5)
+    error = DataError("E081", "an image \N{SNOWMAN} is damaged", span=span, hint="replace it", notes=["one", "two"])
+    sent: list[torch.Tensor] = []
+
+    def gather(into: list[torch.Tensor], own: torch.Tensor) -> None:
+        sent.append(own)
+        for place in into:
+            place.copy_(own)
+
+    monkeypatch.setattr(process_group.dist, "all_gather", gather)
+    monkeypatch.setattr(process_group.dist, "all_reduce", lambda _: None)
+    monkeypatch.setattr(process_group.dist, "all_gather_object", None)
+
+    def fails() -> None:
+        raise error
+
+    with pytest.raises(DataError) as caught:
+        process_group.on_every_rank(Pair(), fails)  # type: ignore[arg-type]
+    assert caught.value.diagnostics == error.diagnostics
+    assert b"SNOWMAN" not in bytes(sent[1].tolist())
+    assert process_group.on_every_rank(Pair(), lambda: 3) == 3  # type: ignore[arg-type]
+    with pytest.raises(RunError):
+        process_group.on_every_rank(Pair(), lambda: (_ for _ in ()).throw(RunError("E084", "full")))  # type: ignore[arg-type]
