@@ -9,7 +9,7 @@ import bcgraph
 from bcgraph import dsl, pruning
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import FITNESS, NAMES, Note, Record
-from bcgraph.search.space.pairs import space
+from bcgraph.search.space.pairs import size_text, space
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ def describe(result: SearchResult) -> str:
     choices = space(result.spec, settings.max_backward, same_resolution=settings.same_resolution)
     scored = sum(r.stage == "init" for r in result.records)
     tried = len(result.records) - scored
+    size = size_text(choices.size)
     how = (
-        f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {choices.size} architectures in the space.\n"
+        f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {size} architectures in the space.\n"
         f"# Step one scored {scored} of them; step two ({settings.evolve.strategy}) evaluated {tried} by "
         f"{settings.evolve.score}.\n"
         f"# Chosen: evaluation {result.chosen.index} of iteration {result.chosen.iteration}, "

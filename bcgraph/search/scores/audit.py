@@ -101,8 +101,8 @@ def audit(
         raise SearchError("E089", f"an audit of {candidates} candidates says nothing", hint=f"take at least {LEAST}")
     settings = spec.search
     choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
-    drawn = keys.rng(seed, "audit").sample(range(choices.size), min(candidates, choices.size))
-    specs = [spec.with_backward(choices.architecture(i)) for i in drawn]
+    drawn = choices.sample(keys.rng(seed, "audit"), min(candidates, choices.size))
+    specs = [spec.with_backward(architecture) for architecture in drawn]
     measures = settings.init.scores
 
     def batch(purpose: str) -> ScoringBatch:

@@ -6,10 +6,12 @@ computed and never listed, so a space of any size takes no memory.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb, isqrt
+from math import comb, floor, isqrt, log10
+from random import Random
 from typing import TypeAlias
 
 from bcgraph import shapes
@@ -21,6 +23,10 @@ Pair: TypeAlias = tuple[int, int]
 
 Architecture: TypeAlias = tuple[Pair, ...]
 """A set of pairs, sorted by rank."""
+
+
+# Connections above which an architecture is found by one walk instead of by a search for each of them.
+_MANY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,7 @@ class Space:
     @property
     def size(self) -> int:
         """The number of architectures: the sum of C(n, k) over k = 0..b."""
-        n = self.pairs
-        return sum(comb(n, k) for k in range(min(self.max_backward, n) + 1))
+        return _size(self.pairs, self.max_backward)
 
     def pair(self, index: int) -> Pair:
         """The pair with number `index` among those of this space, 0 <= index < n."""
@@ -55,16 +60,28 @@ class Space:
         if index < 0:
             raise IndexError(index)
         n = self.pairs
-        for count in range(min(self.max_backward, n) + 1):
-            total = comb(n, count)
+        for count, total in _counts(n, self.max_backward):
             if index < total:
                 return tuple(self.pair(i) for i in _combination(index, count, n))
             index -= total
         raise IndexError("beyond the last architecture of the space")
 
+    def sample(self, rng: Random, count: int) -> list[Architecture]:
+        """`count` architectures, all different, each set of them equally likely."""
+        if self.size <= sys.maxsize:
+            return [self.architecture(i) for i in rng.sample(range(self.size), count)]
+        # Larger ranges have no length that `sample` can ask for. Two equal draws hardly ever happen here.
+        drawn: dict[int, None] = {}
+        while len(drawn) < count:
+            drawn[rng.randrange(self.size)] = None
+        return [self.architecture(i) for i in drawn]
+
     def __iter__(self) -> Iterator[Architecture]:
         """Every architecture in the order of its number."""
-        return (self.architecture(i) for i in range(self.size))
+        index = 0
+        while index < self.size:
+            yield self.architecture(index)
+            index += 1
 
 
 def space(spec: NetworkSpec, max_backward: int = 2, *, same_resolution: bool = False) -> Space:
@@ -85,6 +102,14 @@ def space_size(spec: NetworkSpec, max_backward: int = 2, *, same_resolution: boo
     Raises SearchError (E089) when `max_backward` is negative.
     """
     return space(spec, max_backward, same_resolution=same_resolution).size
+
+
+def size_text(size: int) -> str:
+    """The size of a space for people: exact, or rounded where it has more digits than anyone reads."""
+    if size < 10**18:
+        return str(size)
+    exponent = floor(log10(size))
+    return f"about {10 ** (log10(size) - exponent):.2f}e{exponent}"
 
 
 def rank_pair(pair: Pair) -> int:
@@ -114,8 +139,25 @@ def port_resolutions(spec: NetworkSpec) -> tuple[tuple[int, int], ...]:
     return tuple(shapes.spatial(shape) for shape in port_shapes(spec))
 
 
+@lru_cache(maxsize=64)
+def _size(n: int, most: int) -> int:
+    """The number of sets of at most `most` of n things."""
+    return 1 << n if most >= n else sum(total for _, total in _counts(n, most))
+
+
+def _counts(n: int, most: int) -> Iterator[tuple[int, int]]:
+    """For each size from 0 to `most`, the number of sets of that size among n things."""
+    total = 1
+    for count in range(min(most, n) + 1):
+        yield count, total
+        # Each from the one before it: a binomial of large numbers on its own takes milliseconds.
+        total = total * (n - count) // (count + 1)
+
+
 def _combination(index: int, count: int, n: int) -> list[int]:
     """The `index`-th set of `count` numbers below `n`, ascending (the combinatorial number system)."""
+    if count > _MANY:
+        return _large_combination(index, count, n)
     chosen = []
     high = n - 1
     for left in range(count, 0, -1):
@@ -131,6 +173,24 @@ def _combination(index: int, count: int, n: int) -> list[int]:
         index -= comb(high, left)
         chosen.append(high)
         high -= 1
+    return chosen[::-1]
+
+
+def _large_combination(index: int, count: int, n: int) -> list[int]:
+    """`_combination` by one walk down from n, each binomial from the one before it."""
+    chosen = []
+    high, left = n - 1, count
+    ways = comb(high, left)
+    while left:
+        if ways <= index:
+            index -= ways
+            chosen.append(high)
+            # C(high - 1, left - 1) of C(high, left)
+            ways = ways * left // high if high else 0
+            high, left = high - 1, left - 1
+        else:
+            ways = ways * (high - left) // high
+            high -= 1
     return chosen[::-1]
 
 

@@ -8,7 +8,14 @@ from bcgraph import keys, pruning
 from bcgraph.errors import SearchError
 from bcgraph.schema import NetworkSpec, SearchSpec
 from bcgraph.search.records.evaluations import Measure, Note, Record, ranking
-from bcgraph.search.space.pairs import Architecture, Space, space
+from bcgraph.search.space.pairs import Architecture, Space, size_text, space
+
+MAX_POOL = 1_000_000
+"""Architectures that step one may score: each takes more than a millisecond."""
+
+SAMPLERS = ("tpe", "nsga2")
+MAX_CHOICES = 200_000
+"""Values of all parameters together that Optuna's samplers are given."""
 
 
 def select(records: Sequence[Record], scores: Sequence[Measure], keep: int) -> list[Record]:
@@ -84,9 +91,28 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
                 hint="the best are chosen from what the population brings",
             )
         )
+    choices = _space(spec)
+    size = choices.size
+    scored = size if init.pool == "all" else min(init.pool, size)
+    if scored > MAX_POOL:
+        found.append(
+            SearchError(
+                "E089",
+                f"init.pool = {init.pool} scores {size_text(scored)} architectures, at most {MAX_POOL:,} can be",
+                hint="pool = 2000, as in the paper; or a smaller max_backward",
+            )
+        )
+    if evolve.strategy in SAMPLERS and choices.pairs * min(settings.max_backward, choices.pairs) > MAX_CHOICES:
+        found.append(
+            SearchError(
+                "E089",
+                f"evolve.strategy = {evolve.strategy} cannot choose among {choices.pairs:,} pairs for each of "
+                f"{settings.max_backward:,} connections",
+                hint="strategy = evolutionary, or a smaller max_backward",
+            )
+        )
     if found:
         raise SearchError.of(d for error in found for d in error.diagnostics)
-    size = _space(spec).size
     notes = []
     if init.pool != "all" and init.pool > size:
         notes.append(Note(f"init.pool = {init.pool}, but the space has {size} architectures: all are scored"))
@@ -102,4 +128,4 @@ def _space(spec: NetworkSpec) -> Space:
 def _draw(found: Space, count: int, seed: int, purpose: str) -> list[Architecture]:
     if count == found.size:
         return list(found)
-    return [found.architecture(i) for i in keys.rng(seed, "init", purpose).sample(range(found.size), count)]
+    return found.sample(keys.rng(seed, "init", purpose), count)
