@@ -15,7 +15,7 @@ WHEEL := build/typecheck
 
 help:
 	@echo "make setup      a virtual environment in $(VENV) with bcgraph and its tools"
-	@echo "make demo       search, train, export and run a small network on real digits"
+	@echo "make demo       place feedback in a small network on real digits, export it and run it"
 	@echo "make test       the whole test suite"
 	@echo "make test-fast  the tests that take no more than a few seconds each"
 	@echo "make lint       ruff, and mypy --strict on the package as it is installed"

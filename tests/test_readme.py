@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/training.md")
+PAGES = ("README.md", "docs/training.md", "docs/placing-feedback.md")
 BLOCK = re.compile(r"(?:`(?P<file>[^`\n]+)`:\n\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 
 # Commands that are told of, not run here: they set up or search for minutes, and have tests of their own.

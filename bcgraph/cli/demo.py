@@ -1,10 +1,13 @@
-"""`make demo`: a search in two steps, two training runs, an export and a run in onnxruntime, within minutes.
+"""`make demo`: feedback placed in one training run, beside the paper's search and a network without, within minutes.
 
 The digits are shown to a tiny network one row a step, and the answer is read after the last row. So the network has to
-remember, which is what backward connections are for: those that are found are trained beside the network without any.
+remember, which is what backward connections are for. Three networks are compared:
 
-The search is that of `tiny_digits_rows_sifted.bcg`. It ends among the best of these 121 architectures more often than
-with the settings of the paper, in `tiny_digits_rows.bcg`, which `--paper` takes; docs/science.md says why.
+- all 15 connections train at once, each starting quietly, and are pruned to four (`tiny_digits_rows_gains.bcg`);
+- the paper's search in two steps, whose winner is then trained (`tiny_digits_rows.bcg`);
+- no connection.
+
+Each is exported and run in onnxruntime.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import time
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -22,21 +25,26 @@ from bcgraph.cli.guard import guarded
 from bcgraph.cli.output import connections, emit, say, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from bcgraph.schema import InitSpec, NetworkSpec
+    from torch import Tensor
 
+    from bcgraph.schema import NetworkSpec
+    from bcgraph.search.result import SearchResult
+
+T = TypeVar("T")
+
+GAINS = "tiny_digits_rows_gains.bcg"
 PAPER = "tiny_digits_rows.bcg"
-SIFTED = "tiny_digits_rows_sifted.bcg"
-SEARCH = "search"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the final table."""
+    """A line of the final table. `seconds` are those of the search and the training together."""
 
+    way: str
     architecture: str
-    shared: float
+    seconds: float
     accuracy: float
     exported: float
     file: Path
@@ -45,85 +53,106 @@ class Row:
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything is written.")] = Path("out/demo"),
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Of each training, instead of those in the file.")
+        int | None, typer.Option("--epochs", min=2, help="Of each training, instead of those in the files.")
     ] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="Search with the paper's settings.")] = False,
 ) -> None:
-    """Search backward connections, train the winner and the network without any, export both and run them."""
-    from bcgraph import search
-    from bcgraph.cli.progress import search_bars
+    """Place feedback in one training run, and by the paper's search; export what they find and run it."""
+    from bcgraph import training
+    from bcgraph.cli.commands.train import progress
     from bcgraph.viz import arcs, report
 
     started = time.monotonic()
-    base = _spec(PAPER if paper else SIFTED, epochs)
-    settings = base.search
-    size = search.space_size(base, settings.max_backward)
-    pool = size if settings.init.pool == "all" else settings.init.pool
-    how = f"{settings.evolve.strategy}, on" if settings.evolve.iterations else "the best of these on"
-    emit(f"1. searching {size} architectures of {base.name}")
-    emit(f"   step one: {settings.init.keep} of {pool}, by {_scores(settings.init)}")
-    emit(f"   step two: {how} a supernet of {settings.supernet.epochs} epochs")
-    with search_bars() as on_event:
-        found = search.run(base, out / SEARCH, progress=on_event)
+    one_run, paper = _spec(GAINS, epochs), _spec(PAPER, epochs)
+    evolve = one_run.search.evolve
+
+    emit(f"1. training {one_run.name} with all connections at gain {evolve.gain:g}, pruned to {evolve.keep} on the way")
+    found, seconds = _timed(lambda: _searched(one_run, out / "gains"))
     page = report.write(found.path)
-    emit(f"   found: {connections(found.chosen.architecture)}")
+    rows = [_row("all at once, pruned", found.best, found.path / "best.safetensors", seconds)]
+    emit(f"   left: {rows[0].architecture}")
 
-    emit(f"2. training it, and the same network without backward connections, on {base.data.name}")
-    shared = _shared(base, found.path)
-    rows = [_row(spec, out / name, epochs, shared) for name, spec in (("winner", found.best), ("baseline", base))]
+    emit(f"2. the paper's search of {paper.name}, and a training of what it finds")
 
-    picture = out / "winner.svg"
+    def trained(spec: NetworkSpec, name: str) -> Path:
+        with progress(name) as on_event:
+            return training.train(spec, out=out / name, epochs=epochs, progress=on_event).path
+
+    def searched() -> tuple[NetworkSpec, Path]:
+        best = _searched(paper, out / "search").best
+        return best, trained(best, "paper")
+
+    (best, path), seconds = _timed(searched)
+    rows.append(_row("the paper's search", best, path, seconds))
+    emit(f"   found: {rows[1].architecture}")
+
+    emit("3. the same network without backward connections")
+    path, seconds = _timed(lambda: trained(paper, "none"))
+    rows.append(_row("none", paper, path, seconds))
+
+    picture = out / "gains.svg"
     arcs.draw(found.best, picture)
-    emit(f"3. the picture of the winner is {picture}, the report of the search {page}")
+    emit(f"4. the picture of the first is {picture}, the report on it {page}")
     emit("")
-    header = ("backward connections", "on the supernet", "accuracy", "in onnxruntime", "file")
-    cells = [(r.architecture, f"{r.shared:.4f}", f"{r.accuracy:.4f}", f"{r.exported:.4f}", r.file) for r in rows]
-    emit(table(header, cells, right=(1, 2, 3)))
+    header = ("search", "backward connections", "seconds", "accuracy", "in onnxruntime", "file")
+    cells = [
+        (r.way, r.architecture, f"{r.seconds:.0f}", f"{r.accuracy:.4f}", f"{r.exported:.4f}", r.file) for r in rows
+    ]
+    emit(table(header, cells, right=(2, 3, 4)))
     say(f"\n{time.monotonic() - started:.0f} s")
 
 
 def _spec(name: str, epochs: int | None) -> NetworkSpec:
-    """The network of a file without connections; `epochs` of the supernet take the place of the file's."""
+    """The network of a file without connections; `epochs` take the place of the file's, those of a supernet too."""
     from bcgraph import dsl
 
     with resources.as_file(resources.files("bcgraph.specs") / name) as path:
         base = dsl.load(path).with_backward([])
     if epochs is None:
         return base
-    supernet = base.search.supernet.model_copy(update={"epochs": epochs})
-    return base.model_copy(update={"search": base.search.model_copy(update={"supernet": supernet})})
+    search = base.search
+    stages = min(search.evolve.stages, max(1, int(epochs * search.evolve.prune_until)))
+    changes = {
+        "supernet": search.supernet.model_copy(update={"epochs": epochs}),
+        "evolve": search.evolve.model_copy(update={"stages": stages}),
+    }
+    train = base.train.model_copy(update={"epochs": epochs})
+    return base.model_copy(update={"search": search.model_copy(update=changes), "train": train})
 
 
-def _scores(init: InitSpec) -> str:
-    from bcgraph.search.records.evaluations import NAMES
+def _searched(spec: NetworkSpec, folder: Path) -> SearchResult:
+    """Search in a folder, and write the weights."""
+    from bcgraph import artifacts, search
+    from bcgraph.cli.progress import search_bars
 
-    return " and ".join(NAMES[score] for score in init.scores)
-
-
-def _shared(base: NetworkSpec, folder: Path) -> Callable[[NetworkSpec], float]:
-    """The accuracy that a network has with the weights of the supernet of the search in `folder`."""
-    from bcgraph.search.evaluators import Standard
-
-    evaluate = Standard(base, 0, folder).evolve(lambda _: None)
-    return lambda spec: next(iter(evaluate([spec]))).value("accuracy")
+    with search_bars() as on_event:
+        return search.run(spec, folder, progress=on_event, hooks=[artifacts.write])
 
 
-def _row(spec: NetworkSpec, folder: Path, epochs: int | None, shared: Callable[[NetworkSpec], float]) -> Row:
-    """Train `spec`, export it, and run the exported file on the test part of its data."""
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What `work` returns, and the seconds that it took."""
+    began = time.monotonic()
+    found = work()
+    return found, time.monotonic() - began
+
+
+def _row(way: str, spec: NetworkSpec, path: Path, seconds: float) -> Row:
+    """Measure the weights at `path` on the test part, export them, and run the exported file on the same samples."""
     from bcgraph import data, runtime, training, weights
-    from bcgraph.cli.commands.train import progress
+    from bcgraph.compiler import compile as compile_network
     from bcgraph.compiler.targets.export import export
 
-    with progress(folder.name) as on_event:
-        trained = training.train(spec, out=folder, epochs=epochs, progress=on_event)
-    file = folder.with_suffix(".onnx")
-    samples = data.load(spec.data, spec.input, spec.steps).test.take(range(64))[0]
-    export(spec, file, state_dict=weights.load(trained.path, spec=spec), form="step", inputs=samples)
-    test = data.arrays(spec.data.name, form=spec.input, steps=spec.steps)
-    chosen, _ = runtime.predictions(runtime.Network(file), test.inputs)
-    exported = float((chosen == test.labels).mean())
+    state: Mapping[str, Tensor] = weights.load(path, spec=spec)
+    model = compile_network(spec)
+    model.load_state_dict(dict(state))
+    test = data.load(spec.data, spec.input, spec.steps).test
+    accuracy = training.evaluate(model, test, readout=spec.readout)
+    file = path.parent.with_suffix(".onnx")
+    export(spec, file, state_dict=state, form="step", inputs=test.take(range(64))[0])
+    arrays = data.arrays(spec.data.name, form=spec.input, steps=spec.steps)
+    chosen, _ = runtime.predictions(runtime.Network(file), arrays.inputs)
+    exported = float((chosen == arrays.labels).mean())
     pairs = [(bc.source, bc.target) for bc in spec.backward]
-    return Row(connections(pairs), shared(spec), trained.accuracy, exported, file)
+    return Row(way, connections(pairs), seconds, accuracy, exported, file)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import argparse
 import csv
 import io
 import multiprocessing
+import re
 import statistics
 import sys
 import tempfile
@@ -26,18 +27,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from bcgraph import dsl, files, keys, pruning
 from bcgraph.cli.output import table
 from bcgraph.schema import EvolveSpec, NetworkSpec, SearchSpec
 from bcgraph.search.space.pairs import space
 from benchmarks.placement import records
+from benchmarks.placement.tables import markdown
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 SIFTED = SPEC.with_stem(SPEC.stem + "_sifted")
 TABLE = Path(__file__).with_name("digits_rows_ways.csv")
 """The tries that are kept."""
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "placing-feedback.md"
 
 SEEDS = 10
 
@@ -232,30 +235,46 @@ def run(path: Path, *, workers: int, seeds: int) -> None:
                     write(path, done)
 
 
-def summary(tries: Sequence[Try]) -> str:
-    """Means and deviations by way, over the seeds that all ways have."""
-    seeds = set.intersection(*({t.seed for t in tries if t.way == way} for way in WAYS)) if tries else set()
-    rows: list[tuple[Any, ...]] = []
-    for way in WAYS:
+def rows_of(tries: Sequence[Try]) -> tuple[int, list[tuple[str, ...]]]:
+    """The number of seeds that all ways have, and for each way means and deviation over these."""
+    seeds = set.intersection(*({t.seed for t in tries if t.way == way} for way in WAYS))
+    rows: list[tuple[str, ...]] = []
+    for way in WAYS if seeds else ():
         own = [t for t in tries if t.way == way and t.seed in seeds]
-        if not own:
-            continue
         accuracy = [t.accuracy for t in own]
         kept = [float(t.kept) for t in own if t.kept]
-        spread = f"{statistics.stdev(accuracy):.3f}" if len(own) > 1 else "-"
         rows.append(
             (
                 way,
                 f"{statistics.mean(accuracy):.3f}",
-                spread,
+                f"{statistics.stdev(accuracy):.3f}" if len(own) > 1 else "-",
                 f"{min(accuracy):.3f}",
                 f"{statistics.mean(kept):.3f}" if kept else "",
                 f"{statistics.mean(t.search for t in own):.0f}",
                 f"{statistics.mean(t.cost for t in own):.0f}",
             )
         )
-    header = ("way", "accuracy", "deviation", "lowest", "weights kept", "search, s", "with training, s")
-    return f"{len(seeds)} seeds\n\n" + table(header, rows, right=range(1, 7))
+    return len(seeds), rows
+
+
+HEADER = ("way", "accuracy", "deviation", "lowest", "weights kept", "search, s", "with training, s")
+
+
+def summary(tries: Sequence[Try]) -> str:
+    """A table of what is done so far."""
+    seeds, rows = rows_of(tries)
+    return f"{seeds} of {SEEDS} seeds have all ways\n\n" + table(HEADER, rows, right=range(1, len(HEADER)))
+
+
+_PLACE = re.compile(r"<!-- ways -->\n\n(?:\d+ seeds?:\n\n)?(?:\|[^\n]*\n)*")
+
+
+def rewritten(page: str, tries: Sequence[Try]) -> str:
+    """The page with the table after its mark as the tries give it."""
+    seeds, rows = rows_of(tries)
+    counted = f"{seeds} seed{'s' * (seeds != 1)}"
+    made = f"{counted}:\n\n{markdown(HEADER, rows, right=range(1, len(HEADER)))}"
+    return _PLACE.sub(lambda _: f"<!-- ways -->\n\n{made}", page)
 
 
 def main() -> None:
@@ -264,7 +283,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many")
     parser.add_argument("--summary", action="store_true", help="only print the table so far")
+    parser.add_argument("--page", action="store_true", help="write the table of the kept tries into the page")
     asked = parser.parse_args()
+    if asked.page:
+        PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), read(TABLE)), encoding="utf-8")
+        return
     try:
         if not asked.summary:
             asked.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`make demo`, with one epoch in place of its twelve."""
+"""`make demo`, with two epochs in place of its twelve."""
 
 import re
 from pathlib import Path
@@ -9,26 +9,19 @@ from bcgraph.cli.demo import demo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("paper", "says"),
-    [
-        (False, ("12 of 121, by E-score", "the best of these on a supernet of 1 epochs")),
-        (True, ("8 of 60, by N-score and E-score", "evolutionary, on a supernet of 1 epochs")),
-    ],
-    ids=["sifted", "paper"],
-)
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], paper: bool, says: tuple[str, str]) -> None:
-    demo(tmp_path / "out", epochs=1, paper=paper)
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo(tmp_path / "out", epochs=2)
     printed = capsys.readouterr().out
-    for step, line in zip(("one", "two"), says, strict=True):
-        assert f"step {step}: {line}\n" in printed
-    chosen = re.search(r"found: (.*)", printed)
-    assert chosen is not None
-    *_, winner, baseline = (re.split(r" {2,}", line) for line in printed.splitlines())
-    assert winner[0] == chosen[1]
-    assert baseline[0] == "none"
-    for row in (winner, baseline):
+    assert "with all connections at gain 0.1, pruned to 4 on the way\n" in printed
+    *_, first, second, last = (re.split(r" {2,}", line) for line in printed.splitlines())
+    assert (first[0], second[0], last[0]) == ("all at once, pruned", "the paper's search", "none")
+    assert first[1].count("->") == 4
+    assert f"left: {first[1]}\n" in printed
+    assert f"found: {second[1]}\n" in printed
+    assert last[1] == "none"
+    for row in (first, second, last):
         # onnxruntime may flip a spike here and there, but not an accuracy.
-        assert float(row[2]) == pytest.approx(float(row[3]), abs=0.02)
-        assert Path(row[4]).is_file()
-    assert (tmp_path / "out/winner.svg").is_file()
+        assert float(row[3]) == pytest.approx(float(row[4]), abs=0.02)
+        assert Path(row[5]).is_file()
+    assert (tmp_path / "out/gains.svg").is_file()
+    assert (tmp_path / "out/gains/report.html").is_file()

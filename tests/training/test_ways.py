@@ -1,0 +1,70 @@
+"""`benchmarks/placement/gains.py`: which tries are made, what is kept, and the table of the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bcgraph import dsl, pruning
+from benchmarks.placement import gains
+from benchmarks.placement.gains import Try
+
+
+def tried(way: str, seed: int = 0, accuracy: float = 0.5, kept: str = "") -> Try:
+    return Try(way, seed, "4>4", accuracy, kept, 2.0, 3.0)
+
+
+def test_a_way_waits_for_the_one_whose_cost_it_may_have() -> None:
+    every = list(gains.missing([], 2))
+    assert ("random, as paper", 0, 0.0) not in every
+    assert [seed for _, seed, _ in every] == [0] * 6 + [1] * 6
+    done = [tried("paper"), tried("gains 4", 1)]
+    later = list(gains.missing(done, 2))
+    assert ("random, as paper", 0, 5.0) in later
+    assert ("random, as gains", 1, 5.0) in later
+    assert not {("paper", 0), ("random, as gains", 0)} & {(way, seed) for way, seed, _ in later}
+    finished = [tried(way, seed) for seed in range(2) for way in gains.WAYS]
+    assert list(gains.missing(finished, 2)) == []
+
+
+def test_tries_come_back(tmp_path: Path) -> None:
+    kept = [tried("none", 3, 0.1 + 0.2), tried("gains 2", 0, 0.5, repr(2 / 3))]
+    gains.write(tmp_path / "ways.csv", kept)
+    assert gains.read(tmp_path / "ways.csv") == kept
+    assert gains.read(tmp_path / "nothing.csv") == []
+
+
+def test_only_whole_seeds_are_compared() -> None:
+    found = [tried(way, 0, 0.5, "0.25" if way == "gains 2" else "") for way in gains.WAYS]
+    found += [tried(way, 1, 0.7, "0.75" if way == "gains 2" else "") for way in gains.WAYS]
+    found.append(tried("none", 2, 0.0))
+    number, rows = gains.rows_of(found)
+    assert number == 2
+    assert rows[0] == ("none", "0.600", "0.141", "0.500", "", "2", "5")
+    assert next(row for row in rows if row[0] == "gains 2")[4] == "0.500"
+    assert gains.rows_of(found[:3]) == (0, [])
+    page = "x\n\n<!-- ways -->\n\n9 seeds:\n\n| a |\n| --- |\n| 1 |\n\ny\n"
+    made = gains.rewritten(page, found)
+    assert made.startswith("x\n\n<!-- ways -->\n\n2 seeds:\n\n| way | accuracy |")
+    assert made.endswith("|\n\ny\n")
+    assert "| 1 |" not in made
+    assert gains.rewritten(made, found) == made
+
+
+def test_the_page_says_what_was_measured() -> None:
+    page = gains.PAGE.read_text(encoding="utf-8")
+    assert gains.rewritten(page, gains.read(gains.TABLE)) == page
+
+
+@pytest.mark.slow
+def test_tries_of_a_short_training() -> None:
+    base = dsl.load(gains.SPEC).with_backward(())
+    text = dsl.format_spec(base.model_copy(update={"train": base.train.model_copy(update={"epochs": 8})}))
+    found = gains.attempt(text, "gains 4", 0, 0.0)
+    assert len(found.backward.split()) == 4
+    assert 0 < float(found.kept) < 1
+    assert found.search > 0
+    assert found.training > 0
+    assert len(gains.attempt(text, "all", 0, 0.0).backward.split()) == len(pruning.pairs(base))
+    assert len(gains.attempt(text, "random, as gains", 0, 0.0).backward.split()) <= 2
