@@ -124,8 +124,11 @@ def _searched(spec: NetworkSpec, folder: Path) -> SearchResult:
     from bcgraph import artifacts, search
     from bcgraph.cli.progress import search_bars
 
+    def finish(result: SearchResult) -> None:
+        artifacts.write(result)
+
     with search_bars() as on_event:
-        return search.run(spec, folder, progress=on_event, hooks=[artifacts.write])
+        return search.run(spec, folder, progress=on_event, hooks=[finish])
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
