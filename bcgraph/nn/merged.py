@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcgraph.nn.conv import onednn
 from bcgraph.nn.lif import needs_gradient
 from bcgraph.nn.modules import BatchNorm
 from bcgraph.nn.norm import folding, step_norm
-from bcgraph.nn.packed_spikes import spike_conv
+from bcgraph.nn.packed_spikes import spike_conv, unpack
 from bcgraph.nn.transforms import first_order, traced
+from bcgraph.nn.workspace import Workspace, is_last
 
 Run = tuple[int, int, int]
 """(first, count, at): channels `first` to `first + count` of a term, which begin at channel `at` of the sum."""
@@ -31,34 +33,147 @@ def stack(*parameters: Tensor) -> Tensor:
 
 
 def fold_norms(
-    weights: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    shifts: Sequence[Tensor],
-    means: Sequence[Tensor],
-    variances: Sequence[Tensor],
+    weights: Sequence[Sequence[Tensor]],
+    norms: Sequence[Sequence[Tensor]],
+    runs: Sequence[Runs],
+    channels: int,
     eps: float,
-) -> tuple[Tensor, Tensor]:
-    """`bcgraph.nn.conv.folded.fold_norm` of several convolutions, one after the other along the first axis."""
-    scale, shift, mean, var = (torch.cat(list(some)) for some in (scales, shifts, means, variances))
+    shapes: Sequence[tuple[int, int, int]],
+    workspace: Workspace | None = None,
+    number: int = 0,
+) -> tuple[Tensor, ...]:
+    """The weights of a sum of projections with their norms folded in, one tensor a term, and the bias `[channels]`.
+
+    `weights` are those of each term's convolutions, `[out, in, 1, 1]`. `norms` are scales, shifts, means and variances
+    of all terms, one after the other. `shapes` are those of one sample of each operand. With a `workspace`, weights for
+    small maps are packed, the first with number `number` of the module; see `bcgraph.nn.conv.folded.fold_norm`.
+    """
+    scale, shift, mean, var = (torch.cat(list(some)) for some in norms)
     factor, shifted = folding(scale, shift, mean, var, eps, None)
-    weight = torch.cat(list(weights))
+    sizes = [sum(count for _, count, _ in places) for places in runs]
+    found = [
+        _folded(some, part, shape, workspace, number + index)
+        for index, (some, part, shape) in enumerate(zip(weights, torch.split(factor, sizes), shapes, strict=True))
+    ]
+    flat = [part.view(1, -1, 1, 1) for part in torch.split(shifted, sizes)]
+    return (*found, stack_sum(flat, runs, channels).flatten())
+
+
+# Values of a map from which on a product of matrices that adds to the sum is faster than a packed convolution.
+_LARGE = 256
+
+
+def _folded(
+    weights: Sequence[Tensor], factor: Tensor, shape: tuple[int, int, int], workspace: Workspace | None, number: int
+) -> Tensor:
     factor = factor.view(-1, 1, 1, 1)
-    return weight * factor if needs_gradient(weight, factor) else weight.mul_(factor), shifted
+    one = weights[0]
+    # Of weights for single values only the strides tell whether the network is channels-last.
+    last = one.shape[1] > 1 and one.stride(3) == one.shape[1]
+    if workspace is not None and last and shape[1] * shape[2] < _LARGE and onednn.packs(one):
+        like = torch.empty((len(factor), *one.shape[1:]), dtype=one.dtype, device="meta")
+        folded = _products(weights, factor, workspace.scratch(like))
+        return workspace.weight(number, lambda: onednn.pack_weight(folded, shape, 1, 0, 1, 1))
+    if traced() or needs_gradient(factor, *weights):
+        return torch.cat(list(weights)) * factor
+    return _products(weights, factor, one.new_empty((len(factor), *one.shape[1:])))
+
+
+def _products(weights: Sequence[Tensor], factor: Tensor, out: Tensor) -> Tensor:
+    """Weights side by side along the first axis, times `factor`, in one pass over them."""
+    sizes = [len(weight) for weight in weights]
+    for weight, part, place in zip(weights, torch.split(factor, sizes), torch.split(out, sizes), strict=True):
+        torch.mul(weight, part, out=place)
+    return out
+
+
+def project_sum(
+    xs: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor, runs: Sequence[Runs], channels: int
+) -> Tensor:
+    """The `stack_sum` of the pointwise convolutions of `xs`, each `[N, C_k, H, W]`, and `bias` `[channels]`.
+
+    Weights may be packed.
+    """
+    if traced() or needs_gradient(*xs, *weights, bias):
+        return stack_sum([F.conv2d(x, w) for x, w in zip(xs, weights, strict=True)], runs, channels) + _channel(bias)
+    n, _, h, w = xs[0].shape
+    total = _channel(bias).expand(n, channels, h, w).contiguous(memory_format=_layout(xs[0]))
+    for x, weight, places in zip(xs, weights, runs, strict=True):
+        if weight.layout is torch.strided and is_last(x) and is_last(total):
+            for first, count, at in places:
+                part = weight.narrow(0, first, count).flatten(1)
+                _rows(total).narrow(1, at, count).addmm_(_rows(x), part.t())
+        else:
+            plain = weight.layout is torch.strided
+            term = F.conv2d(x, weight) if plain else onednn.convolve_packed(x, weight, None, 1, 0, 1, 1)
+            _added(total, [term], [places])
+    return total
+
+
+def _channel(x: Tensor) -> Tensor:
+    return x.view(1, -1, 1, 1)
 
 
 def project(x: Tensor, weight: Tensor, bits: Tensor | None = None) -> Tensor:
-    """The pointwise convolution of x `[N, C, H, W]`. `bits` is `bcgraph.nn.packed_spikes.pack(x)`."""
-    if bits is None:
-        return F.conv2d(x, weight)
-    return spike_conv(x, bits, weight, None, (1, 1), (0, 0), (1, 1), 1)
+    """The pointwise convolution of x `[N, C, H, W]`. `bits` is `bcgraph.nn.packed_spikes.pack(x)`.
+
+    Channels-last it is a product of matrices: a convolution would first reorder the weight, which for the small maps of
+    the last layers takes as long as the product.
+    """
+    if not is_last(x) or traced():
+        return F.conv2d(x, weight) if bits is None else spike_conv(x, bits, weight, None, (1, 1), (0, 0), (1, 1), 1)
+    if bits is None or not bits.numel() or not needs_gradient(weight):
+        return _images(F.linear(_rows(x), weight.flatten(1)), x.shape)
+    result: Tensor = _Project.apply(x, bits, weight)
+    return result
+
+
+class _Project(torch.autograd.Function):
+    """The product of spikes and a weight, which keeps the spikes' bits for the weight gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bits: Tensor, weight: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        ctx.save_for_backward(bits, weight)
+        return _images(F.linear(_rows(x), weight.flatten(1)), x.shape)
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        bits, weight = ctx.saved_tensors
+        grad = _rows(gradients[0])
+        to_x = to_weight = None
+        if ctx.needs_input_grad[0]:
+            to_x = _images(grad @ weight.flatten(1).to(grad.dtype), ctx.shape)
+        if ctx.needs_input_grad[2]:
+            x = _rows(unpack(bits, (ctx.shape, True), grad.dtype))
+            to_weight = (grad.t() @ x).view(weight.shape)
+        return to_x, None, to_weight
+
+
+def _rows(x: Tensor) -> Tensor:
+    """`[N, C, H, W]` as `[N*H*W, C]`, a view where x is channels-last."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _images(rows: Tensor, shape: torch.Size) -> Tensor:
+    """`[N*H*W, C]` as `[N, C, H, W]`, channels-last."""
+    n, _, h, w = shape
+    return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
 
 
 def stack_sum(terms: Sequence[Tensor], runs: Sequence[Runs], channels: int) -> Tensor:
-    """The sum of `terms`, each `[N, C_k, H, W]`, whose runs of channels go to their places among `channels`."""
-    if len(terms) == 1 and runs[0] == ((0, channels, 0),):
+    """The sum of `terms`, each `[N, C_k, H, W]`, whose runs of channels go to their places among `channels`.
+
+    Nobody else may read the first of `terms`: without gradients the sum is written over it.
+    """
+    whole = runs[0] == ((0, channels, 0),)
+    if whole and len(terms) == 1:
         return terms[0]
     if traced():
         return _plain_sum(terms, runs, channels)
+    if whole and not needs_gradient(*terms):
+        return _added(terms[0], terms[1:], runs[1:])
     result: Tensor = _StackSum.apply(tuple(runs), channels, *terms)
     return result
 
@@ -92,16 +207,21 @@ class _StackSum(torch.autograd.Function):
                 (n, channels, h, w), dtype=terms[0].dtype, device=terms[0].device, memory_format=layout
             ).zero_()
             rest = 0
-        for term, places in zip(terms[rest:], runs[rest:], strict=True):
-            for first, count, at in places:
-                total.narrow(1, at, count).add_(term.narrow(1, first, count))
-        return total
+        return _added(total, terms[rest:], runs[rest:])
 
     @staticmethod
     @first_order
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = gradients
         return (None, None, *(_gathered(grad, places) for places in ctx.runs))
+
+
+def _added(total: Tensor, terms: Sequence[Tensor], runs: Sequence[Runs]) -> Tensor:
+    """`total`, after each of `terms` was added to it."""
+    for term, places in zip(terms, runs, strict=True):
+        for first, count, at in places:
+            total.narrow(1, at, count).add_(term.narrow(1, first, count))
+    return total
 
 
 def _gathered(grad: Tensor, runs: Runs) -> Tensor:

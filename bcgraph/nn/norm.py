@@ -45,6 +45,11 @@ class _StepNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, invstd = ctx.saved_tensors
         needs = list(ctx.needs_input_grad[:3])
+        if ctx.steps == 1:
+            found = torch.ops.aten.native_batch_norm_backward(
+                gradients[0], x, weight, None, None, mean[0], invstd[0], True, ctx.eps, needs
+            )
+            return (*(g if need else None for g, need in zip(found, needs, strict=True)), None, None)
         to_x = torch.empty_like(x) if needs[0] else None
         to_weight, to_bias = torch.zeros_like(weight), torch.zeros_like(weight)
         for t, (g_t, x_t) in enumerate(zip(split(gradients[0], ctx.steps), split(x, ctx.steps), strict=True)):

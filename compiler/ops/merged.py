@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ Stack = tuple[Part, ...]
 
 
 def stacks_of(node: Node) -> tuple[Stack, ...]:
-    """For each operand that `node` adds up, the projections in it."""
+    """For each term that `node` adds up, the projections in it."""
     found: tuple[Stack, ...] = node.attrs["stacks"]
     return found
 
@@ -72,6 +73,20 @@ def _norm_sum_zero(node: Node, zeros: frozenset[int]) -> Zero:
     return "zero" if len(stacks_of(node)) + 2 in zeros else "keep"
 
 
+def _project_sum(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
+    # Operands are what is projected, as many weights, and the bias.
+    count = len(stacks_of(node))
+    if tuple(shape[0] for shape in given[:count]) != node.attrs["given"] or len(given) != 2 * count + 1:
+        raise ValueError(f"{node.name}: operands do not fit its projections")
+    return ((node.attrs["channels"], *given[0][1:]),)
+
+
+def _sum_operations(node: Node, given: Shape) -> int:
+    read: tuple[int, ...] = node.attrs["given"]
+    made = (sum(part.channels for part in stack) for stack in stacks_of(node))
+    return math.prod(given[1:]) * sum(a * b for a, b in zip(read, made, strict=True))
+
+
 def _split(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
     return tuple((count, *given[0][1:]) for count in node.attrs["counts"])
 
@@ -88,15 +103,17 @@ MERGED: Mapping[str, Op] = {
     "fold_norms": Op(
         0,
         0,
-        lambda node, given: (given[0], given[0]),
+        same_shape,
         must_build,
-        "weight and bias of several convolutions with their norms in them",
+        "the weights of several convolutions with their norms in them, and the bias of their sum",
         Trait.STEADY | Trait.ALLOCATES | Trait.WEIGHTS,
     ),
     "project": Op(
         2, 3, layer_shape, is_zero, "a convolution whose weight is an operand", Trait.ALLOCATES, layer_operations
     ),
     "norm_sum": Op(3, None, _sum, _norm_sum_zero, "each projection by its own norm, summed by target", Trait.ALLOCATES),
-    "stack_sum": Op(1, None, _sum, must_build, "projections summed by target", Trait.ALLOCATES),
+    "project_sum": Op(
+        3, None, _project_sum, must_build, "convolutions summed by target", Trait.ALLOCATES, _sum_operations
+    ),
     "split": Op(1, 1, _split, is_zero, "the channels in parts of the sizes `counts`", Trait.STEADY),
 }

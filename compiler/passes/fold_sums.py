@@ -5,12 +5,13 @@ What `fold_bn` does for one convolution and its norm. The sum is then one of con
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value
 from bcgraph.compiler.ops import attributes
-from bcgraph.compiler.ops.merged import Stack, stacks_of
+from bcgraph.compiler.ops.merged import stacks_of
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class FoldSums:
     inference_only: ClassVar[bool] = True
 
     def run(self, graph: TemporalGraph) -> TemporalGraph:
-        """The graph with sums of convolutions in the place of sums of norms."""
+        """The graph with sums of convolutions in place of sums of norms."""
         producers = graph.producers()
         readers = graph.readers()
+        values = graph.values()
         folded: dict[str, tuple[Node, ...]] = {}
         for node in graph.nodes:
             if node.op != "norm_sum":
@@ -34,14 +36,16 @@ class FoldSums:
             # A third operand after the terms says which samples exist, and is no part of a weight.
             if len(convs) < len(stacks) or len(node.inputs) > len(stacks) + 2:
                 continue
-            for conv, stack in zip(convs, stacks, strict=True):
-                weights = _weights(conv, stack, node.attrs["eps"])
-                edges = (conv.inputs[0], *(Edge(v.name) for v in weights.outputs))
-                folded[conv.name] = (weights, replace(conv, op="conv", inputs=edges))
-            kept = {k: v for k, v in node.attributes if k not in ("eps", "label")}
-            folded[node.name] = (
-                replace(node, op="stack_sum", inputs=node.inputs[: len(stacks)], attributes=attributes(**kept)),
+            weights = _weights(node, values)
+            edges = tuple(conv.inputs[0] for conv in convs)
+            attrs = attributes(
+                stacks=stacks,
+                channels=node.attrs["channels"],
+                given=tuple(values[edge.value].shape[0] for edge in edges),
             )
+            inputs = (*edges, *(Edge(v.name) for v in weights.outputs))
+            folded.update((conv.name, ()) for conv in convs)
+            folded[node.name] = (weights, replace(node, op="project_sum", inputs=inputs, attributes=attrs))
         if not folded:
             return graph
         nodes = tuple(new for n in graph.nodes for new in folded.get(n.name, (n,)))
@@ -53,9 +57,13 @@ def _plain(node: Node) -> bool:
     return node.op == "project" and len(node.inputs) == 2
 
 
-def _weights(conv: Node, stack: Stack, eps: float) -> Node:
-    channels = conv.output.shape[0]
-    name = f"{conv.name}.folded"
-    outputs = (Value(f"{name}.weight", (channels,)), Value(f"{name}.bias", (channels,)))
-    names = attributes(convs=tuple(p.conv for p in stack), norms=tuple(p.norm for p in stack), eps=eps)
-    return Node(name, "fold_norms", (), outputs, names, invariant=True, span=conv.span)
+def _weights(node: Node, values: Mapping[str, Value]) -> Node:
+    name = f"{node.name}.folded"
+    stacks = stacks_of(node)
+    terms = [
+        Value(f"{name}.weight{index}", values[edge.value].shape[:1])
+        for index, (edge, _) in enumerate(zip(node.inputs, stacks, strict=False))
+    ]
+    bias = Value(f"{name}.bias", (node.attrs["channels"],))
+    attrs = attributes(stacks=stacks, channels=node.attrs["channels"], eps=node.attrs["eps"])
+    return Node(name, "fold_norms", (), (*terms, bias), attrs, invariant=True, span=node.span)

@@ -6,7 +6,6 @@ Shapes: x is `[N, C, H, W]`, or `[T*N, C, H, W]` for all steps; a weight `[out, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,20 +46,10 @@ def fold_norm(
     """
     factor, shifted = folding(scale, shift, mean, var, eps, bias)
     factor = factor.view(-1, 1, 1, 1)
-    if workspace is None or not _packs(weight):
+    if workspace is None or not (is_last(weight) and onednn.packs(weight)):
         return weight * factor, shifted
     folded = torch.mul(weight, factor, out=workspace.scratch(weight))
     return workspace.weight(number, lambda: onednn.pack_weight(folded, shape, *settings)), shifted
-
-
-def _packs(weight: Tensor) -> bool:
-    """Whether the kernels of the CPU have an order of their own for this weight."""
-    if weight.dtype not in (torch.float32, torch.bfloat16):
-        return False
-    backend: Any = torch.backends.mkldnn
-    if not (is_last(weight) and backend.is_available() and backend.enabled):
-        return False
-    return (weight.dtype == torch.float32 or onednn.bfloat16_is_fast()) and onednn.can_pack()
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Tensor:

@@ -55,6 +55,16 @@ def can_pack() -> bool:
     return _tried("the packing of convolution weights", call, False)
 
 
+def packs(weight: Tensor) -> bool:
+    """Whether the kernels of the CPU have an order of their own for this weight, of a channels-last network."""
+    if weight.dtype not in (torch.float32, torch.bfloat16):
+        return False
+    backend: Any = torch.backends.mkldnn
+    if not (backend.is_available() and backend.enabled):
+        return False
+    return (weight.dtype == torch.float32 or bfloat16_is_fast()) and can_pack()
+
+
 def pack_weight(
     weight: Tensor, shape: tuple[int, int, int], stride: int, padding: int, dilation: int, groups: int
 ) -> Tensor:
@@ -65,7 +75,7 @@ def pack_weight(
 
 
 def convolve_packed(
-    x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int, dilation: int, groups: int
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int, groups: int
 ) -> Tensor:
     """The convolution of x `[N, C, H, W]` with a packed weight."""
     result: Tensor = torch.ops.mkldnn._convolution_pointwise(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import fx, nn
 
-from bcgraph.compiler.ir import Node, Program
+from bcgraph.compiler.ir import Node, Program, Value
 from bcgraph.compiler.ops.merged import runs, stacks_of
 from bcgraph.nn import merged, modules
 
@@ -18,9 +18,15 @@ SUMS = "_sums"
 
 
 class _Emitting(Protocol):
-    """What emits the nodes of a program: `env` holds the fx node of each value."""
+    """What emits the nodes of a program.
+
+    `env` holds the fx node of each value, `readers` a node that reads it, `workspace` the memory of inference.
+    """
 
     env: dict[str, fx.Node]
+    readers: dict[str, Node]
+    values: dict[str, Value]
+    workspace: fx.Node | None
 
     def read(self, node: Node) -> list[fx.Node]: ...
 
@@ -45,12 +51,19 @@ def _stack(emitter: _Emitting, node: Node) -> None:
 
 
 def _fold_norms(emitter: _Emitting, node: Node) -> None:
+    stacks = stacks_of(node)
+    weights = [_parameters(emitter, node, tuple(f"{part.conv}.weight" for part in stack)) for stack in stacks]
+    norms = [part.norm for stack in stacks for part in stack]
+    affine = [
+        _parameters(emitter, node, tuple(f"{norm}.{name}" for norm in norms))
+        for name in ("weight", "bias", "running_mean", "running_var")
+    ]
+    reader = emitter.readers[node.outputs[0].name]
+    shapes = [emitter.values[edge.value].shape for edge in reader.inputs[: len(stacks)]]
+    workspace = (emitter.workspace, len(emitter.env)) if emitter.workspace is not None else ()
+    places = tuple(map(runs, stacks))
     a = node.attrs
-    names = [tuple(f"{conv}.weight" for conv in a["convs"])]
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        names.append(tuple(f"{norm}.{part}" for norm in a["norms"]))
-    reads = [_parameters(emitter, node, some) for some in names]
-    _several(emitter, node, merged.fold_norms, *reads, a["eps"])
+    _several(emitter, node, merged.fold_norms, weights, affine, places, a["channels"], a["eps"], shapes, *workspace)
 
 
 def _project(emitter: _Emitting, node: Node) -> None:
@@ -65,9 +78,11 @@ def _norm_sum(emitter: _Emitting, node: Node) -> None:
     emitter.env[node.output.name] = made
 
 
-def _stack_sum(emitter: _Emitting, node: Node) -> None:
-    places = tuple(runs(stack) for stack in stacks_of(node))
-    emitter.call(node, merged.stack_sum, emitter.read(node), places, node.attrs["channels"])
+def _project_sum(emitter: _Emitting, node: Node) -> None:
+    stacks = stacks_of(node)
+    reads = emitter.read(node)
+    xs, weights = reads[: len(stacks)], reads[len(stacks) : -1]
+    emitter.call(node, merged.project_sum, xs, weights, reads[-1], tuple(map(runs, stacks)), node.attrs["channels"])
 
 
 def _split(emitter: _Emitting, node: Node) -> None:
@@ -79,7 +94,7 @@ EMIT: Mapping[str, Callable[[_Emitting, Node], None]] = {
     "fold_norms": _fold_norms,
     "project": _project,
     "norm_sum": _norm_sum,
-    "stack_sum": _stack_sum,
+    "project_sum": _project_sum,
     "split": _split,
 }
 
