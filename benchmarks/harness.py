@@ -72,10 +72,15 @@ def pair(module: str, ours: str, other: str) -> tuple[float, float]:
     What a process has held before decides how its allocator treats large tensors: beside a second contender's
     activations, one took up to twice its time. `module` has `contender(name) -> Callable[[], object]`.
     """
+    first, second = several(module, ours, other)
+    return first, second
+
+
+def several(module: str, *names: str, repeats: int = 5) -> list[float]:
+    """As `pair`, for any number of contenders."""
     with ExitStack() as stack:
-        sides = [stack.enter_context(_contending(module, name)) for name in (ours, other)]
-        first, second = medians(*sides, timed=lambda side: side())
-        return first, second
+        sides = [stack.enter_context(_contending(module, name)) for name in names]
+        return medians(*sides, repeats=repeats, timed=lambda side: side())
 
 
 @contextmanager

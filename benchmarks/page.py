@@ -21,7 +21,18 @@ import bcgraph
 from bcgraph import files
 from bcgraph.compiler.analysis.memory import kept
 from bcgraph.compiler.analysis.precision import divergence
-from benchmarks import compiling, inference, memory, operators, scaling, scoring, start, supernet, training
+from benchmarks import (
+    compiling,
+    inference,
+    many_connections,
+    memory,
+    operators,
+    scaling,
+    scoring,
+    start,
+    supernet,
+    training,
+)
 from benchmarks.harness import Row, machine
 from benchmarks.networks import images, resnet18, settle
 from benchmarks.scaling import Point
@@ -124,6 +135,10 @@ def plot(points: list[Point], path: Path) -> None:
 SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
     "inference": ("Inference", lambda: markdown(inference.run())),
     "training": ("One training step", lambda: markdown(training.run())),
+    "many_connections": (
+        "All 153 backward connections, T = 4, batch 4",
+        lambda: markdown(many_connections.run()),
+    ),
     "memory": ("Memory of a forward pass, unrolled", lambda: markdown(memory.run())),
     "compiling": ("Compiling", lambda: markdown(compiling.run())),
     "start": ("`bcgraph check` against `import torch`", lambda: markdown(start.run())),
