@@ -7,6 +7,7 @@ connections are left out. Everything here follows from the specification and fro
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,6 +18,12 @@ from bcgraph.schema import NetworkSpec, Projection
 Pair: TypeAlias = tuple[int, int]
 
 STRATEGY = "gains"
+
+MAX_CONNECTIONS = 6_000
+"""Connections that may train at once: their layers are then as many as those of the largest backbone."""
+
+MAX_WEIGHTS = 2_000_000_000
+"""Trained values of all projections together, as many as a network may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +46,24 @@ def quiet(spec: NetworkSpec) -> NetworkSpec:
 
 def pairs(spec: NetworkSpec) -> tuple[Pair, ...]:
     """All connections of the space, (source, target), by source and target; none with `max_backward = 0`."""
-    settings = spec.search
-    if settings.max_backward == 0:
+    if spec.search.max_backward == 0:
         return ()
-    sizes = [shapes.spatial(shape) for shape in shapes.ports(spec.backbone, spec.input)]
+    sizes = _sizes(spec)
     ports = range(len(sizes))
-    return tuple((j, i) for j in ports for i in ports[: j + 1] if not settings.same_resolution or sizes[j] == sizes[i])
+    return tuple((j, i) for j in ports for i in ports[: j + 1] if sizes[j] == sizes[i])
+
+
+def count(spec: NetworkSpec) -> int:
+    """The number of `pairs`, without listing them."""
+    if spec.search.max_backward == 0:
+        return 0
+    return sum(ports * (ports + 1) // 2 for ports in Counter(_sizes(spec)).values())
+
+
+def _sizes(spec: NetworkSpec) -> list[tuple[int, int]]:
+    """Of each port what both ports of a connection must have in common: the resolution, or nothing."""
+    same = spec.search.same_resolution
+    return [shapes.spatial(shape) if same else (0, 0) for shape in shapes.ports(spec.backbone, spec.input)]
 
 
 def stages(spec: NetworkSpec) -> tuple[Stage, ...]:
@@ -105,8 +124,16 @@ class Contradiction:
 
 def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
     """What in the settings of the search cannot be met; nothing for another strategy."""
-    settings, found = spec.search.evolve, len(pairs(spec))
+    settings = spec.search.evolve
     if settings.strategy != STRATEGY:
+        return
+    found = count(spec)
+    if found > MAX_CONNECTIONS or _weights(spec) > MAX_WEIGHTS:
+        yield Contradiction(
+            "strategy",
+            f"all {_counted(found, 'connection')} of the space at once would make the network too large",
+            "another strategy, or `same_resolution = true`",
+        )
         return
     if settings.score != "oneshot":
         yield Contradiction(
@@ -142,6 +169,12 @@ def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
                 f"adds {least:.2g} times the {own:,} multiply-accumulates of the backbone",
                 f"at least {math.ceil(least * 1e4) / 1e4:g}",
             )
+
+
+def _weights(spec: NetworkSpec) -> int:
+    """The weights of the projections of all connections of the space."""
+    channels = [shape[0] for shape in shapes.ports(spec.backbone, spec.input)]
+    return sum(channels[j] * channels[i] for j, i in pairs(spec))
 
 
 def _last_pruning(spec: NetworkSpec) -> int:

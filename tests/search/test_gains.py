@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 import bcgraph
 from bcgraph import artifacts, data, keys, names, pruning, training, weights
 from bcgraph.data import Splits
-from bcgraph.errors import RunError, SearchError
+from bcgraph.errors import RunError, SearchError, SpecError
 from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, evolve, history, run
@@ -37,6 +38,7 @@ data = digits(batch=30)
 search {{ evolve {{ strategy = gains; {evolve} }} }}
 train {{ epochs = 6; {train} }}
 """
+PORTS = 6_000
 EVERY = tuple((j, i) for j in range(5) for i in range(j + 1))
 
 
@@ -106,7 +108,23 @@ def test_pairs_are_those_of_the_space() -> None:
     assert pruning.pairs(spec()) == EVERY
     text = TEXT.format(evolve="keep = 1; stages = 1", train="")
     same = bcgraph.parse(text.replace("search {", "search { same_resolution = true;"))
+    assert pruning.count(spec()) == 15
+    assert pruning.count(same) == 9
     assert pruning.pairs(same) == ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 3), (4, 3), (4, 4))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [f"repeat i in range({PORTS}) {{ [i] = lif() }}", "a = conv(200000, 1); b = lif()"],
+)
+def test_more_than_a_network_holds_is_refused_before_it_is_built(layers: str) -> None:
+    block = f"block deep() {{ {layers}; adaptive_avgpool(1); flatten(); fc = linear(10) }}\nnetwork"
+    text = TEXT.format(evolve="keep = 1; stages = 1", train="").replace("network", block)
+    began = time.monotonic()
+    with pytest.raises(SpecError, match="of the space at once would make the network too large") as caught:
+        bcgraph.parse(text.replace("tiny(width=3, classes=10)", "deep()"))
+    assert time.monotonic() - began < 10
+    assert [d.code for d in caught.value.diagnostics] == ["E089"]
 
 
 def test_settings_that_cannot_be_met_are_refused_without_a_text_too() -> None:
