@@ -1,0 +1,190 @@
+"""Kernels: what a neuron computes in one step or in all of them, derived from its equations.
+
+Shapes: one step of one layer is `[N, C, H, W]` or `[N, F]`. Elementwise code runs block by block: a block of the batch
+stays in a core's cache from the first operation to the last, so each large tensor crosses the memory bus once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+import torch
+from torch import Tensor
+
+from bcgraph.equations.derivative import GRADIENT, backward
+from bcgraph.equations.expression import Read
+from bcgraph.equations.flat import Builder, Flat, flattened
+from bcgraph.equations.kept import kept, recomputed
+from bcgraph.equations.neuron import CURRENT, Equations
+from bcgraph.nn.neuron import plain
+from bcgraph.nn.neuron.tape import Tape, tape
+
+# Elements of a block: 2**18 float32 values are 1 MiB. Larger blocks fared alike on 2 MiB of L2 cache.
+BLOCK = 1 << 18
+
+# Results of a convolution that its neuron reads at a time. Smaller pieces cost the convolution more than they save.
+PIECE = 1 << 19
+
+
+@dataclass(frozen=True, slots=True)
+class BackwardTape:
+    """The backward pass of one step for some given gradients: what it needs, its tape, and what it gives.
+
+    `places` of the tape: kept values, gradients, uniform values, then results; `reduced` are the uniform values whose
+    gradients are sums over the elements.
+    """
+
+    tape: Tape
+    kept: tuple[str, ...]
+    given: tuple[str, ...]
+    uniform: tuple[str, ...]
+    results: tuple[str, ...]
+    constant: tuple[tuple[str, float], ...]
+    reduced: tuple[str, ...]
+
+
+class Kernel:
+    """Everything about running one set of equations. Made once for equal equations, by `kernel`."""
+
+    def __init__(self, equations: Equations) -> None:
+        self.equations = equations
+        self.flat: Flat = flattened(equations)
+        self.uniform: tuple[str, ...] = equations.fixed
+        self.states: tuple[str, ...] = tuple(Read(name, 1).key for name in equations.states)
+        self.after: tuple[str, ...] = equations.gives
+
+    @cached_property
+    def plain(self) -> plain.Plain:
+        """All equations as torch's own operations: current, states, uniform values in, what it gives out."""
+        inputs = (CURRENT, *self.states, *self.uniform)
+        return plain.function(self.flat.lines, [leaf for _, leaf in self.flat.results], inputs)
+
+    @cached_property
+    def prologue(self) -> plain.Plain:
+        """The uniform values that the rest reads, from the learned parameters."""
+        builder = Builder()
+        known = dict(self.equations.uniform)
+        wanted = [builder.flat(known.get(key, Read(key))) for key in self.uniform]
+        return plain.function(builder.lines, wanted, [each.name for each in self.equations.learned])
+
+    def uniforms(self, learned: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+        """The uniform values for a current like `like`; those by channel are shaped to broadcast over it."""
+        if not self.uniform:
+            return []
+        shaped = (p.view(-1, *[1] * (like.dim() - 2)) if p.dim() else p for p in learned)
+        return [u.to(like.dtype) for u in self.prologue(*shaped)]
+
+    @cached_property
+    def over(self) -> dict[str, str]:
+        """The next value of a state may take the memory of the one before."""
+        return {name: Read(name, 1).key for name in self.equations.gives if name in self.equations.states}
+
+    @cached_property
+    def forward(self) -> Tape:
+        """One step. Places: current, states, uniform values, then what it gives."""
+        return self._forward((), ())
+
+    @cached_property
+    def forward_over(self) -> Tape:
+        """One step that may write over its current."""
+        return self._forward((), (CURRENT,))
+
+    def _forward(self, held: tuple[str, ...], consumed: tuple[str, ...]) -> Tape:
+        results = [(f"new {name}", leaf) for name, leaf in self.flat.results]
+        results += [(f"held {key}", Read(key)) for key in held]
+        over = {f"new {name}": before for name, before in self.over.items()}
+        return tape(
+            self.flat.lines,
+            results,
+            (CURRENT, *self.states),
+            uniform=self.uniform,
+            over={} if held else over,
+            consumed=consumed,
+        )
+
+    @cached_property
+    def held(self) -> tuple[str, ...]:
+        """What a forward pass keeps, for gradients of all that it gives."""
+        return kept(self.flat, backward(self.flat, self.after).wanted)
+
+    @cached_property
+    def keeping(self) -> Tape:
+        """One step that also gives the values in `held` that are computed in it."""
+        return self._forward(self.written, ())
+
+    @cached_property
+    def written(self) -> tuple[str, ...]:
+        """The values in `held` that the step computes; the others are its current and states."""
+        return tuple(key for key in self.held if key != CURRENT and key not in self.states)
+
+    @cached_property
+    def _backwards(self) -> dict[tuple[bool, ...], BackwardTape]:
+        return {}
+
+    def backward(self, given: tuple[bool, ...]) -> BackwardTape:
+        """The backward pass where `given` says which results have a gradient."""
+        found = self._backwards.get(given)
+        if found is None:
+            found = self._backwards[given] = self._backward(given)
+        return found
+
+    def _backward(self, given: tuple[bool, ...]) -> BackwardTape:
+        names = tuple(name for name, there in zip(self.after, given, strict=True) if there)
+        code = backward(self.flat, names)
+        lines = (*recomputed(self.flat, self.held, code.wanted), *code.lines)
+        results = [(key, leaf) for key, leaf in code.results if isinstance(leaf, Read)]
+        constant = tuple((key, leaf.value) for key, leaf in code.results if not isinstance(leaf, Read))
+        gradients = tuple(GRADIENT + name for name in names)
+        used = [k for line in lines for k in line.reads] + [leaf.key for _, leaf in results]
+        read = tuple(dict.fromkeys(key for key in used if key in self.uniform))
+        made = tape(lines, [(f"to {k}", leaf) for k, leaf in results], (*self.held, *gradients), uniform=read)
+        reduced = tuple(key for key, _ in results if key in self.uniform)
+        return BackwardTape(made, self.held, gradients, read, tuple(k for k, _ in results), constant, reduced)
+
+
+@cache
+def kernel(equations: Equations) -> Kernel:
+    """The kernel of `equations`."""
+    return Kernel(equations)
+
+
+def blocks(x: Tensor, share: int = 1) -> list[slice]:
+    """Slices of the batch axis of about `BLOCK / share` elements; one off the CPU, where its cache plays no part."""
+    if x.device.type != "cpu":
+        return [slice(0, x.shape[0])]
+    rows = max(1, BLOCK // share * x.shape[0] // max(1, x.numel()))
+    return [slice(k, k + rows) for k in range(0, x.shape[0], rows)]
+
+
+class Scratch:
+    """Scratch of a tape for blocks of one shape or smaller."""
+
+    def __init__(self, code: Tape) -> None:
+        self.code = code
+        self.held: list[Tensor] = []
+
+    def of(self, like: Tensor) -> list[Tensor]:
+        """Scratch for a block like `like`."""
+        if not self.held and self.code.scratch:
+            self.held = self.code.memory(like)
+        if self.held and self.held[0].shape[0] != like.shape[0]:
+            return [each[: like.shape[0]] for each in self.held]
+        return self.held
+
+
+def add_up(currents: Sequence[Tensor], k: slice, out: Tensor | None) -> Tensor:
+    """A block of the sum of `currents`, written into `out` (or fresh memory) where there are several."""
+    now, *others = (c[k] for c in currents)
+    for other in others:
+        out = torch.empty_like(now) if out is None else out
+        now = torch.add(now, other, out=out)
+    return now
+
+
+def empty_steps(like: Tensor, steps: int) -> Tensor:
+    """`[T*N, ...]` for steps of the shape and layout of `like`."""
+    last = like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    shape = (steps * like.shape[0], *like.shape[1:])
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)

@@ -1,0 +1,155 @@
+"""Neurons of any equations: one step or all of them, alone or on the results of a convolution.
+
+Shapes: one step of one layer is `[N, C, H, W]` or `[N, F]`. While torch traces (`torch.export`, `torch.compile`) or
+transforms (`torch.func`) plain equations stand in for the kernels; torch's own compiler fuses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from bcgraph.equations.neuron import SPIKES, Equations
+from bcgraph.equations.simplify import NoValueError
+from bcgraph.nn.neuron import autograd
+from bcgraph.nn.neuron.kernel import Kernel, Scratch, add_up, blocks, kernel
+from bcgraph.nn.norm import split
+from bcgraph.nn.transforms import traced
+from bcgraph.nn.workspace import Workspace, empty, is_last
+
+Slots = tuple[int | None, ...]
+"""The slots of the workspace that hold what a neuron gives, in order; None for memory of its own."""
+
+
+class Neuron:
+    """A neuron of one step: from currents, states and learned parameters to what its equations give."""
+
+    def __init__(self, equations: Equations, name: str) -> None:
+        self.equations = equations
+        self.kernel: Kernel = kernel(equations)
+        # What torch.fx calls it in a graph's code.
+        self.__name__ = name
+        self.__qualname__ = name
+        self.__module__ = "bcgraph.neurons"
+
+    def __call__(
+        self,
+        currents: Sequence[Tensor],
+        states: Sequence[Tensor],
+        learned: Sequence[Tensor],
+        workspace: Workspace | None = None,
+        slots: Slots = (),
+    ) -> tuple[Tensor, ...]:
+        """One step. The current I is the sum of `currents`; `states` are those of the step before, `learned` scalars
+        or `[C]`.
+
+        Returns what `equations.gives` names, each of the shape of a current. The backward pass keeps as few tensors as
+        it can (see `bcgraph.equations.kept`).
+        """
+        uniforms = self.kernel.uniforms(learned, currents[0])
+        if traced():
+            found: tuple[Tensor, ...] = self.kernel.plain(total(currents), *states, *uniforms)
+            return found
+        if needs_gradient(*currents, *states, *uniforms):
+            return autograd.one_step(self.kernel, currents, states, uniforms)
+        like = currents[0]
+        given = tuple(results(like, len(like), workspace, slots, len(self.kernel.after)))
+        code = self.kernel.forward
+        scratch = Scratch(code)
+        for k in blocks(like):
+            now = add_up(currents, k, None)
+            places = [now, *(v[k] for v in states), *uniforms, *(v[k] for v in given)]
+            code.run([*places, *scratch.of(now)], now)
+        return given
+
+
+class NeuronSteps:
+    """A neuron of all steps: from currents `[T*N, ...]` to spikes `[T*N, ...]`, time first."""
+
+    def __init__(self, equations: Equations, name: str) -> None:
+        self.equations = equations
+        self.kernel: Kernel = kernel(equations)
+        self.__name__ = name
+        self.__qualname__ = name
+        self.__module__ = "bcgraph.neurons"
+
+    def kernels(self, steps: int) -> tuple[Kernel, ...]:
+        """The kernel of each step: the first has no states to read, and the last need give none."""
+        return steps_of(self.equations, steps)
+
+    def __call__(
+        self,
+        currents: Sequence[Tensor],
+        learned: Sequence[Tensor],
+        steps: int,
+        repeated: bool,
+        workspace: Workspace | None = None,
+        slots: Slots = (),
+    ) -> Tensor:
+        """The spikes of all steps. With `repeated` the current is the same at every step and comes as `[N, ...]`."""
+        current = total(currents)
+        given = (current,) * steps if repeated else split(current, steps)
+        kernels = self.kernels(steps)
+        one = given[0]
+        uniforms = self.kernel.uniforms(learned, one)
+        names = self.kernel.uniform
+        if traced():
+            return plain_steps(kernels, given, dict(zip(names, uniforms, strict=True)))
+        if needs_gradient(current, *uniforms):
+            return autograd.all_steps(kernels, current, repeated, names, uniforms)
+        shape = (steps * one.shape[0], *one.shape[1:])
+        s = empty(workspace, slots[0] if slots else None, shape, is_last(one), one.dtype, one.device)
+        autograd.run_steps(kernels, given, dict(zip(names, uniforms, strict=True)), split(s, steps))
+        return s
+
+
+@cache
+def steps_of(equations: Equations, steps: int) -> tuple[Kernel, ...]:
+    """The kernels of `steps` steps of a neuron."""
+    states = tuple(name for name in equations.gives if name != SPIKES)
+    try:
+        first = equations.without(equations.states)
+    except NoValueError:
+        first = equations
+    found: list[Kernel] = []
+    for t in range(steps):
+        one = first if t == 0 else equations
+        found.append(kernel(one.giving((SPIKES, *states) if t < steps - 1 else (SPIKES,))))
+    return tuple(found)
+
+
+def plain_steps(kernels: Sequence[Kernel], given: Sequence[Tensor], uniforms: Mapping[str, Tensor]) -> Tensor:
+    """All steps in torch's own operations."""
+    spikes: list[Tensor] = []
+    states: dict[str, Tensor] = {}
+    for one, now in zip(kernels, given, strict=True):
+        fixed = (uniforms[key] for key in one.uniform)
+        made = one.plain(now, *(states[key] for key in one.states), *fixed)
+        spikes.append(made[0])
+        states = {f"{name}@-1": value for name, value in zip(one.after[1:], made[1:], strict=True)}
+    return torch.cat(spikes)
+
+
+def results(
+    like: Tensor, samples: int, workspace: Workspace | None, slots: Slots, count: int
+) -> list[Tensor]:
+    """Memory for `count` results of the shape of `like`, with so many samples: slots of the workspace, or fresh."""
+    shape = (samples, *like.shape[1:])
+    wanted = slots if slots else (None,) * count
+    return [empty(workspace, slot, shape, is_last(like), like.dtype, like.device) for slot in wanted]
+
+
+def needs_gradient(*values: Tensor | None) -> bool:
+    """Whether autograd needs the gradient of one of `values`."""
+    return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in values)
+
+
+def total(currents: Sequence[Tensor]) -> Tensor:
+    """The sum of one or more currents."""
+    found = currents[0]
+    for other in currents[1:]:
+        found = found + other
+    return found

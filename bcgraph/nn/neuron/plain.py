@@ -1,0 +1,184 @@
+"""Plain equations: flat code as a Python function of torch's own operations, for autograd, tracers and transforms.
+
+The kernels cannot be followed by `torch.export`, `torch.compile` and `torch.func`; these functions can. A spike has the
+derivative of its surrogate (paper eq. 5), and no second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bcgraph.equations.expression import Expression, Number
+from bcgraph.equations.flat import Builder, Leaf, Line
+from bcgraph.nn.transforms import second_derivative, transformed
+
+Plain: TypeAlias = Callable[..., Any]
+
+
+def function(lines: Sequence[Line], results: Sequence[Leaf], inputs: Sequence[str]) -> Plain:
+    """A function of `inputs`, by position, that computes `results` as a tuple; constants are zero-dimensional tensors.
+
+    A constant result has the type and the device of the first input.
+    """
+    names = {key: f"x{index}" for index, key in enumerate(inputs)}
+    space: dict[str, Any] = {"torch": torch}
+    body: list[str] = []
+
+    def shown(leaf: Any) -> str:
+        return repr(leaf.value) if isinstance(leaf, Number) else names[leaf.key]
+
+    for index, line in enumerate(lines):
+        names[line.name] = f"t{index}"
+        operands = [shown(operand) for operand in line.call.operands]
+        kind = line.call.function
+        if kind in ("spike", "quantize") and not (kind == "quantize" and line.call.slope is None):
+            space[f"f{index}"] = _fires(line)
+            written = f"f{index}({operands[0]})"
+        else:
+            written = _WRITTEN[kind].format(*operands)
+        body.append(f"    t{index} = {written}")
+    found = [
+        f"torch.full_like(x0, {leaf.value!r})" if isinstance(leaf, Number) else names[leaf.key] for leaf in results
+    ]
+    arguments = ", ".join(names[key] for key in inputs)
+    source = "\n".join([f"def equations({arguments}):", *body, f"    return ({', '.join([*found, ''])})"])
+    exec(compile(source, "<equations>", "exec"), space)
+    made: Plain = space["equations"]
+    return made
+
+
+_WRITTEN: Mapping[str, str] = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "pow": "{0} ** {1}",
+    "neg": "-{0}",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "and": "{0} & {1}",
+    "or": "{0} | {1}",
+    "not": "~{0}",
+    "where": "torch.where({0}, {1}, {2})",
+    "indicator": "torch.where({0}, 1.0, 0.0)",
+    "sign": "torch.sign({0})",
+    "exp": "torch.exp({0})",
+    "log": "torch.log({0})",
+    "sqrt": "torch.sqrt({0})",
+    "abs": "torch.abs({0})",
+    # As a choice, so that all of the gradient goes to one operand.
+    "min": "torch.where({0} <= {1}, {0}, {1})",
+    "max": "torch.where({0} >= {1}, {0}, {1})",
+    "clamp": "torch.clamp({0}, {1}, {2})",
+    "floor": "torch.floor({0})",
+    "round": "torch.round({0})",
+    "sigmoid": "torch.sigmoid({0})",
+    "tanh": "torch.tanh({0})",
+    "softplus": "torch.clamp_min({0}, 0.0) + torch.log1p(torch.exp(-torch.abs({0})))",
+    "relu": "torch.relu({0})",
+    "detach": "{0}.detach()",
+    # The rounding has no derivative; what is added to it is zero, with the derivative of the clamp.
+    "quantize": "torch.clamp(torch.round({0}.detach()), {1}, {2}) + (torch.clamp({0}, {1}, {2}) "
+    "- torch.clamp({0}, {1}, {2}).detach())",
+}
+
+
+def _fires(line: Line) -> Callable[[Tensor], Tensor]:
+    """The function for a spike or a whole-number spike with a surrogate."""
+    slope = line.call.slope
+    assert slope is not None
+    if line.call.function == "spike":
+        return _fire(None, slope)
+    bounds = tuple(operand.value for operand in line.call.operands[1:] if isinstance(operand, Number))
+    assert len(bounds) == 2
+    return _fire(bounds, slope)
+
+
+@cache
+def _fire(bounds: tuple[float, float] | None, slope: Expression) -> Callable[[Tensor], Tensor]:
+    """A step whose derivative is `slope`: to 0 or 1, or to the whole numbers within `bounds`."""
+    builder = Builder()
+    leaf = builder.flat(slope)
+    derivative = function(builder.lines, [leaf], ["x"])
+
+    def forward(x: Tensor) -> Tensor:
+        return (x > 0).to(x.dtype) if bounds is None else torch.clamp(torch.round(x), *bounds)
+
+    class Slope(torch.autograd.Function):
+        """The surrogate derivative as a value that has no derivative of its own."""
+
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: Tensor) -> Tensor:
+            found: Tensor = derivative(x)[0]
+            return found
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            pass
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            raise second_derivative()
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Any) -> Tensor:
+            raise second_derivative()
+
+    class Fire(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return forward(x)
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            # A compiler traces this with gradients on, and takes no function with a forward derivative.
+            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                slope_at: Tensor = Slope.apply(x)
+                return slope_at * gradients[0]
+            found: Tensor = derivative(x)[0]
+            return found * gradients[0]
+
+    class TransformedFire(torch.autograd.Function):
+        """`Fire` for the transforms of `torch.func`, of operations that they know."""
+
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: Tensor) -> Tensor:
+            return forward(x)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.save_for_backward(*inputs)
+            ctx.save_for_forward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            slope_at: Tensor = Slope.apply(x)
+            return slope_at * gradients[0]
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Any) -> Tensor:
+            (x,) = ctx.saved_tensors
+            slope_at: Tensor = Slope.apply(x)
+            return slope_at * tangents[0]
+
+    def fire(x: Tensor) -> Tensor:
+        made: Tensor = (TransformedFire if transformed() else Fire).apply(x)
+        return made
+
+    return fire

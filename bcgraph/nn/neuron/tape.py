@@ -1,0 +1,450 @@
+"""Tapes: flat code as torch operations that write into given memory, with a plan of the memory in between.
+
+The operations are elementwise, so a tape runs on a block of the batch that stays in a core's cache from the first
+operation to the last. All values stay in floating point but the tests of `where`: torch vectorizes neither a
+conversion from booleans nor `where`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bcgraph.equations.expression import FUNCTIONS, Apply, Number, Read
+from bcgraph.equations.flat import Leaf, Line
+
+Operation: TypeAlias = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One torch operation on numbered places, and its keywords: `alpha` or `value`, with a factor."""
+
+    operation: Operation
+    result: int
+    arguments: tuple[int, ...]
+    keywords: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """Operations in order, on numbered places: first those that the caller fills, then scratch, then constants.
+
+    `places` are the keys of what the caller fills: inputs and results. `scratch` counts further places of the shape of
+    a block, of which the last `flags` hold booleans. `numbers` are constants as they are, `scalars` those that an
+    operation takes only as tensors.
+    """
+
+    steps: tuple[Step, ...]
+    places: tuple[str, ...]
+    scratch: int
+    flags: int
+    numbers: tuple[float, ...]
+    scalars: tuple[float, ...]
+
+    def run(self, values: list[Any], like: Tensor) -> None:
+        """Run on one block: `values` has a tensor for each of `places`, and then scratch; `like` is one of a block."""
+        values += self.numbers
+        for number in self.scalars:
+            values.append(like.new_full((), number))
+        for step in self.steps:
+            step.operation(*[values[a] for a in step.arguments], **step.keywords, out=values[step.result])
+
+    def memory(self, like: Tensor) -> list[Tensor]:
+        """Scratch of the shape, layout and type of `like`."""
+        floats = [torch.empty_like(like) for _ in range(self.scratch - self.flags)]
+        return floats + [torch.empty_like(like, dtype=torch.bool) for _ in range(self.flags)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A torch operation to be, on keys and numbers."""
+
+    operation: Operation
+    arguments: tuple[str | float, ...]
+    keywords: tuple[tuple[str, float], ...] = ()
+    scalars: tuple[int, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return tuple(a for a in self.arguments if isinstance(a, str))
+
+
+def tape(
+    lines: Sequence[Line],
+    results: Sequence[tuple[str, Leaf]],
+    inputs: Sequence[str],
+    *,
+    uniform: Collection[str] = (),
+    over: Mapping[str, str] | None = None,
+    consumed: Collection[str] = (),
+) -> Tape:
+    """The tape of `lines` that computes `results`, each a name of its own and what it is worth.
+
+    `inputs` and `uniform` are the keys of values that the caller has; a uniform one has fewer axes or broadcasts.
+    `over` says which input's memory a result may share: it is written only when the input is read no more. Inputs in
+    `consumed` may be written over, as scratch.
+    """
+    return _Planner(lines, results, inputs, uniform, over or {}, consumed).plan()
+
+
+def _without_detach(lines: Sequence[Line]) -> dict[str, Apply]:
+    """The calls by name. `detach` says something to the derivative alone, and is no operation."""
+    calls: dict[str, Apply] = {}
+    for line in lines:
+        if line.call.function != "detach":
+            operands = tuple(_behind(operand, lines) for operand in line.call.operands)
+            calls[line.name] = Apply(line.call.function, operands, line.call.slope)
+    return calls
+
+
+def _behind(leaf: Any, lines: Sequence[Line]) -> Leaf:
+    """The value itself, where `leaf` is one without its gradient."""
+    known = {line.name: line.call for line in lines}
+    while isinstance(leaf, Read) and leaf.key in known and known[leaf.key].function == "detach":
+        leaf = known[leaf.key].operands[0]
+    return leaf  # type: ignore[no-any-return]
+
+
+class _Planner:
+    """Chooses the operations, then their places."""
+
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        results: Sequence[tuple[str, Leaf]],
+        inputs: Sequence[str],
+        uniform: Collection[str],
+        over: Mapping[str, str],
+        consumed: Collection[str],
+    ) -> None:
+        self.calls = _without_detach(lines)
+        results = [(name, _behind(leaf, lines)) for name, leaf in results]
+        self.results = results
+        self.inputs = tuple(inputs)
+        self.uniform = tuple(uniform)
+        self.over = over
+        self.consumed = consumed
+        self.uses: dict[str, int] = {}
+        operands = [leaf for call in self.calls.values() for leaf in call.operands] + [leaf for _, leaf in results]
+        for leaf in operands:
+            if isinstance(leaf, Read):
+                self.uses[leaf.key] = self.uses.get(leaf.key, 0) + 1
+        self.tests = {name for name, call in self.calls.items() if FUNCTIONS[call.function].condition}
+
+    def plan(self) -> Tape:
+        chosen = self.chosen()
+        order = list(chosen)
+        owners: dict[str, str] = {}
+        copies: list[tuple[str, Leaf]] = []
+        for name, leaf in self.results:
+            # A value that is computed for one result alone is computed in its place.
+            if isinstance(leaf, Read) and leaf.key in chosen and leaf.key not in owners and leaf.key not in self.tests:
+                owners[leaf.key] = name
+            else:
+                copies.append((name, leaf))
+        last: dict[str, int] = {}
+        for index, key in enumerate(order):
+            for read in chosen[key].reads:
+                last[read] = index
+        end = len(order)
+        late = [leaf.key for _, leaf in copies if isinstance(leaf, Read)]
+        last.update(dict.fromkeys(late, end))
+        # A result in the memory of an input waits in scratch while the input is still read.
+        for index, key in enumerate(order):
+            name = owners.get(key)
+            held = self.over.get(name) if name is not None else None
+            if name is not None and held is not None and last.get(held, -1) > index:
+                del owners[key]
+                copies.append((name, Read(key)))
+                last[key] = end
+        # An input that becomes a result is read before anything is written over it.
+        shared = set(self.over.values())
+        for index, (name, leaf) in enumerate(copies):
+            if isinstance(leaf, Read) and leaf.key in shared and self.over.get(name) != leaf.key:
+                key = f"copy of {leaf.key}"
+                chosen[key] = _Call(_copy, (leaf.key,))
+                order.append(key)
+                last[key] = len(order)
+                copies[index] = (name, Read(key))
+        places = (*self.inputs, *self.uniform, *(name for name, _ in self.results))
+        number = {key: index for index, key in enumerate(places)}
+        at: dict[str, int] = {key: number[key] for key in (*self.inputs, *self.uniform)}
+        free: list[int] = []
+        flags: dict[int, None] = {}
+        count = len(places)
+        made: list[tuple[_Call, int, tuple[int | None, ...]]] = []
+        for index, key in enumerate(order):
+            call = chosen[key]
+            ended = [read for read in dict.fromkeys(call.reads) if last[read] == index]
+            arguments = tuple(at[a] if isinstance(a, str) else None for a in call.arguments)
+            if key in owners:
+                place = number[owners[key]]
+                for read in ended:
+                    self._release(read, at, number, free, flags)
+            elif key in self.tests:
+                place = count
+                count += 1
+                flags[place] = None
+                for read in ended:
+                    self._release(read, at, number, free, flags)
+            else:
+                for read in ended:
+                    self._release(read, at, number, free, flags)
+                if free:
+                    place = free.pop()
+                else:
+                    place = count
+                    count += 1
+            at[key] = place
+            made.append((call, place, arguments))
+        for name, leaf in copies:
+            if isinstance(leaf, Number):
+                made.append((_Call(_fill, (leaf.value,)), number[name], (None,)))
+            else:
+                made.append((_Call(_copy, (leaf.key,)), number[name], (at[leaf.key],)))
+        return _numbered(made, places, count, tuple(flags))
+
+    def _release(
+        self, key: str, at: Mapping[str, int], number: Mapping[str, int], free: list[int], flags: Mapping[int, None]
+    ) -> None:
+        place = at[key]
+        given = key in number
+        if place in flags or key in self.uniform or (given and key not in self.consumed):
+            return
+        if place < len(number) and not given:
+            return  # A result.
+        free.append(place)
+
+    # --- the choice of operations ---
+
+    def chosen(self) -> dict[str, _Call]:
+        """The operation for each line, in order. Lines that another's operation takes in are left out."""
+        wanted = {leaf.key for _, leaf in self.results if isinstance(leaf, Read)}
+        found: dict[str, _Call] = {}
+        for key in reversed(list(self.calls)):
+            if key in wanted:
+                call = self.select(key)
+                wanted.update(call.reads)
+                found[key] = call
+        return dict(reversed(found.items()))
+
+    def select(self, key: str) -> _Call:
+        call = self.calls[key]
+        return _SELECT[call.function](self, call)
+
+    def product(self, leaf: Leaf) -> tuple[Leaf, Leaf] | None:
+        """The factors of a product that nothing else reads."""
+        if not isinstance(leaf, Read) or self.uses.get(leaf.key) != 1:
+            return None
+        call = self.calls.get(leaf.key)
+        if call is None or call.function != "mul":
+            return None
+        a, b = call.operands
+        return a, b  # type: ignore[return-value]
+
+    def is_fixed(self, leaf: Leaf) -> bool:
+        """Whether a value is the same for all elements, or for all of a channel."""
+        return isinstance(leaf, Number) or leaf.key in self.uniform
+
+    def complement(self, leaf: Leaf) -> Leaf | None:
+        """The b of `1 - b` that nothing else reads."""
+        if not isinstance(leaf, Read) or self.uses.get(leaf.key) != 1:
+            return None
+        call = self.calls.get(leaf.key)
+        if call is None or call.function != "sub" or call.operands[0] != Number(1.0):
+            return None
+        b = call.operands[1]
+        return b  # type: ignore[return-value]
+
+
+def _numbered(
+    made: list[tuple[_Call, int, tuple[int | None, ...]]], places: tuple[str, ...], count: int, flags: tuple[int, ...]
+) -> Tape:
+    """The tape: places of booleans come after all others, and constants, each held once, after those."""
+    floats = [p for p in range(len(places), count) if p not in flags]
+    moved = {p: p for p in range(len(places))}
+    moved.update({old: len(places) + new for new, old in enumerate([*floats, *flags])})
+    calls = [call for call, _, _ in made]
+    fixed = [(a, i in call.scalars) for call in calls for i, a in enumerate(call.arguments) if isinstance(a, float)]
+    numbers = tuple(dict.fromkeys(a for a, scalar in fixed if not scalar))
+    scalars = tuple(dict.fromkeys(a for a, scalar in fixed if scalar))
+
+    def place(call: _Call, index: int, at: int | None) -> int:
+        if at is not None:
+            return moved[at]
+        value = call.arguments[index]
+        assert isinstance(value, float)
+        if index in call.scalars:
+            return count + len(numbers) + scalars.index(value)
+        return count + numbers.index(value)
+
+    steps = tuple(
+        Step(
+            call.operation,
+            moved[result],
+            tuple(place(call, index, at) for index, at in enumerate(arguments)),
+            dict(call.keywords),
+        )
+        for call, result, arguments in made
+    )
+    return Tape(steps, places, count - len(places), len(flags), numbers, scalars)
+
+
+# --- operations -----------------------------------------------------------------------------------------------
+
+
+def _fill(value: float, *, out: Tensor) -> Tensor:
+    return out.fill_(value)
+
+
+def _copy(value: Tensor, *, out: Tensor) -> Tensor:
+    return out.copy_(value)
+
+
+def _quantize(x: Tensor, low: float, high: float, *, out: Tensor) -> Tensor:
+    return torch.clamp(torch.round(x, out=out), low, high, out=out)
+
+
+def _relu(x: Tensor, *, out: Tensor) -> Tensor:
+    return torch.clamp_min(x, 0.0, out=out)
+
+
+def _softplus(x: Tensor, *, out: Tensor) -> Tensor:
+    # As max(x, 0) + log(1 + exp(-|x|)): exact at both ends.
+    small = torch.log1p(torch.exp(-torch.abs(x)))
+    return torch.add(torch.clamp_min(x, 0.0), small, out=out)
+
+
+def _keys(*operands: Any) -> tuple[str | float, ...]:
+    return tuple(o.value if isinstance(o, Number) else o.key for o in operands)
+
+
+def _plain(operation: Operation) -> Callable[[_Planner, Apply], _Call]:
+    """An operation that takes numbers anywhere but first."""
+
+    def select(planner: _Planner, call: Apply) -> _Call:
+        keys = _keys(*call.operands)
+        return _Call(operation, keys, scalars=(0,) if isinstance(keys[0], float) else ())
+
+    return select
+
+
+def _add(planner: _Planner, call: Apply) -> _Call:
+    for one, other in (call.operands, call.operands[::-1]):
+        factors = planner.product(other) if isinstance(one, Read) else None  # type: ignore[arg-type]
+        # A factor that is the same everywhere: what is rounded once then is what a `lif` always rounded once.
+        if factors is not None and isinstance(one, Read) and any(planner.is_fixed(each) for each in factors):
+            return _scaled(one, factors, 1.0)
+    a, b = call.operands if isinstance(call.operands[0], Read) else call.operands[::-1]
+    return _Call(torch.add, _keys(a, b))
+
+
+def _sub(planner: _Planner, call: Apply) -> _Call:
+    a, b = call.operands
+    factors = planner.product(b) if isinstance(a, Read) else None  # type: ignore[arg-type]
+    if factors is not None and isinstance(a, Read):
+        return _scaled(a, factors, -1.0)
+    return _Call(torch.sub, _keys(a, b), scalars=() if isinstance(a, Read) else (0,))
+
+
+def _scaled(one: Read, factors: tuple[Leaf, Leaf], sign: float) -> _Call:
+    """`one + sign * a * b`."""
+    a, b = factors
+    if isinstance(a, Number) and isinstance(b, Read):
+        return _Call(torch.add if sign > 0 else torch.sub, _keys(one, b), (("alpha", a.value),))
+    if isinstance(b, Number) and isinstance(a, Read):
+        return _Call(torch.add if sign > 0 else torch.sub, _keys(one, a), (("alpha", b.value),))
+    keywords = () if sign > 0 else (("value", sign),)
+    return _Call(torch.addcmul, _keys(one, a, b), keywords)
+
+
+def _mul(planner: _Planner, call: Apply) -> _Call:
+    for one, other in (call.operands, call.operands[::-1]):
+        b = planner.complement(other)  # type: ignore[arg-type]
+        if b is not None and isinstance(b, Read) and isinstance(one, Read) and one.key not in planner.uniform:
+            return _Call(torch.addcmul, _keys(one, one, b), (("value", -1.0),))
+    a, b = call.operands if isinstance(call.operands[0], Read) else call.operands[::-1]  # type: ignore[assignment]
+    return _Call(torch.mul, _keys(a, b))
+
+
+def _bound(low: bool) -> Callable[[_Planner, Apply], _Call]:
+    """`max` (a lower bound) or `min`; with a number it is a clamp."""
+
+    def select(planner: _Planner, call: Apply) -> _Call:
+        a, b = call.operands if isinstance(call.operands[0], Read) else call.operands[::-1]
+        if isinstance(b, Number):
+            return _Call(torch.clamp_min if low else torch.clamp_max, _keys(a, b))
+        return _Call(torch.maximum if low else torch.minimum, _keys(a, b))
+
+    return select
+
+
+def _clamp(planner: _Planner, call: Apply) -> _Call:
+    keys = _keys(*call.operands)
+    both = all(isinstance(key, float) for key in keys[1:])
+    scalars = tuple(i for i, key in enumerate(keys) if isinstance(key, float) and (i == 0 or not both))
+    return _Call(torch.clamp, keys, scalars=scalars)
+
+
+def _where(planner: _Planner, call: Apply) -> _Call:
+    keys = _keys(*call.operands)
+    return _Call(torch.where, keys, scalars=tuple(i for i, key in enumerate(keys) if isinstance(key, float)))
+
+
+def _indicator(planner: _Planner, call: Apply) -> _Call:
+    """A test as a number: the test itself, written where a number is wanted."""
+    (test,) = call.operands
+    assert isinstance(test, Read)
+    return _Call(_copy, (test.key,)) if planner.uses[test.key] > 1 else planner.select(test.key)
+
+
+def _spike(planner: _Planner, call: Apply) -> _Call:
+    """`x > 0`; where x is a difference, its operands are compared, which is the same and one operation less."""
+    (x,) = call.operands
+    inner = planner.calls.get(x.key) if isinstance(x, Read) else None
+    if inner is not None and inner.function == "sub" and isinstance(inner.operands[0], Read):
+        return _Call(torch.gt, _keys(*inner.operands))
+    return _Call(torch.gt, _keys(x, Number(0.0)))
+
+
+_SELECT: Mapping[str, Callable[[_Planner, Apply], _Call]] = {
+    "add": _add,
+    "sub": _sub,
+    "mul": _mul,
+    "div": _plain(torch.div),
+    "pow": _plain(torch.pow),
+    "neg": _plain(torch.neg),
+    "gt": _plain(torch.gt),
+    "ge": _plain(torch.ge),
+    "lt": _plain(torch.lt),
+    "le": _plain(torch.le),
+    "eq": _plain(torch.eq),
+    "ne": _plain(torch.ne),
+    "and": _plain(torch.logical_and),
+    "or": _plain(torch.logical_or),
+    "not": _plain(torch.logical_not),
+    "where": _where,
+    "indicator": _indicator,
+    "sign": _plain(torch.sign),
+    "exp": _plain(torch.exp),
+    "log": _plain(torch.log),
+    "sqrt": _plain(torch.sqrt),
+    "abs": _plain(torch.abs),
+    "min": _bound(low=False),
+    "max": _bound(low=True),
+    "clamp": _clamp,
+    "floor": _plain(torch.floor),
+    "round": _plain(torch.round),
+    "sigmoid": _plain(torch.sigmoid),
+    "tanh": _plain(torch.tanh),
+    "softplus": _plain(_softplus),
+    "relu": _plain(_relu),
+    "spike": _spike,
+    "quantize": _plain(_quantize),
+}
+"""How each function becomes a torch operation."""
