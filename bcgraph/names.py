@@ -1,4 +1,6 @@
-"""The names of connections: where the parameters of a projection stand in the state dict (design 2).
+"""Names that stand in one place: of connections in the state dict, and of the neuron that a file has without saying so.
+
+The names of connections: where the parameters of a projection stand in the state dict (design 2).
 
 A backward connection from port J to port I owns `backward.J_I.conv.weight` and `backward.J_I.bn.*`. Every name of that
 form is built and read here.
@@ -12,6 +14,9 @@ from typing import NamedTuple, TypeVar
 
 BACKWARD = "backward"
 """The first part of the names of all backward connections; no layer of a user may take it."""
+
+DEFAULT_NEURON = "lif"
+"""The neuron of a network that names none, the paper's."""
 
 T = TypeVar("T")
 

@@ -271,7 +271,8 @@ class _Counter:
                 case schema.BatchNorm():
                     self.norms += shapes.parameters(node, shape)
                     reads = None
-                case schema.Lif():
+                case schema.NeuronLayer():
+                    self.norms += shapes.parameters(node, shape)
                     reads = len(self.ports)
                     self.ports.append(shape)
                 case schema.Sum() | schema.Concat():

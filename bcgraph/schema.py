@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    SkipValidation,
     TypeAdapter,
     model_serializer,
     model_validator,
@@ -29,7 +30,11 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from bcgraph import connections
+from bcgraph.equations.expression import Expression, text
+from bcgraph.equations.neuron import Equations
+from bcgraph.equations.simplify import ONE
 from bcgraph.errors import Span, SpecError
+from bcgraph.names import DEFAULT_NEURON
 
 _CONFIG = ConfigDict(extra="forbid", strict=True)
 
@@ -64,26 +69,62 @@ def only_with(field: FieldInfo) -> OnlyWith | None:
 
 
 @dataclass(frozen=True, config=_CONFIG)
-class Triangle:
-    """Surrogate gradient `ds/du = max(0, width - |u - threshold|) / width**2` (paper eq. 5)."""
+class Surrogate:
+    """The derivative that a spike is given (paper eq. 5 for the triangle), as it was called and what that means.
 
-    width: Positive = 1.0
-    kind: Literal["triangle"] = "triangle"
+    `derivative` is an expression of `x`, the distance of the membrane from the threshold.
+    """
+
+    name: str
+    arguments: tuple[tuple[str, Scalar], ...] = ()
+    derivative: Annotated[Expression, SkipValidation] = field(default=ONE, repr=False)
+
+    @property
+    def plain(self) -> dict[str, Scalar]:
+        """The arguments, and the name as its kind."""
+        return {**dict(self.arguments), "kind": self.name}
+
+    @model_serializer(mode="plain")
+    def _dumped(self):  # type: ignore[no-untyped-def]
+        return self.plain
+
+
+Argument: TypeAlias = Scalar | Surrogate
 
 
 @dataclass(frozen=True, config=_CONFIG)
 class Neuron:
-    """Leaky integrate-and-fire (paper eq. 1 and 2).
+    """A neuron as it was called, `lif(tau=0.5)`, and the equations that this means.
 
-    `u[t] = tau*v[t-1] + I[t]`, `s[t] = 1 if u[t] > threshold`, `v[t] = u[t]*(1 - s[t])` for `reset = hard`
-    and `u[t] - threshold*s[t]` for `soft`. With `detach_reset` no gradient flows through the reset's spike.
+    `source` holds the definitions of the user's own that the call needs, each as a text; those of the standard library
+    are left out. It takes no part in equality.
     """
 
-    tau: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    threshold: Positive = 1.0
-    reset: Literal["hard", "soft"] = "hard"
-    surrogate: Triangle = Triangle()
-    detach_reset: bool = False
+    name: str
+    arguments: tuple[tuple[str, Argument], ...]
+    equations: Annotated[Equations, SkipValidation] = field(repr=False)
+    source: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    def argument(self, name: str) -> Argument | None:
+        """The value of one argument, None where the definition has no such parameter."""
+        return dict(self.arguments).get(name)
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold where the definition has a parameter of that name, which is a number."""
+        found = self.argument("threshold")
+        return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+    @model_serializer(mode="plain")
+    def _dumped(self):  # type: ignore[no-untyped-def]
+        """As the first version wrote its one neuron: the arguments alone. Others add their name and equations."""
+        arguments = {k: v.plain if isinstance(v, Surrogate) else v for k, v in self.arguments}
+        if self.name == DEFAULT_NEURON:
+            return arguments
+        surrogates = [text(v.derivative) for _, v in self.arguments if isinstance(v, Surrogate)]
+        meaning = {"equations": str(self.equations).split("\n"), "surrogates": surrogates}
+        learned = [[each.name, each.initial, each.channels] for each in self.equations.learned]
+        return {"neuron": self.name, "arguments": arguments, **meaning, "learned": learned}
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -144,11 +185,15 @@ class BatchNorm(_Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
-class Lif(_Node):
-    """A LIF layer: one port of the network."""
+class NeuronLayer(_Node):
+    """A layer of neurons: one port of the network."""
 
-    kind: Literal["lif"] = "lif"
-    neuron: Neuron = Neuron()
+    kind: Literal["neuron"] = "neuron"
+    neuron: Neuron
+
+    @model_serializer(mode="wrap")
+    def _named(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return {**dump(self), "kind": self.neuron.name}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
@@ -210,7 +255,7 @@ class Concat(_Node):
 
 
 LayerNode: TypeAlias = Annotated[
-    Conv | BatchNorm | Lif | Linear | Pool | AdaptivePool | Flatten | Dropout | Sum | Concat,
+    Conv | BatchNorm | NeuronLayer | Linear | Pool | AdaptivePool | Flatten | Dropout | Sum | Concat,
     Field(discriminator="kind"),
 ]
 
@@ -281,7 +326,7 @@ class Backbone:
 
     `call` and `source` say how it was written: the backbone's name with its arguments, and the text of every
     block that the user defined for it ("" when all come from the standard library). `body` is what they expand
-    to, and alone decides equality. `ports` are the names of the LIF layers in topological order.
+    to, and alone decides equality. `ports` are the names of the layers of neurons in topological order.
     """
 
     call: Call
@@ -293,7 +338,7 @@ class Backbone:
     @staticmethod
     def build(call: Call, source: str, body: Body) -> Backbone:
         """A backbone with `ports` and `digest` derived from its body."""
-        ports = tuple(n.name for n in walk(body) if isinstance(n, Lif))
+        ports = tuple(n.name for n in walk(body) if isinstance(n, NeuronLayer))
         return Backbone(call=call, source=source, body=body, ports=ports, digest=body_digest(body))
 
     def __eq__(self, other: object) -> bool:
@@ -506,7 +551,7 @@ class NetworkSpec(_Frozen):
     input: InputSpec
     steps: Annotated[int, Field(ge=1, le=10_000)]
     readout: Literal["mean", "last"] = "mean"
-    neuron: Neuron = Neuron()
+    neuron: Neuron
     norm: Norm = Norm()
     feedback: Projection = Projection()
     backbone: Backbone
@@ -514,6 +559,15 @@ class NetworkSpec(_Frozen):
     data: DataSpec = DataSpec()
     search: SearchSpec = SearchSpec()
     train: TrainSpec = TrainSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _neuron_of_first_layer(cls, given: Any) -> Any:
+        """A specification made by hand may leave the network's neuron out: it is that of the first layer then."""
+        if isinstance(given, dict) and "neuron" not in given and isinstance(given.get("backbone"), Backbone):
+            layers = (n for n in walk(given["backbone"].body) if isinstance(n, NeuronLayer))
+            return {**given, "neuron": next(layers).neuron}
+        return given
 
     @model_validator(mode="after")
     def _connections(self) -> NetworkSpec:
@@ -530,6 +584,12 @@ class NetworkSpec(_Frozen):
             if error is not None:
                 raise error
             seen.add(pair)
+        if self.train.mean_squared and self.neuron.threshold is None:
+            raise SpecError(
+                "E041",
+                f"`mean_squared` compares outputs with the threshold, which `{self.neuron.name}` does not have",
+                hint="leave `mean_squared` out",
+            )
         return self
 
     @model_serializer(mode="wrap")
@@ -538,7 +598,7 @@ class NetworkSpec(_Frozen):
 
     @property
     def ports(self) -> tuple[str, ...]:
-        """The names of the LIF layers in topological order; a port's number is its index."""
+        """The names of the layers of neurons in topological order; a port's number is its index."""
         return self.backbone.ports
 
     def with_backward(

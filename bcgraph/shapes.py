@@ -34,6 +34,8 @@ def parameters(layer: schema.LayerNode, shape: Shape) -> int:
         return layer.features * (shape[0] + (1 if layer.bias else 0))
     if isinstance(layer, schema.BatchNorm):
         return 2 * shape[0]
+    if isinstance(layer, schema.NeuronLayer):
+        return sum(shape[0] if each.channels else 1 for each in layer.neuron.equations.learned)
     return 0
 
 
@@ -59,7 +61,7 @@ def ports(backbone: schema.Backbone, fed: schema.InputSpec) -> tuple[Shape, ...]
 
 @lru_cache(maxsize=64)
 def _ports(backbone: schema.Backbone, shape: Shape) -> tuple[Shape, ...]:
-    return tuple(found for layer, found in walk(backbone.body, shape) if isinstance(layer, schema.Lif))
+    return tuple(found for layer, found in walk(backbone.body, shape) if isinstance(layer, schema.NeuronLayer))
 
 
 def projection_operations(source: Shape, target: Shape) -> int:
@@ -193,7 +195,7 @@ def _concat(layer: schema.Concat, shape: Shape) -> Shape:
 _RULES: dict[type, Callable[[Any, Shape], Shape]] = {
     schema.Conv: _conv,
     schema.BatchNorm: _same,
-    schema.Lif: _same,
+    schema.NeuronLayer: _same,
     schema.Linear: _linear,
     schema.Pool: _pool,
     schema.AdaptivePool: _adaptive,

@@ -33,7 +33,7 @@ FLOPS = 10e12
 BYTES_A_PARAMETER = 16
 
 # Bytes that a training step keeps of each value behind a layer: a spike is a bit beside its membrane.
-KEPT: dict[type, float] = {schema.Conv: 4, schema.Linear: 4, schema.Lif: 4 + 1 / 8}
+KEPT: dict[type, float] = {schema.Conv: 4, schema.Linear: 4, schema.NeuronLayer: 4 + 1 / 8}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a specification to its temporal graph.
 
-Each layer becomes a node with the shape it computes; a LIF layer becomes the three equations `charge`, `fire` and
-`reset`, tied by an edge of delay 1; a backward connection becomes a projection whose reader has an edge with the
+Each layer becomes a node with the shape it computes; a layer of neurons becomes a node for each of its equations, whose
+states are edges of delay 1; a backward connection becomes a projection whose reader has an edge with the
 connection's delay (paper eq. 6). The delay stands after the projection, so that before step d it adds exactly zero.
 """
 
@@ -15,6 +15,8 @@ from bcgraph import schema, shapes
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
 from bcgraph.compiler.ops import OPS, Trait, attributes
 from bcgraph.compiler.verify import verify
+from bcgraph.equations.expression import reads
+from bcgraph.equations.neuron import CURRENT, SPIKES
 from bcgraph.errors import Span
 from bcgraph.names import projection
 
@@ -45,6 +47,7 @@ class _Builder:
         self.input = free("x", {layer.name for layer in schema.walk(spec.backbone.body)})
         self.shape: dict[str, shapes.Shape] = {self.input: (image.channels, image.height, image.width)}
         self.port = 0
+        self.currents: dict[int, shapes.Shape] = {}
         self.into: dict[int, list[schema.BackwardConnection]] = {}
         for bc in sorted(spec.backward):
             self.into.setdefault(bc.target, []).append(bc)
@@ -78,7 +81,7 @@ class _Builder:
     def _connection(self, bc: schema.BackwardConnection) -> None:
         name = projection(bc.source, bc.target)
         spikes = f"{self.spec.ports[bc.source]}.s"
-        target = self.shape[f"{self.spec.ports[bc.target]}.u"]
+        target = self.currents[bc.target]
         shape = self.shape[spikes]
         size = shapes.spatial(target)
         if len(shape) == 1:
@@ -101,47 +104,40 @@ class _Builder:
         module = layer.name if OPS[layer.kind].has(Trait.PARAMETERS) else None
         return self.emit(layer.name, layer.kind, (Edge(value),), shape, module=module, span=layer.span, layer=layer)
 
-    def lif(self, layer: schema.Lif, value: str) -> str:
+    def neuron(self, layer: schema.NeuronLayer, value: str) -> str:
         port, self.port = self.port, self.port + 1
         shape = self.shape[value]
-        neuron = layer.neuron
         name = layer.name
         arriving = self.into.get(port, [])
         if arriving:
             vector = "vector" if len(shape) == 1 else "bn"
             edges = tuple(Edge(projection(bc.source, bc.target, vector), bc.delay) for bc in arriving)
             value = self.emit(f"{name}.current", "add", (Edge(value), *edges), shape, port=port, span=layer.span)
-        u = self.emit(
-            f"{name}.u",
-            "charge",
-            (Edge(value), Edge(f"{name}.v", 1)),
-            shape,
-            port=port,
-            span=layer.span,
-            tau=neuron.tau,
-        )
-        s = self.emit(
-            f"{name}.s",
-            "fire",
-            (Edge(u),),
-            shape,
-            port=port,
-            span=layer.span,
-            threshold=neuron.threshold,
-            surrogate=neuron.surrogate,
-        )
-        self.emit(
-            f"{name}.v",
-            "reset",
-            (Edge(u), Edge(s)),
-            shape,
-            port=port,
-            span=layer.span,
-            threshold=neuron.threshold,
-            mode=neuron.reset,
-            detach=neuron.detach_reset,
-        )
-        return s
+        self.currents[port] = shape
+        equations = layer.neuron.equations
+        fixed = set(equations.fixed)
+        learned = {each.name for each in equations.learned}
+        for given, expression in equations.body:
+            keys = tuple(dict.fromkeys(read.key for read in reads(expression) if read.key not in fixed)) or (CURRENT,)
+            delays = {read.key: read for read in reads(expression)}
+            edges = tuple(
+                Edge(value) if key == CURRENT else Edge(f"{name}.{delays[key].name}", delays[key].delay) for key in keys
+            )
+            trained = fixed & {read.key for read in reads(expression)}
+            self.emit(
+                f"{name}.{given}",
+                "equation",
+                edges,
+                shape,
+                module=name if trained and learned else None,
+                port=port,
+                span=layer.span,
+                expression=expression,
+                gives=given,
+                layer=layer,
+                reads=keys,
+            )
+        return f"{name}.{SPIKES}"
 
     def sum(self, layer: schema.Sum, value: str) -> str:
         return self._join(layer, "add", value)
@@ -165,7 +161,7 @@ _LAYERS: dict[type, Callable[[_Builder, Any, str], str]] = {
     schema.AdaptivePool: _Builder.layer,
     schema.Flatten: _Builder.layer,
     schema.Dropout: _Builder.layer,
-    schema.Lif: _Builder.lif,
+    schema.NeuronLayer: _Builder.neuron,
     schema.Sum: _Builder.sum,
     schema.Concat: _Builder.concat,
 }

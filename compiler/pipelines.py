@@ -18,31 +18,40 @@ from bcgraph.schema import NetworkSpec
 
 Names: TypeAlias = tuple[str, ...]
 
-TRAINING: Names = ("dce", "sink_resize", "merge_projections", "fuse_lif", "hoist", "pack_spikes")
+TRAINING: Names = ("dce", "sink_resize", "merge_projections", "fuse_neuron", "hoist", "pack_spikes")
 """Keeps running statistics and lets gradients through."""
 
-INFERENCE: Names = ("dce", "sink_resize", "merge_projections", "fold_bn", "fold_sums", "fuse_lif", "hoist", "fuse_conv")
+INFERENCE: Names = (
+    "dce",
+    "sink_resize",
+    "merge_projections",
+    "fold_bn",
+    "fold_sums",
+    "fuse_neuron",
+    "hoist",
+    "fuse_conv",
+)
 """Folds norms into convolutions, and convolutions into the neurons that read them."""
 
 COMPARED: Names = ("dce", "sink_resize")
 """The module that a file is compared with: the same wiring and states, each equation a node of its own."""
 
-FILE: Names = ("dce", "sink_resize", "fold_bn", "fuse_lif", "hoist")
+FILE: Names = ("dce", "sink_resize", "fold_bn", "fuse_neuron", "hoist")
 """A file for inference of all steps: norms are folded, what all steps share runs once."""
 
-FILE_OF_A_STEP: Names = ("dce", "sink_resize", "defer_norm", "fold_bn", "fuse_lif")
+FILE_OF_A_STEP: Names = ("dce", "sink_resize", "defer_norm", "fold_bn", "fuse_neuron")
 """A file of one step. The norms of connections stay, so that its states are those of the torch module."""
 
-NIR: Names = ("dce", "fold_bn", "fuse_lif")
+NIR: Names = ("dce", "fold_bn", "fuse_neuron")
 """A NIR file. Resizes stay in place, since they are what NIR cannot say."""
 
-SUPERNET: Names = ("dce", "sink_resize", "fuse_lif", "hoist", "pack_spikes")
+SUPERNET: Names = ("dce", "sink_resize", "fuse_neuron", "hoist", "pack_spikes")
 """A path through a supernet in training: each connection by itself, so that a search computes what it always did."""
 
-CANDIDATE: Names = ("dce", "sink_resize", "fuse_lif", "hoist")
+CANDIDATE: Names = ("dce", "sink_resize", "fuse_neuron", "hoist")
 """A candidate of a search: nothing is packed, as no weight gradients are wanted; norms stay, for batch statistics."""
 
-STATES: Names = ("dce", "sink_resize", "fuse_lif")
+STATES: Names = ("dce", "sink_resize", "fuse_neuron")
 """Enough to count the states of a step."""
 
 # A program of one step cannot tell the last step apart, so the norms of connections run when their values are read.

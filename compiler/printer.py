@@ -7,6 +7,10 @@ from typing import Any
 
 from bcgraph import shapes
 from bcgraph.compiler.ir import Node, Program, TemporalGraph, Value
+from bcgraph.compiler.ops.neuron import layer_of
+from bcgraph.equations.expression import replaced
+from bcgraph.equations.expression import text as expression_text
+from bcgraph.equations.neuron import Equations
 
 
 def graph_text(graph: TemporalGraph) -> str:
@@ -36,7 +40,9 @@ def node_text(node: Node) -> str:
     left = ", ".join(f"%{v.name}" for v in node.outputs)
     operands = ", ".join(str(e) for e in node.inputs)
     types = ", ".join(_type(v) for v in node.outputs)
-    notes = [f"{k}={_attribute(v)}" for k, v in node.attributes if k != "layer"]
+    notes = [f"{k}={_attribute(v)}" for k, v in node.attributes if k not in _ELSEWHERE]
+    if node.op == "equation":
+        notes.insert(0, f"{node.attrs['gives']} = {_equation(node)}")
     notes.extend(_layer(node.attrs["layer"]) if "layer" in node.attrs else [])
     if node.port is not None:
         notes.append(f"port={node.port}")
@@ -44,6 +50,16 @@ def node_text(node: Node) -> str:
         notes.append("invariant")
     shown = f" {{{', '.join(notes)}}}" if notes else ""
     return f"{left} = {node.op}({operands}) : {types}{shown}"
+
+
+# Attributes that are not shown as they are.
+_ELSEWHERE = ("layer", "neuron", "expression", "gives", "reads")
+
+
+def _equation(node: Node) -> str:
+    """An equation with its learned parameters as they were written."""
+    known = dict(layer_of(node).neuron.equations.uniform)
+    return expression_text(replaced(node.attrs["expression"], lambda read: known.get(read.key, read)))
 
 
 def _type(value: Value) -> str:
@@ -55,6 +71,8 @@ def _attribute(value: Any) -> str:
     if isinstance(value, tuple):
         plain = all(isinstance(v, int) for v in value)
         return "x".join(map(str, value)) if plain else f"[{', '.join(map(_attribute, value))}]"
+    if isinstance(value, Equations):
+        return str(value).replace("\n", "; ")
     kind = getattr(value, "kind", None)
     if kind is not None:
         inner = ", ".join(f"{k}={v}" for k, v in sorted(vars(value).items()) if k != "kind")

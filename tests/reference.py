@@ -129,7 +129,7 @@ class Reference:
                 return product + self.parameters[f"{layer.name}.bias"] if layer.bias else product
             case schema.BatchNorm():
                 return self._norm(layer.name, layer.norm, x, run, run.step)
-            case schema.Lif():
+            case schema.NeuronLayer():
                 return self._lif(layer, x, run)
             case schema.Pool(kind="avgpool"):
                 return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding)
@@ -147,7 +147,7 @@ class Reference:
                 return x
         raise NotImplementedError(f"no equation for {layer!r}")
 
-    def _lif(self, layer: schema.Lif, forward_current: Tensor, run: _Run) -> Tensor:
+    def _lif(self, layer: schema.NeuronLayer, forward_current: Tensor, run: _Run) -> Tensor:
         port, t, neuron = self.spec.ports.index(layer.name), run.step, layer.neuron
         current = forward_current
         for bc in self.spec.backward:
@@ -155,13 +155,14 @@ class Reference:
                 current = current + self._projection(bc, current.shape[2:], run)
 
         before = run.potentials.get(port, torch.zeros_like(current))
-        membrane = neuron.tau * before + current
-        spike = fire(membrane, neuron.threshold, neuron.surrogate.width)
-        reset = spike.detach() if neuron.detach_reset else spike
-        if neuron.reset == "hard":
+        given = dict(neuron.arguments)
+        membrane = given["tau"] * before + current
+        spike = fire(membrane, given["threshold"], dict(given["surrogate"].arguments)["width"])
+        reset = spike.detach() if given["detach_reset"] else spike
+        if given["reset"] == "hard":
             run.potentials[port] = membrane * (1 - reset)
         else:
-            run.potentials[port] = membrane - neuron.threshold * reset
+            run.potentials[port] = membrane - given["threshold"] * reset
 
         run.currents[port, t], run.membranes[port, t], run.spikes[port, t] = current, membrane, spike
         return spike
@@ -255,7 +256,7 @@ def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
                 return x.new_empty(x.shape[0], layer.features)
             case schema.BatchNorm():
                 norm(name, layer.norm, x.shape[1])
-            case schema.Lif():
+            case schema.NeuronLayer():
                 ports[name] = x.shape[1]
             case schema.Pool():
                 pool = F.avg_pool2d if layer.kind == "avgpool" else F.max_pool2d

@@ -23,7 +23,7 @@ def test_named_files_exist() -> None:
 def test_shown_lines_are_real() -> None:
     spec = bcgraph.load(SPEC)
     graph = lower(spec)
-    smaller = passes.run(passes.find(("sink_resize", "fuse_lif")), graph)
+    smaller = passes.run(passes.find(("sink_resize", "fuse_neuron")), graph)
     unrolled = schedules.schedule("unrolled", smaller)
     real = {
         line.strip()

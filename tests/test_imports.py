@@ -20,12 +20,13 @@ ROOT = Path(__file__).parent.parent
 ORDER = """
 errors keys lazy urls names readout foreign seals normalization
 files connections memory tensorfiles scales
+equations
 schema
 shapes pruning
-dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt
+dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl
 errordocs signature runtime weights data nn
-compiler.ir compiler.printer compiler.ops compiler.verify compiler.lower compiler.scc
+compiler.ir compiler.ops compiler.printer compiler.verify compiler.lower compiler.scc
 compiler.passes compiler.schedules compiler.pipelines compiler
 compiler.targets.fx compiler.driver compiler.analysis compiler.export
 compiler.targets.onnx compiler.targets.nir compiler.targets.python compiler.targets

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import cache
 from pathlib import Path
 
-from bcgraph.dsl.elaborate import elaborate
+from bcgraph.dsl.elaborate import called_neuron, elaborate
 from bcgraph.dsl.fmt import format_text
 from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.printer import format_spec
 from bcgraph.dsl.source import Reporter, Source, Stop, check_text, read
-from bcgraph.schema import NetworkSpec
+from bcgraph.names import DEFAULT_NEURON
+from bcgraph.schema import NetworkSpec, Neuron
 
-__all__ = ["format_spec", "format_text", "load", "parse"]
+__all__ = ["format_spec", "format_text", "load", "neuron", "parse"]
+
+
+@cache
+def neuron(call: str = DEFAULT_NEURON) -> Neuron:
+    """The neuron that a call of the standard library means, `plif(tau=3.0)`. Raises SpecError."""
+    text = f"neuron = {call}"
+    source = Source.of(text, "<neuron>")
+    reporter = Reporter({"<neuron>": source})
+    found = None
+    with contextlib.suppress(Stop):
+        found = called_neuron(parse_file(source, reporter), reporter)
+    reporter.check()
+    assert found is not None
+    return found
 
 
 def parse(text: str, *, file: str = "<text>", base: Path | None = None) -> NetworkSpec:

@@ -54,6 +54,14 @@ class Builder(Transformer[Lexeme, Any]):
         parameters = tuple(x for x in c if isinstance(x, syntax.Parameter))
         return syntax.Block(str(c[1]), parameters, tuple(c[-1]), name_span=c[1].span, span=_span(c))
 
+    def definition(self, c: list[Any]) -> syntax.Definition:
+        parameters = tuple(x for x in c if isinstance(x, syntax.Parameter))
+        names = {"kind_span": c[0].span, "name_span": c[1].span}
+        return syntax.Definition(str(c[0]), str(c[1]), parameters, tuple(c[-1]), **names, span=_span(c))
+
+    def use(self, c: list[Any]) -> syntax.Use:
+        return syntax.Use(str(c[0]), self.string(c[1:]), span=_span(c))
+
     def parameter(self, c: list[Any]) -> syntax.Parameter:
         return syntax.Parameter(str(c[0]), c[2] if len(c) > 1 else None, span=_span(c))
 
@@ -99,8 +107,15 @@ class Builder(Transformer[Lexeme, Any]):
     def computed(self, c: list[Any]) -> syntax.Computed:
         return syntax.Computed(c[1], span=_span(c))
 
-    def bare(self, c: list[Any]) -> syntax.Bare:
-        return syntax.Bare(c[0], span=_span(c))
+    def bare(self, c: list[Any]) -> syntax.Bare | syntax.Formula:
+        if isinstance(c[0], syntax.Call):
+            return syntax.Bare(c[0], span=_span(c))
+        return syntax.Formula(c[0], span=_span(c))
+
+    def declaration(self, c: list[Any]) -> syntax.Declaration:
+        of = str(c[2]) if len(c) > 4 else None
+        names = {"kind_span": c[0].span, "name_span": c[-3].span}
+        return syntax.Declaration(str(c[0]), of, str(c[-3]), c[-1], **names, span=_span(c))
 
     # Expressions.
 

@@ -3,15 +3,17 @@ place for mistakes to hide."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import INPUT, Failed, Scope, Value, unknown_name
 from bcgraph.dsl.elaboration.frames import WORDS, misplaced
 from bcgraph.dsl.elaboration.layers import LAYERS
-from bcgraph.dsl.elaboration.library import Definition, Library, Namespace
+from bcgraph.dsl.elaboration.library import NEURON, Definition, Library, Namespace
 from bcgraph.dsl.elaboration.values import Parameter, bind, convert, parameters_of
 from bcgraph.dsl.walk import expressions_of, names_in
 
@@ -24,7 +26,11 @@ def check_blocks(namespace: Namespace, library: Library, scope: Scope) -> None:
     These are unknown names (E030), unknown layers and blocks (E031), wrong arguments (E042), statements out of place
     (E035), and constant arguments of layers that are out of their range (E040 to E043).
     """
+    definitions = Definitions(library)
     for definition in list(namespace.definitions.values()):
+        if definition.kind != "block":
+            _definition(definition, definitions, scope, namespace)
+            continue
         values: dict[str, Value] = {}
         inner = replace(scope, in_block=True, values=values)
         for parameter in definition.block.parameters:
@@ -32,6 +38,19 @@ def check_blocks(namespace: Namespace, library: Library, scope: Scope) -> None:
                 _names(parameter.default, inner, WORDS)
             values[parameter.name] = 0
         _body(definition.block.body, definition, library, inner)
+
+
+def _definition(definition: Definition, definitions: Definitions, scope: Scope, namespace: Namespace) -> None:
+    """A neuron or a surrogate with its defaults; one that lacks some is looked at when it is called."""
+    text = definition.definition
+    if any(parameter.default is None for parameter in text.parameters):
+        return
+    call = syntax.Call(text.name, (), name_span=text.name_span, span=text.name_span)
+    with contextlib.suppress(Failed):
+        if definition.kind == "neuron":
+            definitions.neuron(call, definition, scope, namespace)
+        else:
+            definitions.surrogate(call, scope, namespace)
 
 
 def _body(body: tuple[syntax.Statement, ...], definition: Definition, library: Library, scope: Scope) -> None:
@@ -68,14 +87,32 @@ def _call(call: syntax.Call, definition: Definition, library: Library, scope: Sc
     if layer is not None:
         _arguments(call, layer.parameters, scope)
         return
+    if call.name == NEURON and NEURON not in definition.namespace.definitions:
+        return
     try:
         callee = library.require(call, definition.namespace, scope)
     except Failed:
         return
-    parameters = [Parameter(p.name, None, p.default is None) for p in callee.block.parameters]
+    if callee.kind == "neuron":
+        _constants(call, callee, Definitions(library), scope, definition.namespace)
+        return
+    parameters = [Parameter(p.name, None, p.default is None) for p in callee.text.parameters]
     bound, _ = bind(call, parameters, scope)
     for value in bound.values():
         _names(value, scope, WORDS)
+
+
+def _constants(
+    call: syntax.Call, callee: Definition, definitions: Definitions, scope: Scope, namespace: Namespace
+) -> None:
+    """A neuron in a block: its arguments that no parameter of the block decides."""
+    kept = tuple(a for a in call.arguments if not any(n.name in scope.values for n in names_in(a.value)))
+    required = any(p.default is None for p in callee.text.parameters)
+    # An argument by position means another one where one before it is left out.
+    if (len(kept) < len(call.arguments) and any(a.name is None for a in kept)) or required:
+        return
+    with contextlib.suppress(Failed):
+        definitions.neuron(replace(call, arguments=kept), callee, scope, namespace)
 
 
 def _arguments(call: syntax.Call, parameters: tuple[Parameter, ...], scope: Scope) -> None:

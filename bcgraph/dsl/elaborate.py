@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,18 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.check import check_blocks
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.connections import Ports, connections
-from bcgraph.dsl.elaboration.evaluate import Failed, Scope
+from bcgraph.dsl.elaboration.definitions import Definitions
+from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
 from bcgraph.dsl.elaboration.expand import Expander
 from bcgraph.dsl.elaboration.layers import Defaults
-from bcgraph.dsl.elaboration.library import Library, Namespace, check_header
+from bcgraph.dsl.elaboration.library import Definition, Library, Namespace, check_header
 from bcgraph.dsl.elaboration.settings import Settings, place
 from bcgraph.dsl.elaboration.sizes import MAX_ACTIVATIONS, Budget, Size
-from bcgraph.dsl.printer import print_blocks
 from bcgraph.dsl.source import Reporter
+from bcgraph.dsl.unparse import print_blocks
+from bcgraph.dsl.wording import show, type_name
 from bcgraph.errors import Span, nearest
+from bcgraph.names import DEFAULT_NEURON
 
 # Findings that a statement lost to a syntax error may cause on its own.
 _CONSEQUENCES = frozenset(
@@ -65,7 +69,7 @@ class _Elaboration:
         seen: dict[str, Span] = {}
         for statement in file.statements:
             match statement:
-                case syntax.Header() | syntax.Import() | syntax.Block():
+                case syntax.Header() | syntax.Import() | syntax.Block() | syntax.Definition():
                     pass
                 case syntax.Network():
                     networks.append(statement)
@@ -115,13 +119,19 @@ class _Elaboration:
         fields = kinds.fields(schema.NetworkSpec)
         values: dict[str, Any] = {}
         for name, value in written.items():
-            if name != "backbone":
+            if name not in ("backbone", "neuron"):
                 self.settings.read(values, name, value, kinds.kind_of(fields[name]))
         size = Size(self.reporter)
+        definitions = Definitions(self.library)
+        neuron, definition = network_neuron(written.get("neuron"), namespace, definitions, self.settings.scope)
+        if neuron is not None:
+            values["neuron"] = neuron
         expander = Expander(
             self.reporter,
             self.library,
-            Defaults(values.get("neuron", schema.Neuron()), values.get("norm", schema.Norm())),
+            definitions,
+            Defaults(neuron, values.get("norm", schema.Norm())),
+            definition,
             size,
             self.settings.scope.budget,
         )
@@ -166,8 +176,44 @@ class _Elaboration:
             message = f"the network ends in {shapes.text(after)} instead of one value per class"
             self.reporter.add("E052", message, value.span, "end it with `flatten()` and a `linear` layer")
         if expander.complete and not expander.ports:
-            self.reporter.add("E053", "the network has no LIF layer", value.span, "add `name = lif()`")
+            self.reporter.add("E053", "the network has no layer of neurons", value.span, "add `name = neuron()`")
         if self.reporter:
             return None
         source = print_blocks(value.name, namespace)
         return schema.Backbone.build(schema.Call(value.name, arguments), source, tuple(body))
+
+
+def network_neuron(
+    value: syntax.Expression | None, namespace: Namespace, definitions: Definitions, scope: Scope
+) -> tuple[schema.Neuron | None, Definition | None]:
+    """The neuron of a setting `neuron = ...`, with its definition; None where it is wrong, which is reported then."""
+    library = definitions.library
+    if value is None:
+        value = syntax.Name(DEFAULT_NEURON)
+    if isinstance(value, syntax.Name):
+        value = syntax.Call(value.name, (), name_span=value.span, span=value.span)
+    if not isinstance(value, syntax.Call):
+        hint = "write `neuron = lif(tau=0.5)`, for example"
+        with contextlib.suppress(Failed):
+            found = evaluate(value, scope)
+            scope.fail("E040", f"`neuron` needs a call of a neuron, not {type_name(found)}", value.span, hint)
+        return None, None
+    definition = library.definition("neuron", value.name, namespace)
+    if definition is None:
+        known = library.names("neuron", namespace)
+        hint = nearest(value.name, known) or f"known: {', '.join(f'`{n}`' for n in known)}"
+        scope.fail("E043", f"`neuron` cannot be `{show(value.name)}`", value.name_span, hint)
+        return None, None
+    try:
+        return definitions.neuron(value, definition, scope, namespace), definition
+    except Failed:
+        return None, definition
+
+
+def called_neuron(file: syntax.File, reporter: Reporter) -> schema.Neuron | None:
+    """The neuron of a text that is one setting, `neuron = lif()`, of the standard library alone."""
+    library = Library(reporter)
+    scope = Scope(reporter, Budget(reporter))
+    (statement,) = file.statements or (syntax.Formula(syntax.Broken()),)
+    value = statement.value if isinstance(statement, syntax.Assign) else syntax.Broken()
+    return network_neuron(value, Namespace(standard=False), Definitions(library), scope)[0]

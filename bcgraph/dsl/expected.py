@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lark.parsers.lalr_interactive_parser import InteractiveParser
-
 from bcgraph.dsl.tokens import Lexeme
 from bcgraph.dsl.wording import KEYWORDS, short
 from bcgraph.errors import nearest
 
-_STATEMENTS = ("backward", "block", "branch", "concat", "import", "network", "repeat", "sum", "if", "bcg")
+_STATEMENTS = (
+    "backward", "block", "branch", "concat", "import", "network", "neuron", "repeat", "sum", "surrogate", "if", "bcg",
+)  # fmt: skip
 _VALUE = {"INT", "FLOAT", "STRING", "NAME", "LPAR"}
 _END = {"NEWLINE", "SEMICOLON"}
 _OPERATORS = {
-    "OR", "AND", "COMPARE", "PLUS", "MINUS", "TIMES", "IF",
+    "OR", "AND", "COMPARE", "PLUS", "MINUS", "TIMES", "POWER", "IF",
 }  # fmt: skip
 _SHOWN = {
     "ASSIGN": "`=`", "ARROW": "`->`", "COMMA": "`,`", "LPAR": "`(`", "RPAR": "`)`", "RSQB": "`]`", "LBRACE": "`{`",
@@ -31,9 +31,12 @@ _CHARACTERS = {
 }
 
 
-def explain(parser: InteractiveParser, token: Lexeme | None, statement: Sequence[Lexeme]) -> tuple[str, str | None]:
-    """Message and hint for a token that does not fit after `statement`; no token is the end of the text."""
-    return _message(token), _hint(parser, token, statement)
+def explain(accepted: set[str], token: Lexeme | None, statement: Sequence[Lexeme]) -> tuple[str, str | None]:
+    """Message and hint for a token that does not fit after `statement`, where the `accepted` kinds would have fitted.
+
+    No token is the end of the text.
+    """
+    return _message(token), _hint(accepted, token, statement)
 
 
 def _message(token: Lexeme | None) -> str:
@@ -46,14 +49,13 @@ def _message(token: Lexeme | None) -> str:
     return f"`{short(token)}` does not fit here"
 
 
-def _hint(parser: InteractiveParser, token: Lexeme | None, statement: Sequence[Lexeme]) -> str | None:
+def _hint(accepted: set[str], token: Lexeme | None, statement: Sequence[Lexeme]) -> str | None:
     if token is not None and token.type == "UNKNOWN" and token in _CHARACTERS:
         return _CHARACTERS[str(token)]
     if len(statement) == 1 and statement[0].type == "NAME":
         meant = nearest(str(statement[0]), _STATEMENTS)
         if meant is not None:
             return meant
-    accepted: set[str] = parser.accepts()  # type: ignore[no-untyped-call]
     if token is not None and token in KEYWORDS and "NAME" in accepted:
         return f"`{token}` is a word of the language and cannot be a name"
     words = _words(accepted)

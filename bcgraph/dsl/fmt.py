@@ -187,7 +187,9 @@ def _shape(lines: list[_Line], first: int, last: int) -> tuple[str, int]:
             sign = position
     if sign is None or sign >= len(lines[first].tokens):
         return "", 0
-    return "=", len(_spaced(tokens[:sign]))
+    # `state v = 0` is no `name = value`.
+    declares = tokens[0].type == "NAME" and sign > 1 and tokens[1].type in ("NAME", "LSQB")
+    return "=" if not declares else "declaration", len(_spaced(tokens[:sign]))
 
 
 def _closes_at_end(tokens: Sequence[Lexeme]) -> bool:

@@ -6,6 +6,7 @@ the statement away, goes back to that stack, and takes up again at the next stat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
@@ -68,6 +69,23 @@ _STARTS = frozenset(
 )
 
 
+# What begins a value and no statement, and what goes on with a value.
+_VALUES = frozenset(("FLOAT", "STRING", "TRUE", "FALSE", "NOT", "MINUS", "LPAR", "DOTTED"))
+_OPERATORS = frozenset(("OR", "AND", "COMPARE", "PLUS", "MINUS", "TIMES", "POWER", "IF"))
+# What follows the first word or number of a statement that is no expression.
+_AFTER_FIRST: Mapping[str, frozenset[str]] = {
+    "NAME": frozenset(("ASSIGN", "LPAR", "LBRACE")),
+    "INT": frozenset(("ASSIGN",)),
+}
+
+# The words that begin a definition or a part of one, by what follows them. Everywhere else they are names.
+_FOLLOWING = {
+    "NAME": ("neuron", "surrogate", "state", "learn"),
+    "LSQB": ("learn", "state"),
+    "STRING": ("use",),
+}
+
+
 @dataclass(slots=True)
 class _Parse:
     """One parse. `starts` holds the parser's stack at the start of the statement being read, and of those around it."""
@@ -80,6 +98,8 @@ class _Parse:
     brackets: list[Lexeme] = field(default_factory=list)
     statement: list[Lexeme] = field(default_factory=list)
     starts: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
+    # For each body that is being read, whether it is a surrogate's.
+    formulas: list[bool] = field(default_factory=lambda: [False])
     # Between an error and the next line, further errors say nothing new.
     quiet: bool = False
     # The first brace whose partner stands further left than its own line: the one between them may be missing.
@@ -108,13 +128,16 @@ class _Parse:
         except UnexpectedToken:
             line, column = len(self.source.lines), len(self.source.lines[-1]) + 1
             end = Span(self.source.file, line, column, line, column + 1)
-            _, hint = explain(self.parser, None, self.statement)
+            _, hint = explain(self._accepted(), None, self.statement)
             self.reporter.add("E011", "the text ends in the middle of a statement", end, hint)
             self._go_back()
             return _finish(self.parser)
 
     def _feed(self, token: Lexeme) -> None:
         """Give a token to the parser, and keep the books about brackets and statements."""
+        if self._is_formula(token):
+            self._recover(token)
+            return
         try:
             self.parser.feed_token(token)
         except UnexpectedToken:
@@ -131,8 +154,10 @@ class _Parse:
             self._compare(self.brackets.pop(), token)
         if kind == "LBRACE":
             self.starts.append(self._stack())
+            self.formulas.append(bool(self.statement) and str(self.statement[0]) == "surrogate")
         elif kind == "RBRACE":
             self.starts.pop()
+            self.formulas.pop()
         elif kind in ("NEWLINE", "SEMICOLON"):
             self.starts[-1] = self._stack()
             self.quiet = self.quiet and kind != "NEWLINE"
@@ -142,6 +167,43 @@ class _Parse:
         self.statement.clear()
         if kind == "RBRACE":
             self.statement.append(token)
+
+    def _is_formula(self, token: Lexeme) -> bool:
+        """Whether `token` makes an expression of the statement, which only a surrogate may hold."""
+        if self.formulas[-1] or self._in_parentheses():
+            return False
+        if not self.statement:
+            return token.type in _VALUES
+        first = self.statement[0]
+        if len(self.statement) == 1 and first.type in _AFTER_FIRST:
+            words = _FOLLOWING.get(token.type, ())
+            return token.type not in _AFTER_FIRST[first.type] and not (first.type == "NAME" and str(first) in words)
+        called = len(self.statement) > 2 and first.type == "NAME" and self.statement[1].type == "LPAR"
+        return called and token.type in _OPERATORS and "ASSIGN" not in self._outside()
+
+    def _outside(self) -> list[str]:
+        """The kinds of the statement's tokens that stand in no parentheses."""
+        depth = 0
+        found: list[str] = []
+        for each in self.statement:
+            depth -= each.type in ("RPAR", "RSQB")
+            if depth == 0:
+                found.append(each.type)
+            depth += each.type in ("LPAR", "LSQB")
+        return found
+
+    def _accepted(self) -> set[str]:
+        """The kinds of token that may come next."""
+        accepted: set[str] = self.parser.accepts()  # type: ignore[no-untyped-call]
+        if self.formulas[-1] or self._in_parentheses():
+            return accepted
+        if not self.statement:
+            return accepted - _VALUES
+        first = self.statement[0].type
+        if len(self.statement) == 1 and first in _AFTER_FIRST:
+            return accepted & _AFTER_FIRST[first]
+        called = len(self.statement) > 2 and first == "NAME" and self.statement[1].type == "LPAR"
+        return accepted - _OPERATORS if called else accepted
 
     def _compare(self, opener: Lexeme, closer: Lexeme) -> None:
         """Suspect a brace that is closed by one that stands at the beginning of a line, further left."""
@@ -173,7 +235,7 @@ class _Parse:
             self._leave_parentheses()
             self._go_back()
             return
-        message, hint = explain(self.parser, token, self.statement)
+        message, hint = explain(self._accepted(), token, self.statement)
         self._report(message, token.span, hint)
         if opener is None and token.type in _STARTS and self._end_statement(token):
             return
@@ -191,6 +253,8 @@ class _Parse:
 
     def _end_statement(self, token: Lexeme) -> bool:
         """End the statement before `token` where it is complete, as if a `;` stood there."""
+        if len(self.statement) == 1 and self.statement[0].type in _AFTER_FIRST and not self.formulas[-1]:
+            return False
         try:
             self.parser.feed_token(Lexeme("SEMICOLON", ";", 0, token.line, token.column))
         except UnexpectedToken:

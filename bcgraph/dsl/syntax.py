@@ -152,6 +152,26 @@ class Block(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Definition(Node):
+    """`neuron name(parameters) { ... }` or `surrogate name(parameters) { ... }`; `kind` is the first word."""
+
+    kind: str
+    name: str
+    parameters: tuple[Parameter, ...]
+    body: tuple[Statement, ...]
+    kind_span: Span = field(default=NOWHERE, compare=False, repr=False)
+    name_span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Use(Node):
+    """`use "package"`; `word` is the first word."""
+
+    word: str
+    package: String | Broken
+
+
+@dataclass(frozen=True, slots=True)
 class Network(Node):
     """`network name { ... }`."""
 
@@ -258,8 +278,43 @@ class Bare(Node):
     call: Call
 
 
+@dataclass(frozen=True, slots=True)
+class Formula(Node):
+    """An expression that stands alone: what a surrogate is worth."""
+
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration(Node):
+    """`state v = 0`, `learn w = 1.0` or `learn[channels] w = 1.0`; `of` is the word in brackets."""
+
+    kind: str
+    of: str | None
+    name: str
+    value: Expression
+    kind_span: Span = field(default=NOWHERE, compare=False, repr=False)
+    name_span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
 Statement: TypeAlias = (
-    Header | Import | Block | Network | Section | Backward | Sum | Concat | Branch | If | Repeat | Assign | Bare
+    Header
+    | Import
+    | Use
+    | Block
+    | Definition
+    | Network
+    | Section
+    | Backward
+    | Sum
+    | Concat
+    | Branch
+    | If
+    | Repeat
+    | Assign
+    | Bare
+    | Formula
+    | Declaration
 )
 
 

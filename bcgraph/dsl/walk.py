@@ -8,6 +8,7 @@ from bcgraph.dsl import syntax
 
 _WITH_BODY = (
     syntax.Block
+    | syntax.Definition
     | syntax.Network
     | syntax.Section
     | syntax.Backward
@@ -61,7 +62,11 @@ def heads(statement: syntax.Statement) -> tuple[syntax.Expression, ...]:
     match statement:
         case syntax.Import():
             return (statement.path,)
-        case syntax.Block():
+        case syntax.Use():
+            return (statement.package,)
+        case syntax.Formula() | syntax.Declaration():
+            return (statement.value,)
+        case syntax.Block() | syntax.Definition():
             return tuple(p.default for p in statement.parameters if p.default is not None)
         case syntax.Branch():
             return (statement.test,) if statement.test is not None else ()

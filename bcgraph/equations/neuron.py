@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from bcgraph.equations.expression import Apply, Expression, Number, Read, reads, replaced, size, text
-from bcgraph.equations.simplify import ZERO, simplified, with_values
+from bcgraph.equations.simplify import ZERO, with_values
 
 CURRENT = "I"
 """The name of the neuron's input in its equations."""
@@ -42,7 +42,9 @@ class Equations:
     def __str__(self) -> str:
         """The equations, one on a line."""
         known = dict(self.uniform)
-        written = ((name, replaced(expression, lambda read: known.get(read.key, read))) for name, expression in self.body)
+        written = (
+            (name, replaced(expression, lambda read: known.get(read.key, read))) for name, expression in self.body
+        )
         return "\n".join(f"{name} = {text(expression)}" for name, expression in written)
 
     @property
@@ -117,13 +119,22 @@ def neuron(
             return Read(uniform.setdefault(expression, f"${len(uniform)}"))
         return Apply(expression.function, tuple(map(factored, expression.operands)), expression.slope)
 
-    made = tuple((name, factored(simplified(expression))) for name, expression in body)
+    given = tuple(gives)
+    known: dict[str, Expression] = {}
+    made: list[tuple[str, Expression]] = []
+    for name, expression in body:
+        # A constant, or another name for a value, is put in where it is read.
+        simple = with_values(expression, known)
+        if isinstance(simple, Number | Read) and name not in given:
+            known[name] = simple
+        else:
+            made.append((name, factored(simple)))
     found = tuple((name, expression) for expression, name in uniform.items())
-    return _cleaned(Equations(made, tuple(states), parameters, found, tuple(gives)))
+    return _cleaned(Equations(tuple(made), tuple(states), parameters, found, given))
 
 
 def _cleaned(equations: Equations) -> Equations:
-    """Without equations that nothing given depends on, and without the names of states and parameters that none reads."""
+    """Without equations that nothing given depends on, and without states and parameters that none reads."""
     wanted = set(equations.gives)
     kept: list[tuple[str, Expression]] = []
     for name, expression in reversed(equations.body):

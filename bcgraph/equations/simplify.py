@@ -37,7 +37,7 @@ def simplified(expression: Expression) -> Expression:
 
 
 def apply(function: str, operands: Operands, slope: Expression | None = None) -> Expression:
-    """`function` of operands that are simplified themselves. Raises NoValueError where it is a constant without value."""
+    """`function` of operands that are simplified themselves. Raises NoValueError for a constant without value."""
     made = Apply(function, operands, slope)
     numbers = [operand.value for operand in operands if isinstance(operand, Number)]
     if len(numbers) == len(operands):

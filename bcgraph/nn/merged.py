@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcgraph.nn.conv import onednn
-from bcgraph.nn.lif import needs_gradient
 from bcgraph.nn.modules import BatchNorm
+from bcgraph.nn.neuron.neuron import needs_gradient
 from bcgraph.nn.norm import folding, step_norm
 from bcgraph.nn.packed_spikes import spike_conv, unpack
 from bcgraph.nn.transforms import first_order, traced

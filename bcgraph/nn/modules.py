@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bcgraph import schema
+from bcgraph.equations import neuron as equations
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
 from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
@@ -206,11 +207,26 @@ def _dropout(layer: schema.Dropout, given: Shape, steps: int) -> nn.Module:
     return nn.Dropout(layer.probability)
 
 
+class Learned(Layer):
+    """The trained parameters of a layer of neurons: scalars, or one value a channel `[C]`."""
+
+    def __init__(self, parameters: Iterable[equations.Learned], channels: int) -> None:
+        super().__init__()
+        for each in parameters:
+            shape = (channels,) if each.channels else ()
+            self.register_parameter(each.name, nn.Parameter(torch.full(shape, each.initial, **_NEW)))
+
+
+def _neuron(layer: schema.NeuronLayer, given: Shape, steps: int) -> nn.Module:
+    return Learned(layer.neuron.equations.learned, given[0])
+
+
 _MODULES: dict[type, Callable[[Any, Shape, int], nn.Module]] = {
     schema.Conv: _conv,
     schema.Linear: _linear,
     schema.BatchNorm: _norm,
     schema.Dropout: _dropout,
+    schema.NeuronLayer: _neuron,
 }
 
 

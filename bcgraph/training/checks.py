@@ -97,5 +97,5 @@ def _normalized(spec: NetworkSpec) -> Iterator[tuple[str, int]]:
         places = math.prod(shapes.spatial(shape))
         if isinstance(node, schema.BatchNorm):
             yield node.name, places
-        elif isinstance(node, schema.Lif) and node.name in targets:
+        elif isinstance(node, schema.NeuronLayer) and node.name in targets:
             yield targets[node.name], places

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from bcgraph import schema
+from bcgraph.nn.modules import Learned
+
+Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
 
-def _adamw(parameters: Iterable[nn.Parameter], settings: schema.AdamW) -> torch.optim.Optimizer:
+def _adamw(parameters: Parameters, settings: schema.AdamW) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
-def _sgd(parameters: Iterable[nn.Parameter], settings: schema.SGD) -> torch.optim.Optimizer:
+def _sgd(parameters: Parameters, settings: schema.SGD) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         parameters,
         lr=settings.lr,
@@ -29,15 +32,23 @@ def _sgd(parameters: Iterable[nn.Parameter], settings: schema.SGD) -> torch.opti
     )
 
 
-OPTIMIZERS: dict[type, Callable[[Iterable[nn.Parameter], Any], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[type, Callable[[Parameters, Any], torch.optim.Optimizer]] = {
     schema.AdamW: _adamw,
     schema.SGD: _sgd,
 }
 
 
-def optimizer(parameters: Iterable[nn.Parameter], settings: schema.AdamW | schema.SGD) -> torch.optim.Optimizer:
-    """The optimizer that `settings` describes; weight decay covers all parameters (paper 5.1)."""
-    return OPTIMIZERS[type(settings)](parameters, settings)
+def optimizer(model: nn.Module, settings: schema.AdamW | schema.SGD) -> torch.optim.Optimizer:
+    """The optimizer that `settings` describes; weight decay covers all weights (paper 5.1).
+
+    Learned parameters of neurons do not decay: zero is no value that they should tend to.
+    """
+    learned = [p for m in model.modules() if isinstance(m, Learned) for p in m.parameters(recurse=False)]
+    if not learned:
+        return OPTIMIZERS[type(settings)](model.parameters(), settings)
+    apart = set(map(id, learned))
+    weights = [p for p in model.parameters() if id(p) not in apart]
+    return OPTIMIZERS[type(settings)]([{"params": weights}, {"params": learned, "weight_decay": 0.0}], settings)
 
 
 def state_keys(update: torch.optim.Optimizer) -> set[str]:

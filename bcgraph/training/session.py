@@ -55,7 +55,7 @@ class TrainingRun:
     def run(self, *, resume: bool) -> TrainResult:
         """Train the epochs that remain."""
         settings = self.spec.train
-        plain = optimizer(self.model.parameters(), settings.optimizer)
+        plain = optimizer(self.model, settings.optimizer)
         if not resume:
             on_rank_zero(self.group, self._forget)
         history = on_every_rank(self.group, lambda: self._restored(plain))

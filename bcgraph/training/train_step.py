@@ -83,5 +83,7 @@ class TrainStep:
         loss = LOSSES[self.settings.loss](outputs, labels, self.settings.label_smoothing)
         weight = self.settings.mean_squared
         if weight:
-            loss = (1 - weight) * loss + weight * mean_squared(outputs, self.spec.neuron.threshold)
+            threshold = self.spec.neuron.threshold
+            assert threshold is not None, "refused with the specification"
+            loss = (1 - weight) * loss + weight * mean_squared(outputs, threshold)
         return loss

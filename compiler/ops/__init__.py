@@ -20,7 +20,7 @@ OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **MERGED, **SC
 
 def has(node: Node, trait: Trait) -> bool:
     """Whether the operation of `node` has `trait`."""
-    return OPS[node.op].has(trait)
+    return trait in OPS[node.op].of(node)
 
 
 def operations(node: Node, given: tuple[int, ...]) -> int:

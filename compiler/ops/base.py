@@ -18,9 +18,10 @@ from bcgraph.shapes import Shape
 
 Infer: TypeAlias = Callable[[Node, Sequence[Shape]], tuple[Shape, ...]]
 
-Zero: TypeAlias = Literal["zero", "drop", "pass", "keep"]
+Zero: TypeAlias = Literal["zero", "drop", "pass", "keep"] | Node
 """What a node is worth when some of its operands are zero: "zero" (zero as well), "drop" (leave the operands out),
-"pass" (the value of the operand that is left), "keep" (the zero has to be built)."""
+"pass" (the value of the operand that is left), "keep" (the zero has to be built), or the node that it becomes without
+those operands."""
 
 
 class Trait(Flag):
@@ -34,9 +35,11 @@ class Trait(Flag):
     KEEPS_SPIKES = auto()
     """Zeros and ones in, zeros and ones out."""
     FIRES = auto()
-    """The first result is spikes."""
+    """The first result is what a port sends."""
+    BINARY = auto()
+    """The first result is zeros and ones."""
     NEURON = auto()
-    """A whole neuron: results are the spikes and the membrane, which is also the last operand, one step late."""
+    """A whole neuron: results are what it sends and its states; those of the step before are its last operands."""
     ALLOCATES = auto()
     """Results are memory of their own. Any other operation may return a view of an operand."""
     WEIGHTS = auto()
@@ -49,7 +52,8 @@ class Trait(Flag):
 class Op:
     """An operation: `least` to `most` operands (None: any number), the shapes it computes, its traits.
 
-    `operations` gives the multiply-accumulates of one sample and step from the shape of the first operand.
+    `operations` gives the multiply-accumulates of one sample and step from the shape of the first operand. `also` gives
+    the traits that depend on the node.
     """
 
     least: int
@@ -59,10 +63,15 @@ class Op:
     evaluates: str
     traits: Trait = Trait.NONE
     operations: Callable[[Node, Shape], int] | None = None
+    also: Callable[[Node], Trait] | None = None
 
     def has(self, trait: Trait) -> bool:
-        """Whether the operation has `trait`."""
+        """Whether all nodes of the operation have `trait`."""
         return trait in self.traits
+
+    def of(self, node: Node) -> Trait:
+        """The traits of one node."""
+        return self.traits if self.also is None else self.traits | self.also(node)
 
 
 def attributes(**values: Any) -> tuple[tuple[str, Any], ...]:

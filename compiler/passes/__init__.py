@@ -11,7 +11,7 @@ from bcgraph.compiler.passes.defer_sums import DeferSums
 from bcgraph.compiler.passes.fold_bn import FoldBn
 from bcgraph.compiler.passes.fold_sums import FoldSums
 from bcgraph.compiler.passes.fuse_conv import FuseConv
-from bcgraph.compiler.passes.fuse_lif import FuseLif
+from bcgraph.compiler.passes.fuse_neuron import FuseNeuron
 from bcgraph.compiler.passes.hoist import Hoist
 from bcgraph.compiler.passes.merge_projections import MergeProjections
 from bcgraph.compiler.passes.pack_spikes import PackSpikes
@@ -28,7 +28,7 @@ PASSES: Mapping[str, Pass] = {
         MergeProjections(),
         FoldBn(),
         FoldSums(),
-        FuseLif(),
+        FuseNeuron(),
         Hoist(),
         PackSpikes(),
         DeferNorm(),
@@ -36,6 +36,10 @@ PASSES: Mapping[str, Pass] = {
         FuseConv(),
     )
 }
+
+
+# Names that passes had before.
+_FORMER: Mapping[str, str] = {"fuse_lif": "fuse_neuron"}
 
 
 def find(chosen: Sequence[str | Pass]) -> tuple[Pass, ...]:
@@ -53,6 +57,7 @@ def _find(chosen: str | Pass) -> Pass:
                 "E072", f"{chosen!r} is not a pass", hint="a pass has `name`, `inference_only` and `run(graph)`"
             )
         return chosen
+    chosen = _FORMER.get(chosen, chosen)
     if chosen not in PASSES:
         hint = nearest(chosen, PASSES) or f"known: {', '.join(sorted(PASSES))}"
         raise CompileError("E072", f"there is no pass `{chosen}`", hint=hint)

@@ -25,7 +25,7 @@ class PackSpikes:
         changed = False
         for node in graph.nodes:
             reads = node.inputs
-            if has(node, Trait.FIRES):
+            if has(node, Trait.BINARY):
                 binary.add(node.outputs[0].name)
             elif has(node, Trait.KEEPS_SPIKES) and all(e.delay == 0 and e.value in binary for e in reads):
                 binary.add(node.output.name)

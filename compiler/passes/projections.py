@@ -123,7 +123,9 @@ def _before_resize(value: str, producers: dict[str, Node], values: dict[str, Val
 
 def _currents(node: Node) -> range:
     """Which operands a node adds up."""
-    return range({"add": len(node.inputs), "lif": len(node.inputs) - 1}.get(node.op, 0))
+    if node.op == "neuron":
+        return range(len(node.inputs) - len(states_of(node)))
+    return range(len(node.inputs) if node.op == "add" else 0)
 
 
 def _chain(value: str, producers: dict[str, Node]) -> dict[str, Node] | None:

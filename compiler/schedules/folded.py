@@ -1,7 +1,7 @@
 """Schedule `folded`: time goes into the batch wherever no feedback needs it apart.
 
-Outside of the feedback loops a node runs once on all steps, `[T*N, ...]`, time first; a LIF layer on its own
-is a recurrence that runs its steps inside one node. Inside a loop the steps are written out as in
+Outside of the feedback loops a node runs once on all steps, `[T*N, ...]`, time first; a layer of neurons on its
+own is a recurrence that runs its steps inside one node. Inside a loop the steps are written out as in
 `unrolled`. At the border, values are cut into steps or joined again, each at most once.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Node, Program, TemporalGraph, Value, free
 from bcgraph.compiler.ops import Trait, attributes, has
+from bcgraph.compiler.ops.neuron import equations_of, states_of
 from bcgraph.compiler.scc import Component, components
 from bcgraph.compiler.schedules.placement import Where, frame, needed, needed_at, needed_steps, once, place, zeros_like
 
@@ -86,19 +87,19 @@ class _Folder:
         return len(self.needed_steps(node)) == self.steps
 
     def recurs(self, node: Node) -> bool:
-        """Whether the node is a LIF layer whose only loop is its own membrane, read by nobody else."""
-        if not has(node, Trait.NEURON) or node.inputs[-1] != Edge(node.outputs[1].name, 1):
+        """Whether the node is a neuron whose only loops are its own states, which nobody else reads."""
+        if not has(node, Trait.NEURON):
             return False
-        return not any(
-            edge.value == node.outputs[1].name
-            for other in self.graph.nodes
-            if other is not node
-            for edge in other.inputs
-        )
+        own = dict(zip(equations_of(node).gives, (v.name for v in node.outputs), strict=True))
+        if any(node.inputs[place] != Edge(own[name], 1) for name, place in states_of(node).items()):
+            return False
+        inner = {v.name for v in node.outputs[1:]}
+        return not any(edge.value in inner for other in self.graph.nodes if other is not node for edge in other.inputs)
 
     def fold(self, node: Node) -> None:
         """Place `node` once for all steps."""
-        reads = [e for e in node.inputs if e.value != node.outputs[-1].name]
+        own = {v.name for v in node.outputs}
+        reads = [e for e in node.inputs if e.value not in own]
         steady = has(node, Trait.NEURON) and all(e.value in self.steady and not e.delay for e in reads)
         names = tuple(Edge(self.held(e) if steady or self.weight(e) else self.all_steps(e)) for e in reads)
         out = replace(node.outputs[0], steps=self.steps)

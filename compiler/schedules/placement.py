@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, at_step
 from bcgraph.compiler.ops import OPS, Trait, attributes, has
+from bcgraph.compiler.ops.neuron import equations_of, narrowed
 
 # For each value and step, the name that holds it in the program; None where it is zero.
 Where = dict[tuple[str, int], str | None]
@@ -53,7 +54,7 @@ def once(node: Node, steps: tuple[int, ...], all_steps: int, where: Where) -> No
 def place(node: Node, t: int, where: Where, values: dict[str, Value], wanted: frozenset[tuple[str, int]]) -> list[Node]:
     """The node at step t, or nothing when its value is zero or another's. `where` learns its values.
 
-    A LIF layer whose membrane nobody reads again is left without it.
+    A neuron gives only what is read of it: at the last step that is its spikes.
     """
     reads = [where[e.value, t - e.delay] if t >= e.delay else None for e in node.inputs]
     zeros = frozenset(i for i, name in enumerate(reads) if name is None)
@@ -66,20 +67,23 @@ def place(node: Node, t: int, where: Where, values: dict[str, Value], wanted: fr
         where[node.output.name, t] = left
         return []
     built: list[Node] = []
+    if isinstance(verdict, Node):
+        node = verdict
+        reads = [name for name in reads if name is not None]
     if verdict == "keep":
         for index in sorted(zeros):
             zero = zeros_like(f"{node.name}.zero{index}", values[node.inputs[index].value], t)
             built.append(zero)
             reads[index] = zero.name
-    neuron = has(node, Trait.NEURON)
-    if neuron and reads[-1] is None:
-        node = node.with_attrs(start=True)
     inputs = tuple(Edge(name) for name in reads if name is not None)
-    kept = [v for v in node.outputs if (v.name, t) in wanted] if neuron else node.outputs
-    kept = kept if kept and kept[0] is node.outputs[0] else node.outputs
-    outputs = tuple(Value(at_step(v.name, t), v.shape) for v in kept)
-    where.update({(v.name, t): at_step(v.name, t) for v in kept})
-    return [*built, replace(node, name=at_step(node.name, t), inputs=inputs, outputs=outputs, step=t)]
+    node = replace(node, inputs=inputs)
+    if has(node, Trait.NEURON):
+        given = zip(equations_of(node).gives, node.outputs, strict=True)
+        node, gone = narrowed(node, [name for name, v in given if (v.name, t) in wanted])
+        node = replace(node, inputs=tuple(e for i, e in enumerate(node.inputs) if i not in gone))
+    outputs = tuple(Value(at_step(v.name, t), v.shape) for v in node.outputs)
+    where.update({(v.name, t): at_step(v.name, t) for v in node.outputs})
+    return [*built, replace(node, name=at_step(node.name, t), outputs=outputs, step=t)]
 
 
 def zeros_like(name: str, value: Value, t: int) -> Node:

@@ -103,7 +103,7 @@ def test_passes_lower_the_cost() -> None:
     spec = bcgraph.parse(TEXT)
     graph = lower(spec)
     costs = [cost(graph)]
-    for name in ("sink_resize", "fuse_lif", "hoist"):
+    for name in ("sink_resize", "fuse_neuron", "hoist"):
         graph = passes.run(passes.find((name,)), graph)
         costs.append(cost(graph))
     lowered, sunk, fused, hoisted = costs

@@ -45,9 +45,9 @@ def test_what_is_said_about_the_examples() -> None:
 
 def test_tables_of_settings() -> None:
     assert fill(PAGE) == PAGE
-    assert PAGE.count("<!-- settings of ") == 14
-    assert settings_table("Triangle") == (
-        "| setting | allowed | default |\n|---|---|---|\n| `width` | a number from 1e-12 to 1e12 | `1.0` |"
+    assert PAGE.count("<!-- settings of ") == 13
+    assert settings_table("Projection") == (
+        "| setting | allowed | default |\n|---|---|---|\n| `gain` | a number from 0 to 100 | `1.0` |"
     )
     with pytest.raises(LookupError):
         fill("<!-- settings of Nothing -->\n")

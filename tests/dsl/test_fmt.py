@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bcgraph import dsl
 from bcgraph.dsl.parser import grammar
-from bcgraph.dsl.printer import _block
+from bcgraph.dsl.unparse import _definition
 from bcgraph.errors import SpecError
 from tests.dsl.strategies import BLOCKS, layouts, networks
 from tests.dsl.test_printer import tree
@@ -41,7 +41,7 @@ def test_any_layout_of_a_network(data: st.DataObject) -> None:
 @given(st.data())
 def test_any_layout_of_blocks(data: st.DataObject) -> None:
     blocks = data.draw(st.lists(BLOCKS, min_size=1, max_size=2))
-    check(data.draw(layouts("\n".join(line for block in blocks for line in _block(block)) + "\n")))
+    check(data.draw(layouts("\n".join(line for block in blocks for line in _definition(block)) + "\n")))
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.rglob("*.bcg")), ids=lambda path: path.stem)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bcgraph import dsl, schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.parser import grammar
-from bcgraph.dsl.printer import _block
+from bcgraph.dsl.unparse import _definition
 from bcgraph.errors import Diagnostic, SpecError, render
 from tests.dsl.strategies import BLOCKS, networks
 
@@ -88,7 +88,7 @@ def test_a_good_text_with_a_few_changes(text: str, rng: random.Random, changes: 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(BLOCKS, min_size=1, max_size=3))
 def test_any_blocks(blocks: list[syntax.Block]) -> None:
-    text = "\n".join(line for block in blocks for line in _block(block))
+    text = "\n".join(line for block in blocks for line in _definition(block))
     required = sum(p.default is None for p in blocks[0].parameters)
     call = f"{blocks[0].name}({', '.join(['3'] * required)})"
     check(f"bcg 1\n{text}\nnetwork net {{ input = image(3, 8, 8); steps = 2; backbone = {call} }}\n")

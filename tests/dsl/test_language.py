@@ -6,6 +6,7 @@ import pytest
 
 from bcgraph import dsl, schema
 from bcgraph.errors import SpecError
+from tests import neurons
 
 DESIGN = Path(__file__).parents[2] / "specs" / "resnet18_cifar10.bcg"
 
@@ -36,7 +37,7 @@ def test_the_example_means_what_it_says() -> None:
     assert spec.name == "resnet18_cifar10"
     assert spec.input == schema.ImageInput(3, 32, 32)
     assert (spec.steps, spec.readout) == (4, "mean")
-    assert spec.neuron == schema.Neuron(0.5, 1.0, "hard", schema.Triangle(1.0), False)
+    assert spec.neuron == neurons.lif()
     assert spec.norm == schema.Norm()
     assert spec.backbone.call == schema.Call("resnet18", (("width", 64), ("classes", 10), ("residual", True)))
     assert spec.backbone.source == ""
@@ -181,7 +182,7 @@ def test_arguments_of_layers() -> None:
         schema.Pool(name="avgpool", kind="avgpool", kernel=2, stride=2),
         schema.Pool(name="maxpool", kind="maxpool", kernel=3, stride=1, padding=1),
         schema.BatchNorm(name="d", norm=schema.Norm(1.0, 0.1, "per_step")),
-        schema.Lif(name="e", neuron=schema.Neuron(0.0, 2.0, "soft", schema.Triangle(2.0), True)),
+        schema.NeuronLayer(name="e", neuron=neurons.lif(0.0, 2.0, "soft", 2.0, True)),
         schema.AdaptivePool(name="adaptive_avgpool", kind="adaptive_avgpool"),
         schema.AdaptivePool(name="adaptive_maxpool", kind="adaptive_maxpool"),
         schema.Dropout(name="dropout", probability=0.0),
@@ -195,8 +196,8 @@ def test_neuron_and_norm_of_the_network_are_the_defaults_of_its_layers() -> None
     a, b, c, d = spec.backbone.body[:4]
     assert a == schema.BatchNorm(name="a", norm=schema.Norm(eps=0.5, momentum=0.2))
     assert b == schema.BatchNorm(name="b", norm=schema.Norm(momentum=0.2))
-    assert c == schema.Lif(name="c", neuron=schema.Neuron(tau=0.25, reset="soft"))
-    assert d == schema.Lif(name="d", neuron=schema.Neuron(tau=1.0, reset="soft"))
+    assert c == schema.NeuronLayer(name="c", neuron=neurons.lif(tau=0.25, reset="soft"))
+    assert d == schema.NeuronLayer(name="d", neuron=neurons.lif(tau=1.0, reset="soft"))
 
 
 def test_sections_take_every_setting_of_the_schema() -> None:

@@ -10,8 +10,8 @@ from bcgraph import dsl, schema
 from bcgraph.dsl import printer, syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.parser import parse_file
-from bcgraph.dsl.printer import _block, expression
 from bcgraph.dsl.source import Reporter, Source
+from bcgraph.dsl.unparse import _definition, expression
 from bcgraph.errors import SpecError
 from tests.dsl.strategies import BLOCKS, expressions, networks, specs
 
@@ -205,6 +205,6 @@ def test_a_printed_expression_is_read_as_itself(node: syntax.Expression) -> None
 @settings(max_examples=60, deadline=None)
 @given(BLOCKS)
 def test_a_printed_block_is_read_as_itself(block: syntax.Block) -> None:
-    printed = "\n".join(_block(block))
+    printed = "\n".join(_definition(block))
     assert tree(printed).statements == (block,)
     assert tree(dsl.format_text(printed)).statements == (block,)

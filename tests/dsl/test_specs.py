@@ -111,7 +111,7 @@ def test_spikes_follow_the_sum() -> None:
     kinds = [layer.kind for layer in body]
     joins = [number for number, kind in enumerate(kinds) if kind == "sum"]
     assert len(joins) == 2
-    assert [kinds[number + 1] for number in joins] == ["lif", "lif"]
+    assert [kinds[number + 1] for number in joins] == ["neuron", "neuron"]
     first, second = (body[number] for number in joins)
     assert isinstance(first, schema.Sum)
     assert isinstance(second, schema.Sum)
@@ -123,7 +123,7 @@ def test_without_residuals_nothing_is_added() -> None:
     plain = network("resnet18(residual=false)")
     assert plain.ports == network("resnet18()").ports
     assert {layer.kind for layer in schema.walk(plain.backbone.body)} == {
-        "conv", "bn", "lif", "adaptive_avgpool", "flatten", "linear",
+        "conv", "bn", "neuron", "adaptive_avgpool", "flatten", "linear",
     }  # fmt: skip
     assert not any("downsample" in name for name in trained(plain.backbone.body, (3, 32, 32)))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bcgraph import schema
 from bcgraph.errors import CompileError
+from tests import neurons
 from tests.reference import Reference, Trace, state_shapes
 
 # Every schedule that must compute the same numbers, in the same order of events.
@@ -38,8 +39,8 @@ def bn(name: str, norm: schema.Norm | None = None) -> schema.BatchNorm:
     return schema.BatchNorm(name=name, norm=norm or schema.Norm())
 
 
-def lif(name: str, neuron: schema.Neuron | None = None) -> schema.Lif:
-    return schema.Lif(name=name, neuron=neuron or schema.Neuron())
+def lif(name: str, neuron: schema.Neuron | None = None) -> schema.NeuronLayer:
+    return schema.NeuronLayer(name=name, neuron=neuron or neurons.lif())
 
 
 def linear(name: str, features: int, bias: bool = True) -> schema.Linear:

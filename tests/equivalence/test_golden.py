@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bcgraph import schema
+from tests import neurons
 from tests.equivalence.support import SCHEDULES, build, execute, flatten, lif, network, replace, state
 from tests.reference import Reference
 
@@ -31,10 +32,10 @@ SLOW = {
     "v": [0.75, 0.8125, 0.953125, 1.23828125, 0.3095703125, -0.922607421875],
 }
 TRACES = [
-    pytest.param(schema.Neuron(), HARD, id="hard"),
-    pytest.param(schema.Neuron(detach_reset=True), HARD, id="hard-detached"),
-    pytest.param(schema.Neuron(reset="soft"), SOFT, id="soft"),
-    pytest.param(schema.Neuron(tau=0.25, threshold=2.0, reset="soft"), SLOW, id="slow"),
+    pytest.param(neurons.lif(), HARD, id="hard"),
+    pytest.param(neurons.lif(detach_reset=True), HARD, id="hard-detached"),
+    pytest.param(neurons.lif(reset="soft"), SOFT, id="soft"),
+    pytest.param(neurons.lif(tau=0.25, threshold=2.0, reset="soft"), SLOW, id="slow"),
 ]
 
 
@@ -80,7 +81,7 @@ def test_membrane_is_the_state_of_a_step(neuron: schema.Neuron, trace: dict[str,
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_exact_tie_does_not_fire(schedule: str) -> None:
     above, below = 1 + 2**-52, 1 - 2**-53
-    spec = neuron_alone(schema.Neuron(tau=0.0), 6)
+    spec = neuron_alone(neurons.lif(tau=0.0), 6)
     output, _ = execute(build(spec, schedule, {}), schedule, spec, frames([1.0, above, below, above, 1.0, 1.0]))
     assert output.flatten().tolist() == [0, 1, 0, 1, 0, 0]
 
@@ -88,10 +89,10 @@ def test_exact_tie_does_not_fire(schedule: str) -> None:
 # Two steps, I = [0.75, 0.875]. u0 = 0.75 with slope 0.75 and no spike; u1 = 1.25 with slope 0.75. ds1/dI0 is slope1 *
 # tau * dv0/du0, where dv0/du0 is 1 - s0 - u0*slope0 (hard), 1 - slope0 (soft), and 1 where the reset is detached.
 GRADIENTS = [
-    (schema.Neuron(), 0.75 * 0.5 * (1 - 0.75 * 0.75)),
-    (schema.Neuron(detach_reset=True), 0.75 * 0.5),
-    (schema.Neuron(reset="soft"), 0.75 * 0.5 * (1 - 0.75)),
-    (schema.Neuron(reset="soft", detach_reset=True), 0.75 * 0.5),
+    (neurons.lif(), 0.75 * 0.5 * (1 - 0.75 * 0.75)),
+    (neurons.lif(detach_reset=True), 0.75 * 0.5),
+    (neurons.lif(reset="soft"), 0.75 * 0.5 * (1 - 0.75)),
+    (neurons.lif(reset="soft", detach_reset=True), 0.75 * 0.5),
 ]
 
 
@@ -113,7 +114,7 @@ def test_gradient_through_the_reset(neuron: schema.Neuron, through: float, sched
 @pytest.mark.parametrize("schedule", [*SCHEDULES, "reference"])
 def test_gradient_after_a_spike(schedule: str) -> None:
     """I = [1.5, 0.5]: u0 = 1.5 fires with slope 0.5, so a hard reset has dv0/du0 = 0 - 1.5*0.5; u1 = 0.5, slope 0.5."""
-    spec = neuron_alone(schema.Neuron(), 2)
+    spec = neuron_alone(neurons.lif(), 2)
     x = frames([1.5, 0.5]).requires_grad_()
     if schedule == "reference":
         output = Reference(spec, {})(x).output
@@ -129,7 +130,7 @@ def test_gradient_after_a_spike(schedule: str) -> None:
 @pytest.mark.parametrize("delay", [1, 2, 3])
 def test_connection_adds_nothing_before_its_delay(delay: int, schedule: str) -> None:
     """A batch norm that maps 0 to 1.5 and 1 to 1.75: its bias fires the neuron, but not before step `delay`."""
-    spec = neuron_alone(schema.Neuron(tau=0.0), 5, backward=[(0, 0, delay)])
+    spec = neuron_alone(neurons.lif(tau=0.0), 5, backward=[(0, 0, delay)])
     spec = replace(spec, norm=schema.Norm(eps=0.25))
     name = "backward.0_0"
     values = {

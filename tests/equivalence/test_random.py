@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bcgraph import schema
 from bcgraph.compiler.passes import PASSES
+from tests import neurons
 from tests.equivalence.support import (
     SCHEDULES,
     average,
@@ -26,11 +27,11 @@ from tests.equivalence.support import (
 )
 
 NEURONS = [
-    schema.Neuron(),
-    schema.Neuron(reset="soft"),
-    schema.Neuron(tau=0.3, threshold=0.8),
-    schema.Neuron(tau=1.0, threshold=1.5, detach_reset=True),
-    schema.Neuron(tau=0.25, reset="soft", detach_reset=True, surrogate=schema.Triangle(width=1.5)),
+    neurons.lif(),
+    neurons.lif(reset="soft"),
+    neurons.lif(tau=0.3, threshold=0.8),
+    neurons.lif(tau=1.0, threshold=1.5, detach_reset=True),
+    neurons.lif(tau=0.25, reset="soft", detach_reset=True, width=1.5),
 ]
 
 # Three samples that fire alike have no variance, and a gradient behind their norm is rounding times 1/sqrt(eps).
@@ -206,7 +207,7 @@ def test_many_random_networks(schedule: str, case: tuple[schema.NetworkSpec, boo
 
 
 # What a pass has to stand behind to find anything to do.
-BEHIND = {"fuse_conv": ("fold_bn", "fuse_lif"), "hoist": ("fold_bn",)}
+BEHIND = {"fuse_conv": ("fold_bn", "fuse_neuron"), "hoist": ("fold_bn",)}
 
 
 @pytest.mark.parametrize("name", sorted(PASSES))

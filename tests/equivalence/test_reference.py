@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bcgraph import schema
+from tests import neurons
 from tests.equivalence import support
 from tests.reference import Reference, fire, nearest
 
@@ -85,7 +86,7 @@ def _projection(source: int, target: int) -> nn.Sequential:
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
 def test_agrees_with_a_network_written_by_hand(soft: bool, training: bool) -> None:
-    neuron = schema.Neuron(reset="soft" if soft else "hard")
+    neuron = neurons.lif(reset="soft" if soft else "hard")
     spec = support.small(neuron=neuron, steps=4, backward=[(2, 0), (3, 2, 2)])
     values = support.state(spec)
     model = ByHand(soft).double().train(training)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bcgraph import schema
+from tests import neurons
 from tests.equivalence.support import (
     SCHEDULES,
     assert_close,
@@ -67,13 +68,13 @@ def test_steps(steps: int, sequence: bool, training: bool, schedule: str) -> Non
 @pytest.mark.parametrize(
     "neuron",
     [
-        schema.Neuron(reset="soft"),
-        schema.Neuron(detach_reset=True),
-        schema.Neuron(reset="soft", detach_reset=True),
-        schema.Neuron(tau=0.0),
-        schema.Neuron(tau=1.0, threshold=2.5),
-        schema.Neuron(tau=0.3, threshold=0.7, surrogate=schema.Triangle(width=2.0)),
-        schema.Neuron(surrogate=schema.Triangle(width=0.25)),
+        neurons.lif(reset="soft"),
+        neurons.lif(detach_reset=True),
+        neurons.lif(reset="soft", detach_reset=True),
+        neurons.lif(tau=0.0),
+        neurons.lif(tau=1.0, threshold=2.5),
+        neurons.lif(tau=0.3, threshold=0.7, width=2.0),
+        neurons.lif(width=0.25),
     ],
     ids=["soft", "detached", "soft-detached", "no-leak-in", "integrator", "wide", "narrow"],
 )
@@ -84,9 +85,9 @@ def test_neurons(neuron: schema.Neuron, training: bool, schedule: str) -> None:
 def test_neurons_of_their_own(schedule: str) -> None:
     """Each LIF layer has its own constants."""
     kinds = [
-        schema.Neuron(),
-        schema.Neuron(tau=0.9, threshold=1.5, reset="soft"),
-        schema.Neuron(tau=0.2, detach_reset=True, surrogate=schema.Triangle(width=0.5)),
+        neurons.lif(),
+        neurons.lif(tau=0.9, threshold=1.5, reset="soft"),
+        neurons.lif(tau=0.2, detach_reset=True, width=0.5),
     ]
     body: list[Any] = []
     for n, neuron in enumerate(kinds):

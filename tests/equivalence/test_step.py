@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bcgraph import schema
+from tests import neurons
 from tests.equivalence.support import (
     GRADIENT,
     assert_close,
@@ -89,7 +90,7 @@ def test_a_state_can_be_kept_and_resumed() -> None:
 
 def test_non_zero_states_feed_the_equations() -> None:
     """Any membranes, not only those a network reaches from zero: u = tau*v + I at every port."""
-    neuron = schema.Neuron(tau=0.5, reset="soft")
+    neuron = neurons.lif(tau=0.5, reset="soft")
     spec = small(steps=1, neuron=neuron)
     values = state(spec)
     step = build(spec, "step", values).eval()
@@ -120,7 +121,7 @@ def test_gradient_reaches_the_states() -> None:
 
 @pytest.mark.parametrize(
     "neuron",
-    [schema.Neuron(), schema.Neuron(reset="soft", threshold=0.8), schema.Neuron(detach_reset=True)],
+    [neurons.lif(), neurons.lif(reset="soft", threshold=0.8), neurons.lif(detach_reset=True)],
     ids=["hard", "soft", "detached"],
 )
 def test_gradient_leaves_by_the_states_alone(neuron: schema.Neuron) -> None:
@@ -136,7 +137,7 @@ def test_gradient_leaves_by_the_states_alone(neuron: schema.Neuron) -> None:
     assert_lively(trace)
     loss = torch.zeros((), dtype=torch.float64)
     for (port, _), u in trace.membranes.items():
-        s = trace.spikes[port, 0].detach() if neuron.detach_reset else trace.spikes[port, 0]
+        s = trace.spikes[port, 0].detach() if neuron.argument("detach_reset") else trace.spikes[port, 0]
         loss = loss + (u - neuron.threshold * s if neuron.reset == "soft" else u * (1 - s)).square().sum()
     (wanted,) = torch.autograd.grad(loss, theirs)
     assert float((found - wanted).abs().max()) <= GRADIENT * float(wanted.abs().max())

@@ -12,6 +12,7 @@ from torch import Tensor
 from bcgraph import schema
 from bcgraph.errors import BcgraphError, DataError
 from bcgraph.nn.determinism import reproducible
+from tests import neurons
 from tests.equivalence.support import (
     DEVICE,
     SCHEDULES,
@@ -184,9 +185,9 @@ def test_strided_input(schedule: str) -> None:
 @pytest.mark.parametrize("size", [1, 40, 500])
 def test_neurons_in_blocks(size: int, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neurons are computed in blocks of the batch; small networks fill only one, so blocks are made small here."""
-    monkeypatch.setattr("bcgraph.nn.lif_kernels.BLOCK", size)
-    monkeypatch.setattr("bcgraph.nn.lif_kernels.PIECE", size)
-    for neuron in (schema.Neuron(), schema.Neuron(reset="soft", tau=0.7), schema.Neuron(detach_reset=True)):
+    monkeypatch.setattr("bcgraph.nn.neuron.kernel.BLOCK", size)
+    monkeypatch.setattr("bcgraph.nn.conv.folded.PIECE", size)
+    for neuron in (neurons.lif(), neurons.lif(reset="soft", tau=0.7), neurons.lif(detach_reset=True)):
         spec = small(steps=3, neuron=neuron, backward=BACKWARD)
         compare(spec, schedule, training=True, size=5)
         compare(spec, schedule, training=False, size=5, last=True)
@@ -386,15 +387,15 @@ def test_unknown_schedules_and_passes_are_named() -> None:
     assert caught.value.code == "E072"
     assert "unrolled" in str(caught.value)
     with pytest.raises(BcgraphError) as caught:
-        compile_spec(small(), optimize=["fuse_life"])
+        compile_spec(small(), optimize=["fuse_neurone"])
     assert caught.value.code == "E072"
-    assert "fuse_lif" in str(caught.value)
+    assert "fuse_neuron" in str(caught.value)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_each_step_drops_values_of_its_own(schedule: str) -> None:
     """The same spikes at each step of a static input, each time behind another mask."""
-    neuron = schema.Neuron(tau=0.0, threshold=1e-3)
+    neuron = neurons.lif(tau=0.0, threshold=1e-3)
     drop = schema.Dropout(name="drop", probability=0.5)
     x = torch.ones(2, 1, 8, 8, dtype=torch.float64)
     for body, kept in (([lif("lif1", neuron), drop, flatten()], 2.0), ([drop, lif("lif1", neuron), flatten()], 1.0)):
@@ -413,8 +414,8 @@ def test_spikes_straight_into_a_neuron(schedule: str) -> None:
         conv("conv", 3),
         lif("a"),
         lif("b"),
-        schema.Sum(name="sum", branches=((), (lif("c", schema.Neuron(threshold=0.5)),))),
-        lif("d", schema.Neuron(reset="soft")),
+        schema.Sum(name="sum", branches=((), (lif("c", neurons.lif(threshold=0.5)),))),
+        lif("d", neurons.lif(reset="soft")),
         flatten(),
         linear("fc", 3),
     ]
@@ -438,7 +439,7 @@ def test_spikes_are_binary_and_in_order(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_dead_network_is_zero_and_not_wrong(schedule: str) -> None:
     """No port fires: O is the bias, and gradients are finite."""
-    neuron = schema.Neuron(threshold=1e6)
+    neuron = neurons.lif(threshold=1e6)
     spec = small(steps=3, neuron=neuron, backward=BACKWARD)
     values = state(spec)
     trace = compare(spec, schedule, training=True, lively=False)

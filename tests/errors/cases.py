@@ -240,7 +240,7 @@ CASES = (
             Finding("E040", 5, 19, '"a"'),
             Finding("E044", 5, 19, '"a"'),
             Finding("E040", 6, 13, "3", message="`readout` needs `mean` or `last`, not 3"),
-            Finding("E040", 7, 12, "4", message="`neuron` needs `lif(...)`, not 4"),
+            Finding("E040", 7, 12, "4", message="`neuron` needs a call of a neuron, not 4"),
             Finding("E043", 8, 10, "lif", "allowed: `bn`"),
         ),
     ),
@@ -401,7 +401,7 @@ CASES = (
         (Finding("E051", 3, 3, "concat", "height and width"),),
     ),
     Case("an image at the end", blocks("l = lif()"), (Finding("E052", 5, 61, "body()", "flatten()"),)),
-    Case("no LIF", blocks(*END), (Finding("E053", 6, 61, "body()", "name = lif()"),)),
+    Case("no LIF", blocks(*END), (Finding("E053", 6, 61, "body()", "name = neuron()"),)),
     Case(
         "too many layers",
         blocks("repeat i in range(30000) { [i] = lif() }", *END),

@@ -19,7 +19,7 @@ PASSES = (
     "merge_projections",
     "fold_bn",
     "fold_sums",
-    "fuse_lif",
+    "fuse_neuron",
     "hoist",
     "pack_spikes",
     "defer_norm",
@@ -28,7 +28,7 @@ PASSES = (
 )
 # What a pass has to stand after to find anything to do.
 AFTER = {
-    "fuse_conv": ("fold_bn", "fuse_lif"),
+    "fuse_conv": ("fold_bn", "fuse_neuron"),
     "merge_projections": ("dce", "sink_resize"),
     "fold_sums": ("dce", "sink_resize", "merge_projections"),
     "defer_sums": ("dce", "sink_resize", "merge_projections"),

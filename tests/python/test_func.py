@@ -15,6 +15,7 @@ from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 import bcgraph
 from bcgraph import schema
 from bcgraph.errors import CompileError
+from tests import neurons
 from tests.equivalence.support import batch, build, small, state
 from tests.reference import Reference
 
@@ -31,7 +32,7 @@ PER_STEP = schema.Norm(statistics="per_step")
 
 
 def network(norm: schema.Norm | None = None) -> schema.NetworkSpec:
-    neuron = schema.Neuron(tau=0.7, threshold=0.9, reset="soft", surrogate=schema.Triangle(width=1.5))
+    neuron = neurons.lif(tau=0.7, threshold=0.9, reset="soft", width=1.5)
     return small(backward=((3, 0), (2, 2), (1, 0, 2)), steps=3, neuron=neuron, norm=norm)
 
 

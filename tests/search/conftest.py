@@ -6,6 +6,7 @@ import pytest
 
 from bcgraph import schema
 from bcgraph.schema import NetworkSpec
+from tests import neurons
 
 MakeNetwork = Callable[..., NetworkSpec]
 
@@ -18,7 +19,7 @@ def chain(ports: int, backward: Iterable[tuple[int, ...]] = (), *, halve_at: tup
         body += [
             schema.Conv(name=f"conv{i}", channels=4, kernel=3, stride=stride, padding=1),
             schema.BatchNorm(name=f"bn{i}"),
-            schema.Lif(name=f"lif{i}"),
+            schema.NeuronLayer(name=f"lif{i}", neuron=neurons.lif()),
         ]
     body += [
         schema.AdaptivePool(name="pool", kind="adaptive_avgpool", size=1),

@@ -22,6 +22,7 @@ from bcgraph.errors import BcgraphError, CompileError, RunError
 from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import port_resolutions, space
+from tests import neurons
 from tests.equivalence import support
 from tests.equivalence.support import average, bn, conv, flatten, lif, linear, pool
 from tests.reference import Reference
@@ -89,7 +90,7 @@ def test_every_backbone_spike_for_spike(backbone: str, number: int, tmp_path: Pa
 
 @pytest.mark.parametrize("tau", [0.0, 0.3, 0.5, 0.75, 0.9, 1.0])
 def test_every_decay(tau: float, tmp_path: Path) -> None:
-    neuron = schema.Neuron(tau=tau, threshold=0.7)
+    neuron = neurons.lif(tau=tau, threshold=0.7)
     spec = support.small(steps=6, neuron=neuron, backward=[(0, 0), (1, 0), (3, 3)])
     reader = same_as_the_reference(spec, tmp_path / "net.nir")
     (lif1,) = [name for name, label in reader.labels.items() if label == "lif1"]
@@ -230,7 +231,7 @@ def test_a_vector_onto_an_image(tmp_path: Path) -> None:
     [
         ([conv("a", 3), lif("s"), pool("p", kind="maxpool"), flatten(), linear("fc", 4)], "`p` is a maximum"),
         ([conv("a", 3), lif("s"), average(size=4), flatten(), linear("fc", 4)], "windows of different sizes"),
-        ([conv("a", 3), lif("s", schema.Neuron(reset="soft")), flatten(), linear("fc", 4)], "soft reset"),
+        ([conv("a", 3), lif("s", neurons.lif(reset="soft")), flatten(), linear("fc", 4)], "soft reset"),
         (
             [conv("a", 3), bn("n", schema.Norm(statistics="per_step")), lif("s"), flatten(), linear("fc", 4)],
             "statistics for each step",

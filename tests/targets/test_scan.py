@@ -46,7 +46,7 @@ def test_one_scan_holds_the_neurons_as_functions(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "net.onnx")
     (scan,) = [n for n in model.graph.node if n.op_type == "Scan"]
     (body,) = [a.g for a in scan.attribute if a.name == "body"]
-    assert [n.name for n in body.node if n.op_type == "LifHard"] == list(spec.ports)
+    assert [n.name for n in body.node if n.op_type == "Lif"] == list(spec.ports)
     assert [o.name for o in model.graph.output] == ["O"]
     # An image is convolved once, before the scan: it is the same at every step.
     assert [n.op_type for n in model.graph.node if n.name == "bn1"] == ["Conv"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bcgraph import schema
-from bcgraph.schema import BatchNorm, Conv, Lif, Linear, Norm, Sum
+from bcgraph.schema import BatchNorm, Conv, Linear, NeuronLayer, Norm, Sum
+from tests import neurons
 
 TINY = """bcg 1
 network rows {{
@@ -31,16 +32,16 @@ def plain(
     **more: Any,
 ) -> schema.NetworkSpec:
     """A network of two LIF layers on the digits, made without the language."""
-    neuron = schema.Neuron(tau=tau)
+    neuron = neurons.lif(tau=tau)
     norm = norm or Norm()
     body: schema.Body = (
         Conv(name="conv1", channels=width, padding=1),
         BatchNorm(name="bn1", norm=norm),
-        Lif(name="lif1", neuron=neuron),
+        NeuronLayer(name="lif1", neuron=neuron),
         Sum(
             name="sum", branches=((Conv(name="conv2", channels=width, padding=1), BatchNorm(name="bn2", norm=norm)), ())
         ),
-        Lif(name="lif2", neuron=neuron),
+        NeuronLayer(name="lif2", neuron=neuron),
         schema.AdaptivePool(name="pool", kind="adaptive_avgpool"),
         schema.Flatten(name="flatten"),
         Linear(name="fc", features=classes),

@@ -51,10 +51,10 @@ def test_tables_are_complete() -> None:
 
 
 def test_optimizers_take_their_settings() -> None:
-    parameter = torch.nn.Parameter(torch.zeros(2))
-    adamw = optimizer([parameter], schema.AdamW(lr=0.3, weight_decay=0.2)).param_groups[0]
+    model = torch.nn.Linear(2, 2)
+    adamw = optimizer(model, schema.AdamW(lr=0.3, weight_decay=0.2)).param_groups[0]
     assert (adamw["lr"], adamw["weight_decay"]) == (0.3, 0.2)
-    sgd = optimizer([parameter], schema.SGD(lr=0.3, momentum=0.5, weight_decay=0.2, nesterov=True)).param_groups[0]
+    sgd = optimizer(model, schema.SGD(lr=0.3, momentum=0.5, weight_decay=0.2, nesterov=True)).param_groups[0]
     assert (sgd["lr"], sgd["momentum"], sgd["weight_decay"], sgd["nesterov"]) == (0.3, 0.5, 0.2, True)
 
 

@@ -125,7 +125,7 @@ def test_steps_of_training_at_full_size(name: str) -> None:
     assert sum(parameter.numel() for parameter in own) == expected
     options = Options()
     group = process_group(options)
-    wrapped = group.setup(model, optimizer(model.parameters(), spec.train.optimizer))
+    wrapped = group.setup(model, optimizer(model, spec.train.optimizer))
     train_step = TrainStep(spec, spec.train, group, *wrapped, options.dtype)
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     losses = []

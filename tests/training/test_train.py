@@ -375,12 +375,12 @@ def test_checkpoint_tensors_round_trip_exactly() -> None:
     settings: AdamW | SGD
     for settings in (AdamW(), SGD(), SGD(momentum=0.0)):
         model = torch.nn.Linear(3, 2)
-        used = make_optimizer(model.parameters(), settings)
+        used = make_optimizer(model, settings)
         model(torch.ones(1, 3)).sum().backward()
         used.step()
         kept = checkpoint.collect(model, used)
         other = torch.nn.Linear(3, 2)
-        fresh = make_optimizer(other.parameters(), settings)
+        fresh = make_optimizer(other, settings)
         checkpoint.restore(kept, other, fresh)
         assert equal(kept, checkpoint.collect(other, fresh))
         with pytest.raises(WeightsError):

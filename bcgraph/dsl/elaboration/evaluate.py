@@ -178,6 +178,16 @@ def _binary(expression: syntax.Binary, scope: Scope, words: frozenset[str]) -> V
     return result
 
 
+def _power(a: float, b: float) -> int | float:
+    if abs(a) > 1 and abs(b) > 1_000:
+        raise OverflowError
+    if a < 0 and not float(b).is_integer():
+        # The result would not be a real number.
+        raise OverflowError
+    result: int | float = a**b
+    return result
+
+
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -191,6 +201,7 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], int | float]] = {
     "/": operator.truediv,
     "//": operator.floordiv,
     "%": operator.mod,
+    "**": _power,
 }
 _RULES: dict[type, Callable[[Any, Scope, frozenset[str]], Value]] = {
     syntax.Number: _literal,

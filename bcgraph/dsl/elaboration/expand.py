@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 
 from bcgraph import schema, shapes
 from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, truth
 from bcgraph.dsl.elaboration.frames import Frame, misplaced, repetitions, scalar, single, target_name
 from bcgraph.dsl.elaboration.layers import LAYERS, Defaults
-from bcgraph.dsl.elaboration.library import Definition, Library
+from bcgraph.dsl.elaboration.library import NEURON, Definition, Library
 from bcgraph.dsl.elaboration.sizes import Budget, Size
 from bcgraph.dsl.elaboration.values import Parameter, bind, build, convert_all
 from bcgraph.dsl.source import Reporter
@@ -38,7 +39,9 @@ class Expander:
 
     reporter: Reporter
     library: Library
+    definitions: Definitions
     defaults: Defaults
+    network_neuron: Definition | None
     size: Size
     budget: Budget
     complete: bool = True
@@ -153,6 +156,8 @@ class Expander:
         frame.used.setdefault(name, statement.target.span)
         if call.name in LAYERS:
             return self._layer(call, frame.prefix + name, frame, shape)
+        if (neuron := self._neuron_of(call, frame)) is not None:
+            return self._neuron(call, frame.prefix + name, neuron, frame, shape)
         definition = self.library.require(call, frame.definition.namespace, frame.scope)
         nodes, after, _ = self.call(call, frame.scope, definition, shape, frame, f"{frame.prefix}{name}.")
         return nodes, after
@@ -161,7 +166,7 @@ class Expander:
         call = statement.call
         layer = LAYERS.get(call.name)
         if layer is None or layer.named:
-            if layer is None:
+            if layer is None and call.name != NEURON:
                 self.library.require(call, frame.definition.namespace, frame.scope)
             frame.scope.fail("E034", f"`{call.name}` needs a name", call.name_span, f"write `name = {call.name}(...)`")
             if layer is None:
@@ -184,9 +189,55 @@ class Expander:
             node = make(values={})
         after = self._infer(node, frame, shape)
         self._count(node, shape, after, frame)
-        if isinstance(node, schema.Lif):
-            self.ports.append((name, after))
         return [node], after
+
+    def _neuron_of(self, call: syntax.Call, frame: Frame) -> Definition | str | None:
+        """The definition of the neuron that a call means, `neuron` for the network's own, None for anything else."""
+        namespace = frame.definition.namespace
+        if call.name == NEURON and NEURON not in namespace.definitions:
+            return NEURON
+        if self.library.find(call.name, namespace) is not None:
+            return None
+        return self.library.definition("neuron", call.name, namespace)
+
+    def _neuron(
+        self, call: syntax.Call, name: str, definition: Definition | str, frame: Frame, shape: Shape | None
+    ) -> tuple[Nodes, Shape | None]:
+        """A layer of neurons. What its call leaves out is what the network's neuron has, if that is one of its kind."""
+        network = self.defaults.neuron
+        self.ports.append((name, shape))
+        self.budget.spend(call.span, _COST_OF_CALL)
+        if isinstance(definition, str):
+            if network is None:
+                raise Failed
+            if not call.arguments:
+                neuron = network
+            else:
+                assert self.network_neuron is not None
+                neuron = self.definitions.neuron(
+                    replace(call, name=network.name),
+                    self.network_neuron,
+                    frame.scope,
+                    frame.definition.namespace,
+                    network,
+                )
+        else:
+            alike = network is not None and network.name == call.name and definition.text is self.text_of_network
+            if alike and not call.arguments:
+                assert network is not None
+                neuron = network
+            else:
+                neuron = self.definitions.neuron(
+                    call, definition, frame.scope, frame.definition.namespace, network if alike else None
+                )
+        node = schema.NeuronLayer(name=name, span=call.span, neuron=neuron)
+        self._count(node, shape, shape, frame)
+        return [node], shape
+
+    @property
+    def text_of_network(self) -> syntax.Definition | None:
+        """The definition of the network's own neuron."""
+        return None if self.network_neuron is None else self.network_neuron.definition
 
     def _sum(self, statement: syntax.Sum, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
         return self._join(statement, "sum", schema.Sum, frame, shape)

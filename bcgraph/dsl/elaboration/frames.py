@@ -9,7 +9,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.evaluate import Scope, Value, evaluate
 from bcgraph.dsl.elaboration.kinds import Called, Kind, Word
 from bcgraph.dsl.elaboration.layers import LAYERS
-from bcgraph.dsl.elaboration.library import Definition
+from bcgraph.dsl.elaboration.library import Definition, standard_names
 from bcgraph.dsl.wording import show, statement_name, type_name
 from bcgraph.errors import Span
 
@@ -22,8 +22,12 @@ def _word_options(kind: Kind | None) -> tuple[str, ...]:
     return tuple(name for name, _ in kind.options) if isinstance(kind, Called) else ()
 
 
-# The words that may be handed to a block, because some layer understands them.
-WORDS = frozenset(w for layer in LAYERS.values() for p in layer.parameters for w in _word_options(p.kind))
+# The words that may be handed to a block, because some layer or neuron understands them.
+WORDS = frozenset(
+    {w for layer in LAYERS.values() for p in layer.parameters for w in _word_options(p.kind)}
+    | {"hard", "soft"}
+    | set(standard_names("surrogate"))
+)
 
 
 @dataclass(frozen=True, slots=True)

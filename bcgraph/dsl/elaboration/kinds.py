@@ -76,7 +76,7 @@ class Called:
 Kind: TypeAlias = Integer | Real | Flag | Text | Word | Words | Either | Called
 
 # How a call names these; the others are named by their `kind`.
-_CALL_NAMES: Mapping[type, str] = {schema.Neuron: "lif", schema.Norm: "bn", schema.Projection: "project"}
+_CALL_NAMES: Mapping[type, str] = {schema.Norm: "bn", schema.Projection: "project"}
 
 # The fields of a class that are set by something else than an argument.
 _NOT_WRITTEN = frozenset({"kind", "name", "span", "norm", "neuron"})

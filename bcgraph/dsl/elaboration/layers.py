@@ -14,9 +14,9 @@ from bcgraph.errors import Span
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the network says about every neuron and every batch norm."""
+    """What the network says about every neuron and every batch norm; no neuron where it is wrong."""
 
-    neuron: schema.Neuron
+    neuron: schema.Neuron | None
     norm: schema.Norm
 
 
@@ -37,10 +37,6 @@ def _conv(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) 
 
 def _bn(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.BatchNorm:
     return schema.BatchNorm(name=name, span=span, norm=dataclasses.replace(defaults.norm, **values))
-
-
-def _lif(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Lif:
-    return schema.Lif(name=name, span=span, neuron=dataclasses.replace(defaults.neuron, **values))
 
 
 def _linear(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Linear:
@@ -74,7 +70,6 @@ def _adaptive(kind: Any) -> Layer:
 LAYERS: Mapping[str, Layer] = {
     "conv": Layer(parameters_of(schema.Conv), _conv, named=True),
     "bn": Layer(parameters_of(schema.Norm), _bn, named=True),
-    "lif": Layer(parameters_of(schema.Neuron), _lif, named=True),
     "linear": Layer(parameters_of(schema.Linear), _linear, named=True),
     "avgpool": _pool("avgpool"),
     "maxpool": _pool("maxpool"),

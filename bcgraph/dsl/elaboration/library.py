@@ -1,12 +1,13 @@
-"""Where blocks come from: the text itself, what it imports, and the standard library in `specs/backbones`.
+"""Where blocks, neurons and surrogates come from: the text itself, what it imports, and the standard library, `specs/`.
 
-A text and all it imports share one namespace. Each standard backbone has a namespace of its own, so that a user's
-`basic` never changes what `resnet18` means.
+A text and all it imports share one namespace. Each file of the standard library has a namespace of its own, so that a
+user's `basic` never changes what `resnet18` means.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,9 @@ from bcgraph.dsl.elaboration.evaluate import Scope
 from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.source import Reporter, Source, check_text, read
+from bcgraph.equations.expression import FUNCTIONS
 from bcgraph.errors import Span, SpecError, nearest
+from bcgraph.names import DEFAULT_NEURON
 
 VERSION = 1
 MAX_IMPORTS = 64
@@ -26,14 +29,21 @@ _MAX_PATH = 4096
 _BEGINNING = re.compile(r"(?:\s|#[^\n]*+(?:\n|\Z))*+bcg\b")
 
 
-def standard_folder() -> Path:
-    """The folder of the standard backbones."""
-    return Path(next(iter(import_module("bcgraph.specs.backbones").__path__)))
+FOLDERS: Mapping[str, str] = {"block": "backbones", "neuron": "neurons", "surrogate": "surrogates"}
+"""For each kind of definition, the folder of the standard library that holds them."""
+
+NEURON = "neuron"
+"""The layer that is the network's own neuron."""
+
+
+def standard_folder(kind: str = "block") -> Path:
+    """The folder of the standard backbones, or of other definitions."""
+    return Path(next(iter(import_module(f"bcgraph.specs.{FOLDERS[kind]}").__path__)))
 
 
 @dataclass(slots=True, eq=False)
 class Namespace:
-    """The blocks that a text sees under their names."""
+    """The blocks, neurons and surrogates that a text sees under their names."""
 
     standard: bool
     definitions: dict[str, Definition] = field(default_factory=dict)
@@ -41,10 +51,27 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Definition:
-    """A block, and where the names in it are looked up."""
+    """A block, a neuron or a surrogate, and where the names in it are looked up."""
 
-    block: syntax.Block
+    text: syntax.Block | syntax.Definition
     namespace: Namespace
+
+    @property
+    def kind(self) -> str:
+        """`block`, `neuron` or `surrogate`."""
+        return self.text.kind if isinstance(self.text, syntax.Definition) else "block"
+
+    @property
+    def block(self) -> syntax.Block:
+        """The text of a block."""
+        assert isinstance(self.text, syntax.Block)
+        return self.text
+
+    @property
+    def definition(self) -> syntax.Definition:
+        """The text of a neuron or a surrogate."""
+        assert isinstance(self.text, syntax.Definition)
+        return self.text
 
 
 @dataclass(slots=True)
@@ -52,7 +79,7 @@ class Library:
     """Finds blocks by name, and reads each file at most once."""
 
     reporter: Reporter
-    _standard: dict[str, Namespace] = field(default_factory=dict)
+    _standard: dict[tuple[str, str], Namespace] = field(default_factory=dict)
 
     def of_text(self, file: syntax.File, path: Path | None, base: Path | None) -> Namespace:
         """The namespace of a text: its own blocks and those it imports.
@@ -66,30 +93,46 @@ class Library:
 
     def find(self, name: str, namespace: Namespace) -> Definition | None:
         """The block that `name` means in `namespace`, or None."""
-        return namespace.definitions.get(name) or self._from_standard(name)
+        return self.definition("block", name, namespace)
+
+    def definition(self, kind: str, name: str, namespace: Namespace) -> Definition | None:
+        """The definition of that kind that `name` means in `namespace`, or None."""
+        own = namespace.definitions.get(name)
+        if own is not None:
+            return own if own.kind == kind else None
+        return self._from_standard(kind, name)
+
+    def layer(self, name: str, namespace: Namespace) -> Definition | None:
+        """The block or neuron that a call in a block means, or None."""
+        return self.find(name, namespace) or self.definition("neuron", name, namespace)
 
     def require(self, call: syntax.Call, namespace: Namespace, scope: Scope) -> Definition:
-        """The block that a call in a block means. Raises Failed once it is reported that there is none (E031)."""
-        definition = self.find(call.name, namespace)
+        """The block or neuron that a call in a block means. Raises Failed once it is reported that there is none."""
+        definition = self.layer(call.name, namespace)
         if definition is None:
-            hint = nearest(call.name, [*LAYERS, *self.known(namespace)])
+            hint = nearest(call.name, [*LAYERS, NEURON, *self.known(namespace), *standard_names("neuron")])
             raise scope.fail("E031", f"there is no layer or block `{call.name}`", call.name_span, hint)
         return definition
 
     def known(self, namespace: Namespace) -> list[str]:
         """The names of all blocks that can be called from `namespace`."""
-        return [*namespace.definitions, *standard_names()]
+        return self.names("block", namespace)
 
-    def _from_standard(self, name: str) -> Definition | None:
-        if name not in self._standard:
+    def names(self, kind: str, namespace: Namespace) -> list[str]:
+        """The names of all definitions of a kind that can be called from `namespace`."""
+        return [*(n for n, d in namespace.definitions.items() if d.kind == kind), *standard_names(kind)]
+
+    def _from_standard(self, kind: str, name: str) -> Definition | None:
+        if (kind, name) not in self._standard:
             namespace = Namespace(standard=True)
-            path = standard_folder() / f"{name}.bcg"
-            if name not in standard_names():
+            path = standard_folder(kind) / f"{name}.bcg"
+            if name not in standard_names(kind):
                 return None
-            self._standard[name] = namespace
+            self._standard[kind, name] = namespace
             file = self._parsed(read(path, str(path)), path)
             self._collect(file, namespace, path.parent, (path.resolve(),), {path.resolve()})
-        return self._standard[name].definitions.get(name)
+        found = self._standard[kind, name].definitions.get(name)
+        return found if found is not None and found.kind == kind else None
 
     def _parsed(self, text: str, path: Path) -> syntax.File:
         check_text(text, str(path))
@@ -104,29 +147,53 @@ class Library:
         seen: set[Path],
     ) -> None:
         for statement in file.statements:
-            if isinstance(statement, syntax.Block):
+            if isinstance(statement, syntax.Block | syntax.Definition):
                 self._define(statement, namespace)
             elif isinstance(statement, syntax.Import):
                 self._import(statement, namespace, base, chain, seen)
 
-    def _define(self, block: syntax.Block, namespace: Namespace) -> None:
-        if block.name in LAYERS or block.name == "range":
-            what = "layer" if block.name in LAYERS else "word"
-            message = f"`{block.name}` is a {what} of the language and cannot be a block"
-            self.reporter.add("E033", message, block.name_span, "give the block another name")
+    def _define(self, text: syntax.Block | syntax.Definition, namespace: Namespace) -> None:
+        made = Definition(text, namespace)
+        if made.kind not in FOLDERS:
+            assert isinstance(text, syntax.Definition)
+            hint = nearest(made.kind, FOLDERS) or "write `neuron name() { ... }` or `surrogate name() { ... }`"
+            self.reporter.add("E032", f"`{made.kind}` defines nothing", text.kind_span, hint)
             return
-        earlier = namespace.definitions.get(block.name)
+        taken = self._taken(made)
+        if taken is not None:
+            message = f"`{text.name}` is {taken} and cannot be a {made.kind}"
+            self.reporter.add("E033", message, text.name_span, f"give the {made.kind} another name")
+            return
+        earlier = namespace.definitions.get(text.name)
         if earlier is not None:
-            message = f"the block `{block.name}` is defined twice"
-            self.reporter.add("E033", message, block.name_span, f"the first is at {earlier.block.name_span}")
+            kind = made.kind if made.kind == earlier.kind else "name"
+            message = f"the {kind} `{text.name}` is defined twice"
+            self.reporter.add("E033", message, text.name_span, f"the first is at {earlier.text.name_span}")
             return
         names: set[str] = set()
-        for parameter in block.parameters:
+        for parameter in text.parameters:
             if parameter.name in names:
-                message = f"`{block.name}` has two parameters `{parameter.name}`"
+                message = f"`{text.name}` has two parameters `{parameter.name}`"
                 self.reporter.add("E033", message, parameter.span)
             names.add(parameter.name)
-        namespace.definitions[block.name] = Definition(block, namespace)
+        namespace.definitions[text.name] = made
+
+    def _taken(self, made: Definition) -> str | None:
+        """What the name of a definition means already, where it may not mean anything else."""
+        name = made.text.name
+        if name in LAYERS or (name == DEFAULT_NEURON and not made.namespace.standard):
+            return "a layer of the language"
+        if name == "range":
+            return "a word of the language"
+        if made.kind == "block" or made.namespace.standard:
+            return None
+        if name == NEURON:
+            return "a word of the language"
+        # Blocks of older files may have names that the standard library took later; new definitions may not.
+        for kind in ("neuron", "surrogate"):
+            if name in standard_names(kind):
+                return f"a {kind} of the standard library"
+        return "a function of equations" if name in FUNCTIONS and FUNCTIONS[name].written else None
 
     def _import(
         self,
@@ -164,10 +231,10 @@ class Library:
             return
         check_header(file, str(path), self.reporter)
         for other in file.statements:
-            if not isinstance(other, syntax.Header | syntax.Import | syntax.Block):
+            if not isinstance(other, syntax.Header | syntax.Import | syntax.Block | syntax.Definition):
                 self.reporter.add(
                     "E035",
-                    "an imported file holds only blocks",
+                    "an imported file holds only blocks and definitions",
                     getattr(other, "name_span", other.span),
                     f"it is imported at {span}",
                 )
@@ -181,22 +248,23 @@ class Library:
             return None
         places = [base] if base is not None else []
         hint = None if base is not None else "a text without a file can import only standard files"
-        for folder in (*places, standard_folder()):
+        near = None
+        for folder in (*places, *map(standard_folder, FOLDERS)):
             try:
                 path = (folder / written).resolve()
                 if path.is_file():
                     return path
             except (OSError, ValueError, RuntimeError):
                 continue
-            near = nearest(path.name, [p.name for p in sorted(path.parent.glob("*.bcg"))[:200]])
+            near = near or nearest(path.name, [p.name for p in sorted(path.parent.glob("*.bcg"))[:200]])
             hint = near or hint
         self.reporter.add("E022", f'there is no file "{written}" to import', span, hint)
         return None
 
 
-def standard_names() -> list[str]:
-    """The names of the standard backbones, sorted: the files that define a block of their own name."""
-    return sorted(p.stem for p in standard_folder().glob("*.bcg"))
+def standard_names(kind: str = "block") -> list[str]:
+    """The names of the standard backbones (or neurons, surrogates), sorted: each is the file of its name."""
+    return sorted(p.stem for p in standard_folder(kind).glob("*.bcg"))
 
 
 def check_header(file: syntax.File, name: str, reporter: Reporter) -> None:

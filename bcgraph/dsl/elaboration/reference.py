@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bcgraph import schema
 from bcgraph.dsl.elaboration import kinds
+from bcgraph.names import DEFAULT_NEURON
 
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
 # What is not a setting, or has a section of the page to itself.
@@ -34,6 +35,8 @@ def settings_table(name: str) -> str:
             rows.append(f"| `{setting} {{ ... }}` | see below | |")
         elif field.annotation is schema.Backbone:
             rows.append(f"| `{setting}` | a call of a block | required |")
+        elif field.annotation is schema.Neuron:
+            rows.append(f"| `{setting}` | a call of a neuron | `{DEFAULT_NEURON}()` |")
         else:
             default = "required" if field.is_required() else _default(setting, field.default)
             rows.append(f"| `{setting}` | {kinds.describe(kinds.kind_of(field))} | {default} |")

@@ -11,18 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcgraph.nn import lif_kernels
 from bcgraph.nn.conv import onednn
-from bcgraph.nn.lif import NO_SLOTS, Slots, lif, lif_last, lif_steps, needs_gradient
+from bcgraph.nn.neuron.kernel import PIECE, Scratch
+from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, Slots, needs_gradient, results
 from bcgraph.nn.norm import folding, split
 from bcgraph.nn.transforms import traced
-from bcgraph.nn.workspace import Workspace, empty, is_last
+from bcgraph.nn.workspace import Workspace, is_last
 
 Settings = tuple[int, int, int, int]
 """Stride, padding, dilation and groups."""
-
-Constants = tuple[float, float, float, str, bool]
-"""Of a neuron: decay, threshold, width of the surrogate, reset, and whether the reset is cut from the gradient."""
 
 
 def fold_norm(
@@ -60,77 +57,83 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Tensor:
     return onednn.convolve_packed(x, weight, bias, *settings)
 
 
-def conv_lif(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    settings: Settings,
-    others: Sequence[Tensor],
-    membrane: Tensor | None,
-    neuron: Constants,
-    workspace: Workspace | None = None,
-    slots: Slots = NO_SLOTS,
-) -> tuple[Tensor, Tensor]:
-    """`lif` on the currents `conv(x)` and `others`, a few samples at a time, so that currents stay in the cache."""
-    if _whole(x, weight, bias, *others, membrane):
-        currents = (conv(x, weight, bias, settings), *others)
-        return lif(currents, membrane, *neuron, workspace, slots)
-    s, v = _by_samples(x, weight, bias, settings, others, membrane, neuron, workspace, slots, True)
-    assert v is not None
-    return s, v
+class ConvNeuron(Neuron):
+    """A convolution and a neuron on its result, a few samples at a time, so that currents stay in the cache."""
+
+    def __call__(  # type: ignore[override]
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        settings: Settings,
+        others: Sequence[Tensor],
+        states: Sequence[Tensor],
+        learned: Sequence[Tensor],
+        workspace: Workspace | None = None,
+        slots: Slots = (),
+    ) -> tuple[Tensor, ...]:
+        """One step on the currents `conv(x)` and `others`."""
+        if _whole(x, weight, bias, *others, *states, *learned):
+            currents = (conv(x, weight, bias, settings), *others)
+            return super().__call__(currents, states, learned, workspace, slots)
+        kernel = self.kernel
+        code = kernel.forward_over
+        scratch = Scratch(code)
+        given: list[Tensor] = []
+        uniforms: list[Tensor] = []
+        for k, now in _samples(x, weight, bias, settings):
+            if not given:
+                given = results(now, len(x), workspace, slots, len(kernel.after))
+                uniforms = kernel.uniforms(learned, now)
+            for other in others:
+                now.add_(other[k])
+            places = [now, *(v[k] for v in states), *uniforms, *(v[k] for v in given)]
+            code.run([*places, *scratch.of(now)], now)
+        return tuple(given)
 
 
-def conv_lif_last(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    settings: Settings,
-    others: Sequence[Tensor],
-    membrane: Tensor | None,
-    neuron: Constants,
-    workspace: Workspace | None = None,
-    slots: Slots = NO_SLOTS,
-) -> Tensor:
-    """`conv_lif` at the last step, without the membrane, which no later step reads."""
-    if _whole(x, weight, bias, *others, membrane):
-        currents = (conv(x, weight, bias, settings), *others)
-        return lif_last(currents, membrane, *neuron, workspace, slots)
-    return _by_samples(x, weight, bias, settings, others, membrane, neuron, workspace, slots, False)[0]
+class ConvNeuronSteps(NeuronSteps):
+    """A convolution and a neuron on its results, all steps of some samples before the next samples."""
 
-
-def conv_lif_steps(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    settings: Settings,
-    others: Sequence[Tensor],
-    steps: int,
-    repeated: bool,
-    neuron: Constants,
-    workspace: Workspace | None = None,
-    slots: Slots = NO_SLOTS,
-) -> Tensor:
-    """`lif_steps` on the currents `conv(x)` and `others`, all steps of some samples before the next samples."""
-    if _whole(x, weight, bias, *others) or repeated:
-        currents = (conv(x, weight, bias, settings), *others)
-        return lif_steps(currents, steps, repeated, *neuron, workspace, slots)
-    tau, threshold, _, mode, _ = neuron
-    xs, terms = split(x, steps), [split(o, steps) for o in others]
-    out: tuple[Tensor, ...] = ()
-    for k, first in _samples(xs[0], weight, bias, settings):
-        if not out:
-            s = _results(first, steps * len(xs[0]), workspace, slots[0])
-            out = split(s, steps)
-        now, v = first, torch.empty_like(first)
-        for t in range(steps):
-            if t > 0:
-                now = conv(xs[t][k], weight, bias, settings)
-            for term in terms:
-                now.add_(term[t][k])
-            if t > 0:
-                now.add_(v, alpha=tau)
-            lif_kernels.fire_and_reset(now, out[t][k], v if t < steps - 1 else None, threshold, mode)
-    return s
+    def __call__(  # type: ignore[override]
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        settings: Settings,
+        others: Sequence[Tensor],
+        learned: Sequence[Tensor],
+        steps: int,
+        repeated: bool,
+        workspace: Workspace | None = None,
+        slots: Slots = (),
+    ) -> Tensor:
+        """All steps on the currents `conv(x)` and `others`."""
+        if _whole(x, weight, bias, *others, *learned) or repeated:
+            currents = (conv(x, weight, bias, settings), *others)
+            return super().__call__(currents, learned, steps, repeated, workspace, slots)
+        kernels = self.kernels(steps)
+        scratches = {id(kernel): Scratch(kernel.forward_over) for kernel in kernels}
+        xs, terms = split(x, steps), [split(o, steps) for o in others]
+        out: tuple[Tensor, ...] = ()
+        held: list[Tensor] = []
+        for k, first in _samples(xs[0], weight, bias, settings):
+            if not out:
+                (s,) = results(first, steps * len(xs[0]), workspace, slots, 1)
+                out = split(s, steps)
+                held = [torch.empty_like(first) for _ in kernels[0].after[1:]]
+                uniforms = dict(zip(self.kernel.uniform, self.kernel.uniforms(learned, first), strict=True))
+            states = [each[: len(first)] for each in held]
+            before: dict[str, Tensor] = {}
+            for t, kernel in enumerate(kernels):
+                now = first if t == 0 else conv(xs[t][k], weight, bias, settings)
+                for term in terms:
+                    now.add_(term[t][k])
+                places = [now, *(before[key] for key in kernel.states), *(uniforms[key] for key in kernel.uniform)]
+                places += [out[t][k], *states[: len(kernel.after) - 1]]
+                kernel.forward_over.run([*places, *scratches[id(kernel)].of(now)], now)
+                before = {f"{name}@-1": value for name, value in zip(kernel.after[1:], states, strict=False)}
+        return s
 
 
 def _whole(x: Tensor, *others: Tensor | None) -> bool:
@@ -138,43 +141,11 @@ def _whole(x: Tensor, *others: Tensor | None) -> bool:
     return x.device.type != "cpu" or traced() or not len(x) or needs_gradient(x, *others)
 
 
-def _by_samples(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    settings: Settings,
-    others: Sequence[Tensor],
-    membrane: Tensor | None,
-    neuron: Constants,
-    workspace: Workspace | None,
-    slots: Slots,
-    membrane_wanted: bool,
-) -> tuple[Tensor, Tensor | None]:
-    tau, threshold, _, mode, _ = neuron
-    s: Tensor | None = None
-    v: Tensor | None = None
-    for k, now in _samples(x, weight, bias, settings):
-        if s is None:
-            s = _results(now, len(x), workspace, slots[0])
-            v = _results(now, len(x), workspace, slots[1]) if membrane_wanted else None
-        for other in others:
-            now.add_(other[k])
-        if membrane is not None:
-            now.add_(membrane[k], alpha=tau)
-        lif_kernels.fire_and_reset(now, s[k], None if v is None else v[k], threshold, mode)
-    assert s is not None
-    return s, v
-
-
 def _samples(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Iterator[tuple[slice, Tensor]]:
-    """The convolution of x in slices of the batch, each of about `lif_kernels.PIECE` results."""
+    """The convolution of x in slices of the batch, each of about `PIECE` results."""
     stride, padding, dilation, _ = settings
     area = [(size + 2 * padding - dilation * (weight.shape[-1] - 1) - 1) // stride + 1 for size in x.shape[-2:]]
-    rows = max(1, lif_kernels.PIECE // (weight.shape[0] * area[0] * area[1]))
+    rows = max(1, PIECE // (weight.shape[0] * area[0] * area[1]))
     for k in range(0, len(x), rows):
         here = slice(k, k + rows)
         yield here, conv(x[here], weight, bias, settings)
-
-
-def _results(like: Tensor, samples: int, workspace: Workspace | None, slot: int | None) -> Tensor:
-    return empty(workspace, slot, (samples, *like.shape[1:]), is_last(like), like.dtype, like.device)

@@ -49,8 +49,9 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         kernel: Kernel = ctx.kernel
         code = kernel.backward(tuple(g is not None for g in gradients))
-        held = ctx.saved_tensors[: len(kernel.held)]
-        uniforms = dict(zip(kernel.uniform, ctx.saved_tensors[len(kernel.held) :], strict=True))
+        saved = ctx.saved_tensors
+        held = saved[: len(kernel.held)]
+        uniforms = dict(zip(kernel.uniform, saved[len(kernel.held) :], strict=True))
         arrived = [g for g in gradients if g is not None]
         found: dict[str, Tensor | None] = dict.fromkeys((CURRENT, *kernel.states, *kernel.uniform))
         if arrived:
@@ -90,10 +91,7 @@ class Sums:
         """Add the gradients of one block."""
         for key, part in parts.items():
             shape = self.shapes[key]
-            if not shape:
-                more = part.sum()
-            else:
-                more = part.sum([0, *range(2, part.dim())]).view(shape)
+            more = part.sum([0, *range(2, part.dim())]).view(shape) if shape else part.sum()
             before = self.found.get(key)
             self.found[key] = more if before is None else before + more
 
@@ -177,9 +175,7 @@ class _Steps(torch.autograd.Function):
         return (None, None, None, result, *(found[key] for key in ctx.names))
 
 
-def _again(
-    kernels: Sequence[Kernel], given: Sequence[Tensor], uniforms: dict[str, Tensor]
-) -> list[list[Tensor]]:
+def _again(kernels: Sequence[Kernel], given: Sequence[Tensor], uniforms: dict[str, Tensor]) -> list[list[Tensor]]:
     """What each step of a block keeps, computed again."""
     kept: list[list[Tensor]] = []
     states: dict[str, Tensor] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from bcgraph.equations.expression import Read
 from bcgraph.equations.flat import Builder, Flat, flattened
 from bcgraph.equations.kept import kept, recomputed
 from bcgraph.equations.neuron import CURRENT, Equations
-from bcgraph.nn.neuron import plain
+from bcgraph.nn.neuron.plain import Plain, function
 from bcgraph.nn.neuron.tape import Tape, tape
 
 # Elements of a block: 2**18 float32 values are 1 MiB. Larger blocks fared alike on 2 MiB of L2 cache.
@@ -55,25 +56,24 @@ class Kernel:
         self.after: tuple[str, ...] = equations.gives
 
     @cached_property
-    def plain(self) -> plain.Plain:
+    def plain(self) -> Plain:
         """All equations as torch's own operations: current, states, uniform values in, what it gives out."""
         inputs = (CURRENT, *self.states, *self.uniform)
-        return plain.function(self.flat.lines, [leaf for _, leaf in self.flat.results], inputs)
+        return function(self.flat.lines, [leaf for _, leaf in self.flat.results], inputs)
 
     @cached_property
-    def prologue(self) -> plain.Plain:
+    def prologue(self) -> Plain:
         """The uniform values that the rest reads, from the learned parameters."""
         builder = Builder()
         known = dict(self.equations.uniform)
         wanted = [builder.flat(known.get(key, Read(key))) for key in self.uniform]
-        return plain.function(builder.lines, wanted, [each.name for each in self.equations.learned])
+        return function(builder.lines, wanted, [each.name for each in self.equations.learned])
 
     def uniforms(self, learned: Sequence[Tensor], like: Tensor) -> list[Tensor]:
         """The uniform values for a current like `like`; those by channel are shaped to broadcast over it."""
         if not self.uniform:
             return []
-        shaped = (p.view(-1, *[1] * (like.dim() - 2)) if p.dim() else p for p in learned)
-        return [u.to(like.dtype) for u in self.prologue(*shaped)]
+        return [u.to(like.dtype) for u in self.prologue(*(shaped(p, like) for p in learned))]
 
     @cached_property
     def over(self) -> dict[str, str]:
@@ -147,6 +147,11 @@ class Kernel:
 def kernel(equations: Equations) -> Kernel:
     """The kernel of `equations`."""
     return Kernel(equations)
+
+
+def shaped(parameter: Tensor, like: Tensor) -> Tensor:
+    """A learned parameter, by channel `[C]`, in the shape that broadcasts over a current like `like`."""
+    return parameter.view(-1, *[1] * (like.dim() - 2)) if parameter.dim() else parameter
 
 
 def blocks(x: Tensor, share: int = 1) -> list[slice]:

@@ -6,16 +6,19 @@ transforms (`torch.func`) plain equations stand in for the kernels; torch's own 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bcgraph.equations.expression import Apply, Expression, Number, Read, reads
+from bcgraph.equations.flat import Builder
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.equations.simplify import NoValueError
-from bcgraph.nn.neuron import autograd
-from bcgraph.nn.neuron.kernel import Kernel, Scratch, add_up, blocks, kernel
+from bcgraph.nn.neuron import autograd, plain
+from bcgraph.nn.neuron.kernel import Kernel, Scratch, add_up, blocks, kernel, shaped
 from bcgraph.nn.norm import split
 from bcgraph.nn.transforms import traced
 from bcgraph.nn.workspace import Workspace, empty, is_last
@@ -106,6 +109,48 @@ class NeuronSteps:
         return s
 
 
+def equation(
+    expression: Expression, keys: Sequence[str], equations: Equations, name: str
+) -> Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]:
+    """One equation on its own: from the values of `keys` and the learned parameters of `equations` to its value."""
+    builder = Builder()
+    leaf = builder.flat(expression)
+    fixed = tuple(dict.fromkeys(read.key for read in reads(expression) if read.key not in keys))
+    known = dict(equations.uniform)
+    prologue = Builder()
+    uniform = [prologue.flat(known.get(key, Read(key))) for key in fixed]
+    first = plain.function(prologue.lines, uniform, [each.name for each in equations.learned])
+    then = plain.function(builder.lines, [leaf], [*keys, *fixed])
+
+    def run(values: Sequence[Tensor], learned: Sequence[Tensor]) -> Tensor:
+        given = first(*(shaped(p, values[0]) for p in learned)) if fixed else ()
+        found: Tensor = then(*values, *(u.to(values[0].dtype) for u in given))[0]
+        return found
+
+    run.__name__ = run.__qualname__ = name
+    run.__module__ = "bcgraph.equations"
+    run.keys = tuple(keys)  # type: ignore[attr-defined]
+    run.expression = expression  # type: ignore[attr-defined]
+    run.equations = equations  # type: ignore[attr-defined]
+    return run
+
+
+def margin(of: Any, values: Sequence[Tensor], learned: Sequence[Tensor]) -> Tensor | None:
+    """How far a node of one equation is from giving another number: None where it gives any number.
+
+    A spike changes where its operand crosses 0; a whole number where its operand crosses a half within the bounds.
+    """
+    expression: Expression = of.expression
+    if not isinstance(expression, Apply) or expression.function not in ("spike", "quantize"):
+        return None
+    x = equation(expression.operands[0], of.keys, of.equations, "distance")(values, learned)
+    if expression.function == "spike":
+        return x.abs()
+    low, high = (operand.value for operand in expression.operands[1:] if isinstance(operand, Number))
+    nearest = torch.clamp(torch.floor(x) + 0.5, low + 0.5, high - 0.5)
+    return (x - nearest).abs()
+
+
 @cache
 def steps_of(equations: Equations, steps: int) -> tuple[Kernel, ...]:
     """The kernels of `steps` steps of a neuron."""
@@ -133,9 +178,7 @@ def plain_steps(kernels: Sequence[Kernel], given: Sequence[Tensor], uniforms: Ma
     return torch.cat(spikes)
 
 
-def results(
-    like: Tensor, samples: int, workspace: Workspace | None, slots: Slots, count: int
-) -> list[Tensor]:
+def results(like: Tensor, samples: int, workspace: Workspace | None, slots: Slots, count: int) -> list[Tensor]:
     """Memory for `count` results of the shape of `like`, with so many samples: slots of the workspace, or fresh."""
     shape = (samples, *like.shape[1:])
     wanted = slots if slots else (None,) * count

@@ -149,7 +149,8 @@ def _fire(bounds: tuple[float, float] | None, slope: Expression) -> Callable[[Te
                 slope_at: Tensor = Slope.apply(x)
                 return slope_at * gradients[0]
             found: Tensor = derivative(x)[0]
-            return found * gradients[0]
+            made: Tensor = found * gradients[0]
+            return made
 
     class TransformedFire(torch.autograd.Function):
         """`Fire` for the transforms of `torch.func`, of operations that they know."""
@@ -175,7 +176,8 @@ def _fire(bounds: tuple[float, float] | None, slope: Expression) -> Callable[[Te
         def jvp(ctx: Any, *tangents: Any) -> Tensor:
             (x,) = ctx.saved_tensors
             slope_at: Tensor = Slope.apply(x)
-            return slope_at * tangents[0]
+            made: Tensor = slope_at * tangents[0]
+            return made
 
     def fire(x: Tensor) -> Tensor:
         made: Tensor = (TransformedFire if transformed() else Fire).apply(x)

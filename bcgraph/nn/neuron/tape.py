@@ -156,11 +156,11 @@ class _Planner:
         last.update(dict.fromkeys(late, end))
         # A result in the memory of an input waits in scratch while the input is still read.
         for index, key in enumerate(order):
-            name = owners.get(key)
-            held = self.over.get(name) if name is not None else None
-            if name is not None and held is not None and last.get(held, -1) > index:
+            owner = owners.get(key)
+            held = self.over.get(owner) if owner is not None else None
+            if owner is not None and held is not None and last.get(held, -1) > index:
                 del owners[key]
-                copies.append((name, Read(key)))
+                copies.append((owner, Read(key)))
                 last[key] = end
         # An input that becomes a result is read before anything is written over it.
         shared = set(self.over.values())
@@ -258,8 +258,7 @@ class _Planner:
         call = self.calls.get(leaf.key)
         if call is None or call.function != "sub" or call.operands[0] != Number(1.0):
             return None
-        b = call.operands[1]
-        return b  # type: ignore[return-value]
+        return call.operands[1]  # type: ignore[return-value]
 
 
 def _numbered(

@@ -77,7 +77,7 @@ class PrunedRun:
         checks.samples(self.train, self.spec.data.batch, 1)
         self.weights = SharedWeights(self.seed, dtype=self.dtype, device=self.group.device)
         self.full = self.weights.root(self.everything)
-        self.optimizer = optimizer(self.full.parameters(), self.spec.train.optimizer)
+        self.optimizer = optimizer(self.full, self.spec.train.optimizer)
         self.ema = EMA(self.full, self.spec.train.ema)
         self.stages = pruning.stages(self.spec)
         self.done = self._restored()

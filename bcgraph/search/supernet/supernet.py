@@ -110,7 +110,7 @@ class Supernet:
         """
         group = group or SingleProcess()
         checks.samples(self.split, self.spec.data.batch, group.world_size)
-        plain = optimizer(self.full.parameters(), self.spec.train.optimizer)
+        plain = optimizer(self.full, self.spec.train.optimizer)
         history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), self.finished(out)))
         if len(history) == self.spec.search.supernet.epochs and done:
             return history

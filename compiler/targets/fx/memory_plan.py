@@ -1,7 +1,7 @@
-"""The memory plan of a program for inference: which spikes and membranes may share a slot.
+"""The memory plan of a program for inference: which spikes and states of neurons may share a slot.
 
-A value's slot is free once its last reader has run. A membrane takes the slot of the one before it, which its neuron
-reads, element by element, before it writes. Values that leave the program have no slot: the caller owns them.
+A value's slot is free once its last reader has run. A state takes the slot of its value before, which the neuron reads,
+element by element, before it writes. Values that leave the program have no slot: the caller owns them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bcgraph.compiler.ir import Node, Program, Value
 from bcgraph.compiler.ops import Trait, has
+from bcgraph.compiler.ops.neuron import equations_of, states_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def plan(program: Program, kept: Collection[str] = ()) -> MemoryPlan:
                 if value.name in leaving:
                     continue
                 size = math.prod(value.shape) * max(1, value.steps)
-                held = _membrane(node, value, slots, last, index)
+                held = _before(node, value, slots, last, index)
                 if held is None:
                     waiting = free.setdefault(size, [])
                     held = waiting.pop() if waiting else len(sizes)
@@ -61,13 +62,16 @@ def _roots(program: Program) -> dict[str, frozenset[str]]:
     return found
 
 
-def _membrane(node: Node, value: Value, slots: Mapping[str, int], last: Mapping[str, int], index: int) -> int | None:
-    """The slot of the membrane that `node` reads, if `value` is the next one and nobody reads the old one later."""
-    before = node.inputs[-1].value
-    starts = bool(node.attrs.get("start")) or "steps" in node.attrs
-    if starts or value is node.outputs[0] or last.get(before) != index:
+def _before(node: Node, value: Value, slots: Mapping[str, int], last: Mapping[str, int], index: int) -> int | None:
+    """The slot of the state that `node` reads, if `value` is its next value and nobody reads the old one later."""
+    if "steps" in node.attrs:
         return None
-    return slots.get(before)
+    equations = equations_of(node)
+    name = equations.gives[node.outputs.index(value)]
+    place = states_of(node).get(name)
+    if place is None or last.get(node.inputs[place].value) != index:
+        return None
+    return slots.get(node.inputs[place].value)
 
 
 def _over(

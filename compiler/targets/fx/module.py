@@ -17,6 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 
+from bcgraph import schema
 from bcgraph.compiler.ir import Node, Program, TemporalGraph
 from bcgraph.compiler.targets.fx import backends
 from bcgraph.compiler.targets.fx.memory_plan import plan
@@ -155,12 +156,13 @@ def parameters(graph: TemporalGraph, seed: int = 0) -> nn.Module:
     for node in graph.nodes:
         if node.module is not None:
             _check_name(node)
-    owners = [
-        (node.module, node.attrs["layer"], values[node.inputs[0].value].shape)
+    # Several equations of a neuron share its parameters.
+    owners = {
+        node.module: (node.module, node.attrs["layer"], values[node.inputs[0].value].shape)
         for node in graph.nodes
         if node.module is not None
-    ]
-    return modules.build(owners, graph.steps, seed)
+    }
+    return modules.build(owners.values(), graph.steps, seed)
 
 
 def _check_name(node: Node) -> None:
@@ -239,9 +241,19 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
     module.graph = graph
     module.meta.update(recompute=source.recompute, source=replace(source, code=module.code))
     module.meta.update(schedule=program.schedule, steps=program.steps, states=program.states)
-    module.meta.update(ports=program.ports, sequence=program.sequence)
+    module.meta.update(ports=program.ports, sequence=program.sequence, neurons=_neurons(program))
     if source.inference:
         module.meta["inference"] = True
+
+
+def _neurons(program: Program) -> dict[int, schema.NeuronLayer]:
+    """The layer of each port."""
+    found: dict[int, schema.NeuronLayer] = {}
+    for node in program.nodes:
+        layer = node.attrs.get("neuron", node.attrs.get("layer"))
+        if node.port is not None and isinstance(layer, schema.NeuronLayer):
+            found[node.port] = layer
+    return found
 
 
 def _attach(module: nn.Module, path: str, owner: nn.Module) -> None:

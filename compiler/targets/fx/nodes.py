@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from bcgraph.compiler.ir import Node, Program, free
+from bcgraph.compiler.ops import Trait, has
+from bcgraph.compiler.ops.neuron import equations_of
 from bcgraph.compiler.targets.fx import sums
 from bcgraph.compiler.targets.fx.memory_plan import MemoryPlan
 from bcgraph.compiler.targets.fx.recompute import Piece
+from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.errors import CompileError
 from bcgraph.nn import functional as BF
-from bcgraph.nn import lif as LIF
 from bcgraph.nn import packed_spikes as spikes_as_bits
 from bcgraph.nn.conv import folded as FC
+from bcgraph.nn.neuron import neuron as neurons
 
 MEMORY = "_memory"
 """The name of the submodule with the slots of a memory plan."""
@@ -165,48 +168,51 @@ class _Emitter:
     def resize(self, node: Node) -> None:
         self.call(node, BF.resize, *self.read(node), *node.attrs["size"])
 
-    def charge(self, node: Node) -> None:
-        self.call(node, LIF.charge, *self.read(node), node.attrs["tau"])
-
-    def fire(self, node: Node) -> None:
-        self.call(node, LIF.fire, *self.read(node), node.attrs["threshold"], node.attrs["surrogate"].width)
-        self.mark(node)
-
-    def reset(self, node: Node) -> None:
-        self.call(node, LIF.reset, *self.read(node), *(node.attrs[k] for k in ("threshold", "mode", "detach")))
-
-    def lif(self, node: Node) -> None:
+    def equation(self, node: Node) -> None:
         a = node.attrs
+        made = neurons.equation(a["expression"], a["reads"], a["layer"].neuron.equations, a["gives"])
+        self.call(node, made, self.read(node), self.learned(node, a["layer"].neuron.equations))
+        if has(node, Trait.FIRES):
+            self.mark(node)
+
+    def learned(self, node: Node, equations: Equations) -> list[fx.Node]:
+        """The trained parameters of a neuron, from the module of its port."""
+        names = [f"{node.module}.{each.name}" for each in equations.learned] if node.module is not None else []
+        return [self.add(node, "get_attr", name, (), name) for name in names]
+
+    def neuron(self, node: Node) -> None:
         reads = self.read(node)
+        equations = equations_of(node)
+        layer = node.attrs.get("neuron", node.attrs["layer"])
+        label = layer.neuron.name
+        learned = self.learned(node, equations)
         conv: tuple[Any, ...] = ()
-        both, last, all_steps = _PLAIN
-        if node.op == "conv_lif":
+        if node.op == "conv_neuron":
             conv, reads = (*reads[:3], _settings(node)), reads[3:]
-            both, last, all_steps = _WITH_CONV
-        constants = (a["tau"], a["threshold"], a["surrogate"].width, a["mode"], a["detach"])
-        rest = (*([constants] if conv else constants), *self.slots(node))
-        if "steps" in a:
-            repeated = self.values[node.inputs[0].value].steps == 0
-            self.call(node, all_steps, *conv, reads, a["steps"], repeated, *rest)
+        if "steps" in node.attrs:
+            first = node.inputs[3] if conv and len(node.inputs) > 3 else node.inputs[0]
+            repeated = self.values[first.value].steps == 0
+            call: Callable[..., Any] = (FC.ConvNeuronSteps if conv else neurons.NeuronSteps)(equations, label)
+            self.call(node, call, *conv, reads, learned, node.attrs["steps"], repeated, *self.slots(node))
             self.mark(node)
             return
-        membrane = None if a.get("start") else reads.pop()
-        if len(node.outputs) == 1:
-            self.call(node, last, *conv, reads, membrane, *rest)
-        else:
-            made = self.add(node, "call_function", both, (*conv, reads, membrane, *rest))
-            for index, value in enumerate(node.outputs):
-                self.env[value.name] = self.add(node, "call_function", operator.getitem, (made, index), value.name)
+        count = len(equations.states)
+        states, currents = (reads[-count:], reads[:-count]) if count else ([], reads)
+        call = (FC.ConvNeuron if conv else neurons.Neuron)(equations, label)
+        made = self.add(node, "call_function", call, (*conv, currents, states, learned, *self.slots(node)))
+        for index, value in enumerate(node.outputs):
+            self.env[value.name] = self.add(node, "call_function", operator.getitem, (made, index), value.name)
         self.mark(node)
 
     def slots(self, node: Node) -> tuple[Any, ...]:
-        """The workspace of the call, and the slots in it of the spikes and the membrane."""
+        """The workspace of the call, and the slots in it of what the neuron gives."""
         if self.plan is None or self.workspace is None:
             return ()
-        found = [self.plan.slots.get(v.name) for v in node.outputs]
-        return self.workspace, (found[0], found[1] if len(found) > 1 else None)
+        return self.workspace, tuple(self.plan.slots.get(v.name) for v in node.outputs)
 
     def mark(self, node: Node) -> None:
+        if node.op != "equation" and equations_of(node).gives[0] != SPIKES:
+            return
         spikes = node.outputs[0]
         self.env[spikes.name].meta["spikes"] = (node.port, node.step or 0, max(1, spikes.steps))
 
@@ -255,11 +261,9 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "resize": _Emitter.resize,
     "to_image": _Emitter.to_image,
     "to_vector": _Emitter.flatten,
-    "charge": _Emitter.charge,
-    "fire": _Emitter.fire,
-    "reset": _Emitter.reset,
-    "lif": _Emitter.lif,
-    "conv_lif": _Emitter.lif,
+    "equation": _Emitter.equation,
+    "neuron": _Emitter.neuron,
+    "conv_neuron": _Emitter.neuron,
     "one": _Emitter.one,
     "zeros": _Emitter.zeros,
     "frame": _Emitter.frame,
@@ -274,10 +278,6 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "unfold": _Emitter.steps,
     **sums.EMIT,
 }
-
-# Neurons: of one step, of the last step, of all steps.
-_PLAIN: tuple[Callable[..., Any], ...] = (LIF.lif, LIF.lif_last, LIF.lif_steps)
-_WITH_CONV: tuple[Callable[..., Any], ...] = (FC.conv_lif, FC.conv_lif_last, FC.conv_lif_steps)
 
 _FOLDING: Mapping[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "fold_frames": (BF.fold_frames, ("steps",)),

@@ -1,27 +1,22 @@
-"""Records of what the ports of a compiled module do: spikes, membranes and currents of every step."""
+"""Records of what the ports of a compiled module do: spikes, currents and all that their neurons compute."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from bcgraph import schema
 from bcgraph.compiler.targets.fx.observer import Observer, by_step, check_observable
 from bcgraph.compiler.targets.fx.recompute import statistics_aside
+from bcgraph.equations.expression import Read
+from bcgraph.equations.neuron import CURRENT, SPIKES, Equations
 from bcgraph.errors import CompileError, nearest
-from bcgraph.nn import lif as LIF
 from bcgraph.nn.conv import folded as FC
-
-VALUES: Mapping[str, str] = {
-    "s": "the spikes",
-    "u": "the membrane before the reset",
-    "v": "the membrane after the reset",
-    "I": "the whole current, connections included",
-}
-"""What can be recorded of a port (design 1.1)."""
+from bcgraph.nn.neuron.kernel import kernel
+from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, total
 
 
 def record(
@@ -32,22 +27,24 @@ def record(
 ) -> dict[str, dict[str, Tensor]]:
     """Run a compiled `model` on `x` and return what its ports did: port name, then value name, then `[T, N, ...]`.
 
-    `ports` are names or numbers (default: all), `values` are keys of `VALUES`: `s`, `u`, `v` and `I`, with
-    `u[t] = tau*v[t-1] + I[t]` (paper eq. 1). x is `[N, C, H, W]`, or `[T, N, C, H, W]` for a sequence.
+    `ports` are names or numbers (default: all). `values` are names of the neuron's definition, and `I`, the whole
+    current, connections included: for `lif` that is `s`, `u`, `v` and `I`, with `u[t] = tau*v[t-1] + I[t]` (paper
+    eq. 1). x is `[N, C, H, W]`, or `[T, N, C, H, W]` for a sequence.
 
     The graph is interpreted node by node, whatever the backend, in the mode the module is in. Spikes are bit-identical
-    to those of the module's own call. Where a fused neuron keeps no membrane, it is computed again from the neuron's
-    operands. Running statistics stay as they are. With gradients on, the record is differentiable.
+    to those of the module's own call; what a fused neuron does not give is computed again from its current. Running
+    statistics stay as they are. With gradients on, the record is differentiable.
 
     Raises CompileError: E060 for an unknown port; E072 for an unknown value, for a module of the step schedule or one
-    that recomputes, and where a program of single operations computes no reset.
+    that recomputes.
     """
     if "ports" not in getattr(model, "meta", {}):
         raise CompileError("E072", "only a module that bcgraph compiled has ports to record", hint="bcgraph.compile")
     check_observable(model)
     known: tuple[str, ...] = model.meta["ports"]
     chosen = _chosen_ports(known, ports)
-    names = _chosen_values(values)
+    layers: Mapping[int, schema.NeuronLayer] = model.meta["neurons"]
+    names = _chosen_values(values, [layers[known.index(port)].neuron for port in chosen])
     recorder = _Recorder(model, frozenset(known.index(name) for name in chosen), frozenset(names))
     with statistics_aside(model):
         recorder.run(x)
@@ -74,130 +71,92 @@ def _chosen_ports(known: Sequence[str], ports: Iterable[str | int] | str | int |
     return list(found)
 
 
-def _chosen_values(values: Iterable[str] | str) -> list[str]:
+def _chosen_values(values: Iterable[str] | str, neurons: Iterable[schema.Neuron]) -> list[str]:
     found = list(dict.fromkeys((values,) if isinstance(values, str) else values))
-    for value in found:
-        if value not in VALUES:
-            known = ", ".join(f"`{name}` ({meaning})" for name, meaning in VALUES.items())
-            raise CompileError(
-                "E072", f"a port has no value `{value}`", hint=nearest(value, VALUES) or f"known: {known}"
-            )
+    for neuron in neurons:
+        known = (CURRENT, *(name for name, _ in neuron.equations.body))
+        for value in found:
+            if value not in known:
+                hint = nearest(value, known) or f"known: {', '.join(f'`{name}`' for name in known)}"
+                raise CompileError("E072", f"a port of `{neuron.name}` has no value `{value}`", hint=hint)
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Neuron:
-    """The operands of a neuron's node: of one step, or with `steps` of all steps of a layer without feedback."""
-
-    current: Tensor
-    membrane: Tensor | None
-    constants: FC.Constants
-    steps: int = 0
-    repeated: bool = False
-
-
-# The arguments of each function of a neuron, see `bcgraph.nn.lif` and `bcgraph.nn.conv.folded`.
-
-
-def _one_step(currents: Sequence[Tensor], membrane: Tensor | None, *rest: Any) -> _Neuron:
-    return _Neuron(LIF.total(currents), membrane, rest[:5])
-
-
-def _all_steps(currents: Sequence[Tensor], steps: int, repeated: bool, *rest: Any) -> _Neuron:
-    return _Neuron(LIF.total(currents), None, rest[:5], steps, repeated)
-
-
-def _conv_one_step(
-    x: Tensor, weight: Tensor, bias: Tensor, settings: Any, others: Any, membrane: Any, constants: Any, *_: Any
-) -> _Neuron:
-    return _Neuron(LIF.total([FC.conv(x, weight, bias, settings), *others]), membrane, constants)
-
-
-def _conv_all_steps(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    settings: Any,
-    others: Any,
-    steps: int,
-    repeated: bool,
-    constants: Any,
-    *_: Any,
-) -> _Neuron:
-    return _Neuron(LIF.total([FC.conv(x, weight, bias, settings), *others]), None, constants, steps, repeated)
-
-
-_NEURONS: Mapping[Any, Callable[..., _Neuron]] = {
-    LIF.lif: _one_step,
-    LIF.lif_last: _one_step,
-    LIF.lif_steps: _all_steps,
-    FC.conv_lif: _conv_one_step,
-    FC.conv_lif_last: _conv_one_step,
-    FC.conv_lif_steps: _conv_all_steps,
-}
-
-
 class _Recorder(Observer):
-    """An observer that also keeps the `values` of the `ports`, in `found` by value and then by (port, step)."""
+    """An observer that also keeps the `values` of the `ports`, in `found` by value and then by (port, step).
+
+    It runs the equations of a port beside the module, from the port's current: a fused neuron gives no more than is
+    read, and the memory of its states is used again.
+    """
 
     def __init__(self, module: fx.GraphModule, ports: frozenset[int], values: frozenset[str]) -> None:
         super().__init__(module)
         self.ports = ports
         self.values_wanted = values
-        self.inside = bool(values - {"s"})
-        self.found: dict[str, dict[tuple[int, int], Tensor]] = {name: {} for name in VALUES}
-        self.found["s"] = self.spikes
-        # Of a network without fused neurons: each port's arguments of `reset` after u and s.
-        self.resets = {n.meta["port"]: n.args[2:] for n in module.graph.nodes if n.target is LIF.reset}
+        self.inside = bool(values - {SPIKES})
+        self.found: dict[str, dict[tuple[int, int], Tensor]] = {name: {} for name in values}
+        self.found[SPIKES] = self.spikes
+        self.layers: Mapping[int, schema.NeuronLayer] = module.meta["neurons"]
+        self.states: dict[int, dict[str, Tensor]] = {port: {} for port in ports}
+        self.done: set[tuple[int, int]] = set()
 
     def run_node(self, n: fx.Node) -> Any:
         port, step = n.meta.get("port"), n.meta.get("step") or 0
-        if not self.inside or port not in self.ports:
-            return super().run_node(n)
-        if n.target in _NEURONS:
-            return self.fused(n, port, step)
-        if n.target is LIF.charge:
-            self.keep("I", port, step, self.fetch_args_kwargs_from_env(n)[0][0])
-        result = super().run_node(n)
-        if n.target is LIF.fire:
-            self.fired(port, step, self.fetch_args_kwargs_from_env(n)[0][0], result)
-        return result
+        if self.inside and port in self.ports and n.op == "call_function":
+            # Before the node runs: it may write the next states over those that it reads.
+            self.compute(n, port, step)
+        return super().run_node(n)
 
-    def fused(self, n: fx.Node, port: int, step: int) -> Any:
-        # Before the node runs: it may write the next membrane over the one that it reads.
-        neuron = _NEURONS[n.target](*self.fetch_args_kwargs_from_env(n)[0])
-        tau, threshold, _, mode, detach = neuron.constants
-        if not neuron.steps:
-            u = neuron.current if neuron.membrane is None else LIF.charge(neuron.current, neuron.membrane, tau)
-            self.keep("I", port, step, neuron.current)
-            self.keep("u", port, step, u)
-            result = super().run_node(n)
-            s, v = result if isinstance(result, tuple) else (result, None)
-            self.keep("v", port, step, LIF.reset(u, s, threshold, mode, detach) if v is None else v)
-            return result
-        currents = (neuron.current,) * neuron.steps if neuron.repeated else by_step(neuron.current, neuron.steps)
-        result = super().run_node(n)
-        v = None
-        for t, (current, s) in enumerate(zip(currents, by_step(result, neuron.steps), strict=True)):
-            u = current if v is None else LIF.charge(current, v, tau)
-            v = LIF.reset(u, s, threshold, mode, detach)
-            for name, value in (("I", current), ("u", u), ("v", v)):
-                self.keep(name, port, t, value)
-        return result
-
-    def fired(self, port: int, step: int, u: Tensor, s: Tensor) -> None:
-        """Keep what a neuron of single operations did; at the first step its current is u itself."""
-        self.found["I"].setdefault((port, step), u)
-        self.keep("u", port, step, u)
-        if "v" not in self.values_wanted:
+    def compute(self, n: fx.Node, port: int, step: int) -> None:
+        arguments = self.fetch_args_kwargs_from_env(n)[0]
+        target: Any = n.target
+        if isinstance(target, FC.ConvNeuronSteps | FC.ConvNeuron):
+            x, weight, bias, settings, others = arguments[:5]
+            currents = [FC.conv(x, weight, bias, settings), *others]
+        elif isinstance(target, Neuron | NeuronSteps):
+            currents = arguments[0]
+        else:
+            self.single(target, arguments, port, step)
             return
-        if port not in self.resets:
-            raise CompileError(
-                "E072",
-                f"port {port} of this program has no reset: nobody reads its membrane",
-                hint="record `u`, or compile with the pass `fuse_lif`",
-            )
-        self.keep("v", port, step, LIF.reset(u, s, *self.resets[port]))
+        current = total(currents)
+        if not isinstance(target, NeuronSteps):
+            self.advance(current, port, step)
+            return
+        steps, repeated = arguments[7:9] if isinstance(target, FC.ConvNeuronSteps) else arguments[2:4]
+        for t, now in enumerate((current,) * steps if repeated else by_step(current, steps)):
+            self.advance(now, port, t)
+
+    def single(self, target: Any, arguments: Any, port: int, step: int) -> None:
+        """A node of one equation: it knows the current, or at the first step what the current passed for."""
+        keys: tuple[str, ...] = getattr(target, "keys", ())
+        body = dict(self.first(port).body)
+        for key, value in zip(keys, arguments[0] if keys else (), strict=False):
+            alias = not self.states[port] and body.get(key) == Read(CURRENT)
+            if (key == CURRENT or alias) and (port, step) not in self.done:
+                self.advance(value, port, step)
+
+    def first(self, port: int) -> Equations:
+        """The equations of a port at the first step."""
+        equations = self.layers[port].neuron.equations
+        return equations.giving([name for name, _ in equations.body]).without(equations.states)
+
+    def advance(self, current: Tensor, port: int, step: int) -> None:
+        """One step of a port's equations."""
+        self.done.add((port, step))
+        layer = self.layers[port]
+        equations = layer.neuron.equations
+        states = self.states[port]
+        names = [name for name, _ in equations.body]
+        missing = [name for name in equations.states if name not in states]
+        one = kernel(equations.giving(names).without(missing))
+        learned = [self.module.get_parameter(f"{layer.name}.{each.name}") for each in one.equations.learned]
+        before = [states[key.removesuffix("@-1")] for key in one.states]
+        made = dict(zip(one.after, one.plain(current, *before, *one.uniforms(learned, current)), strict=True))
+        self.states[port] = {name: made[name] for name in equations.states}
+        self.keep(CURRENT, port, step, current)
+        for name, value in made.items():
+            if name != SPIKES:
+                self.keep(name, port, step, value)
 
     def keep(self, name: str, port: int, step: int, value: Tensor) -> None:
         if name in self.values_wanted:

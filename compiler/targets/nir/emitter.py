@@ -16,12 +16,13 @@ import nir
 import numpy as np
 
 from bcgraph.compiler.export.folding import folded
+from bcgraph.compiler.export.neurons import fixed
 from bcgraph.compiler.ir import Node, TemporalGraph
+from bcgraph.compiler.ops.neuron import equations_of
+from bcgraph.compiler.targets.nir.neuron import node as neuron_node
+from bcgraph.compiler.targets.nir.primitives import primitives
 from bcgraph.normalization import Normalization
 from bcgraph.shapes import Shape
-
-DT = 1e-4
-"""Seconds that a step lasts: what readers take where they are told nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def to_nir(
     metadata: Mapping[str, str],
     normalization: Normalization | None = None,
 ) -> nir.NIRGraph:
-    """The NIR graph of `graph`, which has gone through `fold_bn` and `fuse_lif`; `nir_limits` says what may be in it.
+    """The NIR graph of `graph`, which has gone through `fold_bn` and `fuse_neuron`; `limits.py` says what may be in it.
 
     `weights` are the values of the state dict by name; parameters are float32. With a `normalization` the graph
     normalizes its input itself.
@@ -221,33 +222,16 @@ class _Emitter:
         assert not any(e.delay for e in node.inputs)
         self.env[node.output.name] = together([self.env[e.value] for e in node.inputs])
 
-    def lif(self, node: Node) -> None:
-        *currents, _ = node.inputs
+    def neuron(self, node: Node) -> None:
+        count = len(equations_of(node).states)
+        currents = node.inputs[: len(node.inputs) - count]
         now = [self.env[e.value] for e in currents if not e.delay]
         wire = self.plain(together(now), node.name)
-        self.env[node.outputs[0].name] = made = self.add(node.name, neuron(node, wire.shape), wire, wire.shape)
-        self.late += [(e.value, made.terms[0][0]) for e in currents if e.delay]
-
-
-def neuron(node: Node, shape: Shape) -> Any:
-    """The LIF layer in NIR, for forward Euler with steps of `DT` (`tau` is ours, the decay of a step).
-
-    Euler makes `v + DT/T*(v_leak - v + r*I)` of NIR's equation, with its time constant T. That is `tau*v + I` for
-    T = DT/(1 - tau), r = 1/(1 - tau) and v_leak = 0: exact in float32 where 1 - tau is a power of two, to
-    rounding elsewhere. Without a leak, tau = 1, it is NIR's `IF` with r = 1/DT.
-    """
-    a = node.attrs
-
-    def every(value: float) -> np.ndarray:
-        return np.full(shape, value, dtype=np.float32)
-
-    limits = {"v_threshold": every(a["threshold"]), "v_reset": every(0.0)}
-    if a["tau"] == 1.0:
-        return nir.IF(r=every(1 / DT), **limits)
-    leak = 1 / (1 - a["tau"])
-    # As a product of numbers in float32, so that a reader in float32 gets the ratio back.
-    time = np.float32(DT) * np.float32(leak)
-    return nir.LIF(tau=every(float(time)), r=every(leak), v_leak=every(0.0), **limits)
+        made = primitives(*fixed(node, self.weights))
+        assert not isinstance(made, str)
+        added = self.add(node.name, neuron_node(made, wire.shape), wire, wire.shape)
+        self.env[node.outputs[0].name] = added
+        self.late += [(e.value, added.terms[0][0]) for e in currents if e.delay]
 
 
 def together(wires: list[Wire]) -> Wire:
@@ -281,6 +265,6 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "add": _Emitter.sum,
     "to_image": _Emitter.same,
     "to_vector": _Emitter.flatten,
-    "lif": _Emitter.lif,
+    "neuron": _Emitter.neuron,
     "fold_norm": _Emitter.fold_norm,
 }

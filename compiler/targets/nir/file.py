@@ -19,6 +19,7 @@ from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.request import ExportReport, Request, facts, only_unrolled, plain
 from bcgraph.compiler.ir import at_step
 from bcgraph.compiler.targets.nir import limits
+from bcgraph.compiler.targets.nir.primitives import DT
 from bcgraph.errors import CompileError
 from bcgraph.names import of_network
 
@@ -39,7 +40,7 @@ def write(request: Request) -> ExportReport:
     module = plain(asked, "unrolled")
     values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
     described = facts(replace(asked, form="nir"))
-    described["bcgraph.dt"] = repr(target.DT)
+    described["bcgraph.dt"] = repr(DT)
     described[f"bcgraph.{seals.NAME}"] = seals.BLANK
     described["bcgraph.losses"] = json.dumps([str(loss) for loss in found])
     graph = target.to_nir(pipelines.optimized(asked.spec, pipelines.NIR), values, described, asked.inside)

@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bcgraph import shapes
+from bcgraph.compiler.export.neurons import at_first
 from bcgraph.compiler.ir import Node, TemporalGraph
 from bcgraph.compiler.lower import lower
+from bcgraph.compiler.ops.neuron import layer_of
+from bcgraph.compiler.targets.nir.primitives import primitives
+from bcgraph.equations.neuron import SPIKES
 from bcgraph.errors import CompileError, Diagnostic
 from bcgraph.schema import BackwardConnection, NetworkSpec
 
@@ -51,7 +55,7 @@ def check(spec: NetworkSpec, *, allow_loss: bool) -> tuple[Loss, ...]:
     With `allow_loss` backward connections may be lost; layers of the backbone may not.
     """
     found = losses(spec)
-    wrong = [Diagnostic("E073", f"`{n.name}` {reason}", n.span) for n, reason in _layers(lower(spec))]
+    wrong = [Diagnostic("E073", f"`{_called(n)}` {reason}", n.span) for n, reason in _layers(lower(spec))]
     if not allow_loss:
         wrong += [Diagnostic("E073", f"{loss.edge}: {loss.reason}", loss.connection.span) for loss in found]
         if found:
@@ -61,26 +65,31 @@ def check(spec: NetworkSpec, *, allow_loss: bool) -> tuple[Loss, ...]:
     return found
 
 
+def _called(node: Node) -> str:
+    """A layer's name; an equation is a part of one."""
+    return layer_of(node).name if node.op == "equation" else node.name
+
+
 def _of(bc: BackwardConnection, spec: NetworkSpec, graph: TemporalGraph) -> Iterator[Loss]:
     source, target = spec.ports[bc.source], spec.ports[bc.target]
     edge = f"@{bc.source} -> @{bc.target} (`{source}` -> `{target}`)"
     values = graph.values()
-    given, wanted = values[f"{source}.s"].shape, values[f"{target}.u"].shape
+    given, wanted = values[f"{source}.s"].shape, values[f"{target}.s"].shape
     if shapes.spatial(given) != shapes.spatial(wanted):
         sizes = " to ".join("{}x{}".format(*shapes.spatial(shape)) for shape in (given, wanted))
         yield Loss(bc, edge, f"it changes the resolution from {sizes}, and NIR has no resize")
     elif len(given) < len(wanted):
         yield Loss(bc, edge, "it feeds a vector to an image, and NIR has no such reshape")
-    elif not _reaches(graph, f"{target}.u", f"{source}.s"):
+    elif not _reaches(graph, bc.target, f"{source}.s"):
         yield Loss(bc, edge, "it closes no loop, and readers of NIR delay only what closes one")
     elif bc.delay > 1:
         reason = f"its delay is {bc.delay}, and some readers of NIR would add the step that a loop takes to it"
         yield Loss(bc, edge, reason, shortened=True)
 
 
-def _reaches(graph: TemporalGraph, start: str, end: str) -> bool:
-    """Whether `end` depends on `start` in the same step."""
-    reached = {start}
+def _reaches(graph: TemporalGraph, start: int, end: str) -> bool:
+    """Whether `end` depends on the neurons of port `start` in the same step."""
+    reached = {node.output.name for node in graph.nodes if node.op == "equation" and node.port == start}
     for node in graph.nodes:
         if any(not e.delay and e.value in reached for e in node.inputs):
             reached.update(v.name for v in node.outputs)
@@ -105,8 +114,11 @@ def _uneven(node: Node, shape: shapes.Shape) -> str | None:
     return None if even else f"pools {shapes.text(shape[1:])} to {size}x{size} with windows of different sizes"
 
 
-def _reset(node: Node, shape: shapes.Shape) -> str | None:
-    return "has a soft reset, but NIR resets to a value" if node.attrs["mode"] == "soft" else None
+def _neuron(node: Node, shape: shapes.Shape) -> str | None:
+    if node.attrs["gives"] != SPIKES:
+        return None
+    found = primitives(*at_first(node.attrs["layer"].neuron.equations))
+    return found if isinstance(found, str) else None
 
 
 def _statistics(node: Node, shape: shapes.Shape) -> str | None:
@@ -120,6 +132,6 @@ _REASONS: Mapping[str, Callable[[Node, shapes.Shape], str | None]] = {
     "adaptive_maxpool": _always("is a maximum, which NIR does not have"),
     "concat": _always("is a concatenation, which NIR does not have"),
     "adaptive_avgpool": _uneven,
-    "reset": _reset,
+    "equation": _neuron,
     "bn": _statistics,
 }

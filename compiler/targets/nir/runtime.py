@@ -8,7 +8,7 @@ take one step of forward Euler, fire where the membrane is above the threshold, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class Network:
                 raise RunError("E087", f"`{self.path}` cannot be run: nothing reaches {node.label} in the first step")
             try:
                 x = sum(present[1:], start=present[0])
-                values[name] = node.run(x, states.get(f"{name}.v"), after)
+                values[name] = node.run(x, states, after)
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 raise RunError("E087", f"`{self.path}` cannot be run: {node.label}: {reason}") from None
@@ -96,7 +96,7 @@ class Network:
     @property
     def spikes(self) -> dict[str, str]:
         """For each layer of neurons, its name in the network and the name of its node."""
-        return {node.label: name for name, node in self._nodes.items() if node.kind in ("LIF", "IF")}
+        return {node.label: name for name, node in self._nodes.items() if node.neuron is not None}
 
     def _check_shapes(self, graph: Any) -> None:
         form = self.signature.input
@@ -112,28 +112,46 @@ class _Node:
     function: Callable[[Tensor], Tensor] | None
     neuron: _Neuron | None = None
 
-    def run(self, x: Tensor, membrane: Tensor | None, after: State) -> Tensor:
+    def run(self, x: Tensor, states: State, after: State) -> Tensor:
         if self.neuron is not None:
-            spikes, after[f"{self.name}.v"] = self.neuron.step(x, membrane)
-            return spikes
+            before = {part: states[f"{self.name}.{part}"] for part in ("i", "v") if f"{self.name}.{part}" in states}
+            sent, left = self.neuron.step(x, before)
+            after.update({f"{self.name}.{part}": value for part, value in left.items()})
+            return sent
         return x if self.function is None else self.function(x)
 
 
 @dataclass(frozen=True)
-class _Neuron:
-    """One Euler step: `v*keep + gain*I + rest`, then the threshold and the reset."""
+class _Membrane:
+    """One Euler step of a leaky integrator: `v*keep + gain*I + rest`."""
 
     keep: Tensor | float
     gain: Tensor
     rest: Tensor | float
-    threshold: Tensor
-    reset: Tensor
 
-    def step(self, current: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
+    def step(self, current: Tensor, before: Tensor | None) -> Tensor:
         u = self.gain * current + self.rest
-        u = u if membrane is None else self.keep * membrane + u
+        return u if before is None else self.keep * before + u
+
+
+@dataclass(frozen=True)
+class _Neuron:
+    """One Euler step: the synaptic current, if there is one, the membrane, then threshold and reset, if there are."""
+
+    membrane: _Membrane
+    synapse: _Membrane | None = None
+    threshold: Tensor | None = None
+    reset: Tensor | None = None
+
+    def step(self, current: Tensor, before: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        after: dict[str, Tensor] = {}
+        if self.synapse is not None:
+            current = after["i"] = self.synapse.step(current, before.get("i"))
+        u = self.membrane.step(current, before.get("v"))
+        if self.threshold is None or self.reset is None:
+            return u, {**after, "v": u}
         fired = u > self.threshold
-        return fired.to(u.dtype), torch.where(fired, self.reset, u)
+        return fired.to(u.dtype), {**after, "v": torch.where(fired, self.reset, u)}
 
 
 def _read(path: Path, data: bytes | None) -> Any:
@@ -210,15 +228,35 @@ def _flatten(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.flatten(x, start, end)
 
 
-def _lif(node: Any, dt: float) -> _Neuron:
-    tau = _t(node.tau)
-    part = dt / tau
-    rest = part * _t(node.v_leak)
-    return _Neuron(1 - part, part * _t(node.r), rest, _t(node.v_threshold), _t(node.v_reset))
+def _leaky(tau: Any, gain: Any, rest: Any, dt: float) -> _Membrane:
+    """`tau dx/dt = (rest - x) + gain*I`, one step of forward Euler."""
+    part = dt / _t(tau)
+    return _Membrane(1 - part, part * _t(gain), part * _t(rest))
+
+
+def _firing(neuron: _Neuron, node: Any) -> _Neuron:
+    return replace(neuron, threshold=_t(node.v_threshold), reset=_t(node.v_reset))
 
 
 def _if(node: Any, dt: float) -> _Neuron:
-    return _Neuron(1.0, dt * _t(node.r), 0.0, _t(node.v_threshold), _t(node.v_reset))
+    return _firing(_Neuron(_Membrane(1.0, dt * _t(node.r), 0.0)), node)
+
+
+def _li(node: Any, dt: float) -> _Neuron:
+    return _Neuron(_leaky(node.tau, node.r, node.v_leak, dt))
+
+
+def _lif(node: Any, dt: float) -> _Neuron:
+    return _firing(_li(node, dt), node)
+
+
+def _cuba_li(node: Any, dt: float) -> _Neuron:
+    synapse = _leaky(node.tau_syn, node.w_in, np.zeros_like(node.tau_syn), dt)
+    return _Neuron(_leaky(node.tau_mem, node.r, node.v_leak, dt), synapse)
+
+
+def _cuba_lif(node: Any, dt: float) -> _Neuron:
+    return _firing(_cuba_li(node, dt), node)
 
 
 _MAKE: Mapping[str, Callable[[Any, float], Callable[[Tensor], Tensor] | _Neuron | None]] = {
@@ -230,6 +268,9 @@ _MAKE: Mapping[str, Callable[[Any, float], Callable[[Tensor], Tensor] | _Neuron 
     "Scale": _scale,
     "SumPool2d": _pool,
     "Flatten": _flatten,
-    "LIF": _lif,
+    "CubaLI": _cuba_li,
+    "CubaLIF": _cuba_lif,
     "IF": _if,
+    "LI": _li,
+    "LIF": _lif,
 }

@@ -1,7 +1,7 @@
 """Target ONNX: a program becomes an ONNX graph, in float32, with the batch axis free.
 
 Values keep the names of the program (`layer1.0.lif1.s@t3`), weights those of the state dict, each stored
-once. A LIF layer is a call of a local function, so that a viewer shows one box. No state lives in the file:
+once. A layer of neurons is a call of a local function, so that a viewer shows one box. No state lives in the file:
 the step form takes its states as inputs and hands them back as outputs.
 """
 
@@ -15,8 +15,11 @@ import onnx_ir as ir
 
 from bcgraph import shapes
 from bcgraph.compiler.export.folding import folded
+from bcgraph.compiler.export.neurons import by_channel, fixed, unique
 from bcgraph.compiler.ir import Node, Program, Value, free
-from bcgraph.compiler.targets.onnx.lif import DOMAIN, function_name, lif_function
+from bcgraph.compiler.ops.neuron import layer_of
+from bcgraph.compiler.targets.onnx.neuron import DOMAIN, neuron_function
+from bcgraph.equations.neuron import Equations
 from bcgraph.errors import CompileError
 from bcgraph.normalization import Normalization
 
@@ -54,6 +57,7 @@ class _Emitter:
         self.tape = ir.tape.Tape()
         self.initializers: dict[str, ir.Value] = {}
         self.functions: dict[str, ir.Function] = {}
+        self.neurons: dict[str, Equations] = {}
         self.env: dict[str, ir.Value] = {}
         self.shape = {name: v.shape for name, v in program.values().items()}
 
@@ -283,22 +287,29 @@ class _Emitter:
             x = self.op("Gather", [x, self.integers(*(i * a // b for i in range(b)))], name, {"axis": axis})
         self.env[node.output.name] = x
 
-    def lif(self, node: Node) -> None:
-        a = node.attrs
-        start = bool(a.get("start"))
-        currents = self.reads(node)
-        membrane = [] if start else [currents.pop()]
+    def neuron(self, node: Node) -> None:
+        equations, arrays = fixed(node, self.weights)
+        count = len(equations.states)
+        reads = self.reads(node)
+        currents, states = (reads[:-count], reads[-count:]) if count else (reads, [])
         current = currents[0]
         for index, other in enumerate(currents[1:]):
             current = self.op("Add", [current, other], f"{node.name}.current" + (f".{index}" if index else ""))
+        called = layer_of(node).neuron
+        kind = unique(node, equations, called.name, self.neurons)
+        # Local functions are named as classes are: `Lif`, `LifStart`.
+        kind = "".join(part.capitalize() for part in kind.split("_"))
+        self.functions.setdefault(kind, neuron_function(kind, equations, list(arrays)))
+        rank = len(node.outputs[0].shape) + 1
+        channels = [
+            self.constant(f"{layer_of(node).name}.{key}", value.astype(np.float32))
+            for key, value in by_channel(arrays, rank)
+        ]
         names = [v.name for v in node.outputs]
-        end = len(names) == 1
-        kind = function_name(a["mode"], start, end)
-        self.functions.setdefault(kind, lif_function(a["mode"], start, end))
-        attributes = {"threshold": float(a["threshold"])} | ({} if start else {"tau": float(a["tau"])})
-        self.op(kind, [current, *membrane], node.name, attributes, domain=DOMAIN, outputs=names)
-        made = self.tape.nodes[-1].outputs
-        self.env.update(zip(names, made, strict=True))
+        self.op(kind, [current, *states, *channels], node.name, domain=DOMAIN, outputs=names)
+        made = self.tape.nodes[-1]
+        made.doc_string = str(equations)
+        self.env.update(zip(names, made.outputs, strict=True))
 
     def batch_axis(self) -> ir.Value:
         x, axis = self.samples
@@ -339,7 +350,7 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "resize": _Emitter.resize,
     "to_image": _Emitter.to_image,
     "to_vector": _Emitter.flatten,
-    "lif": _Emitter.lif,
+    "neuron": _Emitter.neuron,
     "one": _Emitter.one,
     "zeros": _Emitter.zeros,
     "frame": _Emitter.frame,

@@ -21,7 +21,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from bcgraph import seals
 from bcgraph.compiler.export.proof import session
-from bcgraph.compiler.targets.onnx.lif import DOMAIN
+from bcgraph.compiler.targets.onnx.neuron import DOMAIN
 from bcgraph.errors import CompileError
 from bcgraph.runtime import Network
 

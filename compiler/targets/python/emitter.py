@@ -20,9 +20,13 @@ from bcgraph import dsl, files
 from bcgraph.compiler import pipelines
 from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.folding import folded
+from bcgraph.compiler.export.neurons import by_channel, fixed, unique
 from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
 from bcgraph.compiler.ir import Node, Program, free
+from bcgraph.compiler.ops.neuron import layer_of
+from bcgraph.compiler.targets.python.neuron import neuron_text
 from bcgraph.compiler.targets.python.text import FILE, NEAREST, TAKEN
+from bcgraph.equations.neuron import Equations
 from bcgraph.normalization import Normalization
 from bcgraph.readout import MEANINGS
 
@@ -71,6 +75,7 @@ def _file(request: Request, forward: str, code: _Writer, beside: str, digest: st
         weights=beside,
         digest=digest,
         classes=request.classes,
+        neurons="\n\n\n".join(code.functions.values()),
         nearest=NEAREST if code.resizes else "",
         forward=forward,
     )
@@ -95,6 +100,8 @@ class _Writer:
         self.names: dict[str, str] = {}
         self.sources: dict[str, str] = {}
         self.resizes = False
+        self.neurons: dict[str, Equations] = {}
+        self.functions: dict[str, str] = {}
         self.classes = program.values()[program.outputs[0]].shape[0]
 
     def text(self) -> str:
@@ -147,8 +154,7 @@ class _Writer:
     def name(self, value: str) -> str:
         """A Python name for a value, the same each time."""
         if value not in self.names:
-            text = "".join(c if c.isalnum() and c.isascii() else "_" for c in value.replace("@", "_"))
-            text = f"_{text}" if text[:1].isdigit() or keyword.iskeyword(text) else text
+            text = _identifier(value)
             self.names[value] = free(text, {*self.names.values(), *TAKEN})
         return self.names[value]
 
@@ -235,14 +241,25 @@ class _Writer:
         height, width = node.attrs["size"]
         self.put(node, f"nearest({self.reads(node)[0]}, {height}, {width})")
 
-    def lif(self, node: Node) -> None:
-        a = node.attrs
-        currents = self.reads(node)
-        membrane = "None" if a.get("start") else currents.pop()
-        names = [*(self.name(v.name) for v in node.outputs), "_"][:2]
-        soft = ", soft=True" if a["mode"] == "soft" else ""
-        arguments = f"{' + '.join(currents)}, {membrane}, tau={a['tau']!r}, threshold={a['threshold']!r}{soft}"
-        self.lines.append(f"{', '.join(names)} = lif({arguments})")
+    def neuron(self, node: Node) -> None:
+        equations, arrays = fixed(node, self.weights)
+        function = unique(node, equations, self.function_name(layer_of(node).neuron.name), self.neurons)
+        self.functions.setdefault(function, neuron_text(function, equations, list(arrays)))
+        reads = self.reads(node)
+        count = len(equations.states)
+        currents, states = (reads[:-count], reads[-count:]) if count else (reads, [])
+        rank = len(node.outputs[0].shape) + 1
+        channels = [self.tensor(f"{layer_of(node).name}.{k}", v) for k, v in by_channel(arrays, rank)]
+        names = [self.name(v.name) for v in node.outputs]
+        self.lines.append(f"{', '.join(names)} = {function}({', '.join([' + '.join(currents), *states, *channels])})")
+
+    def function_name(self, neuron: str) -> str:
+        """The name of a neuron's function, with which no value's and nothing of the file's frame begins."""
+        values = [_identifier(v.name) for n in self.program.nodes for v in n.outputs]
+        taken = {*TAKEN, *keyword.kwlist}
+        while neuron in taken or any(v == neuron or v.startswith(f"{neuron}_") for v in values):
+            neuron += "_"
+        return neuron
 
     def zeros(self, node: Node) -> None:
         axis = 1 if self.program.sequence else 0
@@ -255,6 +272,11 @@ class _Writer:
 
     def stack(self, node: Node) -> None:
         self.put(node, f"torch.stack([{', '.join(self.reads(node))}])")
+
+
+def _identifier(value: str) -> str:
+    text = "".join(c if c.isalnum() and c.isascii() else "_" for c in value.replace("@", "_"))
+    return f"_{text}" if text[:1].isdigit() or keyword.iskeyword(text) else text
 
 
 _EMIT: Mapping[str, Callable[[_Writer, Node], None]] = {
@@ -272,7 +294,7 @@ _EMIT: Mapping[str, Callable[[_Writer, Node], None]] = {
     "resize": _Writer.resize,
     "to_image": _Writer.to_image,
     "to_vector": _Writer.flatten,
-    "lif": _Writer.lif,
+    "neuron": _Writer.neuron,
     "zeros": _Writer.zeros,
     "frame": _Writer.frame,
     "stack": _Writer.stack,

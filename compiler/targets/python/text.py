@@ -1,7 +1,7 @@
 """The frame of a .py export: what stands around the lines of `forward`."""
 
 # Names that `forward` must not use for a value.
-TAKEN = frozenset({"F", "O_", "Path", "Tensor", "hashlib", "lif", "load", "nearest", "nn", "self", "torch", "_"})
+TAKEN = frozenset({"F", "O_", "Path", "Tensor", "hashlib", "load", "nearest", "nn", "self", "torch", "_"})
 
 NEAREST = '''
 
@@ -17,8 +17,8 @@ FILE = '''"""The network {name}, unrolled over its {steps} steps. Written by bcg
     network = load()
     O = network(x)      # x {takes}, {raw}; O [{steps}, N, {outputs}]
 
-The prediction is the arg max of {readout}. `lif` is the neuron; `.s` of a layer are its
-spikes, `.v` its membrane after the reset. Norms are part of the convolutions' weights.
+The prediction is the arg max of {readout}. Neurons are the functions below; `.s` of a layer are
+its spikes, other names are states of its neurons. Norms are part of the convolutions' weights.
 """
 
 # The specification that this was made of:
@@ -38,11 +38,7 @@ WEIGHTS = {weights!r}
 WEIGHTS_SHA256 = {digest!r}
 
 
-def lif(current: Tensor, membrane: Tensor | None, tau: float, threshold: float, soft: bool = False):
-    """One step of a LIF layer: spikes and membrane. At the first step there is no membrane yet."""
-    u = current if membrane is None else current + tau * membrane
-    s = (u > threshold).to(u.dtype)
-    return s, u - threshold * s if soft else u * (1 - s)
+{neurons}
 {nearest}
 
 class Network(nn.Module):

@@ -1,0 +1,477 @@
+"""Neurons and surrogates: from a call of a definition to its equations.
+
+A definition is a text: parameters, states with their value before the first step, learned parameters, and equations in
+order. A call gives the parameters values; what follows has numbers in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bcgraph import schema
+from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration.equations import BROKEN, CONSTANTS, Constant, Meaning, Meanings
+from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
+from bcgraph.dsl.elaboration.library import Definition, Library, Namespace
+from bcgraph.dsl.elaboration.values import Parameter, bind
+from bcgraph.dsl.unparse import expression as written
+from bcgraph.dsl.unparse import print_definitions
+from bcgraph.dsl.walk import names_in
+from bcgraph.dsl.wording import show, statement_name
+from bcgraph.equations import expression as E
+from bcgraph.equations import neuron as N
+from bcgraph.errors import Span, nearest
+
+MAX_SIZE = 2_000
+"""Numbers, reads and functions in all equations of a neuron."""
+
+CHANNELS = "channels"
+REQUIRE = "require"
+
+
+@dataclass(slots=True)
+class Definitions:
+    """Works out calls of neurons and surrogates."""
+
+    library: Library
+    _calls: list[Definition] = field(default_factory=list)
+
+    def neuron(
+        self,
+        call: syntax.Call,
+        definition: Definition,
+        scope: Scope,
+        namespace: Namespace,
+        base: schema.Neuron | None = None,
+    ) -> schema.Neuron:
+        """The neuron that a call in `namespace` means; arguments that it leaves out are those of `base`.
+
+        Raises Failed once the reasons are reported.
+        """
+        given = dict(base.arguments) if base is not None else {}
+        values, spans, inner = self._arguments(call, definition, scope, namespace, given)
+        body = _Body(self, definition, inner, values, spans)
+        equations = body.neuron()
+        source = () if definition.namespace.standard else print_definitions(call.name, definition.namespace)
+        source += tuple(
+            text
+            for value in values.values()
+            if isinstance(value, schema.Surrogate)
+            for text in self._sources.get(value.name, ())
+        )
+        return schema.Neuron(call.name, _plain(values), equations, tuple(dict.fromkeys(source)))
+
+    _sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def surrogate(self, expression: syntax.Expression, scope: Scope, namespace: Namespace) -> schema.Surrogate | None:
+        """The surrogate that a call or a name means, None where there is none of that name. Raises Failed."""
+        if isinstance(expression, syntax.Name):
+            expression = syntax.Call(expression.name, (), name_span=expression.span, span=expression.span)
+        if not isinstance(expression, syntax.Call):
+            return None
+        definition = self.library.definition("surrogate", expression.name, namespace)
+        if definition is None:
+            return None
+        values, spans, inner = self._arguments(expression, definition, scope, namespace, {})
+        derivative = _Body(self, definition, inner, values, spans).surrogate()
+        if not definition.namespace.standard:
+            self._sources[expression.name] = print_definitions(expression.name, definition.namespace)
+        arguments = tuple((k, v) for k, v in _plain(values) if not isinstance(v, schema.Surrogate))
+        return schema.Surrogate(expression.name, arguments, derivative)
+
+    def _arguments(
+        self,
+        call: syntax.Call,
+        definition: Definition,
+        caller: Scope,
+        namespace: Namespace,
+        given: Mapping[str, schema.Argument],
+    ) -> tuple[dict[str, Constant], dict[str, Span], Scope]:
+        """The values of the parameters, where they were written, and the scope of the definition's body."""
+        text = definition.definition
+        if definition in self._calls:
+            raise caller.fail("E055", f"`{text.name}` calls itself", call.name_span)
+        note = f"in the call of `{text.name}` at {call.span}"
+        inner = Scope(
+            caller.reporter,
+            caller.budget,
+            in_block=True,
+            notes=(note, *caller.notes)[:8],
+            anchor=(caller.anchor or call.name_span) if definition.namespace.standard else None,
+        )
+        parameters = [Parameter(p.name, None, p.default is None and p.name not in given) for p in text.parameters]
+        bound, good = bind(call, parameters, caller)
+        values: dict[str, Constant] = {}
+        spans: dict[str, Span] = {}
+        self._calls.append(definition)
+        try:
+            for parameter in text.parameters:
+                default = self._default(parameter, definition, inner)
+                try:
+                    if parameter.name in bound:
+                        expression = bound[parameter.name]
+                        spans[parameter.name] = caller.locate(expression)[0]
+                        values[parameter.name] = self._given(parameter.name, expression, default, caller, namespace)
+                    elif parameter.name in given:
+                        values[parameter.name] = _constant(given[parameter.name])
+                    elif default is not None:
+                        values[parameter.name] = default
+                except Failed:
+                    good = False
+                    if default is not None:
+                        values[parameter.name] = default
+        finally:
+            self._calls.pop()
+        if not good:
+            if len(values) == len(text.parameters):
+                _Body(self, definition, inner, values, spans).requirements()
+            raise Failed
+        return values, spans, inner
+
+    def _default(self, parameter: syntax.Parameter, definition: Definition, scope: Scope) -> Constant | None:
+        if parameter.default is None:
+            return None
+        return self._value(parameter.name, parameter.default, scope, definition.namespace)
+
+    def _value(self, name: str, expression: syntax.Expression, scope: Scope, namespace: Namespace) -> Constant:
+        """A parameter's value: a number, true or false, a surrogate, or a word."""
+        bound = isinstance(expression, syntax.Name) and expression.name in scope.values
+        found = None if bound else self.surrogate(expression, scope, namespace)
+        if found is not None:
+            return found
+        if isinstance(expression, syntax.Name) and not bound and expression.name not in CONSTANTS:
+            return expression.name
+        if isinstance(expression, syntax.Call) or (isinstance(expression, syntax.Name) and not bound):
+            meaning = Meanings(scope, lambda e, s: self.surrogate(e, s, namespace)).of(expression)
+            assert isinstance(meaning, bool | float | str | schema.Surrogate)
+            return meaning
+        value = evaluate(expression, scope)
+        if isinstance(value, str):
+            return self.surrogate(syntax.Name(value, span=expression.span), scope, namespace) or value
+        if isinstance(value, list):
+            raise scope.fail("E040", f"`{name}` needs a single value, not a list", expression)
+        return value if isinstance(value, bool) else float(value)
+
+    def _given(
+        self, name: str, expression: syntax.Expression, default: Constant | None, scope: Scope, space: Namespace
+    ) -> Constant:
+        """The value of an argument, which has to be of the kind of the parameter's default."""
+        wanted = _kind(default)
+        if isinstance(default, schema.Surrogate):
+            word = expression.name if isinstance(expression, syntax.Call) else None
+            if isinstance(expression, syntax.Name):
+                bound = scope.values.get(expression.name, expression.name)
+                word = bound if isinstance(bound, str) else None
+            if word is not None and self.library.definition("surrogate", word, space) is None:
+                known = self.library.names("surrogate", space)
+                close = nearest(word, known)
+                allowed = f"allowed: {', '.join(f'`{n}`' for n in known)}"
+                place = expression.name_span if isinstance(expression, syntax.Call) else expression
+                hint = f"{close} ({allowed})" if close else allowed
+                raise scope.fail("E043", f"`{name}` cannot be `{show(word)}`", place, hint)
+        value = self._value(name, expression, scope, space)
+        if default is not None and _kind(value) != wanted:
+            raise scope.fail("E040", f"`{name}` needs {wanted}, not {_shown(value)}", expression)
+        return value
+
+
+def _kind(value: Constant | None) -> str:
+    match value:
+        case bool():
+            return "`true` or `false`"
+        case float():
+            return "a number"
+        case str():
+            return "a word"
+        case _:
+            return "a surrogate"
+
+
+def _shown(value: Constant) -> str:
+    match value:
+        case schema.Surrogate():
+            return f"the surrogate `{value.name}`"
+        case str():
+            return f"the word `{show(value)}`"
+        case _:
+            return show(value)
+
+
+def _constant(value: schema.Argument) -> Constant:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _plain(values: Mapping[str, Constant]) -> tuple[tuple[str, schema.Argument], ...]:
+    return tuple(values.items())
+
+
+class _Body:
+    """The body of one definition, with values for its parameters."""
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        definition: Definition,
+        scope: Scope,
+        values: Mapping[str, Constant],
+        spans: Mapping[str, Span],
+    ) -> None:
+        self.text = definition.definition
+        self.scope = scope
+        self.spans = spans
+        self.parameters = values
+        self.good = True
+        namespace = definition.namespace
+        self.meanings = Meanings(scope, lambda e, s: definitions.surrogate(e, s, namespace), dict(values))
+        self.places: dict[str, Span] = {p.name: p.span for p in self.text.parameters}
+
+    def wrong(self, code: str, message: str, place: Span, hint: str | None = None) -> None:
+        self.scope.fail(code, message, place, hint)
+        self.good = False
+
+    # --- a surrogate ---
+
+    def surrogate(self) -> E.Expression:
+        """The derivative of a spike as an expression of x. Raises Failed."""
+        self.name("x", self.text.name_span, E.X)
+        found: E.Expression | None = None
+        for statement in self.text.body:
+            match statement:
+                case syntax.Bare(call=syntax.Call(name=name) as call) if name == REQUIRE:
+                    self.require(call)
+                case syntax.Formula(value=value) | syntax.Bare(call=value):
+                    if found is not None:
+                        self.wrong("E033", "a surrogate is one expression, and this is another", statement.span)
+                        continue
+                    try:
+                        found = self.meanings.value(value)
+                    except Failed:
+                        self.good = False
+                        found = E.Number(0.0)
+                case _:
+                    hint = "a surrogate is one expression of `x`, the distance from the threshold"
+                    self.wrong(
+                        "E035", f"{statement_name(statement)} does not belong in a surrogate", _span(statement), hint
+                    )
+        if found is None and self.good:
+            hint = "write the derivative of a spike as an expression of `x`, the distance from the threshold"
+            self.wrong("E034", f"the surrogate `{self.text.name}` is empty", self.text.name_span, hint)
+        if found is None or not self.good:
+            raise Failed
+        if E.size(found) > MAX_SIZE:
+            self.large(self.text.name_span)
+        return found
+
+    # --- a neuron ---
+
+    def neuron(self) -> N.Equations:
+        """The equations. Raises Failed."""
+        self.name(N.CURRENT, self.text.name_span, E.Read(N.CURRENT))
+        self.states: dict[str, float] = {}
+        self.learned: list[N.Learned] = []
+        self.body: list[tuple[str, E.Expression]] = []
+        self.assigned: dict[str, Span] = {}
+        targets = [s.target for s in self.text.body if isinstance(s, syntax.Assign)]
+        left = [t.name for t in targets if isinstance(t, syntax.Name)]
+        for statement in self.text.body:
+            match statement:
+                case syntax.Declaration():
+                    self.declare(statement)
+                case syntax.Assign(target=syntax.Name() as target, value=value):
+                    self.meanings.later = frozenset(left)
+                    left.remove(target.name)
+                    self.assign(target, value, again=target.name in left)
+                case syntax.Bare(call=syntax.Call(name=name) as call) if name == REQUIRE:
+                    self.require(call)
+                case _:
+                    hint = "a neuron holds `state v = 0`, `learn w = 1` and equations such as `u = tau * v + I`"
+                    self.wrong(
+                        "E035", f"{statement_name(statement)} does not belong in a neuron", _span(statement), hint
+                    )
+        self.check()
+        if not self.good:
+            raise Failed
+        kept = [f"{name}.offset" if initial else name for name, initial in self.states.items()]
+        try:
+            made = N.neuron(self.body, kept, self.learned, (N.SPIKES, *kept))
+        except ArithmeticError:
+            raise self.scope.fail("E044", "an equation has no value", self.text.name_span) from None
+        return made
+
+    def declare(self, statement: syntax.Declaration) -> None:
+        if statement.kind not in ("state", "learn"):
+            hint = nearest(statement.kind, ("state", "learn")) or "write `state v = 0` or `learn w = 1`"
+            self.wrong("E032", f"`{statement.kind}` begins nothing in a neuron", statement.kind_span, hint)
+            return
+        if statement.of is not None and (statement.kind, statement.of) != ("learn", CHANNELS):
+            self.wrong("E032", f"there is no `{statement.kind}[{statement.of}]`", statement.span, "`learn[channels]`")
+            return
+        try:
+            initial = self.meanings.number(statement.value, f"the first value of `{statement.name}`")
+        except Failed:
+            self.good = False
+            self.name(statement.name, statement.name_span, BROKEN)
+            return
+        if not self.name(statement.name, statement.name_span, BROKEN):
+            return
+        if statement.kind == "learn":
+            self.learned.append(N.Learned(statement.name, initial, statement.of == CHANNELS))
+            self.meanings.values[statement.name] = E.Read(statement.name)
+            return
+        self.states[statement.name] = initial
+        # A state is zero before the first step. One that starts elsewhere is kept as its distance from there.
+        before: E.Expression = E.Read(statement.name, 1)
+        if initial:
+            before = E.Apply("add", (E.Read(f"{statement.name}.offset", 1), E.Number(initial)))
+        self.meanings.values[statement.name] = before
+
+    def assign(self, target: syntax.Name, value: syntax.Expression, *, again: bool) -> None:
+        """One equation; `again` says that the name is assigned further down, which a state may be."""
+        name = target.name
+        state = name in self.states
+        if name in self.assigned and not state:
+            where = f"the first is at {self.assigned[name]}"
+            self.wrong("E033", f"`{name}` is assigned twice", target.span, where)
+            return
+        if name == N.CURRENT or (name in self.meanings.values and not state and name not in self.assigned):
+            hint = "choose another name"
+            what = "the current of the step" if name == N.CURRENT else "a parameter or a learned value"
+            self.wrong("E033", f"`{name}` is {what} and cannot be assigned", target.span, hint)
+            return
+        if name in CONSTANTS or (name in E.FUNCTIONS and E.FUNCTIONS[name].written):
+            self.wrong("E033", f"`{name}` has a meaning in every equation and cannot be assigned", target.span)
+            return
+        self.assigned.setdefault(name, target.span)
+        try:
+            meaning = self.meanings.value(value)
+        except Failed:
+            self.good = False
+            self.meanings.values[name] = BROKEN
+            return
+        # A state that is assigned several times has its own name at the end.
+        count = sum(1 for known, _ in self.body if known.split("#")[0] == name)
+        label = f"{name}#{count + 1}" if again else name
+        self.body.append((label, meaning))
+        self.meanings.values[name] = E.Read(label)
+        if state and self.states[name] and not again:
+            offset = E.Apply("sub", (E.Read(label), E.Number(self.states[name])))
+            self.body.append((f"{name}.offset", offset))
+
+    def check(self) -> None:
+        """What a neuron has to have: spikes that depend on its input, and a next value of each state."""
+        if sum(E.size(expression) for _, expression in self.body) > MAX_SIZE:
+            self.large(self.text.name_span)
+        for name in self.states:
+            if name not in self.assigned:
+                hint = f"write `{name} = ...`, its value for the next step"
+                self.wrong("E034", f"the state `{name}` is never assigned", self.places[name], hint)
+        if N.SPIKES not in self.assigned:
+            hint = "write `s = spike(u - threshold, surrogate)`, for example"
+            self.wrong(
+                "E034", f"the neuron `{self.text.name}` assigns no `s`, what it sends", self.text.name_span, hint
+            )
+        elif self.good and not self.reaches():
+            self.wrong("E044", "`s` does not depend on `I`, the current", self.assigned[N.SPIKES])
+
+    def reaches(self) -> bool:
+        """Whether the current reaches the spikes, in this step or in a later one."""
+        reached = {N.CURRENT}
+        while True:
+            more = {n for n, e in self.body for r in E.reads(e) if r.name in reached} - reached
+            if not more:
+                return N.SPIKES in reached
+            reached |= more
+
+    # --- both ---
+
+    def name(self, name: str, span: Span, meaning: Meaning) -> bool:
+        """Give a name its meaning; a name that has one already is reported (E033)."""
+        taken = name in self.meanings.values or name in CONSTANTS
+        if taken or (name in E.FUNCTIONS and E.FUNCTIONS[name].written):
+            where = self.places.get(name)
+            self.wrong(
+                "E033", f"`{name}` already has a meaning here", span, f"the first is at {where}" if where else None
+            )
+            return False
+        self.meanings.values[name] = meaning
+        self.places[name] = span
+        return True
+
+    def requirements(self) -> None:
+        """Report what parameters do not fulfil, where something else is wrong with the call."""
+        for statement in self.text.body:
+            if isinstance(statement, syntax.Bare) and statement.call.name == REQUIRE:
+                self.require(statement.call)
+
+    def require(self, call: syntax.Call) -> None:
+        """`require(condition)`: what parameters have to fulfil."""
+        if len(call.arguments) != 1 or call.arguments[0].name is not None:
+            self.wrong("E042", "`require` takes one condition", call.span, "`require(tau >= 0 and tau <= 1)`")
+            return
+        condition = call.arguments[0].value
+        try:
+            found = self.meanings.condition(condition)
+        except Failed:
+            self.good = False
+            return
+        if not isinstance(found, bool):
+            self.wrong("E044", "`require` is about parameters alone", call.span)
+        elif not found:
+            names = [n.name for n in names_in(condition) if n.name in self.parameters]
+            name = next((n for n in names if n in self.spans), names[0] if names else "")
+            value = self.parameters.get(name)
+            code = "E043" if isinstance(value, str) else "E041"
+            words = [n.name for n in names_in(condition) if n.name not in self.meanings.values]
+            hint = f"allowed: {_allowed(condition, name, words)}"
+            if isinstance(value, str) and (close := nearest(value, words)):
+                hint = f"{close} ({hint})"
+            self.good = False
+            place = self.spans.get(name)
+            message = (
+                f"`{name}` cannot be `{show(value)}`"
+                if isinstance(value, str)
+                else f"`{name}` cannot be {_number(value)}"
+            )
+            if place is not None:
+                self.scope.reporter.add(code, message, place, hint, self.scope.notes[1:])
+            else:
+                self.scope.fail(code, message, call.span, hint)
+
+    def large(self, span: Span) -> None:
+        message = f"the definition has more than {MAX_SIZE:,} numbers, names and operations"
+        self.scope.reporter.stop("E054", message, self.scope.locate(span)[0])
+
+
+def _allowed(condition: syntax.Expression, name: str, words: list[str]) -> str:
+    """What a condition allows, in plain words: `0 to 1` for `tau >= 0 and tau <= 1`, else the condition itself."""
+    if words:
+        return ", ".join(f"`{word}`" for word in dict.fromkeys(words))
+    limits: dict[str, Any] = {}
+    pending = [condition]
+    while pending:
+        match pending.pop():
+            case syntax.Binary(operator="and", left=left, right=right):
+                pending += [left, right]
+            case syntax.Binary(operator=sign, left=syntax.Name(name=left), right=syntax.Number(value=limit)) if (
+                left == name and sign in _LIMITS
+            ):
+                end, is_open = _LIMITS[sign]
+                limits |= {end: float(limit), f"{end}_open": is_open}
+            case _:
+                return written(condition)
+    return kinds.allowed_range(kinds.Real(**limits))
+
+
+_LIMITS = {">=": ("low", False), ">": ("low", True), "<=": ("high", False), "<": ("high", True)}
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) and not isinstance(value, bool) else show(value)
+
+
+def _span(statement: syntax.Statement) -> Span:
+    span: Span = getattr(statement, "name_span", statement.span)
+    return span

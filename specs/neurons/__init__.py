@@ -1,0 +1,1 @@
+"""Neurons, one a file: the file `plif.bcg` defines the neuron `plif`."""

@@ -1,0 +1,1 @@
+"""Surrogates, one a file: the file `atan.bcg` defines the surrogate `atan`."""
