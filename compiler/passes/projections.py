@@ -8,6 +8,7 @@ from typing import Any
 
 from bcgraph import shapes
 from bcgraph.compiler.ir import Node, TemporalGraph, Value
+from bcgraph.compiler.ops.neuron import states_of
 from bcgraph.compiler.scc import components
 from bcgraph.names import parse_projection
 
