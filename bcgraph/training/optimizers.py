@@ -48,7 +48,8 @@ def optimizer(model: nn.Module, settings: schema.AdamW | schema.SGD) -> torch.op
         return OPTIMIZERS[type(settings)](model.parameters(), settings)
     apart = set(map(id, learned))
     weights = [p for p in model.parameters() if id(p) not in apart]
-    return OPTIMIZERS[type(settings)]([{"params": weights}, {"params": learned, "weight_decay": 0.0}], settings)
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": learned, "weight_decay": 0.0}]
+    return OPTIMIZERS[type(settings)](groups, settings)
 
 
 def state_keys(update: torch.optim.Optimizer) -> set[str]:
