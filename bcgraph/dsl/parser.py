@@ -123,15 +123,19 @@ class _Parse:
         if self.brackets:
             bracket = self.suspect or self.brackets[0]
             self.reporter.stop("E011", f"this `{bracket}` is never closed", bracket.span, _add(bracket))
+        unfinished = self._is_first_alone()
         try:
-            return _finish(self.parser)
+            if not unfinished:
+                return _finish(self.parser)
         except UnexpectedToken:
+            unfinished = True
+        if unfinished:
             line, column = len(self.source.lines), len(self.source.lines[-1]) + 1
             end = Span(self.source.file, line, column, line, column + 1)
             _, hint = explain(self._accepted(), None, self.statement)
             self.reporter.add("E011", "the text ends in the middle of a statement", end, hint)
             self._go_back()
-            return _finish(self.parser)
+        return _finish(self.parser)
 
     def _feed(self, token: Lexeme) -> None:
         """Give a token to the parser, and keep the books about brackets and statements."""
@@ -180,6 +184,10 @@ class _Parse:
             return token.type not in _AFTER_FIRST[first.type] and not (first.type == "NAME" and str(first) in words)
         called = len(self.statement) > 2 and first.type == "NAME" and self.statement[1].type == "LPAR"
         return called and token.type in _OPERATORS and "ASSIGN" not in self._outside()
+
+    def _is_first_alone(self) -> bool:
+        """Whether the statement is one word or number, which only a surrogate may hold."""
+        return len(self.statement) == 1 and self.statement[0].type in _AFTER_FIRST and not self.formulas[-1]
 
     def _outside(self) -> list[str]:
         """The kinds of the statement's tokens that stand in no parentheses."""
@@ -253,7 +261,7 @@ class _Parse:
 
     def _end_statement(self, token: Lexeme) -> bool:
         """End the statement before `token` where it is complete, as if a `;` stood there."""
-        if len(self.statement) == 1 and self.statement[0].type in _AFTER_FIRST and not self.formulas[-1]:
+        if self._is_first_alone():
             return False
         try:
             self.parser.feed_token(Lexeme("SEMICOLON", ";", 0, token.line, token.column))

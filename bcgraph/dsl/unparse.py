@@ -25,6 +25,7 @@ _CONDITIONAL, _NOT, _NEGATIVE, _POWER, _ATOM = 1, 4, 8, 9, 10
 
 
 def scalar(value: schema.Scalar) -> str:
+    """A number, a string or a boolean as it is written."""
     match value:
         case bool():
             return "true" if value else "false"

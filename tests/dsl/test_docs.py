@@ -34,7 +34,7 @@ def test_examples(text: str) -> None:
 
 
 def test_what_is_said_about_the_examples() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
     own = dsl.parse(EXAMPLES[1])
     assert own.ports == (
         "stem.lif", "left.lif", "lif", "a.lif", "b.lif", "2.lif", "3.lif",

@@ -138,6 +138,6 @@ def test_gradient_leaves_by_the_states_alone(neuron: schema.Neuron) -> None:
     loss = torch.zeros((), dtype=torch.float64)
     for (port, _), u in trace.membranes.items():
         s = trace.spikes[port, 0].detach() if neuron.argument("detach_reset") else trace.spikes[port, 0]
-        loss = loss + (u - neuron.threshold * s if neuron.reset == "soft" else u * (1 - s)).square().sum()
+        loss = loss + (u - neuron.threshold * s if neuron.argument("reset") == "soft" else u * (1 - s)).square().sum()
     (wanted,) = torch.autograd.grad(loss, theirs)
     assert float((found - wanted).abs().max()) <= GRADIENT * float(wanted.abs().max())
