@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,11 +17,14 @@ from matplotlib.patches import FancyArrowPatch, PathPatch
 from matplotlib.path import Path as Curve
 
 from bcgraph import files
-from bcgraph.errors import RunError
+from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.schema import BackwardConnection, NetworkSpec
 from bcgraph.search.space.pairs import port_resolutions
 
 FORMATS = ("svg", "png")
+DPI = 150
+MAX_PIXELS = 40_000_000
+"""Of a PNG: 160 MB while it is drawn."""
 
 # Colors that stay apart for color-blind readers (Okabe and Ito); connections beyond the last begin anew.
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -63,8 +68,19 @@ def render(spec: NetworkSpec, kind: str, scales: Scales | None = None) -> bytes:
     with mpl.rc_context(STYLE):
         figure = _figure(spec, scales or {})
         stream = io.BytesIO()
-        figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        dpi = _dpi(figure) if kind == "png" else DPI
+        figure.savefig(stream, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else {"Software": None})
         return stream.getvalue()
+
+
+def _dpi(figure: Figure) -> float:
+    """Pixels an inch: fewer where a picture of many ports would take gigabytes."""
+    width, height = figure.get_size_inches()
+    dpi = min(DPI, math.sqrt(MAX_PIXELS / (width * height)))
+    if dpi < DPI:
+        message = f"the picture has {dpi:.0f} pixels an inch instead of {DPI}, as it is large; .svg stays sharp"
+        warnings.warn(message, BcgraphWarning, stacklevel=2)
+    return dpi
 
 
 def plot(

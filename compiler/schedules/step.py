@@ -9,17 +9,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Program, State, TemporalGraph, Value, before
+from bcgraph.errors import CompileError
 from bcgraph.names import parse_projection
+
+MAX_STATES = 5_000
+"""States of one step: each is an input and an output, and a tensor of its own."""
 
 
 def step(graph: TemporalGraph) -> Program:
     """One step of `graph`: `(x_t, *states) -> (O_t, *states)`.
 
-    The norms of connections must be deferred (pass `defer_norm`), or they would see T updates.
+    The norms of connections must be deferred (pass `defer_norm`), or they would see T updates. Raises CompileError
+    (E054) when the delays ask for more than `MAX_STATES` states.
     """
     values = graph.values()
     flags = {n.output.name for n in graph.nodes if n.op == "one"}
     states: list[State] = []
+    needed = sum(graph.delayed().values())
+    if needed > MAX_STATES:
+        raise CompileError(
+            "E054",
+            f"one step would carry {needed:,} states, at most {MAX_STATES:,} can be",
+            hint="a value that is read d steps later needs d states; shorter delays need fewer",
+        )
     for name, longest in graph.delayed().items():
         for delay in range(1, longest + 1):
             newer = before(name, delay - 1) if delay > 1 else name

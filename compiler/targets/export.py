@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from bcgraph.compiler.export import bounds
 from bcgraph.compiler.export.request import ExportReport, Request, drawn
 from bcgraph.errors import CompileError, nearest
 from bcgraph.normalization import Normalization
@@ -46,14 +47,15 @@ def export(
     file; with `normalization.inside` it takes samples that are not normalized yet. A backward connection that the
     target cannot say is refused; with `allow_loss` it is left out or its delay shortened, and the report says so.
 
-    Raises CompileError (E072 unknown form or ending, E073 what the target cannot express, E075 a failed
-    proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
+    Raises CompileError (E054 too many steps to write out, E072 unknown form or ending, E073 what the target cannot
+    express, E075 a failed proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
     """
     target = Path(path)
     if target.suffix not in TARGETS:
         hint = nearest(target.suffix, TARGETS) or f"known: {', '.join(sorted(TARGETS))}"
         raise CompileError("E072", f"no target writes `{target.name}`", hint=hint)
     _check_normalization(spec, normalization)
+    bounds.check(spec, form)
     x = drawn(spec, seed) if inputs is None else inputs.to(torch.float32)
     request = Request(spec, target, state_dict, form, x, classes, normalization, seed, allow_loss)
     write = cast("Callable[[Request], ExportReport]", import_module(TARGETS[target.suffix]).write)

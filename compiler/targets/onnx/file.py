@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from torch import Tensor, fx
 
 from bcgraph import files, seals
 from bcgraph.compiler import pipelines
-from bcgraph.compiler.export import proof
+from bcgraph.compiler.export import bounds, proof
 from bcgraph.compiler.export.request import ExportReport, Request, facts, plain
 from bcgraph.compiler.ir import Program, at_step
 from bcgraph.compiler.targets.fx.module import StepModule
@@ -126,8 +127,9 @@ def _prove_step(request: Request, module: fx.GraphModule, model: ir.Model, progr
 
 
 def _prove_chain(request: Request, run: _Running, program: Program) -> proof.Proof:
-    """All steps, each from the states that the file itself has made, against the unrolled network."""
-    unrolled, spec = plain(request, "unrolled"), request.spec
+    """All steps (the first of very many), each from the file's own states, against the unrolled network."""
+    spec = bounds.shortened(request.spec)
+    unrolled = plain(replace(request, spec=spec), "unrolled")
     ours, theirs = request.both()
     sequence = spec.input.kind == "sequence"
     batch = ours.shape[1 if sequence else 0]
@@ -141,6 +143,7 @@ def _prove_chain(request: Request, run: _Running, program: Program) -> proof.Pro
         states = {s.input: torch.from_numpy(values.pop(f"next.{s.input}")) for s in program.states}
         spikes.update({at_step(name, t): value for name, value in values.items()})
     name = next(node.name for node in unrolled.graph.nodes if node.op == "placeholder")
+    ours = ours[: spec.steps] if sequence else ours
     return proof.compare(unrolled, {name: ours}, {"O": np.stack(outputs)} | spikes, spec.readout)
 
 

@@ -1,0 +1,259 @@
+"""The command line in the world: streams, names, files and libraries as they come, not as they should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from bcgraph import dsl
+from bcgraph.cli.streams import printable
+from tests.cli.conftest import TINY, Command, Result
+
+FULL = Path("/dev/full")
+Shell = Callable[..., Result]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Runs a line of the shell in which `bcgraph` is the command."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    (place / "bcgraph").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bcgraph "$@"\n')
+    (place / "bcgraph").chmod(0o755)
+
+    def run(line: str, **environment: str) -> Result:
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": f"{place}:{os.environ['PATH']}", "COLUMNS": "200", "NO_COLOR": "1"} | environment,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        assert "Traceback" not in out + err
+        assert "Exception ignored" not in err
+        return Result(done.returncode, out, err)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("bcgraph check net.bcg >&-", 1, "E084"),
+        ("bcgraph check - <&-", 1, "E001"),
+        ("bcgraph check missing.bcg 2>&-", 1, ""),
+        ("bcgraph check net.bcg <&- >&- 2>&-", 1, ""),
+        ("bcgraph fmt - <net.bcg >&-", 1, "E084"),
+        ("bcgraph run net.onnx --stream <&-", 1, "E087"),
+    ],
+)
+def test_closed_streams(shell: Shell, tiny: Path, line: str, code: int, says: str) -> None:
+    done = shell(line)
+    assert done.code == code
+    assert says in done.out + done.err
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device that is always full")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("bcgraph --help >/dev/full", 1),
+        ("bcgraph check --help >/dev/full", 1),
+        ("bcgraph --version >/dev/full", 1),
+        ("bcgraph schema >/dev/full", 1),
+        ("bcgraph check net.bcg >/dev/full", 1),
+        ("bcgraph fmt --stdout net.bcg >/dev/full", 1),
+        ("bcgraph check missing.bcg 2>/dev/full", 1),
+        ("bcgraph nonsense 2>/dev/full", 2),
+        ("bcgraph check net.bcg >/dev/full 2>/dev/full", 1),
+    ],
+)
+def test_full_streams(shell: Shell, tiny: Path, line: str, code: int) -> None:
+    done = shell(line)
+    assert done.code == code
+    if "2>" not in line:
+        assert "no space left on device" in done.err
+
+
+def test_pipes_that_are_closed_early(shell: Shell, tiny: Path) -> None:
+    assert shell("bcgraph schema | head -1; exit ${PIPESTATUS[0]}").code in (0, 141)
+    assert shell("bcgraph --help | true").code == 0
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_sockets_as_editors_hand_them_over(tiny: Path, blocking: bool) -> None:
+    (ours, theirs), (results, out) = socket.socketpair(), socket.socketpair()
+    theirs.setblocking(blocking)
+    out.setblocking(blocking)
+    text = TINY + "".join(f"# {i}\n" for i in range(20_000))
+    with ours, results:
+        done = subprocess.Popen([sys.executable, "-m", "bcgraph", "fmt", "-"], stdin=theirs, stdout=out, stderr=-1)
+        theirs.close()
+        out.close()
+        ours.sendall(text.encode())
+        ours.shutdown(socket.SHUT_WR)
+        found = b"".join(iter(lambda: results.recv(65536), b""))
+        _, err = done.communicate(timeout=60)
+    assert (done.returncode, err) == (0, b"")
+    assert found.decode() == dsl.format_text(text)
+
+
+def test_what_is_no_file_is_refused_at_once(shell: Shell, tiny: Path, tmp_path: Path) -> None:
+    for name in ("net2.bcg", "net.onnx", "net.nir", "w.safetensors"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "found").mkdir()
+    os.mkfifo(tmp_path / "found/run.json")
+    assert "not a regular file" in shell("bcgraph check net2.bcg").fault("E001")
+    assert "not a regular file" in shell("bcgraph fmt net2.bcg").fault("E001")
+    assert "not a regular file" in shell("bcgraph run net.onnx --data digits").fault("E087")
+    assert "no regular file" in shell("bcgraph eval net.bcg --weights w.safetensors").fault("E082")
+    assert "not a regular file" in shell("bcgraph report found").fault("E085")
+    assert "not a regular file" in shell("bcgraph check /dev/zero").fault("E001")
+    # What the shell gives in the place of a file is one.
+    assert shell("bcgraph check <(cat net.bcg)").code == 0
+    assert shell("cat net.bcg | bcgraph check /dev/stdin").code == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"root:$6$s3cret:19000::::::\n", b"# s3cret\nroot:s3cret\n", b"s3cret\xff\n", b"s3cret\0"]
+)
+def test_an_import_shows_nothing_of_a_foreign_file(shell: Shell, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "shadow").write_bytes(content)
+    (tmp_path / "net.bcg").write_text(TINY.replace("bcg 1\n", f'bcg 1\nimport "{tmp_path}/shadow"\n', 1))
+    for more in ("", " --json"):
+        done = shell(f"bcgraph check net.bcg{more}")
+        assert done.code == 1
+        assert "s3cret" not in done.out + done.err
+    assert 'import "' in shell("bcgraph check net.bcg").err
+
+
+def test_fmt_counts_what_it_has_written_and_keeps_the_owner(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    ugly = TINY.replace("steps    =", "steps=")
+    tiny.write_text(ugly)
+    before = tiny.stat()
+    if os.getuid() == 0:
+        os.chown(tiny, 12345, 23456)
+    tiny.chmod(0o640)
+    assert "1 file changed" in bcgraph("fmt", tiny).err
+    after = tiny.stat()
+    assert stat.S_IMODE(after.st_mode) == 0o640
+    assert (after.st_uid, after.st_gid) == ((12345, 23456) if os.getuid() == 0 else (before.st_uid, before.st_gid))
+
+
+def test_fmt_does_not_count_what_it_could_not_write(
+    bcgraph: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bcgraph import files
+
+    def full(*_: object) -> None:
+        raise files.cannot_write(tiny, OSError(28, "No space left on device"))
+
+    tiny.write_text(TINY.replace("steps    =", "steps="))
+    monkeypatch.setattr(files, "write_text", full)
+    done = bcgraph("fmt", tiny)
+    done.fault("E084")
+    assert "changed" not in done.err.replace("nothing was changed", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_names_that_are_no_text(shell: Shell, trained: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"n\xff")
+    trained.rename(tmp_path / odd)
+    name = "$(printf 'n\\xff')"
+    assert shell(f"bcgraph eval {name}").code == 0
+    assert shell(f"bcgraph train {name}/spec.bcg --out {name}").code == 0
+    assert shell(f"bcgraph compile {name} -o {name}.onnx").code == 0
+    done = shell(f"bcgraph run {name}.onnx --data digits --json")
+    assert json.loads(done.out)["accuracy"] > 0.05
+
+
+def test_hidden_files_are_no_images(bcgraph: Command, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for label in "ab":
+            place = tmp_path / "data" / part / label
+            place.mkdir(parents=True)
+            for number in range(4):
+                Image.fromarray(np.full((8, 8), 40 * number, np.uint8)).save(place / f"{number}.png")
+                (place / f"._{number}.png").write_bytes(b"\x00\x05\x16\x07 Mac OS X")
+    text = TINY.replace("digits(batch=64)", 'folder(root="data", batch=4)').replace("classes=10", "classes=2")
+    (tmp_path / "net.bcg").write_text(text)
+    assert bcgraph("train", "net.bcg", "--out", "run", "--epochs", "1").code == 0
+
+
+def test_a_root_in_the_home(bcgraph: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = TINY.replace("digits(batch=64)", 'cifar10(root="~/data", batch=4)').replace(
+        "image(1, 8, 8)", "image(3, 32, 32)"
+    )
+    tiny.write_text(text)
+    assert f"looked in `{tmp_path}/home/data" in bcgraph("train", tiny, "--out", "run").fault("E081")
+
+
+ESCAPES = ["\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b2J", "left\u202eright", "bell\x07\b\b"]
+
+
+def test_terminals_are_sent_no_escapes(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    """Not even those in the class names of a file from elsewhere."""
+    assert bcgraph("compile", tiny, "-o", "net.onnx").code == 0
+    model = onnx.load(tmp_path / "net.onnx")
+    for entry in list(model.metadata_props):
+        if entry.key == "bcgraph.classes":
+            entry.value = json.dumps([ESCAPES[i % len(ESCAPES)] for i in range(10)])
+        if entry.key == "bcgraph.seal":
+            model.metadata_props.remove(entry)
+    onnx.save(model, tmp_path / "evil.onnx")
+    (tmp_path / "images").mkdir()
+    for number in range(6):
+        Image.fromarray(np.full((8, 8), 40 * number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    for more in ((), ("--json",)):
+        done = bcgraph("run", "evil.onnx", "--images", "images", *more)
+        assert done.code == 0
+        assert (done.out + done.err).translate({10: None, 9: None}).isprintable()
+    assert json.loads(bcgraph("run", "evil.onnx", "--images", "images", "--json").out)["images"][0]["class"] in ESCAPES
+
+
+@pytest.mark.parametrize("text", ESCAPES)
+def test_what_is_printed(text: str) -> None:
+    assert printable(text).isprintable()
+    assert printable("plain \N{SNOWMAN}\tand\n") == "plain \N{SNOWMAN}\tand\n"
+
+
+def test_a_mark_before_the_first_frame(shell: Shell, tiny: Path, tmp_path: Path) -> None:
+    assert shell("bcgraph compile net.bcg -o step.onnx --form step").code == 0
+    frame = " ".join(["0.5"] * 64).encode()
+    (tmp_path / "frames.txt").write_bytes(b"\xef\xbb\xbf" + frame + b"\n" + frame + b"\n")
+    assert len(shell("bcgraph run step.onnx --stream <frames.txt").out.splitlines()) == 2
+    (tmp_path / "frames.txt").write_bytes(frame + b"\n\xff\xfe\n")
+    assert "line 2" in shell("bcgraph run step.onnx --stream <frames.txt").fault("E090")
+
+
+def test_libraries_print_nothing_raw(shell: Shell, tiny: Path) -> None:
+    """Without a home to write to, matplotlib and onnxruntime have much to say."""
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"), "/proc/nowhere")
+    for line in ("bcgraph draw net.bcg -o net.png", "bcgraph compile net.bcg -o net.onnx"):
+        done = shell(line, **nowhere)
+        assert done.code == 0
+        own = ("note: ", "net.png: ")
+        assert all(text.startswith(own) for text in done.err.splitlines()), done.err
+
+
+@pytest.mark.parametrize("url", ["me:s3cret@host/db", "postgresql//me:s3cret@host/db", "postgresql://me:s3cret"])
+def test_a_password_in_what_is_no_storage(shell: Shell, tiny: Path, tmp_path: Path, url: str) -> None:
+    done = shell(f"bcgraph search net.bcg --out found --storage {url}")
+    assert "s3cret" not in done.fault("E091")
+    assert not (tmp_path / "found").exists()
+    shutil.rmtree(tmp_path / "found", ignore_errors=True)
