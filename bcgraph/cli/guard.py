@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec
+from typing import ParamSpec, TextIO
 
 import typer
 
@@ -71,12 +71,19 @@ def report(diagnostics: tuple[Diagnostic, ...], *, as_json: bool) -> None:
         say(render(diagnostic))
 
 
-def _note(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
+def _note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Shows a warning as a note: our own as it is, and one of a library in one line with its name."""
     if issubclass(category, BcgraphWarning):
         say(f"note: {message}")
     elif issubclass(category, UserWarning | RuntimeWarning):
-        _, found, below = filename.replace("\\", "/").rpartition("-packages/")
+        found, below = filename.replace("\\", "/").rpartition("-packages/")[1:]
         library = f"{below.partition('/')[0]}: " if found else ""
         say(f"note: {library}{_line(str(message))}")
 

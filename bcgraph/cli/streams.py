@@ -29,7 +29,7 @@ class _Closed(io.TextIOBase):
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
         raise OSError(errno.EBADF, "It is closed")
 
-    def __next__(self) -> str:
+    def __next__(self) -> str:  # type: ignore[override]
         return self.readline()
 
     @property

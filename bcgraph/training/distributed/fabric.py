@@ -42,7 +42,7 @@ class _OwnProcesses(DDPStrategy):
             assert self.cluster_environment is not None
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
-                store=dist.FileStore(path, self.num_processes),
+                store=dist.FileStore(path, self.num_processes),  # type: ignore[attr-defined]
                 rank=self.cluster_environment.local_rank(),
                 world_size=self.num_processes,
                 device_id=device if device.type == "cuda" else None,

@@ -161,7 +161,9 @@ def _error(sent: bytes) -> BcgraphError | None:
     if not sent:
         return None
     found = foreign.from_json(sent, _SHAPE)
-    kinds = {kind.__name__: kind for kind in (BcgraphError, *BcgraphError.__subclasses__())}
+    kinds: dict[str, type[BcgraphError]] = {
+        kind.__name__: kind for kind in (BcgraphError, *BcgraphError.__subclasses__())
+    }
     return kinds.get(found.kind, BcgraphError).of(found.diagnostics)
 
 
