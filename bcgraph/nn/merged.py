@@ -120,7 +120,7 @@ def project(x: Tensor, weight: Tensor, bits: Tensor | None = None) -> Tensor:
     Channels-last it is a product of matrices: a convolution would first reorder the weight, which for the small maps of
     the last layers takes as long as the product.
     """
-    if not is_last(x) or traced():
+    if traced() or not is_last(x):
         return F.conv2d(x, weight) if bits is None else spike_conv(x, bits, weight, None, (1, 1), (0, 0), (1, 1), 1)
     if bits is None or not bits.numel() or not needs_gradient(weight):
         return _images(F.linear(_rows(x), weight.flatten(1)), x.shape)

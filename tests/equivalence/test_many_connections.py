@@ -15,6 +15,7 @@ from bcgraph.compiler import lower, passes, pipelines
 from bcgraph.compiler.ir import TemporalGraph
 from bcgraph.keys import rng
 from tests.equivalence.support import (
+    DEVICE,
     SCHEDULES,
     assert_close,
     assert_same_buffers,
@@ -191,3 +192,26 @@ def test_loops_stay_apart() -> None:
     """Two ports with feedback of their own, of which neither waits for the other."""
     spec = many([(4, 4), (3, 3)])
     assert merged(spec) == merged(spec, pipelines.SUPERNET)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_transforms_and_tracers_follow(inference: bool) -> None:
+    """`torch.func` and torch's compiler take the plain equations and give the same outputs and gradients."""
+    spec = many([(4, 0), (4, 1), (3, 0), (2, 2), (4, 4), (5, 0)])
+    model = build(spec, "unrolled", state(spec), inference=inference).eval()
+    x = batch(spec).to(DEVICE)
+    expected = model(x)
+    expected.square().sum().backward()
+    parameters = dict(model.named_parameters())
+
+    def loss(values: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.func.functional_call(model, values, (x,)).square().sum()
+
+    for name, value in torch.func.grad(loss)(parameters).items():
+        found = parameters[name].grad
+        assert torch.allclose(value, torch.zeros_like(value) if found is None else found, rtol=1e-6, atol=1e-9), name
+    with torch.no_grad():
+        several = torch.vmap(model)(torch.stack([x, x + 0.1]))
+        assert_close(several[0], expected.detach().cpu(), "vmap")
+        traced = torch.compile(model, backend="aot_eager", fullgraph=True)
+        assert_close(traced(x), expected.detach().cpu(), "traced")
