@@ -7,6 +7,7 @@ ones back; `Network` carries them from step to step and starts every batch from 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcgraph import foreign, seals
-from bcgraph.errors import RunError
+from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.readout import predict
 from bcgraph.signature import Floats, Signature, changed, check_finite, first_line, float32, read_signature
 
@@ -254,6 +255,7 @@ def _held(values: Floats) -> onnxruntime.OrtValue:
 
 def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     content = _content(path)
+    rewritten = seals.intact(content) is False
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -261,7 +263,7 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as error:
         reason = first_line(error)
         if "opset" in reason.lower() or "ir version" in reason.lower():
@@ -272,17 +274,21 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
                 hint="install a newer onnxruntime, or compile the network again",
             ) from None
         raise RunError("E087", f"`{path}` is damaged, or no ONNX file", notes=(reason,)) from None
+    if rewritten:
+        message = f"`{path}` is not as bcgraph wrote it: a tool has changed it, and what was proved of it need not hold"
+        warnings.warn(message, BcgraphWarning, stacklevel=3)
+    return session
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file. Raises RunError (E087) when it cannot be read, or was changed after it was sealed."""
+    """The bytes of a file. Raises RunError (E087) when it cannot be read, or has other bits than were sealed."""
     try:
         content = foreign.read(path)
     except OSError as error:
         raise RunError("E087", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
     except foreign.UnreadableError as error:
         raise RunError("E087", f"`{path}` cannot be read: {error}") from None
-    if seals.intact(content) is False:
+    if seals.intact(content) is False and not seals.rewritten(content):
         raise changed(path)
     return content
 

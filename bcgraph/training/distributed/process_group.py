@@ -161,10 +161,8 @@ def _error(sent: bytes) -> BcgraphError | None:
     if not sent:
         return None
     found = foreign.from_json(sent, _SHAPE)
-    kinds: dict[str, type[BcgraphError]] = {
-        kind.__name__: kind for kind in (BcgraphError, *BcgraphError.__subclasses__())
-    }
-    return kinds.get(found.kind, BcgraphError).of(found.diagnostics)
+    known: list[type[BcgraphError]] = BcgraphError.__subclasses__()
+    return next((kind for kind in known if kind.__name__ == found.kind), BcgraphError).of(found.diagnostics)
 
 
 @dataclass(frozen=True)
