@@ -43,7 +43,7 @@ class Trace:
 
 
 @dataclass
-class _Run:
+class Run:
     """The values of a pass under way."""
 
     training: bool
@@ -88,7 +88,7 @@ class Reference:
         `training` uses the statistics of each step's batch; with `update` the running statistics follow. `start` gives
         v[-1] of ports that do not begin at rest.
         """
-        run = _Run(training=training, update=training and update, potentials=dict(start or {}))
+        run = Run(training=training, update=training and update, potentials=dict(start or {}))
         outputs = []
         for t in range(self.spec.steps):
             run.step = t
@@ -106,12 +106,12 @@ class Reference:
 
     # --- Layers -------------------------------------------------------------------------------------------
 
-    def _body(self, body: Sequence[schema.LayerNode], x: Tensor, run: _Run) -> Tensor:
+    def _body(self, body: Sequence[schema.LayerNode], x: Tensor, run: Run) -> Tensor:
         for layer in body:
             x = self._layer(layer, x, run)
         return x
 
-    def _layer(self, layer: schema.LayerNode, x: Tensor, run: _Run) -> Tensor:
+    def _layer(self, layer: schema.LayerNode, x: Tensor, run: Run) -> Tensor:
         match layer:
             case schema.Sum():
                 values = [self._body(branch, x, run) for branch in layer.branches]
@@ -130,7 +130,7 @@ class Reference:
             case schema.BatchNorm():
                 return self._norm(layer.name, layer.norm, x, run, run.step)
             case schema.NeuronLayer():
-                return self._lif(layer, x, run)
+                return self.neuron(layer, self._current(layer, x, run), run)
             case schema.Pool(kind="avgpool"):
                 return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding)
             case schema.Pool():
@@ -147,13 +147,17 @@ class Reference:
                 return x
         raise NotImplementedError(f"no equation for {layer!r}")
 
-    def _lif(self, layer: schema.NeuronLayer, forward_current: Tensor, run: _Run) -> Tensor:
-        port, t, neuron = self.spec.ports.index(layer.name), run.step, layer.neuron
+    def _current(self, layer: schema.NeuronLayer, forward_current: Tensor, run: Run) -> Tensor:
+        port, t = self.spec.ports.index(layer.name), run.step
         current = forward_current
         for bc in self.spec.backward:
             if bc.target == port and t >= bc.delay:
                 current = current + self._projection(bc, current.shape[2:], run)
+        return current
 
+    def neuron(self, layer: schema.NeuronLayer, current: Tensor, run: Run) -> Tensor:
+        """One step of a LIF layer: its spikes, which `run` keeps with its current and membrane."""
+        port, t, neuron = self.spec.ports.index(layer.name), run.step, layer.neuron
         before = run.potentials.get(port, torch.zeros_like(current))
         given = dict(neuron.arguments)
         membrane = given["tau"] * before + current
@@ -167,7 +171,7 @@ class Reference:
         run.currents[port, t], run.membranes[port, t], run.spikes[port, t] = current, membrane, spike
         return spike
 
-    def _projection(self, bc: schema.BackwardConnection, size: Sequence[int], run: _Run) -> Tensor:
+    def _projection(self, bc: schema.BackwardConnection, size: Sequence[int], run: Run) -> Tensor:
         """What the spikes that port `source` fired `delay` steps ago add to the current of `target`."""
         name, then = f"backward.{bc.source}_{bc.target}", run.step - bc.delay
         spikes = run.spikes[bc.source, then]
@@ -178,7 +182,7 @@ class Reference:
         result = self._norm(f"{name}.bn", self.spec.norm, mixed, run, then)
         return result if size else result[:, :, 0, 0]
 
-    def _norm(self, name: str, norm: schema.Norm, x: Tensor, run: _Run, step: int) -> Tensor:
+    def _norm(self, name: str, norm: schema.Norm, x: Tensor, run: Run, step: int) -> Tensor:
         mean, var = self.buffers[f"{name}.running_mean"], self.buffers[f"{name}.running_var"]
         count = self.buffers[f"{name}.num_batches_tracked"]
         if norm.statistics == "per_step":
