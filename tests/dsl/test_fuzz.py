@@ -26,7 +26,8 @@ def outcome(text: str) -> schema.NetworkSpec | tuple[Diagnostic, ...]:
         return error.diagnostics
 
 
-def check(text: str) -> None:
+def check(text: str) -> schema.NetworkSpec | tuple[Diagnostic, ...]:
+    """What came of a text, which is found to be as it should."""
     found = outcome(text)
     if isinstance(found, schema.NetworkSpec):
         assert dsl.parse(dsl.format_spec(found)) == found
@@ -36,8 +37,9 @@ def check(text: str) -> None:
         formatted = dsl.format_text(text)
     except SpecError:
         assert not isinstance(found, schema.NetworkSpec)
-        return
+        return found
     assert dsl.format_text(formatted) == formatted
+    return found
 
 
 def check_places(diagnostics: tuple[Diagnostic, ...], lines: list[str]) -> None:
