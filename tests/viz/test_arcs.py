@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from bcgraph.errors import RunError
+from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.viz import arcs
 from tests.search.conftest import chain
 
@@ -30,6 +30,14 @@ def test_png_has_pixels(tmp_path: Path) -> None:
     assert data.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", data[16:24])
     assert width > height > 200
+
+
+def test_a_large_png_has_fewer_pixels_an_inch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arcs, "MAX_PIXELS", 100_000)
+    with pytest.warns(BcgraphWarning, match=r"pixels an inch instead of 150"):
+        arcs.draw(chain(7, CONNECTIONS), tmp_path / "net.png")
+    width, height = struct.unpack(">II", (tmp_path / "net.png").read_bytes()[16:24])
+    assert 90_000 < width * height <= 101_000
 
 
 def test_what_is_drawn() -> None:
