@@ -24,17 +24,17 @@ class _Closed(io.TextIOBase):
     """A standard stream that was closed when the command began."""
 
     def write(self, text: str, /) -> int:
-        raise OSError(errno.EBADF, "It is closed")
+        raise OSError(errno.EBADF, "it is closed")
 
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
-        raise OSError(errno.EBADF, "It is closed")
+        raise OSError(errno.EBADF, "it is closed")
 
     def __next__(self) -> str:  # type: ignore[override]
         return self.readline()
 
     @property
     def buffer(self) -> IO[bytes]:
-        raise OSError(errno.EBADF, "It is closed")
+        raise OSError(errno.EBADF, "it is closed")
 
 
 class _Messages(io.TextIOWrapper):
@@ -105,7 +105,7 @@ def write_error(text: str) -> None:
 
 def unwritable(error: OSError) -> RunError:
     """The error for standard output that takes no more (E084)."""
-    return RunError("E084", f"standard output cannot be written: {(error.strerror or str(error)).lower()}")
+    return RunError("E084", f"standard output cannot be written: {error.strerror or error}")
 
 
 def drop(stream: TextIO) -> None:

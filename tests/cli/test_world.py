@@ -86,7 +86,7 @@ def test_full_streams(shell: Shell, tiny: Path, line: str, code: int) -> None:
     done = shell(line)
     assert done.code == code
     if "2>" not in line:
-        assert "no space left on device" in done.err
+        assert "No space left on device" in done.err
 
 
 def test_pipes_that_are_closed_early(shell: Shell, tiny: Path) -> None:
