@@ -12,7 +12,7 @@ from bcgraph import dsl
 from bcgraph.search import driver
 from bcgraph.search.space.pairs import architecture_of
 from benchmarks.placement import __main__ as placement
-from benchmarks.placement import records, replay, science, tables, values, work
+from benchmarks.placement import deep, records, replay, science, tables, values, work
 from benchmarks.placement.records import Record
 
 SPEC = dsl.load(placement.SPEC)
@@ -156,3 +156,21 @@ def test_intervals_hold_the_correlation_that_they_are_of(monkeypatch: pytest.Mon
     low, high = tables.interval("e")
     mean = sum(tables.correlation("e", seed) for seed in tables.seeds()) / len(tables.seeds())
     assert 0 < low < mean < high < 1
+
+
+def test_every_run_of_the_deep_network_is_run_once(tmp_path: Path) -> None:
+    spec = dsl.load(deep.SPEC)
+    jobs = list(deep.jobs(spec, 2))
+    keys = [(name, gain, divided, seed) for name, _, gain, divided, seed in jobs]
+    assert len(set(keys)) == len(keys)
+    assert len(next(pairs for name, pairs, *_ in jobs if name == "all")) == 153
+    assert not any(divided for name, _, _, divided, _ in jobs if name == "16>0")
+    runs = [deep.Run(name, gain, divided, seed, 0.5, 0.75, 1.25, 2.0) for name, _, gain, divided, seed in jobs]
+    deep.write(tmp_path / "deep.csv", runs)
+    assert deep.read(tmp_path / "deep.csv") == runs
+    assert len(deep.summary(runs).splitlines()) > len(deep.GAINS)
+
+
+def test_gains_are_divided_by_the_root_of_what_arrives() -> None:
+    spec = deep.wired(dsl.load(deep.SPEC), ((4, 0), (3, 0), (2, 0), (1, 0), (4, 4)), 0.1, divided=True)
+    assert spec.gains == ((1, 0, 0.05), (2, 0, 0.05), (3, 0, 0.05), (4, 0, 0.05), (4, 4, 0.1))
