@@ -82,7 +82,9 @@ def _fuse(
     first = next(node for node in nodes if node.attrs["gives"] == SPIKES)
     layer = first.attrs["layer"]
     own = {node.name for node in nodes}
-    states = tuple(dict.fromkeys(names[e.value] for node in nodes for e in node.inputs if e.value in names and e.delay))
+    # In the order of their equations, so that a step has the same states in the same order with and without this pass.
+    late = {edge.value for node in nodes for edge in node.inputs if edge.delay}
+    states = tuple(given for value, given in names.items() if value in late)
     outside = [
         given
         for value, given in names.items()
