@@ -139,12 +139,41 @@ def _watched(network: Network, values: Floats) -> Iterator[dict[str, np.ndarray]
 
 
 def _spikes(model: onnx.ModelProto) -> list[str]:
-    """The values of a graph that are spikes: of neurons, and of what only moves them."""
+    """The values of a graph that 8 bits hold exactly: whole numbers that neurons send, and what only moves them."""
+    whole = {function.name for function in model.functions if function.domain == DOMAIN and _sends_whole(function)}
     found: dict[str, None] = {}
     for node in model.graph.node:
-        if node.domain == DOMAIN or (node.op_type in _MOVES and node.input[0] in found):
+        if (node.domain == DOMAIN and node.op_type in whole) or (node.op_type in _MOVES and node.input[0] in found):
             found[node.output[0]] = None
     return list(found)
+
+
+def _sends_whole(function: onnx.FunctionProto) -> bool:
+    """Whether a neuron sends spikes, or whole numbers within bounds that fit; others send any number."""
+    makers = {node.output[0]: node for node in function.node}
+
+    def made(name: str) -> tuple[str, list[str]]:
+        node = makers.get(name)
+        return ("", []) if node is None else (node.op_type, list(node.input))
+
+    def number(name: str) -> float | None:
+        kind, inputs = made(name)
+        if kind == "CastLike" and made(inputs[0])[0] == "Constant":
+            return float(makers[inputs[0]].attribute[0].f)
+        return None
+
+    kind, inputs = made(function.output[0])
+    if kind == "Identity":
+        kind, inputs = made(inputs[0])
+    if kind == "CastLike":
+        return made(inputs[0])[0] == "Greater"
+    if kind != "Min":
+        return False
+    inner, bounds = made(inputs[0])
+    low, high = number(bounds[1]) if inner == "Max" else None, number(inputs[1])
+    if low is None or high is None or made(bounds[0])[0] != "Round":
+        return False
+    return low >= 0 and high <= np.iinfo(np.uint8).max and low.is_integer() and high.is_integer()
 
 
 def _set(model: onnx.ModelProto, key: str, value: str) -> None:
