@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+NEURONS = ("IF", "LIF", "CubaLIF")
 
 
 class Reader:
@@ -55,15 +56,21 @@ class Reader:
                     now[a] if a in now else before[a] for a, b in self.edges if b == name and (a in now or before)
                 ]
                 x = frame if kind == "Input" else np.sum(arriving, axis=0)
-                now[name] = self.fire(name, node, x, membranes) if kind in ("LIF", "IF") else STATELESS[kind](node, x)
+                now[name] = self.fire(name, node, x, membranes) if kind in NEURONS else STATELESS[kind](node, x)
             yield now
             before = now
 
     def fire(self, name: str, node: dict[str, Any], current: np.ndarray, membranes: Arrays) -> np.ndarray:
         v = membranes.get(name, np.zeros_like(current))
-        if self.kind(name) == "LIF":
+        if self.kind(name) == "CubaLIF":
+            # tau_syn di/dt = -i + w_in I, and the membrane reads the new i.
+            i = membranes.get(f"{name}.i", np.zeros_like(current))
+            ratio = (np.float32(self.dt) / node["tau_syn"]).astype(np.float64)
+            current = membranes[f"{name}.i"] = i + ratio * (node["w_in"].astype(np.float64) * current - i)
+        if self.kind(name) != "IF":
             # tau dv/dt = (v_leak - v) + r I; the ratio in the file's own type, as its readers take it.
-            ratio = (np.float32(self.dt) / node["tau"]).astype(np.float64)
+            tau = node["tau_mem" if self.kind(name) == "CubaLIF" else "tau"]
+            ratio = (np.float32(self.dt) / tau).astype(np.float64)
             v = v + ratio * ((node["v_leak"] - v) + node["r"].astype(np.float64) * current)
         else:
             v = v + self.dt * node["r"].astype(np.float64) * current
