@@ -114,6 +114,15 @@ def _noted() -> Iterator[None]:
         logging.getLogger().removeHandler(handler)
 
 
+def adopt(*libraries: str) -> None:
+    """Have what these libraries log shown as notes, instead of as they print it themselves."""
+    for library in libraries:
+        logger = logging.getLogger(library)
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+        logger.propagate = True
+
+
 class _Once:
     """Lets the first of equal messages through."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
 import stat
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pytest
 from PIL import Image
 
 from bcgraph import dsl
+from bcgraph.cli.guard import adopt, guarded
 from bcgraph.cli.streams import printable
 from tests.cli.conftest import TINY, Command, Result
 
@@ -249,6 +252,22 @@ def test_libraries_print_nothing_raw(shell: Shell, tiny: Path) -> None:
         assert done.code == 0
         own = ("note: ", "net.png: ")
         assert all(text.startswith(own) for text in done.err.splitlines()), done.err
+
+
+def test_what_libraries_say_is_a_note_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("somelibrary.part")
+    logging.getLogger("somelibrary").addHandler(logging.StreamHandler())
+
+    def command() -> None:
+        adopt("somelibrary")
+        for _ in range(2):
+            logger.warning("a first line\nand \x1b[31ma second")
+            warnings.warn("one more\nthing", UserWarning, stacklevel=1)
+            warnings.warn("of no use to anybody", DeprecationWarning, stacklevel=1)
+
+    guarded(command)()
+    assert capsys.readouterr().err == "note: somelibrary: a first line\nnote: one more\n"
+    assert not logging.getLogger("somelibrary").handlers
 
 
 @pytest.mark.parametrize("url", ["me:s3cret@host/db", "postgresql//me:s3cret@host/db", "postgresql://me:s3cret"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcgraph import pruning
+from bcgraph.cli.guard import adopt
 from bcgraph.cli.inputs import (
     InitsOption,
     JsonOption,
@@ -75,6 +76,7 @@ def search_command(
     from bcgraph.search.distributed import usage
     from bcgraph.viz import report
 
+    adopt("optuna", "ray")
     options = search.Options(inits, score_dtype, accuracy_dtype, storage, workers, ray, threads, devices, accelerator)
     written: list[Artifacts] = []
     with search_bars() as on_event:
