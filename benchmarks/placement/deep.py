@@ -34,9 +34,6 @@ from bcgraph.schema import BackwardConnection, NetworkSpec
 from bcgraph.search.space.pairs import Architecture
 
 SPEC = Path(__file__).parents[2] / "specs" / "digits_resnet18.bcg"
-TABLE = Path(__file__).with_name("digits_deep_gain.csv")
-"""The runs that are kept."""
-
 GAINS = (0.0, 0.02, 0.1, 1.0)
 DRAWS = 3
 
