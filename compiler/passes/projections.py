@@ -95,7 +95,7 @@ def _connections(graph: TemporalGraph) -> Iterator[Connection]:
     readers = graph.readers()
     seen: set[tuple[str, str]] = set()
     for reader in graph.nodes:
-        for index in range(len(reader.inputs) if reader.op == "add" else 0):
+        for index in _currents(reader):
             edge = reader.inputs[index]
             chain = _chain(edge.value, producers)
             if not edge.delay or chain is None or any(_shared(n, graph, readers) for n in chain.values()):
@@ -120,6 +120,13 @@ def _before_resize(value: str, producers: dict[str, Node], values: dict[str, Val
         return value
     (given, wanted) = (shapes.spatial(values[name].shape) for name in (node.inputs[0].value, value))
     return value if any(b % a for a, b in zip(given, wanted, strict=True)) else node.inputs[0].value
+
+
+def _currents(node: Node) -> range:
+    """Which operands a node adds up."""
+    if node.op == "neuron":
+        return range(len(node.inputs) - len(states_of(node)))
+    return range(len(node.inputs) if node.op == "add" else 0)
 
 
 def _chain(value: str, producers: dict[str, Node]) -> dict[str, Node] | None:
