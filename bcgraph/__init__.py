@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bcgraph import lazy
 
 if TYPE_CHECKING:
-    from bcgraph import compiler, data, profile, runtime, scores, search, training, weights
+    from bcgraph import compiler, data, profile, register, runtime, scores, search, training, weights
     from bcgraph.compiler.driver import compile
     from bcgraph.compiler.targets.export import export
     from bcgraph.compiler.targets.fx.record import record
@@ -41,6 +41,7 @@ __all__ = [
     "parse",
     "profile",
     "record",
+    "register",
     "runtime",
     "scores",
     "search",
@@ -66,6 +67,7 @@ __getattr__ = lazy.attach(
         "parse": "bcgraph.dsl:parse",
         "profile": "bcgraph.profile",
         "record": "bcgraph.compiler.targets.fx.record:record",
+        "register": "bcgraph.register",
         "runtime": "bcgraph.runtime",
         "scores": "bcgraph.scores",
         "search": "bcgraph.search",

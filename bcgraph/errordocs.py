@@ -42,6 +42,7 @@ EXAMPLES: Mapping[str, str] = {
     "E020": _NETWORK.replace("bcg 1", "bcg 2"),
     "E021": "bcg 1\n\ntrain {\n  epochs = 10\n}\n",
     "E022": _NETWORK.replace("bcg 1\n", 'bcg 1\n\nimport "residul.bcg"\n'),
+    "E024": _NETWORK.replace("bcg 1\n", 'bcg 1\n\nuse "example"\n'),
     "E030": _in_block("conv = conv(chanels)", _END),
     "E031": _NETWORK.replace("tiny()", "resnt18()"),
     "E032": _in_network("readuot = last"),

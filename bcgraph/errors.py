@@ -46,6 +46,8 @@ CODES: dict[str, str] = {
     "E021": "a file needs exactly one network",
     "E022": "an import cannot be resolved",
     "E023": "imports form a cycle",
+    "E024": "a plugin is not installed or cannot be loaded",
+    "E025": "a name comes from a plugin that the file does not use",
     "E030": "an unknown name",
     "E031": "an unknown layer, block or backbone",
     "E032": "an unknown setting",
@@ -66,6 +68,7 @@ CODES: dict[str, str] = {
     "E053": "a network needs at least one LIF layer",
     "E054": "the network would be too large",
     "E055": "blocks call each other without end",
+    "E056": "a registered layer is not what it declares",
     # Backward connections.
     "E060": "an unknown port",
     "E061": "a connection does not run backward",
@@ -94,6 +97,7 @@ CODES: dict[str, str] = {
     "E092": "an optional part is not installed",
     "E093": "workers could not be started, or are lost",
     "E094": "memory has run out",
+    "E095": "what a user has registered has failed",
 }
 
 

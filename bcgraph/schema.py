@@ -10,26 +10,29 @@ branches. Names in it are complete (`layer1.0.conv1`), since blocks are already 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     SkipValidation,
     TypeAdapter,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
-from bcgraph import connections
+from bcgraph import connections, plugins
 from bcgraph.equations.expression import Expression, text
 from bcgraph.equations.neuron import Equations
 from bcgraph.equations.simplify import ONE
@@ -63,6 +66,32 @@ _GAINS = OnlyWith("strategy", "gains")
 def only_with(field: FieldInfo) -> OnlyWith | None:
     """What has to be set beside a setting for it to count; None where it always does."""
     return next((mark for mark in field.metadata if isinstance(mark, OnlyWith)), None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Named:
+    """Marks a word that is one of the language's `own`, or the name of something registered."""
+
+    kind: plugins.Kind
+    own: tuple[str, ...]
+
+
+def named(field: FieldInfo) -> Named | None:
+    """The mark of a setting whose word may be the name of something registered."""
+    return next((mark for mark in field.metadata if isinstance(mark, Named)), None)
+
+
+def _name_of(kind: plugins.Kind, *own: str) -> Any:
+    """The type of such a word."""
+
+    def known(name: str) -> str:
+        if name not in own and plugins.find(kind, name) is None:
+            raise ValueError(f"there is no {kind} `{name}`")
+        return name
+
+    registered = {"type": "string", "description": f"a registered {kind}"}
+    shown = {"anyOf": [{"enum": list(own), "type": "string"}, registered]}
+    return Annotated[str, Named(kind, own), AfterValidator(known), WithJsonSchema(shown)]
 
 
 # --- Neuron and normalization -----------------------------------------------------------------------------
@@ -462,6 +491,16 @@ class TrainSpec(_Frozen):
     mean_squared: Probability = 0.0
 
 
+if TYPE_CHECKING:
+    ScoreName: TypeAlias = str
+    FitnessName: TypeAlias = str
+    StrategyName: TypeAlias = str
+else:
+    ScoreName = _name_of("score", "n", "e")
+    FitnessName = _name_of("score", "oneshot", "n", "e")
+    StrategyName = _name_of("strategy", "evolutionary", "random", "tpe", "nsga2", "gains")
+
+
 class InitSpec(_Frozen):
     """Step one: score-based selection of the first population (paper 4.2.2).
 
@@ -470,7 +509,7 @@ class InitSpec(_Frozen):
 
     pool: Count | Literal["all"] = 2000
     keep: PositiveInt = 20
-    scores: tuple[Literal["n", "e"], ...] = ("n", "e")
+    scores: tuple[ScoreName, ...] = ("n", "e")
     batch: PositiveInt = 64
 
 
@@ -490,8 +529,8 @@ class EvolveSpec(_Frozen):
     `keep` remain whose multiply-accumulates are at most `extra_operations` times those of the backbone.
     """
 
-    strategy: Literal["evolutionary", "random", "tpe", "nsga2", "gains"] = "evolutionary"
-    score: Literal["oneshot", "n", "e"] = "oneshot"
+    strategy: StrategyName = "evolutionary"
+    score: FitnessName = "oneshot"
     iterations: Count = 20
     top: PositiveInt = 10
     population: PositiveInt = 20
@@ -544,10 +583,11 @@ class NetworkSpec(_Frozen):
     """A whole `.bcg` file: the network, and how it is fed, trained and searched.
 
     Two specs are equal when they describe the same thing: the order in which backward connections are written
-    does not count.
+    does not count. `uses` are the plugins that the file names, sorted.
     """
 
     name: str
+    uses: tuple[str, ...] = ()
     input: InputSpec
     steps: Annotated[int, Field(ge=1, le=10_000)]
     readout: Literal["mean", "last"] = "mean"
@@ -594,7 +634,8 @@ class NetworkSpec(_Frozen):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        return _dumped(dump(self), feedback=_plain(Projection()))
+        found = _dumped(dump(self), feedback=_plain(Projection()))
+        return found if self.uses else {name: value for name, value in found.items() if name != "uses"}
 
     @property
     def ports(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 # for a module or for all modules of a package that have no longer name here.
 ORDER = """
 errors keys lazy urls names readout foreign seals normalization
-files connections memory tensorfiles scales
+files connections memory tensorfiles scales plugins
 equations
 schema
 shapes pruning
@@ -33,7 +33,7 @@ compiler.targets.onnx compiler.targets.nir compiler.targets.python compiler.targ
 training.options training.events training.losses training.ema training.optimizers training.distributed training
 search.events search.options search.space search.records search.strategies search.supernet search.scores
 search.evaluators search.distributed search
-scores profile viz artifacts
+scores profile viz artifacts register
 cli.streams cli.output cli.guard cli.progress cli.inputs cli.commands cli
 bcgraph __main__
 """

@@ -26,6 +26,7 @@ PUBLIC = {
     "parse",
     "profile",
     "record",
+    "register",
     "runtime",
     "scores",
     "search",

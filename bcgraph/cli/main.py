@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "profile": "Show what a network costs: operations, spikes, energy, memory of its states.",
     "draw": "Draw a network with its backward connections as arcs.",
     "report": "Print what a search did.",
+    "plugins": "List what installed plugins have registered.",
 }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from bcgraph import plugins
 from bcgraph.data.sources import DataSet, Floats, Integers, Loader, Request
 from bcgraph.errors import DataError, nearest
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
@@ -44,24 +46,17 @@ class Arrays:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all data sets."""
+    """The names of all data sets of bcgraph itself."""
     return tuple(LOADERS)
 
 
 def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
     """The data set that `data` names, for a network with this input and these steps, without torch.
 
-    Raises DataError: E080 for an unknown name, E081 when it is missing, damaged or does not fit the network.
+    A registered one may need torch. Raises DataError: E080 for an unknown name, E081 when it is missing, damaged or
+    does not fit the network; PluginError (E095) when what was registered fails.
     """
-    if data.name not in LOADERS:
-        known = ", ".join(names())
-        raise DataError(
-            "E080",
-            f"there is no data set `{data.name}`",
-            hint=nearest(data.name, names()) or f"the data sets are {known}",
-        )
-    module, function = LOADERS[data.name]
-    loader = cast("Loader", getattr(importlib.import_module(module), function))
+    loader = _loader(data.name)
     shape = (form.channels, form.height, form.width)
     root = _expanded(data.root)
     try:
@@ -73,6 +68,40 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
             notes=(f"looked in `{error.filename or root.absolute()}`",),
             hint="check that you may read it, and that the disk is in order",
         ) from error
+
+
+def _loader(name: str) -> Loader:
+    if name in LOADERS:
+        module, function = LOADERS[name]
+        return cast("Loader", getattr(importlib.import_module(module), function))
+    entry = plugins.find("data", name)
+    if entry is None:
+        known = (*names(), *(e.name for e in plugins.REGISTRY.entries() if e.kind == "data"))
+        raise DataError(
+            "E080",
+            f"there is no data set `{name}`",
+            hint=nearest(name, known) or f"the data sets are {', '.join(known)}",
+        )
+    return partial(_registered, entry)
+
+
+def _registered(entry: plugins.Entry, request: Request) -> DataSet:
+    """What was registered as a data set, for a network."""
+    source: Any = entry.value.source
+    with plugins.calling(entry):
+        found = source(request) if entry.value.takes_request else source
+        if isinstance(found, DataSet):
+            return found
+        if not hasattr(found, "__getitem__") or not hasattr(found, "__len__"):
+            raise DataError(
+                "E081",
+                f"{entry.title} is neither a `DataSet` nor a torch Dataset, but {type(found).__name__}",
+                notes=(f"it is registered by {entry.origin}",),
+            )
+        from bcgraph.data.torch_dataset import from_torch
+
+        kind = SequenceInput if request.sequence else ImageInput
+        return replace(from_torch(found, None, kind(*request.shape), request.steps, None)[0], name=entry.name)
 
 
 def _expanded(root: str) -> Path:

@@ -65,9 +65,11 @@ class DatasetSamples:
 
 
 def from_torch(
-    given: Given, test: MapDataset | None, form: InputSpec, steps: int, classes: int
+    given: Given, test: MapDataset | None, form: InputSpec, steps: int, classes: int | None
 ) -> tuple[DataSet, dict[str, str]]:
     """The data set of `given`, a dataset or a pair (train, test), for a network with this input and `classes` outputs.
+
+    With None there are as many classes as the labels say.
 
     Without a test set, a fixed 20 % of each class are held out, the same for every seed. Every item is read once and
     checked. Returns it with what identifies it in a checkpoint: its class and a digest of its labels.
@@ -83,6 +85,8 @@ def from_torch(
     name = type(given).__name__
     train = _part(given, "dataset", shape, classes)
     held_out = None if test is None else _part(test, "test dataset", shape, classes)
+    if classes is None:
+        classes = 1 + max(int(part.labels.max()) for part in (train, held_out) if part is not None)
     names = _classes(given, classes)
 
     def data_set(train: Part, test: Part) -> DataSet:
@@ -97,7 +101,7 @@ def from_torch(
     return data_set(train, held_out), {"data": name, "labels": labels.hexdigest()[:16]}
 
 
-def _part(dataset: MapDataset, what: str, shape: tuple[int, ...], classes: int) -> Part:
+def _part(dataset: MapDataset, what: str, shape: tuple[int, ...], classes: int | None) -> Part:
     try:
         number = len(dataset)
     except (TypeError, NotImplementedError) as error:
@@ -112,7 +116,10 @@ def _part(dataset: MapDataset, what: str, shape: tuple[int, ...], classes: int) 
     with _generators_kept():
         for index in range(number):
             _, label = _item(dataset, index, shape, 0)
-            if not 0 <= label < classes:
+            if classes is None and label < 0:
+                hint = "labels run from 0"
+                raise DataError("E081", f"item {index} of `{type(dataset).__name__}` has the label {label}", hint=hint)
+            if classes is not None and not 0 <= label < classes:
                 raise DataError(
                     "E081",
                     f"item {index} of `{type(dataset).__name__}` has the label {label}, but the network has {classes} "

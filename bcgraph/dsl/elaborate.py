@@ -47,9 +47,11 @@ def elaborate(
     reporter already holds syntax errors, only findings are added that no lost statement can explain.
     """
     broken = bool(reporter)
-    spec = _Elaboration(reporter, Library(reporter), Settings(reporter, Scope(reporter, Budget(reporter)))).run(
-        file, name, path, base
-    )
+    library = Library(reporter)
+    check_header(file, name, reporter)
+    namespace = library.of_text(file, path, base)
+    settings = Settings(reporter, Scope(reporter, Budget(reporter), uses=library.uses.names))
+    spec = _Elaboration(reporter, library, settings).run(file, name, namespace)
     if broken:
         reporter.drop(_CONSEQUENCES)
     return None if reporter else spec
@@ -61,15 +63,13 @@ class _Elaboration:
     library: Library
     settings: Settings
 
-    def run(self, file: syntax.File, name: str, path: Path | None, base: Path | None) -> schema.NetworkSpec | None:
-        check_header(file, name, self.reporter)
-        namespace = self.library.of_text(file, path, base)
+    def run(self, file: syntax.File, name: str, namespace: Namespace) -> schema.NetworkSpec | None:
         values: dict[str, Any] = {}
         networks: list[syntax.Network] = []
         seen: dict[str, Span] = {}
         for statement in file.statements:
             match statement:
-                case syntax.Header() | syntax.Import() | syntax.Block() | syntax.Definition():
+                case syntax.Header() | syntax.Import() | syntax.Use() | syntax.Block() | syntax.Definition():
                     pass
                 case syntax.Network():
                     networks.append(statement)
@@ -91,7 +91,7 @@ class _Elaboration:
         check_blocks(namespace, self.library, self.settings.scope)
         if self.reporter:
             return None
-        found = schema.NetworkSpec(name=networks[0].name, **spec, **values)
+        found = schema.NetworkSpec(name=networks[0].name, uses=self.library.uses.names, **spec, **values)
         for each in pruning.contradictions(found):
             where = [("search", "evolve", name) for name in (each.setting, "strategy")]
             span = next(span for path in where if (span := place(file.statements, path)) is not None)

@@ -39,7 +39,7 @@ def format_spec(spec: schema.NetworkSpec) -> str:
     goes beyond the paper and is off. The text contains every block that is not in the standard library. Raises
     SpecError E005 when a name in a specification made by hand cannot stand in a text.
     """
-    lines = ["bcg 1", ""]
+    lines = ["bcg 1", "", *(f"use {escape(name)}" for name in spec.uses), *[""] * bool(spec.uses)]
     blocks = spec.backbone.source
     lines += [part for text in spec.neuron.source if text not in blocks for part in (text, "")]
     if blocks:

@@ -21,10 +21,10 @@ from bcgraph.search.events import Event, Progress
 from bcgraph.search.options import Options
 from bcgraph.search.records import directory, storage
 from bcgraph.search.records.evaluations import (
-    FITNESS,
     Evaluation,
     Note,
     Record,
+    fitness,
     ranking,
 )
 from bcgraph.search.records.log import Log
@@ -200,7 +200,7 @@ class _Search:
     def _evolution(self, initial: list[Architecture]) -> Record:
         """Step two; returns the chosen record."""
         settings = self.spec.search.evolve
-        measure = FITNESS[settings.score]
+        measure = fitness(settings.score)
         known = [r for r in self.records if r.stage == "evolve"]
         total = len(initial) + settings.iterations * settings.population
         best = max((r.evaluation.value(measure) for r in known), default=-math.inf)

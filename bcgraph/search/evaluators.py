@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +67,9 @@ class Standard:
 
     def evolve(self, progress: Progress) -> Evaluate:
         """The evaluator of the fitness in step two."""
-        return _EVOLVE[self.spec.search.evolve.score](self, progress)
+        score = self.spec.search.evolve.score
+        # Any other is a score at initialization.
+        return self._oneshot(progress) if score == "oneshot" else self._scorer((score,))
 
     def gains(self, progress: Progress) -> TrainStage:
         """What trains the stages of `strategy = gains`."""
@@ -148,10 +150,3 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-_EVOLVE: dict[str, Callable[[Standard, Progress], Evaluate]] = {
-    "oneshot": lambda standard, progress: standard._oneshot(progress),
-    "n": lambda standard, _: standard._scorer(("n",)),
-    "e": lambda standard, _: standard._scorer(("e",)),
-}

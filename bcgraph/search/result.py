@@ -8,7 +8,7 @@ from pathlib import Path
 import bcgraph
 from bcgraph import dsl, pruning
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records.evaluations import FITNESS, NAMES, Note, Record
+from bcgraph.search.records.evaluations import Note, Record, fitness, name_of
 from bcgraph.search.space.pairs import size_text, space
 
 
@@ -32,13 +32,13 @@ class SearchResult:
 def describe(result: SearchResult) -> str:
     """The text of `best.bcg`: the chosen network, with a comment on how the search found it."""
     settings = result.spec.search
-    measure = FITNESS[settings.evolve.score]
+    measure = fitness(settings.evolve.score)
     value = result.chosen.evaluation.value(measure)
     if settings.evolve.strategy == pruning.STRATEGY:
         how = (
             f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {len(pruning.pairs(result.spec))} "
             f"connections trained at once.\n"
-            f"# Pruned in {settings.evolve.stages} stages to {len(result.chosen.architecture)}, {NAMES[measure]} "
+            f"# Pruned in {settings.evolve.stages} stages to {len(result.chosen.architecture)}, {name_of(measure)} "
             f"{value:.6g}.\n"
         )
         return how + dsl.format_spec(result.best)
@@ -51,6 +51,6 @@ def describe(result: SearchResult) -> str:
         f"# Step one scored {scored} of them; step two ({settings.evolve.strategy}) evaluated {tried} by "
         f"{settings.evolve.score}.\n"
         f"# Chosen: evaluation {result.chosen.index} of iteration {result.chosen.iteration}, "
-        f"{NAMES[measure]} {value:.6g}.\n"
+        f"{name_of(measure)} {value:.6g}.\n"
     )
     return how + dsl.format_spec(result.best)

@@ -12,7 +12,7 @@ import jinja2
 from bcgraph import dsl, files, pruning
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.directory import SPEC
-from bcgraph.search.records.evaluations import FITNESS, NAMES
+from bcgraph.search.records.evaluations import fitness, name_of
 from bcgraph.search.records.history import history
 from bcgraph.viz import charts
 
@@ -34,7 +34,10 @@ def write(directory: Path) -> Path:
 
 def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     """The page for a history (as `bcgraph.search.history` gives it) of a search of `spec`."""
-    measure = FITNESS[found["settings"]["evolve"]["score"]]
+    measure = fitness(found["settings"]["evolve"]["score"])
+    # Registered scores stand beside the others: none has the name of a field.
+    found = {**found, "evaluations": [_flat_scores(e) for e in found["evaluations"]]}
+    found["chosen"] = found["chosen"] and _flat_scores(found["chosen"])
     pool = [e for e in found["evaluations"] if e["stage"] == "init"]
     evolved = [e for e in found["evaluations"] if e["stage"] == "evolve"]
     stages = evolved if found["settings"]["evolve"]["strategy"] == pruning.STRATEGY else []
@@ -49,21 +52,26 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     return environment.get_template("report.html.j2").render(
         found=found,
         spec=spec,
-        label=NAMES[measure],
-        names=NAMES,
+        label=name_of(measure),
+        names=name_of,
         measure=measure,
         pool=pool,
         evolved=evolved,
         stages=stages,
         best=best[:_ROWS],
         drawn=[(e, charts.architecture(spec.ports, e["backward"])) for e in best[:_DRAWN]],
-        progress=charts.progress(evolved, measure, NAMES[measure]) if evolved else "",
+        progress=charts.progress(evolved, measure, name_of(measure)) if evolved else "",
         plane=charts.plane(pool, start) if both else "",
-        heat=charts.heat(evolved, measure, NAMES[measure], ports) if evolved else "",
+        heat=charts.heat(evolved, measure, name_of(measure), ports) if evolved else "",
         positions=charts.positions(evolved, tenth, ports) if evolved else "",
         tenth=len(tenth),
         settings=_flat(found["settings"]),
     )
+
+
+def _flat_scores(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation with its registered scores among its other measures."""
+    return {**evaluation.get("scores", {}), **evaluation}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

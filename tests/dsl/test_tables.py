@@ -82,7 +82,7 @@ MODELS: list[Any] = [
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_every_setting_of_the_schema_has_a_kind_and_a_description(model: type) -> None:
-    skipped = {"name", "span", "kind", "body", "branches", "ports", "call", "arguments", "backward", "backbone"}
+    skipped = {"name", "span", "kind", "body", "branches", "ports", "call", "arguments", "backward", "backbone", "uses"}
     # What neurons and surrogates take stands in their own texts.
     skipped |= {"neuron", "equations", "derivative", "source"}
     for name, field in kinds.fields(model).items():

@@ -143,6 +143,15 @@ CASES = (
         (Finding("E022", 2, 8, '"residul.bcg"', "did you mean `residual.bcg`?"),),
     ),
     Case(
+        "plugins",
+        network(TINY, before='use "no-such-plugin"\nuse "no-such-plugin"\n', after='use "late"\n'),
+        (
+            Finding("E024", 2, 5, '"no-such-plugin"', "`pip install no-such-plugin`", "is not installed"),
+            Finding("E033", 3, 5, '"no-such-plugin"', "the first is at case.bcg:2:5"),
+            Finding("E035", 9, 1, 'use "late"', "move it up"),
+        ),
+    ),
+    Case(
         "names that mean nothing",
         blocks("a = conv(m)", "b = conv(nn)", "c = conv(input.chanels)", "l = lif()", *END),
         (

@@ -7,7 +7,7 @@ from bcgraph.errors import CODES, Diagnostic, SpecError, render
 from tests.errors.cases import CASES, Case, Finding
 
 # Found when files are read, or when something is compiled, run, searched or trained.
-ELSEWHERE = {"E001", "E002", "E023", "E036"} | {
+ELSEWHERE = {"E001", "E002", "E023", "E025", "E036", "E056"} | {
     code for code in CODES if code >= "E070" and code not in ("E080", "E089")
 }
 

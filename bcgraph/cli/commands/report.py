@@ -43,9 +43,9 @@ def _scales(directory: Path) -> dict[tuple[int, int], float]:
 
 
 def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
-    from bcgraph.search.records.evaluations import FITNESS, LABELS
+    from bcgraph.search.records.evaluations import fitness, label
 
-    measure = FITNESS[found["settings"]["evolve"]["score"]]
+    measure = fitness(found["settings"]["evolve"]["score"])
     evaluations: list[dict[str, Any]] = found["evaluations"]
     evolved = [e for e in evaluations if e["stage"] == "evolve"]
     one_run = found["settings"]["evolve"]["strategy"] == pruning.STRATEGY
@@ -55,7 +55,7 @@ def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
     else:
         done = [
             f"scored    {count(len(evaluations) - len(evolved), 'architecture')}",
-            f"evolved   {count(len(evolved), 'architecture')} by {LABELS[measure]}",
+            f"evolved   {count(len(evolved), 'architecture')} by {label(measure)}",
         ]
     lines = [
         f"search    {found['spec']}, seed {found['seed']}, {'finished' if found['finished'] else 'not finished'}",
@@ -82,23 +82,29 @@ def _stages(evaluations: Sequence[dict[str, Any]]) -> str:
 
 
 def _best(evaluations: Sequence[dict[str, Any]]) -> str:
-    from bcgraph.search.records.evaluations import LABELS
+    from bcgraph.search.records.evaluations import MEASURES, label, value_in
 
-    measures = [m for m in LABELS if any(e[m] is not None or m in e["reasons"] for e in evaluations)]
+    every = dict.fromkeys([*MEASURES, *(m for e in evaluations for m in e.get("scores", {}))])
+    measures = [m for m in every if any(value_in(e, m) is not None or m in e["reasons"] for e in evaluations)]
     rows = [
         (connections(e["backward"]), *(_shown(e, m) for m in measures), e["origin"], e["iteration"])
         for e in evaluations
     ]
-    header = ("backward connections", *(LABELS[m] for m in measures), "origin", "iteration")
+    header = ("backward connections", *(label(m) for m in measures), "origin", "iteration")
     return table(header, rows, right=(*range(1, 1 + len(measures)), len(header) - 1))
 
 
 def _value(evaluation: dict[str, Any], measure: str) -> float:
-    value = evaluation[measure]
+    from bcgraph.search.records.evaluations import value_in
+
+    value = value_in(evaluation, measure)
     return float("-inf") if value is None else float(value)
 
 
 def _shown(evaluation: dict[str, Any], measure: str) -> str:
     if measure in evaluation["reasons"]:
         return "-inf"
-    return "" if evaluation[measure] is None else f"{evaluation[measure]:.6g}"
+    from bcgraph.search.records.evaluations import value_in
+
+    value = value_in(evaluation, measure)
+    return "" if value is None else f"{value:.6g}"

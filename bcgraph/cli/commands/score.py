@@ -53,18 +53,18 @@ def score_command(
 
 def _score(network: NetworkSpec, seed: int, inits: int, score_dtype: str, device: str, as_json: bool) -> None:
     from bcgraph.search.evaluators import Standard
-    from bcgraph.search.records.evaluations import LABELS
+    from bcgraph.search.records.evaluations import label
 
     standard = Standard(network, seed, Path(), inits=inits, score_dtype=score_dtype, device=device)
     (evaluation,) = standard.init()([network])
     reasons = dict(evaluation.reasons)
     if as_json:
-        values = {m: getattr(evaluation, m) for m in network.search.init.scores}
+        values = {m: evaluation.measured(m) for m in network.search.init.scores}
         emit_json({"name": network.name, **values, "reasons": reasons})
         return
     for measure in network.search.init.scores:
         value = evaluation.value(measure)
-        emit(f"{LABELS[measure]}  {value:.6g}" + (f"  ({reasons.get(measure)})" if math.isinf(value) else ""))
+        emit(f"{label(measure)}  {value:.6g}" + (f"  ({reasons.get(measure)})" if math.isinf(value) else ""))
 
 
 def _audited(network: NetworkSpec, seed: int, candidates: int, device: str) -> Audit:
@@ -78,9 +78,9 @@ def _audited(network: NetworkSpec, seed: int, candidates: int, device: str) -> A
 
 def audit_text(name: str, found: Audit) -> str:
     """The findings as a table."""
-    from bcgraph.search.records.evaluations import LABELS
+    from bcgraph.search.records.evaluations import label
 
-    rows = [(LABELS[f.measure], f.kind, f.what, f"{f.value:.2f}") for f in found.findings]
+    rows = [(label(f.measure), f.kind, f.what, f"{f.value:.2f}") for f in found.findings]
     return (
         f"{name}: {count(found.candidates, 'random architecture')} scored anew with one thing changed\n\n"
         + table(("score", "", "against", "Spearman"), rows, right=(3,))

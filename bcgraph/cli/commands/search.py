@@ -126,11 +126,11 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> 
 
 
 def _text(result: SearchResult, artifacts: Artifacts) -> str:
-    from bcgraph.search.records.evaluations import FITNESS, LABELS
+    from bcgraph.search.records.evaluations import fitness, label
     from bcgraph.viz import report
 
     settings = result.spec.search.evolve
-    measure = FITNESS[settings.score]
+    measure = fitness(settings.score)
     one_run = settings.strategy == pruning.STRATEGY
     whence = (
         f"left of {count(len(result.records[0].architecture), 'connection')}"
@@ -139,7 +139,7 @@ def _text(result: SearchResult, artifacts: Artifacts) -> str:
     )
     lines = [
         f"{result.path / 'best.bcg'}: {connections(result.chosen.architecture)}, "
-        f"{LABELS[measure]} {result.chosen.evaluation.value(measure):.6g}, {whence}",
+        f"{label(measure)} {result.chosen.evaluation.value(measure):.6g}, {whence}",
         f"{artifacts.weights}: {ORIGINS[artifacts.origin].format(seed=result.seed)}",
     ]
     if artifacts.exported is not None:

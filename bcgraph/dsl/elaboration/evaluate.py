@@ -33,7 +33,8 @@ class Scope:
 
     Outside a block there are no names, and a word stands for itself. Inside a block of the standard library, `anchor`
     is the call in the user's text that led there, and `origins` says where in that text the value of a name was
-    written: findings are reported there, since the text of the library is not at fault.
+    written: findings are reported there, since the text of the library is not at fault. `uses` are the plugins of the
+    text.
     """
 
     reporter: Reporter
@@ -44,6 +45,7 @@ class Scope:
     notes: tuple[str, ...] = ()
     anchor: Span | None = None
     origins: Mapping[str, Span] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
 
     def fail(self, code: str, message: str, place: Span | syntax.Expression, hint: str | None = None) -> Failed:
         """Report a finding; the caller raises what this returns."""

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import schema
+from bcgraph import plugins, schema
 from bcgraph.dsl.wording import one_of
 
 
@@ -46,16 +46,18 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One of several words."""
+    """One of several words, or the name of something `registered` of that kind."""
 
     options: tuple[str, ...]
+    registered: plugins.Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A list of different words."""
+    """A list of different words, or of names of something `registered` of that kind."""
 
     options: tuple[str, ...]
+    registered: plugins.Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def _kind(annotation: Any, metadata: list[Any]) -> Kind:
     if origin is Literal:
         return Word(get_args(annotation))
     if origin is tuple:
-        return Words(get_args(get_args(annotation)[0]))
+        entry = _kind(get_args(annotation)[0], [])
+        assert isinstance(entry, Word)
+        return Words(entry.options, entry.registered)
     if origin in (Union, types.UnionType):
         # None stands for a setting that is not given.
         options = tuple(option for option in get_args(annotation) if option is not types.NoneType)
@@ -131,7 +135,8 @@ def _kind(annotation: Any, metadata: list[Any]) -> Kind:
     if annotation is bool:
         return Flag()
     if annotation is str:
-        return Text()
+        mark = next((each for each in metadata if isinstance(each, schema.Named)), None)
+        return Text() if mark is None else Word(mark.own, mark.kind)
     if annotation in (int, float):
         return _number(annotation, metadata)
     return Called(((call_name(annotation), annotation),))

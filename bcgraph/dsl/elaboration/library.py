@@ -15,6 +15,7 @@ from pathlib import Path
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.evaluate import Scope
 from bcgraph.dsl.elaboration.layers import LAYERS
+from bcgraph.dsl.elaboration.uses import Uses
 from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.source import Reporter, Source, check_text, read
 from bcgraph.equations.expression import FUNCTIONS
@@ -76,10 +77,14 @@ class Definition:
 
 @dataclass(slots=True)
 class Library:
-    """Finds blocks by name, and reads each file at most once."""
+    """Finds blocks by name, and reads each file at most once. `uses` are the plugins of the text and its imports."""
 
     reporter: Reporter
+    uses: Uses = field(init=False)
     _standard: dict[tuple[str, str], Namespace] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.uses = Uses(self.reporter)
 
     def of_text(self, file: syntax.File, path: Path | None, base: Path | None) -> Namespace:
         """The namespace of a text: its own blocks and those it imports.
@@ -146,6 +151,8 @@ class Library:
         chain: tuple[Path, ...],
         seen: set[Path],
     ) -> None:
+        if not namespace.standard:
+            self.uses.collect(file)
         for statement in file.statements:
             if isinstance(statement, syntax.Block | syntax.Definition):
                 self._define(statement, namespace)
@@ -231,7 +238,7 @@ class Library:
             return
         check_header(file, str(path), self.reporter)
         for other in file.statements:
-            if not isinstance(other, syntax.Header | syntax.Import | syntax.Block | syntax.Definition):
+            if not isinstance(other, syntax.Header | syntax.Import | syntax.Use | syntax.Block | syntax.Definition):
                 self.reporter.add(
                     "E035",
                     "an imported file holds only blocks and definitions",

@@ -13,7 +13,7 @@ from bcgraph import schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope
-from bcgraph.dsl.elaboration.values import build, convert, convert_all, parameters_of
+from bcgraph.dsl.elaboration.values import build, convert, convert_all, parameters_of, registered_as
 from bcgraph.dsl.source import Reporter
 from bcgraph.dsl.wording import statement_name
 from bcgraph.errors import Span, nearest
@@ -81,7 +81,13 @@ class Settings:
         if not isinstance(value, syntax.Call):
             self.scope.fail("E040", "`data` needs a data set", value.span, "write `data = digits()`, for example")
             return None
-        if value.name not in DATA_SETS:
+        try:
+            known = (
+                value.name in DATA_SETS or registered_as("data", value.name, self.scope, value.name_span) is not None
+            )
+        except Failed:
+            return None
+        if not known:
             hint = nearest(value.name, DATA_SETS) or f"known: {', '.join(f'`{n}`' for n in DATA_SETS)}"
             self.scope.fail("E080", f"there is no data set `{value.name}`", value.name_span, hint)
             return None
@@ -151,4 +157,5 @@ _FORMS: Mapping[str, str] = {
     "block": "block name() { ... }",
     "import": 'import "file.bcg"',
     "network": "network name { ... }",
+    "use": 'use "package"',
 }

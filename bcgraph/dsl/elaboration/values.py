@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bcgraph import plugins
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
@@ -108,6 +109,15 @@ def build(
         raise Failed from None
 
 
+def registered_as(kind: plugins.Kind, name: str, scope: Scope, place: Span | syntax.Expression) -> plugins.Entry | None:
+    """What is registered under a name, None where nothing is. Raises Failed where a `use` line is missing (E025)."""
+    try:
+        return plugins.in_text(kind, name, scope.uses)
+    except plugins.PluginError as error:
+        found = error.diagnostics[0]
+        raise scope.fail(found.code, found.message, place, found.hint) from None
+
+
 def _name_span(argument: syntax.Argument) -> Span:
     assert argument.name is not None
     span = argument.span
@@ -186,11 +196,18 @@ def _word(expression: syntax.Expression, kind: kinds.Word, scope: Scope, label: 
         value = evaluate(expression, scope, frozenset(kind.options))
     if not isinstance(value, str):
         raise _wrong_type(value, kind, scope, label, expression)
-    return _allowed(value, kind.options, scope, label, expression)
+    return _allowed(value, kind.options, scope, label, expression, kind.registered)
 
 
-def _allowed(value: str, options: tuple[str, ...], scope: Scope, label: str, place: Span | syntax.Expression) -> str:
-    if value not in options:
+def _allowed(
+    value: str,
+    options: tuple[str, ...],
+    scope: Scope,
+    label: str,
+    place: Span | syntax.Expression,
+    registered: plugins.Kind | None = None,
+) -> str:
+    if value not in options and (registered is None or registered_as(registered, value, scope, place) is None):
         close = nearest(value, options)
         allowed = f"allowed: {', '.join(f'`{o}`' for o in options)}"
         raise scope.fail(
@@ -209,7 +226,7 @@ def _words(expression: syntax.Expression, kind: kinds.Words, scope: Scope, label
         raise _wrong_type(value, kind, scope, label, expression)
     found: list[str] = []
     for item in expression.items:
-        word = _word(item, kinds.Word(kind.options), scope, f"an entry of {label}")
+        word = _word(item, kinds.Word(kind.options, kind.registered), scope, f"an entry of {label}")
         if word in found:
             raise scope.fail("E033", f"`{word}` stands twice in {label}", item)
         found.append(word)

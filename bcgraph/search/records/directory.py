@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 import bcgraph
 from bcgraph import dsl, files, foreign, keys
@@ -46,7 +46,8 @@ class _Init:
 
 @dataclass(frozen=True)
 class _Evolve:
-    score: Literal["oneshot", "n", "e"]
+    # A report does not load what a search registered, so that any name may stand here.
+    score: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
     iterations: int
     population: int
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
-from bcgraph import foreign, pruning
+from bcgraph import foreign, plugins, pruning
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.pairs import Architecture
 
-Measure: TypeAlias = Literal["n", "e", "accuracy"]
+Measure: TypeAlias = str
+"""One of `MEASURES`, or the name of a registered score."""
+
 Stage: TypeAlias = Literal["init", "evolve"]
 
 MEASURES: tuple[Measure, ...] = ("n", "e", "accuracy")
@@ -27,13 +29,41 @@ LABELS: dict[Measure, str] = NAMES | {"accuracy": "accuracy"}
 FITNESS: dict[str, Measure] = {"oneshot": "accuracy", "n": "n", "e": "e"}
 
 
+def fitness(score: str) -> Measure:
+    """What an evolution with this setting `score` compares: a registered score is a measure itself."""
+    return FITNESS.get(score, score)
+
+
+def name_of(measure: Measure) -> str:
+    """What texts and pictures call a measure."""
+    return NAMES.get(measure) or _registered_label(measure)
+
+
+def label(measure: Measure) -> str:
+    """What tables and lines call a measure."""
+    return LABELS.get(measure) or _registered_label(measure)
+
+
+def _registered_label(measure: Measure) -> str:
+    # A report is read without loading what was registered for the search.
+    entry = plugins.REGISTRY.get("score", measure)
+    found: str = measure if entry is None else entry.value.label
+    return found
+
+
+def value_in(data: Mapping[str, Any], measure: Measure) -> float | None:
+    """The value of a measure in an evaluation as `Record.as_data` gives it."""
+    found: float | None = data[measure] if measure in MEASURES else data.get("scores", {}).get(measure)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The measures of one architecture; None for one that was not measured.
 
     A dead or failed candidate has -inf, and `reasons` says why for each such measure. Where a measure is a mean,
     `samples` holds its terms. `scales` are the mean sizes of the learned scales of its connections, in their order,
-    where a search goes by them.
+    where a search goes by them. `scores` are the values of registered scores, by name.
     """
 
     n: float | None = None
@@ -42,18 +72,29 @@ class Evaluation:
     reasons: tuple[tuple[Measure, str], ...] = ()
     samples: tuple[tuple[Measure, tuple[float, ...]], ...] = ()
     scales: tuple[float, ...] = ()
+    scores: tuple[tuple[Measure, float], ...] = ()
+
+    def measured(self, measure: Measure) -> float | None:
+        """The value of a measure, None where it was not measured."""
+        found: float | None = getattr(self, measure) if measure in MEASURES else dict(self.scores).get(measure)
+        return found
 
     def value(self, measure: Measure) -> float:
         """The value to rank by: -inf for a measure that is missing or not a number."""
-        found: float | None = getattr(self, measure)
+        found = self.measured(measure)
         return -math.inf if found is None or math.isnan(found) else found
+
+    @staticmethod
+    def of(values: Mapping[Measure, float | None], **rest: Any) -> Evaluation:
+        """The evaluation with these values by measure."""
+        others = tuple((m, v) for m, v in values.items() if m not in MEASURES and v is not None)
+        n, e, accuracy = (values.get(m) for m in MEASURES)
+        return Evaluation(n, e, accuracy, scores=others, **rest)
 
     @staticmethod
     def failed(measures: tuple[Measure, ...], reason: str) -> Evaluation:
         """The evaluation of a candidate that could not be measured."""
-        dead = {m: -math.inf if m in measures else None for m in MEASURES}
-        reasons = tuple((m, reason) for m in measures)
-        return Evaluation(n=dead["n"], e=dead["e"], accuracy=dead["accuracy"], reasons=reasons)
+        return Evaluation.of(dict.fromkeys(measures, -math.inf), reasons=tuple((m, reason) for m in measures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +134,7 @@ class Record:
             "origin": self.origin,
             **({"samples": samples} if samples else {}),
             **({"scales": list(self.evaluation.scales)} if self.evaluation.scales else {}),
+            **({"scores": {m: _finite(v) for m, v in self.evaluation.scores}} if self.evaluation.scores else {}),
         }
 
     @staticmethod
@@ -101,7 +143,12 @@ class Record:
         found = foreign.checked(data, _SHAPE)
         if found.scales and len(found.scales) != len(found.backward):
             raise ValueError(f"it has {len(found.scales)} scales for {len(found.backward)} connections")
-        written: dict[Measure, float | None] = {"n": found.n, "e": found.e, "accuracy": found.accuracy}
+        written: dict[Measure, float | None] = {"n": found.n, "e": found.e, "accuracy": found.accuracy, **found.scores}
+        if found.scores.keys() & set(MEASURES):
+            raise ValueError("it has a measure of bcgraph's own among the registered scores")
+        unknown = {*found.reasons, *found.samples} - written.keys()
+        if unknown:
+            raise ValueError(f"it has no measure {min(unknown)!r}")
         values = {m: -math.inf if m in found.reasons else value for m, value in written.items()}
         samples = tuple(
             (m, tuple(-math.inf if v is None else v for v in values)) for m, values in found.samples.items()
@@ -111,7 +158,9 @@ class Record:
             iteration=found.iteration,
             index=found.index,
             architecture=found.backward,
-            evaluation=Evaluation(**values, reasons=tuple(found.reasons.items()), samples=samples, scales=found.scales),
+            evaluation=Evaluation.of(
+                values, reasons=tuple(found.reasons.items()), samples=samples, scales=found.scales
+            ),
             origin=found.origin,
             seconds=found.seconds,
         )
@@ -136,10 +185,14 @@ class _Data:
     origin: str
     samples: dict[Measure, tuple[_Float | None, ...]] = field(default_factory=dict)
     scales: tuple[Annotated[_Float, Field(ge=0, allow_inf_nan=False)], ...] = ()
+    scores: dict[Measure, _Float | None] = field(default_factory=dict)
     seconds: _Float = 0.0
 
 
 _SHAPE = TypeAdapter(_Data)
+
+FIELDS = tuple(each.name for each in fields(_Data))
+"""The names of all fields of a record as data."""
 
 
 @dataclass(frozen=True, slots=True)

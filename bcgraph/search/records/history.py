@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from bcgraph import foreign
 from bcgraph.errors import BcgraphWarning
 from bcgraph.search.records import directory, log, sealed
-from bcgraph.search.records.evaluations import FITNESS, Measure, chosen
+from bcgraph.search.records.evaluations import Measure, chosen, fitness
 
 AUDIT = "audit.json"
 
@@ -31,7 +31,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     identity = directory.read_identity(path)
     logged = log.read(path, identity["study"], identity["spec"]["search"])
     settings = identity["spec"]["search"]["evolve"]
-    found = chosen(logged.stage("evolve"), settings["strategy"], FITNESS[settings["score"]])
+    found = chosen(logged.stage("evolve"), settings["strategy"], fitness(settings["score"]))
     return {
         "spec": identity["spec"]["name"],
         "version": identity["version"],

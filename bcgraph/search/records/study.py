@@ -29,7 +29,7 @@ from bcgraph.errors import RunError
 from bcgraph.memory import ran_out
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.directory import Identity
-from bcgraph.search.records.evaluations import FITNESS, Measure, Record, Stage
+from bcgraph.search.records.evaluations import Measure, Record, Stage, fitness
 from bcgraph.search.records.storage import FAILURES, PATIENCE, Away, connect, reachable, unreachable
 from bcgraph.search.space.pairs import Space, space
 
@@ -59,7 +59,7 @@ class StudyLayout:
             every = space(spec, len(pruning.pairs(spec)), same_resolution=settings.same_resolution)
             return StudyLayout(Identity(spec, seed).study_name, every, {"evolve": ("accuracy",)})
         choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
-        measures: dict[Stage, tuple[Measure, ...]] = {"evolve": (FITNESS[settings.evolve.score],)}
+        measures: dict[Stage, tuple[Measure, ...]] = {"evolve": (fitness(settings.evolve.score),)}
         if settings.init.pool != 0:
             measures = {"init": settings.init.scores, **measures}
         return StudyLayout(Identity(spec, seed).study_name, choices, measures)

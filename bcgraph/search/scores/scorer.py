@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeAlias
 
@@ -14,12 +14,13 @@ from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.errors import DataError, SearchError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records.evaluations import Evaluation, Measure
+from bcgraph.search.records.evaluations import MEASURES, Evaluation, Measure
 from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
 from bcgraph.search.scores.e_score import e_result
 from bcgraph.search.scores.incremental import Incremental
 from bcgraph.search.scores.n_score import n_result
 from bcgraph.search.scores.precision import FLOAT32, Precision
+from bcgraph.search.scores.registered import Registered
 from bcgraph.search.scores.score_pair import both_results
 from bcgraph.search.scores.scoring import ScoreResult
 from bcgraph.search.supernet.lowered import Lowered
@@ -95,7 +96,7 @@ class Scorer:
         for spec in specs:
             try:
                 if not self._held:
-                    self._held.extend(self._runs(spec))
+                    self._held.extend(self._all_runs(spec))
                 candidate = Lowered.of(spec)
                 yield self._evaluate([run(candidate) for run in self._held])
             except CANDIDATE_FAILURES as error:
@@ -103,10 +104,13 @@ class Scorer:
 
     def weights(self, init: int = 0) -> SharedWeights:
         """The weights of one initialization. They ask for no gradients: scores look at the input's alone."""
-        key = keys.derive(self.seed, "init", "weights", init)
-        found = SharedWeights(key, dtype=self.precision.forward, device=self.device, layout=self.layout)
+        found = self._weights(init)
         found.freeze(self.precision.gradient, whole=self.precision.whole)
         return found
+
+    def _weights(self, init: int) -> SharedWeights:
+        key = keys.derive(self.seed, "init", "weights", init)
+        return SharedWeights(key, dtype=self.precision.forward, device=self.device, layout=self.layout)
 
     @cached_property
     def _held(self) -> list[Run]:
@@ -123,6 +127,18 @@ class Scorer:
             if sum(m.size(samples, x.element_size(), gradients=gradients) for m in models) <= MEMORY:
                 return [Incremental(model, x, y, self.measures) for model in models]
         return [partial(self._plain, w, x, y) for w in weights]
+
+    def _all_runs(self, spec: NetworkSpec) -> list[Run]:
+        """The run of each initialization, registered scores included."""
+        own = tuple(m for m in self.measures if m in MEASURES)
+        others = tuple(m for m in self.measures if m not in MEASURES)
+        runs: list[Run] = replace(self, measures=own)._runs(spec) if own else []
+        if not others:
+            return runs
+        x, y = self._placed(self.batch.x.to(self.device, self.precision.forward)), self.batch.y.to(self.device)
+        # Such a score may ask for gradients of the weights, so it has weights of its own, with the same values.
+        more: list[Run] = [Registered(self._weights(k), x, y, others, spec.uses) for k in range(self.inits)]
+        return [_merged(first, second) for first, second in zip(runs, more, strict=True)] if runs else more
 
     def _plain(self, weights: SharedWeights, x: Tensor, y: Tensor, candidate: Lowered) -> dict[Measure, ScoreResult]:
         return self._scores(weights.compiled(candidate), x, y)
@@ -146,7 +162,12 @@ class Scorer:
         means = {m: sum(f[m].value for f in found) / len(found) for m in self.measures}
         reasons = [(m, next(r for f in found if (r := f[m].reason))) for m in self.measures if _dead(found, m)]
         samples = tuple((m, tuple(f[m].value for f in found)) for m in self.measures) if len(found) > 1 else ()
-        return Evaluation(n=means.get("n"), e=means.get("e"), reasons=tuple(reasons), samples=samples)
+        return Evaluation.of(means, reasons=tuple(reasons), samples=samples)
+
+
+def _merged(first: Run, second: Run) -> Run:
+    """Both runs of a candidate as one."""
+    return lambda candidate: {**first(candidate), **second(candidate)}
 
 
 def _dead(found: Sequence[dict[Measure, ScoreResult]], measure: Measure) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 
-from bcgraph.search.records.evaluations import NAMES, Note, Record
+from bcgraph.search.records.evaluations import Note, Record, name_of
 from bcgraph.search.scores.rank_correlation import spearman
 
 
@@ -20,7 +20,7 @@ def stability(records: Sequence[Record]) -> list[Note]:
         if pairs:
             found.append(
                 Note(
-                    f"{NAMES[measure]}: Spearman between initializations {min(pairs):.3f} to {max(pairs):.3f}, "
+                    f"{name_of(measure)}: Spearman between initializations {min(pairs):.3f} to {max(pairs):.3f}, "
                     f"mean {math.fsum(pairs) / len(pairs):.3f}, over {len(columns)} candidates"
                 )
             )

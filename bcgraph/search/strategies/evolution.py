@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records.evaluations import FITNESS, Evaluation, Note, Record
+from bcgraph.search.records.evaluations import Evaluation, Note, Record, fitness
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.pairs import Architecture, space
 from bcgraph.search.strategies.evolutionary import evolutionary, random_search
@@ -44,7 +44,7 @@ def evolve(
             hint="bcgraph.search.run takes any strategy",
         )
     choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
-    population = Population(spec, seed, FITNESS[settings.evolve.score], choices)
+    population = Population(spec, seed, fitness(settings.evolve.score), choices)
     past = list(history)
     propose = STRATEGIES[settings.evolve.strategy]
     for iteration in range(settings.evolve.iterations + 1):

@@ -1,0 +1,133 @@
+"""The registry: what users have added, by kind and name, each with where it was registered.
+
+There is one, `REGISTRY`, for the whole process. Nothing else in the package keeps what a user adds.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import RLock
+from typing import Any, Literal, TypeAlias, get_args
+
+from bcgraph.errors import BcgraphError
+from bcgraph.memory import ran_out
+
+Kind: TypeAlias = Literal["layer", "pass", "target", "data", "score", "strategy"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+TITLES: dict[Kind, str] = {
+    "layer": "layer",
+    "pass": "pass",
+    "target": "target",
+    "data": "data set",
+    "score": "score",
+    "strategy": "strategy",
+}
+"""What each kind is called in messages."""
+
+
+class PluginError(BcgraphError):
+    """A plugin is missing, cannot be loaded, takes a name that is taken, or has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where something was registered: a file and its line, and the plugin with its version if it comes from one."""
+
+    file: str
+    line: int
+    package: str | None = None
+    version: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}"
+        return place if self.package is None else f"the package `{self.package}` {self.version} ({place})"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something registered: one of `bcgraph.plugins.values`, or a pass."""
+
+    kind: Kind
+    name: str
+    value: Any
+    origin: Origin
+
+    @property
+    def title(self) -> str:
+        """What messages call it: ``the score `depth` ``."""
+        return f"the {TITLES[self.kind]} `{self.name}`"
+
+
+@dataclass(slots=True, eq=False)
+class Registry:
+    """Entries by kind and name. Safe to use from several threads.
+
+    `loading` is the plugin that is being loaded, with its version; what is registered meanwhile belongs to it.
+    """
+
+    _entries: dict[tuple[Kind, str], Entry] = field(default_factory=dict)
+    lock: RLock = field(default_factory=RLock)
+    loaded: set[str] = field(default_factory=set)
+    loading: tuple[str, str] | None = None
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry. Raises PluginError (E036) when its name is taken, with both places."""
+        with self.lock:
+            earlier = self._entries.get((entry.kind, entry.name))
+            if earlier is not None:
+                raise PluginError(
+                    "E036",
+                    f"{entry.title} is registered twice",
+                    notes=(f"first by {earlier.origin}", f"then by {entry.origin}"),
+                    hint="give one of them another name; `bcgraph.register.forget` takes one out",
+                )
+            self._entries[entry.kind, entry.name] = entry
+
+    def get(self, kind: Kind, name: str) -> Entry | None:
+        """The entry of that kind and name, None where there is none. Loads nothing."""
+        return self._entries.get((kind, name))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, by kind in the order of `KINDS`, then by name."""
+        return tuple(sorted(self._entries.values(), key=lambda e: (KINDS.index(e.kind), e.name)))
+
+    def remove(self, entry: Entry) -> None:
+        """Take an entry out."""
+        with self.lock:
+            self._entries.pop((entry.kind, entry.name), None)
+
+
+REGISTRY = Registry()
+"""The one registry of the process. `bcgraph.register.registered()` and `bcgraph plugins` show what is in it."""
+
+
+@contextmanager
+def calling(entry: Entry, code: str = "E095") -> Iterator[None]:
+    """Within, whatever a user's function raises becomes a PluginError that names the entry, the reason and the line."""
+    try:
+        yield
+    except BcgraphError:
+        raise
+    except Exception as error:
+        if ran_out(error):
+            raise
+        raise PluginError(
+            code, f"{entry.title} has failed: {reason(error)}", notes=(f"it is registered by {entry.origin}", at(error))
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """The type of an error and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def at(error: BaseException) -> str:
+    """Where an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"raised at {frames[-1].filename}:{frames[-1].lineno}" if frames else "raised nowhere"

@@ -1,0 +1,94 @@
+"""What can be registered, as values. Nothing here imports torch: functions are called when they are needed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, TypeAlias
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """What a call of a registered layer may be given: `kind` is bool, int, float or str."""
+
+    name: str
+    kind: type
+    required: bool
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer: see `bcgraph.register.layer`."""
+
+    module: Callable[..., Any] | str
+    shape: Callable[..., Shape]
+    arguments: tuple[Argument, ...] = ()
+    operations: Callable[..., int] | None = None
+    parameters: Callable[..., int] | None = None
+    emitters: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    random: bool = False
+
+    def build(self) -> Callable[..., Any]:
+        """What makes the module: a path is imported now. Raises whatever importing it raises."""
+        if not isinstance(self.module, str):
+            return self.module
+        path, _, name = self.module.partition(":")
+        found: Callable[..., Any] = getattr(import_module(path), name)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target: `write(request)` proves and writes a file."""
+
+    write: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A data set: a function of a request, or a torch Dataset (or a pair of them, for training and test)."""
+
+    source: Any
+    takes_request: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score: `measure(model, x, y)` is a number, the higher the better."""
+
+    measure: Callable[[Any, Any, Any], Any]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A strategy: `propose(population, rng)` gives the architectures of the next iteration."""
+
+    propose: Callable[[Any, Any], Any]
+
+
+_KINDS: Mapping[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+
+
+def arguments_of(rule: Callable[..., Any]) -> tuple[Argument, ...]:
+    """The arguments of a layer, from its shape rule: all but the first. Raises TypeError for other signatures."""
+    _, *rest = inspect.signature(rule).parameters.values()
+    found = []
+    for each in rest:
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+            raise TypeError("a shape rule names each argument of its layer")
+        annotation = each.annotation
+        kind = _KINDS.get(annotation) if isinstance(annotation, str) else annotation
+        required = each.default is each.empty
+        if annotation is each.empty and not required:
+            kind = type(each.default)
+        if kind not in _KINDS.values():
+            raise TypeError(f"the argument `{each.name}` of a layer is annotated with bool, int, float or str")
+        assert kind is not None
+        found.append(Argument(each.name, kind, required, None if required else each.default))
+    return tuple(found)
