@@ -1,4 +1,4 @@
-"""The tables of settings in `docs/language.md`, made from the schema."""
+"""What pages hold of the language: tables of settings, made from the schema, and the texts of the standard library."""
 
 from __future__ import annotations
 
@@ -9,19 +9,37 @@ from pathlib import Path
 
 from bcgraph import schema
 from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration.library import standard_folder, standard_names
 from bcgraph.names import DEFAULT_NEURON
 
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
+_LIBRARY = re.compile(r"<!-- every (\w+) of the library -->\n.*?<!-- end -->\n", re.DOTALL)
 # What is not a setting, or has a section of the page to itself.
 _LEFT_OUT = frozenset(("kind", "name", "span", "source", "target", "backward", "data", "search", "train"))
 
 
 def fill(page: str) -> str:
-    """The page with the table after each `<!-- settings of CLASS -->` generated again.
+    """The page with what stands after each `<!-- settings of CLASS -->` and `<!-- every KIND of the library -->` made
+    again; the latter goes up to `<!-- end -->`.
 
-    Raises LookupError for a class that is not in the schema.
+    Raises LookupError for a class that is not in the schema and a kind that is not in the library.
     """
-    return _MARKED.sub(lambda found: f"{found[0].split(chr(10))[0]}\n{settings_table(found[1])}\n", page)
+    page = _MARKED.sub(lambda found: f"{found[0].split(chr(10))[0]}\n{settings_table(found[1])}\n", page)
+    return _LIBRARY.sub(lambda found: f"{found[0].split(chr(10))[0]}\n\n{library(found[1])}\n<!-- end -->\n", page)
+
+
+def library(kind: str) -> str:
+    """Every `neuron` or `surrogate` of the standard library: what its file says of it, and its text.
+
+    Raises LookupError for another kind.
+    """
+    parts: list[str] = []
+    for name in standard_names(kind):
+        lines = (standard_folder(kind) / f"{name}.bcg").read_text(encoding="utf-8").splitlines()
+        start = next(number for number, line in enumerate(lines) if line.startswith(f"{kind} {name}("))
+        said = " ".join(line.removeprefix("#").strip() for line in lines[:start] if line.startswith("#"))
+        parts += [f"### `{name}`", "", said, "", "```text", *lines[start:], "```", ""]
+    return "\n".join(parts)
 
 
 def settings_table(name: str) -> str:
