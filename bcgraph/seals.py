@@ -26,7 +26,8 @@ def seal(content: bytes) -> bytes:
     """`content`, which holds `BLANK` once, with its digest and its size in it."""
     start = content.index(BLANK.encode()) + len(_MARK)
     digits = f"{_digest(content, start)}:{len(content):012d}".encode()
-    return content[:start] + digits + content[start + len(digits) :]
+    view = memoryview(content)
+    return b"".join((view[:start], digits, view[start + len(digits) :]))
 
 
 def intact(content: bytes) -> bool | None:
