@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bcgraph.equations.expression import Apply, Expression, Number, Read
+from bcgraph.equations.expression import Apply, Expression, Number, Read, reads, size
 from bcgraph.equations.neuron import Equations
 from bcgraph.equations.simplify import with_values
 
@@ -50,9 +50,19 @@ def _scaled(form: Linear | None, factor: float) -> Linear | None:
     return None if form is None else {key: value * factor for key, value in form.items()}
 
 
-def inlined(equations: Equations, keep: Mapping[str, Expression]) -> dict[str, Expression]:
-    """Each equation in terms of current, states of the step before, and what `keep` puts in for a name."""
+MAX_INLINED = 10_000
+"""Numbers, reads and functions of an expression with others put in: each may hold the one before several times."""
+
+
+def inlined(equations: Equations, keep: Mapping[str, Expression]) -> dict[str, Expression] | None:
+    """Each equation in terms of current, states of the step before, and what `keep` puts in for a name.
+
+    None where one of them would be larger than `MAX_INLINED`.
+    """
     found: dict[str, Expression] = {}
     for name, expression in equations.body:
-        found[name] = with_values(expression, {**found, **keep})
+        known = {**found, **keep}
+        if size(expression) + sum(size(known[r.key]) for r in reads(expression) if r.key in known) > MAX_INLINED:
+            return None
+        found[name] = with_values(expression, known)
     return found

@@ -46,6 +46,8 @@ def primitive(equations: Equations) -> Primitive | str:
     fired = _spike(body[SPIKES])
     quiet = inlined(equations, {SPIKES: Number(0.0)})
     loud = inlined(equations, {SPIKES: Number(1.0)})
+    if quiet is None or loud is None:
+        return "has equations that are not those of a NIR neuron"
     states = [name for name in equations.gives if name != SPIKES]
     if not states and fired is not None:
         return _memoryless(fired, quiet)
