@@ -11,6 +11,7 @@ from bcgraph.errors import nearest
 _STATEMENTS = (
     "backward", "block", "branch", "concat", "import", "network", "neuron", "repeat", "sum", "surrogate", "if", "bcg",
 )  # fmt: skip
+_DECLARATIONS = ("state", "learn")  # a name follows
 _VALUE = {"INT", "FLOAT", "STRING", "NAME", "LPAR"}
 _END = {"NEWLINE", "SEMICOLON"}
 _OPERATORS = {
@@ -53,7 +54,8 @@ def _hint(accepted: set[str], token: Lexeme | None, statement: Sequence[Lexeme])
     if token is not None and token.type == "UNKNOWN" and token in _CHARACTERS:
         return _CHARACTERS[str(token)]
     if len(statement) == 1 and statement[0].type == "NAME":
-        meant = nearest(str(statement[0]), _STATEMENTS)
+        named = token is not None and token.type == "NAME"
+        meant = nearest(str(statement[0]), (*_STATEMENTS, *_DECLARATIONS) if named else _STATEMENTS)
         if meant is not None:
             return meant
     if token is not None and token in KEYWORDS and "NAME" in accepted:

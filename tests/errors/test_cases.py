@@ -4,7 +4,11 @@ import pytest
 
 from bcgraph import dsl
 from bcgraph.errors import CODES, Diagnostic, SpecError, render
-from tests.errors.cases import CASES, Case, Finding
+from tests.errors.cases import CASES as GENERAL
+from tests.errors.cases import Case, Finding
+from tests.errors.definition_cases import DEFINITIONS
+
+CASES = (*GENERAL, *DEFINITIONS)
 
 # Found when files are read, or when something is compiled, run, searched or trained.
 ELSEWHERE = {"E001", "E002", "E023", "E025", "E036", "E056"} | {

@@ -53,8 +53,7 @@ class Definitions:
         """
         given = dict(base.arguments) if base is not None else {}
         values, spans, inner = self._arguments(call, definition, scope, namespace, given)
-        body = _Body(self, definition, inner, values, spans)
-        equations = body.neuron()
+        equations = _Body(self, definition, inner, values, spans).neuron()
         source = () if definition.namespace.standard else print_definitions(call.name, definition.namespace)
         source += tuple(
             text
@@ -76,7 +75,11 @@ class Definitions:
         if definition is None:
             return None
         values, spans, inner = self._arguments(expression, definition, scope, namespace, {})
-        derivative = _Body(self, definition, inner, values, spans).surrogate()
+        self._calls.append(definition)
+        try:
+            derivative = _Body(self, definition, inner, values, spans).surrogate()
+        finally:
+            self._calls.pop()
         if not definition.namespace.standard:
             self._sources[expression.name] = print_definitions(expression.name, definition.namespace)
         arguments = tuple((k, v) for k, v in _plain(values) if not isinstance(v, schema.Surrogate))
@@ -224,6 +227,7 @@ class _Body:
         self.spans = spans
         self.parameters = values
         self.good = True
+        self.reported: set[str] = set()
         namespace = definition.namespace
         self.meanings = Meanings(scope, lambda e, s: definitions.surrogate(e, s, namespace), dict(values))
         self.places: dict[str, Span] = {p.name: p.span for p in self.text.parameters}
@@ -236,7 +240,8 @@ class _Body:
 
     def surrogate(self) -> E.Expression:
         """The derivative of a spike as an expression of x. Raises Failed."""
-        self.name("x", self.text.name_span, E.X)
+        self.reserve({"x": "the distance from the threshold"})
+        self.meanings.values["x"] = E.X
         found: E.Expression | None = None
         for statement in self.text.body:
             match statement:
@@ -252,10 +257,11 @@ class _Body:
                         self.good = False
                         found = E.Number(0.0)
                 case _:
+                    if isinstance(statement, syntax.Assign) and isinstance(statement.target, syntax.Name):
+                        self.meanings.values.setdefault(statement.target.name, BROKEN)
+                    what = "an equation" if isinstance(statement, syntax.Assign) else statement_name(statement)
                     hint = "a surrogate is one expression of `x`, the distance from the threshold"
-                    self.wrong(
-                        "E035", f"{statement_name(statement)} does not belong in a surrogate", _span(statement), hint
-                    )
+                    self.wrong("E035", f"{what} does not belong in a surrogate", _span(statement), hint)
         if found is None and self.good:
             hint = "write the derivative of a spike as an expression of `x`, the distance from the threshold"
             self.wrong("E034", f"the surrogate `{self.text.name}` is empty", self.text.name_span, hint)
@@ -269,7 +275,8 @@ class _Body:
 
     def neuron(self) -> N.Equations:
         """The equations. Raises Failed."""
-        self.name(N.CURRENT, self.text.name_span, E.Read(N.CURRENT))
+        self.reserve({N.CURRENT: "the current of the step", N.SPIKES: "what the neuron sends"})
+        self.meanings.values[N.CURRENT] = E.Read(N.CURRENT)
         self.states: dict[str, float] = {}
         self.learned: list[N.Learned] = []
         self.body: list[tuple[str, E.Expression]] = []
@@ -302,12 +309,17 @@ class _Body:
         return made
 
     def declare(self, statement: syntax.Declaration) -> None:
+        self.reported.add(statement.name)
         if statement.kind not in ("state", "learn"):
+            self.meanings.values.setdefault(statement.name, BROKEN)
             hint = nearest(statement.kind, ("state", "learn")) or "write `state v = 0` or `learn w = 1`"
             self.wrong("E032", f"`{statement.kind}` begins nothing in a neuron", statement.kind_span, hint)
             return
         if statement.of is not None and (statement.kind, statement.of) != ("learn", CHANNELS):
-            self.wrong("E032", f"there is no `{statement.kind}[{statement.of}]`", statement.span, "`learn[channels]`")
+            self.meanings.values.setdefault(statement.name, BROKEN)
+            hint = f"write `{statement.kind} {statement.name} = ...`"
+            hint += ", or `learn[channels]` for one value a channel" if statement.kind == "learn" else ""
+            self.wrong("E032", f"there is no `{statement.kind}[{statement.of}]`", statement.span, hint)
             return
         try:
             initial = self.meanings.number(statement.value, f"the first value of `{statement.name}`")
@@ -317,6 +329,7 @@ class _Body:
             return
         if not self.name(statement.name, statement.name_span, BROKEN):
             return
+        self.reported.discard(statement.name)
         if statement.kind == "learn":
             self.learned.append(N.Learned(statement.name, initial, statement.of == CHANNELS))
             self.meanings.values[statement.name] = E.Read(statement.name)
@@ -332,6 +345,9 @@ class _Body:
         """One equation; `again` says that the name is assigned further down, which a state may be."""
         name = target.name
         state = name in self.states
+        if name in self.reported:
+            self.assigned.setdefault(name, target.span)
+            return
         if name in self.assigned and not state:
             where = f"the first is at {self.assigned[name]}"
             self.wrong("E033", f"`{name}` is assigned twice", target.span, where)
@@ -343,6 +359,7 @@ class _Body:
             return
         if name in CONSTANTS or (name in E.FUNCTIONS and E.FUNCTIONS[name].written):
             self.wrong("E033", f"`{name}` has a meaning in every equation and cannot be assigned", target.span)
+            self.meanings.values.setdefault(name, BROKEN)
             return
         self.assigned.setdefault(name, target.span)
         try:
@@ -386,6 +403,17 @@ class _Body:
             reached |= more
 
     # --- both ---
+
+    def reserve(self, names: Mapping[str, str]) -> None:
+        """Report parameters whose name has a meaning in equations (E033); `names` says what more of them mean."""
+        for parameter in self.text.parameters:
+            name = parameter.name
+            meaning = names.get(name) or ("a number of every equation" if name in CONSTANTS else None)
+            if meaning is None and name in E.FUNCTIONS and E.FUNCTIONS[name].written:
+                meaning = "a function of equations"
+            if meaning is not None:
+                self.wrong("E033", f"`{name}` is {meaning} and cannot be a parameter", parameter.span)
+                self.reported.add(name)
 
     def name(self, name: str, span: Span, meaning: Meaning) -> bool:
         """Give a name its meaning; a name that has one already is reported (E033)."""

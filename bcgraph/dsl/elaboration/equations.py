@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from bcgraph import schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope
+from bcgraph.dsl.elaboration.library import standard_names
 from bcgraph.dsl.tokens import MAX_NAME
 from bcgraph.dsl.wording import short
 from bcgraph.equations import expression as E
@@ -225,7 +226,13 @@ def _call(m: Meanings, e: syntax.Call) -> Meaning:
     slope = None
     for argument in e.arguments[function.arity :]:
         # A surrogate may have the name of a function.
-        found = m.surrogate(argument.value, m.scope) or m.of(argument.value)
+        found: Meaning | None = m.surrogate(argument.value, m.scope)
+        if found is None and isinstance(argument.value, syntax.Call) and argument.value.name not in _CALLED:
+            known = standard_names("surrogate")
+            hint = nearest(argument.value.name, known) or f"known: {', '.join(f'`{n}`' for n in known)}"
+            wrong = f"there is no surrogate `{short(argument.value.name)}`"
+            raise m.scope.fail("E031", wrong, argument.value.name_span, hint)
+        found = m.of(argument.value) if found is None else found
         if not isinstance(found, schema.Surrogate):
             hint = "a surrogate: `triangle()`, or a parameter that holds one"
             raise m.scope.fail("E044", f"`{e.name}` takes a surrogate here", argument.value, hint)

@@ -168,7 +168,8 @@ class Library:
             return
         taken = self._taken(made)
         if taken is not None:
-            message = f"`{text.name}` is {taken} and cannot be a {made.kind}"
+            other = "another" if taken.startswith(f"a {made.kind} ") else f"a {made.kind}"
+            message = f"`{text.name}` is {taken} and cannot be {other}"
             self.reporter.add("E033", message, text.name_span, f"give the {made.kind} another name")
             return
         earlier = namespace.definitions.get(text.name)
