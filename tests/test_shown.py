@@ -29,7 +29,9 @@ def test_many_connections_are_counted() -> None:
 @pytest.mark.parametrize("schedule", ["unrolled", "folded", "step"])
 def test_graphs_and_programs_fit_a_screen(schedule: str) -> None:
     graph = lower(SPEC)
-    assert str(graph).startswith("<TemporalGraph resnet18_cifar10: image, T = 4, 17 ports, 113 nodes (51 equation, 23 conv, 23 bn,")
+    assert str(graph).startswith(
+        "<TemporalGraph resnet18_cifar10: image, T = 4, 17 ports, 113 nodes (51 equation, 23 conv, 23 bn,"
+    )
     assert str(graph).endswith("20 delayed edges>")
     program = pipelines.program(SPEC, schedule)
     assert str(program).startswith(f"<Program resnet18_cifar10: {schedule}, T = 4, ")

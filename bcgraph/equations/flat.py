@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -88,6 +88,15 @@ class Flat:
     results: tuple[tuple[str, Leaf], ...]
     inputs: tuple[str, ...]
     uniform: tuple[str, ...]
+
+
+def uniform_lines(lines: Iterable[Line], uniform: Collection[str]) -> frozenset[str]:
+    """The lines that only numbers and uniform values reach: their results have the shape of those."""
+    found = set(uniform)
+    for line in lines:
+        if found.issuperset(line.reads):
+            found.add(line.name)
+    return frozenset(found)
 
 
 def flattened(equations: Equations) -> Flat:

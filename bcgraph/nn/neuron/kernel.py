@@ -59,7 +59,7 @@ class Kernel:
     def plain(self) -> Plain:
         """All equations as torch's own operations: current, states, uniform values in, what it gives out."""
         inputs = (CURRENT, *self.states, *self.uniform)
-        return function(self.flat.lines, [leaf for _, leaf in self.flat.results], inputs)
+        return function(self.flat.lines, [leaf for _, leaf in self.flat.results], inputs, self.uniform)
 
     @cached_property
     def prologue(self) -> Plain:

@@ -120,7 +120,7 @@ def equation(
     prologue = Builder()
     uniform = [prologue.flat(known.get(key, Read(key))) for key in fixed]
     first = plain.function(prologue.lines, uniform, [each.name for each in equations.learned])
-    then = plain.function(builder.lines, [leaf], [*keys, *fixed])
+    then = plain.function(builder.lines, [leaf], [*keys, *fixed], fixed)
 
     def run(values: Sequence[Tensor], learned: Sequence[Tensor]) -> Tensor:
         given = first(*(shaped(p, values[0]) for p in learned)) if fixed else ()

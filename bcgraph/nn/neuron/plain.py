@@ -6,7 +6,7 @@ derivative of its surrogate (paper eq. 5), and no second one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -14,16 +14,18 @@ import torch
 from torch import Tensor
 
 from bcgraph.equations.expression import Expression, Number
-from bcgraph.equations.flat import Builder, Leaf, Line
+from bcgraph.equations.flat import Builder, Leaf, Line, uniform_lines
 from bcgraph.nn.transforms import second_derivative, transformed
 
 Plain: TypeAlias = Callable[..., Any]
 
 
-def function(lines: Sequence[Line], results: Sequence[Leaf], inputs: Sequence[str]) -> Plain:
-    """A function of `inputs`, by position, that computes `results` as a tuple; constants are zero-dimensional tensors.
+def function(
+    lines: Sequence[Line], results: Sequence[Leaf], inputs: Sequence[str], uniform: Collection[str] | None = None
+) -> Plain:
+    """A function of `inputs`, by position, that computes `results` as a tuple.
 
-    A constant result has the type and the device of the first input.
+    With the keys of `uniform` inputs, each result has the shape of the first input, also where only those reach it.
     """
     names = {key: f"x{index}" for index, key in enumerate(inputs)}
     space: dict[str, Any] = {"torch": torch}
@@ -42,8 +44,12 @@ def function(lines: Sequence[Line], results: Sequence[Leaf], inputs: Sequence[st
         else:
             written = _WRITTEN[kind].format(*operands)
         body.append(f"    t{index} = {written}")
+    narrow = uniform_lines(lines, uniform) if uniform is not None else frozenset()
     found = [
-        f"torch.full_like(x0, {leaf.value!r})" if isinstance(leaf, Number) else names[leaf.key] for leaf in results
+        f"torch.full_like(x0, {leaf.value!r})"
+        if isinstance(leaf, Number)
+        else names[leaf.key] + (".expand_as(x0)" if leaf.key in narrow else "")
+        for leaf in results
     ]
     arguments = ", ".join(names[key] for key in inputs)
     source = "\n".join([f"def equations({arguments}):", *body, f"    return ({', '.join([*found, ''])})"])

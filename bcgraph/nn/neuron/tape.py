@@ -8,14 +8,15 @@ conversion from booleans nor `where`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from bcgraph.equations.expression import FUNCTIONS, Apply, Number, Read
-from bcgraph.equations.flat import Leaf, Line
+from bcgraph.equations.flat import Leaf, Line, uniform_lines
 
 Operation: TypeAlias = Callable[..., Tensor]
 
@@ -134,6 +135,7 @@ class _Planner:
         for leaf in operands:
             if isinstance(leaf, Read):
                 self.uses[leaf.key] = self.uses.get(leaf.key, 0) + 1
+        self.fixed = uniform_lines((Line(name, call) for name, call in self.calls.items()), uniform)
         self.tests = {name for name, call in self.calls.items() if FUNCTIONS[call.function].condition}
 
     def plan(self) -> Tape:
@@ -235,7 +237,8 @@ class _Planner:
 
     def select(self, key: str) -> _Call:
         call = self.calls[key]
-        return _SELECT[call.function](self, call)
+        made = _SELECT[call.function](self, call)
+        return replace(made, operation=_spread(made.operation)) if key in self.fixed else made
 
     def product(self, leaf: Leaf) -> tuple[Leaf, Leaf] | None:
         """The factors of a product that nothing else reads."""
@@ -249,7 +252,7 @@ class _Planner:
 
     def is_fixed(self, leaf: Leaf) -> bool:
         """Whether a value is the same for all elements, or for all of a channel."""
-        return isinstance(leaf, Number) or leaf.key in self.uniform
+        return isinstance(leaf, Number) or leaf.key in self.fixed
 
     def complement(self, leaf: Leaf) -> Leaf | None:
         """The b of `1 - b` that nothing else reads."""
@@ -297,23 +300,34 @@ def _numbered(
 # --- operations -----------------------------------------------------------------------------------------------
 
 
+@cache
+def _spread(operation: Operation) -> Operation:
+    """An operation on values that are the same everywhere, whose result is wanted for every element."""
+
+    def run(*values: Any, out: Tensor, **keywords: float) -> Tensor:
+        tensors = [v if isinstance(v, Tensor) else out.new_full((), v) for v in values]
+        return out.copy_(operation(*tensors, **keywords, out=None))
+
+    return run
+
+
 def _fill(value: float, *, out: Tensor) -> Tensor:
     return out.fill_(value)
 
 
-def _copy(value: Tensor, *, out: Tensor) -> Tensor:
-    return out.copy_(value)
+def _copy(value: Tensor, *, out: Tensor | None) -> Tensor:
+    return value if out is None else out.copy_(value)
 
 
-def _quantize(x: Tensor, low: float, high: float, *, out: Tensor) -> Tensor:
+def _quantize(x: Tensor, low: float, high: float, *, out: Tensor | None) -> Tensor:
     return torch.clamp(torch.round(x, out=out), low, high, out=out)
 
 
-def _relu(x: Tensor, *, out: Tensor) -> Tensor:
+def _relu(x: Tensor, *, out: Tensor | None) -> Tensor:
     return torch.clamp_min(x, 0.0, out=out)
 
 
-def _softplus(x: Tensor, *, out: Tensor) -> Tensor:
+def _softplus(x: Tensor, *, out: Tensor | None) -> Tensor:
     # As max(x, 0) + log(1 + exp(-|x|)): exact at both ends.
     small = torch.log1p(torch.exp(-torch.abs(x)))
     return torch.add(torch.clamp_min(x, 0.0), small, out=out)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from bcgraph.equations.expression import Apply, Number, Read
-from bcgraph.equations.flat import Leaf, flattened
+from bcgraph.equations.flat import Leaf, flattened, uniform_lines
 from bcgraph.equations.neuron import CURRENT, Equations
 
 DOMAIN = "bcgraph"
@@ -41,8 +41,12 @@ class _Writer:
         self.known = dict(inputs)
         self.calls = {line.name: line.call for line in flat.lines}
         results: list[ir.Value] = []
+        narrow = uniform_lines(flat.lines, self.channels)
         for given, leaf in flat.results:
             value = self.value(leaf)
+            if isinstance(leaf, Number) or leaf.key in narrow:
+                shape = self.op("Shape", [self.known[CURRENT]])
+                value = self.op("Expand", [value, shape])
             # A result is a value of its own, even where it is an input.
             results.append(self.op("Identity", [value]) if value in (*inputs.values(), *results) else value)
             results[-1].name = f"{_label(given)}_out"

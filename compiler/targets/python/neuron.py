@@ -13,10 +13,12 @@ def neuron_text(name: str, equations: Equations, channels: Sequence[str]) -> str
     arguments = [CURRENT, *(_name(Read(state, 1)) for state in equations.states), *map(_plain, channels)]
     annotated = ", ".join(f"{argument}: Tensor" for argument in arguments)
     lines = [f"def {name}({annotated}):", f'    """One step of `{name}`: returns {", ".join(equations.gives)}."""']
+    narrow = frozenset(channels)
     for given, expression in equations.body:
         written = _text(expression)[0]
-        if not any(True for _ in reads(expression)):
-            written = f"torch.full_like({CURRENT}, {written})"
+        if narrow.issuperset(read.key for read in reads(expression)):
+            # What only numbers and values by channel reach is wanted for every element.
+            written = f"torch.zeros_like({CURRENT}) + {_within(expression, 5)}"
         lines.append(f"    {_plain(given)} = {written}")
     results = [_plain(given) for given in equations.gives]
     lines.append(f"    return {results[0]}" if len(results) == 1 else f"    return {', '.join(results)}")
