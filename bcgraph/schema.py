@@ -158,19 +158,26 @@ class Neuron:
 
 @dataclass(frozen=True, config=_CONFIG)
 class Norm:
-    """Batch normalization. `per_step` keeps running statistics for each step; the affine part is shared.
+    """Batch normalization. `statistics=per_step` keeps running statistics for each step; the affine part is shared.
 
-    `gain` is the first value of the scale, which is trained from there; it is 1 in the paper.
+    `gain` is the first value of the scale, which is trained from there; it is 1 in the paper. With `scales=per_step`
+    the result of step t is multiplied by a trained p[t], which starts at 1 (TEBN, Duan et al. 2022).
     """
 
     eps: Positive = 1e-5
     momentum: Probability = 0.1
     statistics: Literal["shared", "per_step"] = "shared"
     gain: Gain = 1.0
+    scales: Literal["shared", "per_step"] = "shared"
+
+    @property
+    def by_step(self) -> bool:
+        """Whether steps are told apart, so that the norm cannot run on several at once."""
+        return "per_step" in (self.statistics, self.scales)
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        return _dumped(dump(self), gain=1.0)
+        return _dumped(dump(self), gain=1.0, scales="shared")
 
 
 # --- Layers -----------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import INPUT, Failed, Scope, Value, unknown_name
 from bcgraph.dsl.elaboration.frames import WORDS, misplaced
-from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Library, Namespace
 from bcgraph.dsl.elaboration.values import Parameter, bind, convert, parameters_of
 from bcgraph.dsl.walk import expressions_of, names_in
@@ -83,7 +82,7 @@ def _body(body: tuple[syntax.Statement, ...], definition: Definition, library: L
 
 
 def _call(call: syntax.Call, definition: Definition, library: Library, scope: Scope) -> None:
-    layer = LAYERS.get(call.name)
+    layer = library.built_in(call.name, definition.namespace)
     if layer is not None:
         _arguments(call, layer.parameters, scope)
         return

@@ -17,7 +17,7 @@ from bcgraph.dsl.elaboration.connections import Ports, connections
 from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
 from bcgraph.dsl.elaboration.expand import Expander
-from bcgraph.dsl.elaboration.layers import Defaults
+from bcgraph.dsl.elaboration.layers import NORMS, Defaults, norm
 from bcgraph.dsl.elaboration.library import Definition, Library, Namespace, check_header
 from bcgraph.dsl.elaboration.settings import Settings, place
 from bcgraph.dsl.elaboration.sizes import MAX_ACTIVATIONS, Budget, Size
@@ -118,14 +118,18 @@ class _Elaboration:
                 self.reporter.add("E034", message, network.name_span, f"write `{example}`, for example")
         fields = kinds.fields(schema.NetworkSpec)
         values: dict[str, Any] = {}
+        own = _named_norm(written.get("norm"))
         for name, value in written.items():
-            if name not in ("backbone", "neuron"):
+            if name not in ("backbone", "neuron") and not (name == "norm" and own is not None):
                 self.settings.read(values, name, value, kinds.kind_of(fields[name]))
         size = Size(self.reporter)
         definitions = Definitions(self.library)
         neuron, definition = network_neuron(written.get("neuron"), namespace, definitions, self.settings.scope)
         if neuron is not None:
             values["neuron"] = neuron
+        if own is not None:
+            with contextlib.suppress(Failed):
+                values["norm"] = norm(own, Defaults(neuron, schema.Norm()), self.settings.scope)
         expander = Expander(
             self.reporter,
             self.library,
@@ -181,6 +185,13 @@ class _Elaboration:
             return None
         source = print_blocks(value.name, namespace)
         return schema.Backbone.build(schema.Call(value.name, arguments), source, tuple(body))
+
+
+def _named_norm(value: syntax.Expression | None) -> syntax.Call | None:
+    """The call of a norm that is not the plain one."""
+    if isinstance(value, syntax.Name):
+        value = syntax.Call(value.name, (), name_span=value.span, span=value.span)
+    return value if isinstance(value, syntax.Call) and value.name in NORMS else None
 
 
 def network_neuron(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 # Settings beyond the paper's: written where they are not at their defaults.
-_EXTRA = frozenset(("accumulate", "augment", "clip", "ema", "gain", "label_smoothing", "mean_squared"))
+_EXTRA = frozenset(("accumulate", "augment", "clip", "ema", "gain", "label_smoothing", "mean_squared", "scales"))
 
 
 # --- Specifications ---------------------------------------------------------------------------------------

@@ -124,37 +124,49 @@ class BatchNorm(Layer, _BatchNorm):
 
 
 class BatchNormPerStep(Layer):
-    """Batch normalization with running statistics `[T, C]` of its own for each step and one shared affine part."""
+    """Batch normalization that tells steps apart, with one affine part for all.
+
+    Its running statistics are `[T, C]`, of each step on its own, or with `shared` `[C]`. With `scaled` the result of
+    step t is multiplied by a trained `p[t]` (TEBN, Duan et al. 2022).
+    """
 
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, features: int, steps: int, eps: float, momentum: float) -> None:
+    def __init__(
+        self, features: int, steps: int, eps: float, momentum: float, *, shared: bool = False, scaled: bool = False
+    ) -> None:
         super().__init__()
+        rows = () if shared else (steps,)
         self.eps = eps
         self.momentum = momentum
         self.weight = nn.Parameter(torch.ones(features, **_NEW))
         self.bias = nn.Parameter(torch.zeros(features, **_NEW))
-        self.register_buffer("running_mean", torch.zeros(steps, features, **_NEW))
-        self.register_buffer("running_var", torch.ones(steps, features, **_NEW))
-        self.register_buffer("num_batches_tracked", torch.zeros(steps, dtype=torch.long, device="cpu"))
+        self.register_buffer("running_mean", torch.zeros(*rows, features, **_NEW))
+        self.register_buffer("running_var", torch.ones(*rows, features, **_NEW))
+        self.register_buffer("num_batches_tracked", torch.zeros(rows, dtype=torch.long, device="cpu"))
+        self.p = nn.Parameter(torch.ones(steps, **_NEW)) if scaled else None
+
+    def row(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The running mean and variance `[C]` of a step, and how many batches they have seen: views."""
+        if self.running_mean.dim() == 1:
+            return self.running_mean, self.running_var, self.num_batches_tracked
+        return self.running_mean[step], self.running_var[step], self.num_batches_tracked[step]
+
+    def affine(self, step: int) -> tuple[Tensor, Tensor]:
+        """What a normalized step is multiplied by `[C]`, and what is then added `[C]`."""
+        if self.p is None:
+            return self.weight, self.bias
+        return self.weight * self.p[step], self.bias * self.p[step]
 
     def forward(self, x: Tensor, step: int) -> Tensor:
         """Normalize step number `step`, `[N, C, H, W]` or `[N, C]`."""
+        mean, var, count = self.row(step)
         if self.training:
             with _statistics_may_change():
-                self.num_batches_tracked[step] += 1
-        return F.batch_norm(
-            x,
-            self.running_mean[step],
-            self.running_var[step],
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum,
-            self.eps,
-        )
+                count += 1
+        return F.batch_norm(x, mean, var, *self.affine(step), self.training, self.momentum, self.eps)
 
 
 @contextmanager
@@ -198,8 +210,9 @@ def _linear(layer: schema.Linear, given: Shape, steps: int) -> nn.Module:
 
 def _norm(layer: schema.BatchNorm, given: Shape, steps: int) -> nn.Module:
     norm = layer.norm
-    if norm.statistics == "per_step":
-        return BatchNormPerStep(given[0], steps, norm.eps, norm.momentum)
+    if norm.by_step:
+        own = {"shared": norm.statistics == "shared", "scaled": norm.scales == "per_step"}
+        return BatchNormPerStep(given[0], steps, norm.eps, norm.momentum, **own)
     return BatchNorm(given[0], norm.eps, norm.momentum, **_NEW)
 
 

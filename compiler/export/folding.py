@@ -1,4 +1,4 @@
-"""Folding a norm into a convolution when a file is written, in float64: a file is for inference."""
+"""Norms when a file is written: folded into a convolution, or what they are at one step. A file is for inference."""
 
 from __future__ import annotations
 
@@ -17,3 +17,17 @@ def folded(node: Node, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, n
     bias = weights[f"{a['conv']}.bias"].astype(np.float64) if a["bias"] else 0.0
     factor = scale / np.sqrt(var + a["eps"])
     return weight * factor[:, None, None, None], shift + (bias - mean) * factor
+
+
+def norm_at(node: Node, part: str, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """A part of a norm `[C]` at the step of `node`, float32, None where it is the parameter or buffer of that name.
+
+    `part` is `weight`, `bias`, `running_mean` or `running_var`.
+    """
+    norm = node.attrs["layer"].norm
+    value = weights[f"{node.module}.{part}"]
+    if part in ("weight", "bias"):
+        found = value * weights[f"{node.module}.p"][node.step] if norm.scales == "per_step" else None
+    else:
+        found = value[node.step] if norm.statistics == "per_step" else None
+    return None if found is None else found.astype(np.float32)

@@ -12,6 +12,12 @@ _PURE = Trait.PURE | Trait.STEADY
 _MAXIMUM = _PURE | Trait.KEEPS_SPIKES
 
 
+def told_apart(node: Node) -> str:
+    """What a norm has of its own for each step, `has statistics for each step`; for messages."""
+    own = "statistics" if node.attrs["layer"].norm.statistics == "per_step" else "a scale"
+    return f"has {own} for each step"
+
+
 def _conv_zero(node: Node, zeros: frozenset[int]) -> Zero:
     return "keep" if node.attrs["layer"].bias or len(node.inputs) > 1 else "zero"
 

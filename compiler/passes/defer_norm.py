@@ -31,7 +31,7 @@ class DeferNorm:
         producers = graph.producers()
         deferred: dict[str, int] = {}
         for node in graph.nodes:
-            if node.op != "bn" or len(node.inputs) != 1 or node.attrs["layer"].norm.statistics != "shared":
+            if node.op != "bn" or len(node.inputs) != 1 or node.attrs["layer"].norm.by_step:
                 continue
             delays = _late(node, graph, readers)
             if delays is not None:

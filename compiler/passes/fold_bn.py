@@ -18,7 +18,7 @@ from bcgraph.compiler.ops import attributes
 class FoldBn:
     """Fold each norm whose only operand is a convolution that nobody else reads.
 
-    Norms with statistics of their own for each step are left as they are: their weights would differ by step.
+    Norms with statistics or a scale of their own for each step are left as they are: weights would differ by step.
     """
 
     name: ClassVar[str] = "fold_bn"
@@ -52,7 +52,7 @@ def _folds(norm: Node, conv: Node) -> bool:
         and norm.inputs[0].delay == 0
         and conv.op == "conv"
         and len(conv.inputs) == 1
-        and norm.attrs["layer"].norm.statistics == "shared"
+        and not norm.attrs["layer"].norm.by_step
     )
 
 

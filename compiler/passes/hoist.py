@@ -36,6 +36,6 @@ class Hoist:
 
 
 def _may(node: Node) -> bool:
-    if node.op == "bn" and node.attrs["layer"].norm.statistics == "per_step":
+    if node.op == "bn" and node.attrs["layer"].norm.by_step:
         return False
     return has(node, Trait.STEADY)

@@ -60,7 +60,7 @@ def _chain(resize: Node, readers: dict[str, list[tuple[Node, int]]], outputs: tu
 def _pointwise(node: Node) -> bool:
     layer = node.attrs["layer"]
     if node.op == "bn":
-        return bool(layer.norm.statistics == "shared")
+        return not layer.norm.by_step
     return bool(layer.kernel == 1 and layer.stride == 1 and layer.padding == 0)
 
 

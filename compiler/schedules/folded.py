@@ -82,7 +82,7 @@ class _Folder:
 
     def foldable(self, node: Node) -> bool:
         """Whether every step is needed, and each step is treated alike."""
-        if node.op == "bn" and node.attrs["layer"].norm.statistics == "per_step":
+        if node.op == "bn" and node.attrs["layer"].norm.by_step:
             return False
         return len(self.needed_steps(node)) == self.steps
 

@@ -240,6 +240,11 @@ class LibraryReference(Reference):
         self.neurons = {**NEURONS, **(more or {})}
         self.layers: dict[str, Layer] = {}
 
+    def _norm(self, name: str, norm: schema.Norm, x: Tensor, run: Run, step: int) -> Tensor:
+        """TEBN multiplies the result of step t by a trained p[t]."""
+        normal = super()._norm(name, norm, x, run, step)
+        return normal * self.parameters[f"{name}.p"][step] if norm.scales == "per_step" else normal
+
     def neuron(self, layer: schema.NeuronLayer, current: Tensor, run: Run) -> Tensor:
         if run.step == 0:
             inside = {k.rpartition(".")[2]: p for k, p in self.parameters.items() if k.rpartition(".")[0] == layer.name}

@@ -16,7 +16,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, truth
 from bcgraph.dsl.elaboration.frames import Frame, misplaced, repetitions, scalar, single, target_name
-from bcgraph.dsl.elaboration.layers import LAYERS, Defaults
+from bcgraph.dsl.elaboration.layers import LAYERS, Defaults, check_threshold
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Library
 from bcgraph.dsl.elaboration.sizes import Budget, Size
 from bcgraph.dsl.elaboration.values import Parameter, bind, build, convert_all
@@ -154,7 +154,7 @@ class Expander:
             hint = "in a repetition, write `[i] = ...`" if again else f"the first is at {earlier}"
             frame.scope.fail("E033", f"`{name}` is defined twice in this block", statement.target.span, hint)
         frame.used.setdefault(name, statement.target.span)
-        if call.name in LAYERS:
+        if self.library.built_in(call.name, frame.definition.namespace) is not None:
             return self._layer(call, frame.prefix + name, frame, shape)
         if (neuron := self._neuron_of(call, frame)) is not None:
             return self._neuron(call, frame.prefix + name, neuron, frame, shape)
@@ -164,7 +164,7 @@ class Expander:
 
     def _bare(self, statement: syntax.Bare, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
         call = statement.call
-        layer = LAYERS.get(call.name)
+        layer = self.library.built_in(call.name, frame.definition.namespace)
         if layer is None or layer.named:
             if layer is None and call.name != NEURON:
                 self.library.require(call, frame.definition.namespace, frame.scope)
@@ -175,6 +175,7 @@ class Expander:
 
     def _layer(self, call: syntax.Call, name: str, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
         layer = LAYERS[call.name]
+        check_threshold(call, self.defaults, frame.scope)
 
         def make(values: Mapping[str, Any]) -> schema.LayerNode:
             return layer.make(name, call.span, values, self.defaults)

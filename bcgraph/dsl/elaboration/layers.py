@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bcgraph import schema
-from bcgraph.dsl.elaboration.values import Parameter, parameters_of
+from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration.evaluate import Scope
+from bcgraph.dsl.elaboration.values import Parameter, build, convert_all, parameters_of
 from bcgraph.errors import Span
 
 
@@ -22,11 +24,17 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One kind of layer. `named` layers hold parameters or state, so they need a name of their own."""
+    """One kind of layer. `named` layers hold parameters or state, so they need a name of their own.
+
+    `threshold` says that it needs the threshold of the network's neuron. `later` layers came after the first version:
+    a block of an older file may have their name, and is meant then.
+    """
 
     parameters: tuple[Parameter, ...]
     make: Callable[[str, Span, Mapping[str, Any], Defaults], schema.LayerNode]
     named: bool
+    threshold: bool = False
+    later: bool = False
 
 
 def _conv(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Conv:
@@ -37,6 +45,17 @@ def _conv(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) 
 
 def _bn(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.BatchNorm:
     return schema.BatchNorm(name=name, span=span, norm=dataclasses.replace(defaults.norm, **values))
+
+
+def _tdbn(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.BatchNorm:
+    given = dict(values)
+    threshold = defaults.neuron.threshold if defaults.neuron is not None else None
+    given["gain"] = given.pop("alpha", 1.0) * (1.0 if threshold is None else threshold)
+    return _bn(name, span, {**given, "scales": "shared"}, defaults)
+
+
+def _tebn(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.BatchNorm:
+    return _bn(name, span, {"gain": 1.0, **values, "scales": "per_step"}, defaults)
 
 
 def _linear(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Linear:
@@ -67,9 +86,21 @@ def _adaptive(kind: Any) -> Layer:
     return Layer(parameters_of(schema.AdaptivePool), make, named=False)
 
 
+_NORM = {parameter.name: parameter for parameter in parameters_of(schema.Norm)}
+
 LAYERS: Mapping[str, Layer] = {
     "conv": Layer(parameters_of(schema.Conv), _conv, named=True),
     "bn": Layer(parameters_of(schema.Norm), _bn, named=True),
+    "tdbn": Layer(
+        (Parameter("alpha", _NORM["gain"].kind, False), *(_NORM[name] for name in ("eps", "momentum", "statistics"))),
+        _tdbn,
+        named=True,
+        threshold=True,
+        later=True,
+    ),
+    "tebn": Layer(
+        tuple(_NORM[name] for name in ("eps", "momentum", "statistics", "gain")), _tebn, named=True, later=True
+    ),
     "linear": Layer(parameters_of(schema.Linear), _linear, named=True),
     "avgpool": _pool("avgpool"),
     "maxpool": _pool("maxpool"),
@@ -80,3 +111,28 @@ LAYERS: Mapping[str, Layer] = {
         tuple(dataclasses.replace(p, name="p") for p in parameters_of(schema.Dropout)), _dropout, named=False
     ),
 }
+
+
+def check_threshold(call: syntax.Call, defaults: Defaults, scope: Scope) -> None:
+    """Report a layer that needs the threshold of the network's neuron where that has none (E044). Raises Failed."""
+    neuron = defaults.neuron
+    if LAYERS[call.name].threshold and neuron is not None and neuron.threshold is None:
+        message = f"`{call.name}` needs a threshold, and the network's neuron `{neuron.name}` has none"
+        raise scope.fail("E044", message, call.name_span, "write `bn()`, or take a neuron with a `threshold`")
+
+
+def norm(call: syntax.Call, defaults: Defaults, scope: Scope) -> schema.Norm:
+    """The norm that `norm = tdbn(...)` or `norm = tebn(...)` means. Raises Failed once the reasons are reported."""
+    check_threshold(call, defaults, scope)
+    layer = LAYERS[call.name]
+    values, spans = convert_all(call, layer.parameters, scope)
+
+    def make(values: Mapping[str, Any]) -> schema.LayerNode:
+        return layer.make("norm", call.span, values, defaults)
+
+    made: schema.BatchNorm = build(make, {"values": values}, spans, call.span, scope)
+    return made.norm
+
+
+NORMS = tuple(name for name, layer in LAYERS.items() if layer.make in (_tdbn, _tebn))
+"""Layers that `norm = ...` takes beside `bn`."""

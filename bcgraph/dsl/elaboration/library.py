@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.evaluate import Scope
-from bcgraph.dsl.elaboration.layers import LAYERS
+from bcgraph.dsl.elaboration.layers import LAYERS, Layer
 from bcgraph.dsl.elaboration.uses import Uses
 from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.source import Reporter, Source, check_text, read
@@ -111,6 +111,11 @@ class Library:
         """The block or neuron that a call in a block means, or None."""
         return self.find(name, namespace) or self.definition("neuron", name, namespace)
 
+    def built_in(self, name: str, namespace: Namespace) -> Layer | None:
+        """The layer of the language that a call in a block means, or None."""
+        found = LAYERS.get(name)
+        return None if found is None or (found.later and name in namespace.definitions) else found
+
     def require(self, call: syntax.Call, namespace: Namespace, scope: Scope) -> Definition:
         """The block or neuron that a call in a block means. Raises Failed once it is reported that there is none."""
         definition = self.layer(call.name, namespace)
@@ -189,7 +194,9 @@ class Library:
     def _taken(self, made: Definition) -> str | None:
         """What the name of a definition means already, where it may not mean anything else."""
         name = made.text.name
-        if name in LAYERS or (name == DEFAULT_NEURON and not made.namespace.standard):
+        layer = LAYERS.get(name)
+        word = layer is not None and not (layer.later and made.kind == "block")
+        if word or (name == DEFAULT_NEURON and not made.namespace.standard):
             return "a layer of the language"
         if name == "range":
             return "a word of the language"

@@ -15,7 +15,7 @@ from bcgraph.names import DEFAULT_NEURON
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
 _LIBRARY = re.compile(r"<!-- every (\w+) of the library -->\n.*?<!-- end -->\n", re.DOTALL)
 # What is not a setting, or has a section of the page to itself.
-_LEFT_OUT = frozenset(("kind", "name", "span", "source", "target", "backward", "data", "search", "train"))
+_LEFT_OUT = frozenset(("kind", "name", "span", "source", "target", "backward", "data", "search", "train", "uses"))
 
 
 def fill(page: str) -> str:

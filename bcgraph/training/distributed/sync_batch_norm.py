@@ -77,11 +77,12 @@ class SynchronizedPerStep(BatchNormPerStep):
         """As `BatchNormPerStep`."""
         if not self.training:
             return super().forward(x, step)
-        y, mean, var, count = normalize(x, self.weight, self.bias, 1, self.eps)
+        y, mean, var, count = normalize(x, *self.affine(step), 1, self.eps)
+        running_mean, running_var, batches = self.row(step)
         with torch.no_grad():
-            self.num_batches_tracked[step] += 1
-            self.running_mean[step].lerp_(mean[0], self.momentum)
-            self.running_var[step].lerp_(var[0] * count / (count - 1), self.momentum)
+            batches += 1
+            running_mean.lerp_(mean[0], self.momentum)
+            running_var.lerp_(var[0] * count / (count - 1), self.momentum)
         return y
 
 

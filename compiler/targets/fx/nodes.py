@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from bcgraph.compiler.ir import Node, Program, free
 from bcgraph.compiler.ops import Trait, has
+from bcgraph.compiler.ops.layers import told_apart
 from bcgraph.compiler.ops.neuron import equations_of
 from bcgraph.compiler.targets.fx import sums
 from bcgraph.compiler.targets.fx.memory_plan import MemoryPlan
@@ -103,13 +104,13 @@ class _Emitter:
         self.env[name] = self.add(node, "call_module", node.module, tuple(self.read(node)), name)
 
     def norm(self, node: Node) -> None:
-        if node.attrs["layer"].norm.statistics == "per_step":
+        if node.attrs["layer"].norm.by_step:
             if node.step is None:
                 raise CompileError(
                     "E072",
-                    f"`{node.name}` has statistics for each step, which this schedule cannot tell apart",
+                    f"`{node.name}` {told_apart(node)}, which this schedule cannot tell apart",
                     span=node.span,
-                    hint="use the schedule `unrolled`, or statistics=shared",
+                    hint="use the schedule `unrolled`, or `bn()` with statistics=shared",
                 )
             made = self.add(node, "call_module", node.module, (*self.read(node), node.step))
         else:

@@ -13,6 +13,7 @@ from bcgraph import shapes
 from bcgraph.compiler.export.neurons import at_first
 from bcgraph.compiler.ir import Node, TemporalGraph
 from bcgraph.compiler.lower import lower
+from bcgraph.compiler.ops.layers import told_apart
 from bcgraph.compiler.ops.neuron import layer_of
 from bcgraph.compiler.targets.nir.primitives import primitives
 from bcgraph.equations.neuron import SPIKES
@@ -122,8 +123,8 @@ def _neuron(node: Node, shape: shapes.Shape) -> str | None:
 
 
 def _statistics(node: Node, shape: shapes.Shape) -> str | None:
-    shared = node.attrs["layer"].norm.statistics == "shared"
-    return None if shared else "has statistics for each step, which one step cannot tell apart"
+    by_step = node.attrs["layer"].norm.by_step
+    return f"{told_apart(node)}, which one step cannot tell apart" if by_step else None
 
 
 # Operation -> why a node of it cannot be said, if it cannot.

@@ -14,9 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from bcgraph import shapes
-from bcgraph.compiler.export.folding import folded
+from bcgraph.compiler.export.folding import folded, norm_at
 from bcgraph.compiler.export.neurons import by_channel, fixed, unique
 from bcgraph.compiler.ir import Node, Program, Value, free
+from bcgraph.compiler.ops.layers import told_apart
 from bcgraph.compiler.ops.neuron import layer_of
 from bcgraph.compiler.targets.onnx.neuron import DOMAIN, neuron_function
 from bcgraph.equations.neuron import Equations
@@ -186,21 +187,18 @@ class _Emitter:
     def norm(self, node: Node) -> None:
         layer = node.attrs["layer"]
         x, *exists = self.reads(node)
-        parts = [self.weight(f"{node.module}.{p}") for p in ("weight", "bias")]
-        for statistic in ("running_mean", "running_var"):
-            name = f"{node.module}.{statistic}"
-            if layer.norm.statistics == "per_step":
-                if node.step is None:
-                    raise CompileError(
-                        "E073",
-                        f"`{node.name}` has statistics for each step, which one step cannot tell apart",
-                        span=node.span,
-                        hint="export the form `unrolled`",
-                    )
-                values = self.weights[name][node.step].astype(np.float32)
-                parts.append(self.constant(f"{name}.t{node.step}", values))
-            else:
-                parts.append(self.weight(name))
+        if layer.norm.by_step and node.step is None:
+            raise CompileError(
+                "E073",
+                f"`{node.name}` {told_apart(node)}, which one step cannot tell apart",
+                span=node.span,
+                hint="export the form `unrolled`",
+            )
+        parts = []
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            name = f"{node.module}.{part}"
+            own = norm_at(node, part, self.weights)
+            parts.append(self.weight(name) if own is None else self.constant(f"{name}.t{node.step}", own))
         value = node.output.name
         normal = self.op(
             "BatchNormalization", [x, *parts], value + (".norm" if exists else ""), {"epsilon": layer.norm.eps}

@@ -19,7 +19,7 @@ import torch
 from bcgraph import dsl, files
 from bcgraph.compiler import pipelines
 from bcgraph.compiler.export import proof
-from bcgraph.compiler.export.folding import folded
+from bcgraph.compiler.export.folding import folded, norm_at
 from bcgraph.compiler.export.neurons import by_channel, fixed, unique
 from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
 from bcgraph.compiler.ir import Node, Program, free
@@ -201,13 +201,10 @@ class _Writer:
     def norm(self, node: Node) -> None:
         layer = node.attrs["layer"]
         parts = []
-        for statistic in ("running_mean", "running_var"):
-            name = f"{node.module}.{statistic}"
-            if layer.norm.statistics == "per_step":
-                parts.append(self.tensor(f"{name}.t{node.step}", self.weights[name][node.step]))
-            else:
-                parts.append(self.weight(name))
-        parts += [self.weight(f"{node.module}.{p}") for p in ("weight", "bias")]
+        for part in ("running_mean", "running_var", "weight", "bias"):
+            name = f"{node.module}.{part}"
+            own = norm_at(node, part, self.weights)
+            parts.append(self.weight(name) if own is None else self.tensor(f"{name}.t{node.step}", own))
         (x,) = self.reads(node)
         self.put(node, f"F.batch_norm({', '.join([x, *parts])}, eps={layer.norm.eps!r})")
 
