@@ -27,6 +27,9 @@ NETWORKS = {
     "image": "input = image(1, 8, 8); steps = 3; backbone = tiny(width=4, classes=10)",
     "sequence": "input = sequence(1, 6, 6); steps = 4; readout = last; backbone = tiny(width=3, classes=5)",
     "soft reset": "input = image(2, 8, 8); steps = 3; neuron = lif(reset=soft); backbone = tiny(width=4, classes=10)",
+    "two states": "input = image(1, 8, 8); steps = 3; neuron = alif(beta=0.5); backbone = tiny(width=4, classes=10)",
+    "learned": "input = image(1, 8, 8); steps = 3; neuron = plif(); backbone = tiny(width=4, classes=10)",
+    "whole numbers": "input = image(1, 8, 8); steps = 3; neuron = ilif(); backbone = tiny(width=4, classes=10)",
     "norm of each step": "input = image(1, 8, 8); steps = 3; norm = bn(statistics=per_step); "
     "backbone = tiny(width=4, classes=10)",
     "resnet18": "input = image(3, 16, 16); steps = 3; backbone = resnet18(width=4, classes=10)",

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from bcgraph.compiler.targets.fx.observer import codes
 from bcgraph.search.records.evaluations import Measure
 from bcgraph.search.scores.e_score import check_labels, e_score_from_jacobian, rows_of
 from bcgraph.search.scores.n_score import KernelTerm, kernel_term, n_score_from_terms
@@ -41,7 +42,8 @@ class Incremental:
             output, spikes = suffix.observe(x, values)
             found: dict[Measure, ScoreResult] = {}
             if "n" in self.measures:
-                terms = {**self._terms, **{place: kernel_term(s) for place, s in spikes.items()}}
+                fresh = {place: kernel_term(s) for place, s in codes(suffix.module, spikes).items()}
+                terms = {**self._terms, **fresh}
                 found["n"] = n_score_from_terms(terms[place] for place in sorted(terms))
             spikes.clear()
             if gradients:
@@ -61,7 +63,7 @@ class Incremental:
     @cached_property
     def _terms(self) -> dict[tuple[int, int], KernelTerm]:
         """By port and step, the kernel terms of the cache. A candidate keeps those whose spikes it does not change."""
-        return {place: kernel_term(s) for place, s in self._cache.spikes.items()}
+        return {place: kernel_term(s) for place, s in codes(self.prefix.module, self._cache.spikes).items()}
 
     def _jacobian(self, output: Tensor, x: Tensor, values: dict[str, Tensor]) -> Tensor:
         """The rows `[N, D]`: back through the suffix to the values that it read, then through the backbone to x."""

@@ -2,7 +2,8 @@
 
 For each LIF layer and step the spikes of sample i are its code `c_i`, of N_A neurons with firing rate r_i. The
 sparsity-aware Hamming distance of two samples is `d_ij = 0.5*hamming(c_i, c_j) / (N_A*(r_i(1-r_j) + (1-r_i)r_j))`, and
-0 where the denominator is 0. The kernel `K` is the sum of all `N_A - d`, and the score is `log|det K|`.
+0 where the denominator is 0. The kernel `K` is the sum of all `N_A - d`, and the score is `log|det K|`. A neuron that
+sends other numbers than 0 and 1 counts as firing where they are not 0.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from bcgraph.compiler.targets.fx.observer import spikes
+from bcgraph.compiler.targets.fx.observer import codes, spikes
 from bcgraph.errors import SearchError
 from bcgraph.search.scores.scoring import ScoreResult, scoring
 
@@ -43,7 +44,7 @@ def n_result(model: fx.GraphModule, x: Tensor) -> ScoreResult:
     """
     with scoring(model), torch.no_grad():
         _, found = spikes(model, x)
-    return n_score_from_spikes(found.values())
+    return n_score_from_spikes(codes(model, found).values())
 
 
 def n_score_from_spikes(codes: Iterable[Tensor]) -> ScoreResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from bcgraph.compiler.targets.fx.observer import spikes
+from bcgraph.compiler.targets.fx.observer import codes, spikes
 from bcgraph.search.scores.e_score import check_labels, e_score_from_jacobian, jacobian
 from bcgraph.search.scores.n_score import n_score_from_spikes
 from bcgraph.search.scores.scoring import ScoreResult, scoring
@@ -27,7 +27,7 @@ def both_results(model: fx.GraphModule, x: Tensor, y: Tensor) -> ScorePair:
     with scoring(model), torch.enable_grad():
         inputs = x.detach().clone().requires_grad_()
         output, found = spikes(model, inputs)
-        n = n_score_from_spikes([s.detach() for s in found.values()])
+        n = n_score_from_spikes([s.detach() for s in codes(model, found).values()])
         found.clear()
         rows = jacobian(output, inputs)
     return ScorePair(n, e_score_from_jacobian(rows, y))

@@ -71,3 +71,9 @@ def spikes(model: fx.GraphModule, x: Tensor) -> tuple[Tensor, dict[tuple[int, in
     observer = Observer(model)
     output = observer.run(x)
     return output, dict(sorted(observer.spikes.items()))
+
+
+def codes(model: fx.GraphModule, found: Mapping[tuple[int, int], Tensor]) -> dict[tuple[int, int], Tensor]:
+    """What the ports of `model` sent, by (port, step), as 0 and 1: numbers other than 0 count as firing."""
+    graded = {port for port, layer in model.meta["neurons"].items() if not layer.neuron.equations.binary}
+    return {place: (s != 0).to(s.dtype) if place[0] in graded else s for place, s in found.items()}
