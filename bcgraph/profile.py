@@ -2,7 +2,8 @@
 
 Counting needs the specification alone. Firing rates come from spikes that were measured on data; with them, a layer
 that reads spikes is charged one accumulate for each operation whose spike is there (operations times the firing rate of
-the port it reads), and a layer that reads numbers one multiply-accumulate for each operation. Energies are those of a
+the port it reads; a spike that is a whole number counts as so many), and a layer that reads numbers one
+multiply-accumulate for each operation. Energies are those of a
 45 nm process, as papers on spiking networks quote them. Batch norm is counted in parameters only: for inference it is
 folded into the convolution before it. A layer that reads a static image is charged anew in each step.
 """
@@ -209,7 +210,7 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
         for number, (name, shape) in enumerate(zip(spec.ports, counter.ports, strict=True))
     )
     states = _states(spec)
-    connections = tuple(_connection(bc, counter.ports, spec.steps, states) for bc in sorted(spec.backward))
+    connections = tuple(_connection(bc, counter, spec.steps, states) for bc in sorted(spec.backward))
     own = sum(layer.parameters for layer in counter.layers) + counter.norms
     return Profile(
         network=spec.name,
@@ -258,6 +259,7 @@ class _Counter:
         self.layers: list[Layer] = []
         self.ports: list[Shape] = []
         self.norms = 0
+        self.counting: list[bool] = []
 
     def body(self, body: schema.Body, shape: Shape, reads: int | None) -> tuple[Shape, int | None]:
         """The shape after `body`, and the port whose spikes come out of it (None: numbers)."""
@@ -273,7 +275,8 @@ class _Counter:
                     reads = None
                 case schema.NeuronLayer():
                     self.norms += shapes.parameters(node, shape)
-                    reads = len(self.ports)
+                    reads = len(self.ports) if node.neuron.equations.counts else None
+                    self.counting += [node.neuron.equations.counts]
                     self.ports.append(shape)
                 case schema.Sum() | schema.Concat():
                     ends = {self.body(branch, shape, reads)[1] for branch in node.branches}
@@ -287,14 +290,15 @@ class _Counter:
         return shape, reads
 
 
-def _connection(bc: BackwardConnection, ports: list[Shape], steps: int, states: tuple[State, ...]) -> Connection:
+def _connection(bc: BackwardConnection, counter: _Counter, steps: int, states: tuple[State, ...]) -> Connection:
     """A backward connection: its 1x1 convolution, computed at the smaller of the two resolutions."""
-    source, target = ports[bc.source], ports[bc.target]
+    source, target = counter.ports[bc.source], counter.ports[bc.target]
+    reads = bc.source if counter.counting[bc.source] else None
     weights = source[0] * target[0]
     operations = shapes.projection_operations(source, target)
     name = projection(bc.source, bc.target)
     late = max(0, steps - bc.delay)
-    layer = Layer(f"{name}.conv", "backward", weights, operations, late, bc.source, bc.delay)
+    layer = Layer(f"{name}.conv", "backward", weights, operations, late, reads, bc.delay)
     held = sum(state.values for state in states if state.name.startswith(f"{name}."))
     return Connection(layer, bc.source, bc.target, weights + 2 * target[0], held)
 

@@ -191,3 +191,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert wrong.returncode == 1
     assert "E084" in wrong.stderr
     assert command(net, "--accumulate", "inf").returncode == 2
+
+
+@pytest.mark.parametrize(("neuron", "counts"), [("ilif()", True), ("relu()", False)])
+def test_numbers_are_multiplied_and_whole_numbers_accumulated(neuron: str, counts: bool) -> None:
+    text = f"bcg 1\nnetwork n {{ input = image(1, 8, 8); steps = 3; neuron = {neuron}; backbone = tiny(width=4) }}"
+    spec = dsl.parse(text).with_backward([(4, 0)])
+    found = profile(spec, {(port, t): 1.5 for port in range(5) for t in range(3)})
+    by_name = {layer.name: layer for layer in found.layers}
+    for name, steps in (("layer1.0.conv1", 3), ("backward.4_0.conv", 2)):
+        layer = by_name[name]
+        assert (layer.reads is not None) == counts
+        assert layer.synaptic(found.rates) == (1.5 * layer.operations * steps if counts else 0)

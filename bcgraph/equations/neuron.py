@@ -53,6 +53,15 @@ class Equations:
         return is_binary(dict(self.body)[SPIKES])
 
     @property
+    def counts(self) -> bool:
+        """Whether what the neuron sends is a count of spikes: 0 or 1, or a whole number from 0."""
+        sends = dict(self.body)[SPIKES]
+        if isinstance(sends, Apply) and sends.function == "quantize":
+            low = sends.operands[1]
+            return isinstance(low, Number) and low.value >= 0
+        return is_binary(sends)
+
+    @property
     def reads_current(self) -> bool:
         """Whether anything depends on the current of this step."""
         return any(read.name == CURRENT for _, expression in self.body for read in reads(expression))
