@@ -228,8 +228,8 @@ def _call(m: Meanings, e: syntax.Call) -> Meaning:
         # A surrogate may have the name of a function.
         found: Meaning | None = m.surrogate(argument.value, m.scope)
         if found is None and isinstance(argument.value, syntax.Call) and argument.value.name not in _CALLED:
-            known = standard_names("surrogate")
-            hint = nearest(argument.value.name, known) or f"known: {', '.join(f'`{n}`' for n in known)}"
+            named = standard_names("surrogate")
+            hint = nearest(argument.value.name, named) or f"known: {', '.join(f'`{n}`' for n in named)}"
             wrong = f"there is no surrogate `{short(argument.value.name)}`"
             raise m.scope.fail("E031", wrong, argument.value.name_span, hint)
         found = m.of(argument.value) if found is None else found
