@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from bcgraph import pruning
 from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.plugins import values
 from bcgraph.plugins.installed import owner
 from bcgraph.plugins.registry import KINDS, REGISTRY, TITLES, Entry, Kind, Origin, PluginError
 
-__all__ = ["data", "forget", "registered", "score"]
+__all__ = ["data", "forget", "layer", "registered", "score", "strategy", "target", "transform"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _ENDING = re.compile(r"\.[A-Za-z0-9_]{1,20}")
@@ -41,6 +42,48 @@ def forget(kind: Kind, name: str) -> None:
     if entry is None:
         raise LookupError(f"no {TITLES.get(kind, kind)} `{name}` is registered; the kinds are {', '.join(KINDS)}")
     REGISTRY.remove(entry)
+
+
+def layer(
+    name: str,
+    module: Callable[..., Any] | str,
+    *,
+    shape: Callable[..., tuple[int, ...]],
+    operations: Callable[..., int] | None = None,
+    parameters: Callable[..., int] | None = None,
+    emitters: Mapping[str, Callable[..., Any]] | None = None,
+    random: bool = False,
+) -> None:
+    """A layer of the language, `name(...)` in a block.
+
+    `shape(given, **arguments)` is the shape of one sample after the layer for the shape before it, `(C, H, W)` or
+    `(F,)`; it raises ValueError for one that does not fit. Its parameters after the first, each annotated with bool,
+    int, float or str, are what the layer may be given in a text. `module(given, **arguments)` makes the torch module,
+    which maps `[N, *given]` to `[N, *shape]`, each sample by itself and each step alike; a path `package.module:name`
+    is imported when a network is compiled, so that reading a text stays cheap. `operations` gives the
+    multiply-accumulates of one sample and step, `parameters` the number of trained values, both as `shape` is called.
+    With `random` it draws random numbers at each step.
+
+    torch runs the module itself, and so do `.pt2` files. For other targets `emitters` has a function each: see
+    docs/extending.md. A target without one refuses the layer (E073). Raises TypeError for arguments that have no kind.
+    """
+    from bcgraph.dsl.elaboration.layers import LAYERS
+    from bcgraph.dsl.elaboration.library import NEURON, standard_names
+
+    for each in (shape, *(f for f in (operations, parameters) if f is not None), *(emitters or {}).values()):
+        _callable("a layer", name, each)
+    if not callable(module) and not isinstance(module, str):
+        raise _wrong("a layer", name, "a torch module class or its path", module)
+    unknown = set(emitters or {}) - set(EMITTERS)
+    if unknown:
+        raise PluginError("E072", f"no target takes emitters `{min(unknown)}`", hint=f"known: {', '.join(EMITTERS)}")
+    made = values.Layer(module, shape, values.arguments_of(shape), operations, parameters, dict(emitters or {}), random)
+    taken = (*LAYERS, NEURON, "range", "sum", "concat", *standard_names("block"), *standard_names("neuron"))
+    _add("layer", name, made, taken)
+
+
+EMITTERS = ("onnx", "python", "nir")
+"""The targets that take an emitter for a layer."""
 
 
 def data(name: str, source: Any) -> None:
@@ -71,6 +114,46 @@ def score(name: str, measure: Callable[[Any, Any, Any], Any], *, label: str | No
 
     _callable("a score", name, measure)
     _add("score", name, values.Score(measure, label or name), (*FITNESS, *MEASURES, *FIELDS))
+
+
+def strategy(name: str, propose: Callable[[Any, Any], Any]) -> None:
+    """A strategy for `strategy = name`: `propose(population, rng)` gives the architectures of the next iteration.
+
+    Each is a list of pairs (source, target) of port numbers, or a specification. `population` is a
+    `bcgraph.search.strategies.population.Population`: all that was evaluated, with its values, and the space. `rng` is
+    a `random.Random` that follows from the seed and the iteration; draw from nothing else, so that a resumed search
+    ends as an uninterrupted one. What was evaluated before is left out, and random ones fill what is left open.
+    """
+    from bcgraph.search.strategies.evolution import STRATEGIES
+
+    _callable("a strategy", name, propose)
+    _add("strategy", name, values.Strategy(propose), (*STRATEGIES, pruning.STRATEGY))
+
+
+def transform(value: Any) -> None:
+    """A pass under its own name, for `optimize=[...]` and `bcgraph show --graph --optimize`.
+
+    `value` has `name`, `inference_only` (whether training is not the same after it) and `run(graph)`, which gives a
+    `bcgraph.compiler.TemporalGraph` that computes the same; the verifier looks at it.
+    """
+    from bcgraph.compiler.passes import PASSES, is_pass
+
+    if not is_pass(value):
+        raise _wrong("a pass", getattr(value, "name", "?"), "a value with `name`, `inference_only` and `run`", value)
+    _add("pass", value.name, value, PASSES)
+
+
+def target(ending: str, write: Callable[[Any], Any]) -> None:
+    """A target for files of an ending such as `.txt`, for `bcgraph.export` and `bcgraph compile -o`.
+
+    `write(request)` takes a `bcgraph.compiler.export.request.Request` and returns the content of the file, as text or
+    bytes, which is then written; or it writes and returns an `ExportReport` with its own proof. It raises CompileError
+    (E073) for what it cannot express, before it writes anything.
+    """
+    from bcgraph.compiler.targets import TARGETS
+
+    _callable("a target", ending, write)
+    _add("target", ending, values.Target(write), TARGETS, _ENDING)
 
 
 def _callable(what: str, name: str, given: Any) -> None:

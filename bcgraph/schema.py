@@ -275,6 +275,16 @@ class Dropout(_Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Registered(_Node):
+    """A layer that a user has registered: its name, the plugin that it comes from, and all its arguments."""
+
+    kind: Literal["registered"] = "registered"
+    layer: str
+    package: str | None = None
+    arguments: tuple[tuple[str, Scalar], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
 class Sum(_Node):
     """The sum of its branches; an empty branch is the identity."""
 
@@ -291,7 +301,7 @@ class Concat(_Node):
 
 
 LayerNode: TypeAlias = Annotated[
-    Conv | BatchNorm | NeuronLayer | Linear | Pool | AdaptivePool | Flatten | Dropout | Sum | Concat,
+    Conv | BatchNorm | NeuronLayer | Linear | Pool | AdaptivePool | Flatten | Dropout | Registered | Sum | Concat,
     Field(discriminator="kind"),
 ]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from bcgraph import schema
+from bcgraph import plugins, schema
 from bcgraph.errors import SpecError
 
 Shape: TypeAlias = tuple[int, ...]
@@ -36,6 +36,8 @@ def parameters(layer: schema.LayerNode, shape: Shape) -> int:
         return 2 * shape[0]
     if isinstance(layer, schema.NeuronLayer):
         return sum(shape[0] if each.channels else 1 for each in layer.neuron.equations.learned)
+    if isinstance(layer, schema.Registered):
+        return _count(layer, "parameters", shape)
     return 0
 
 
@@ -46,7 +48,22 @@ def operations(layer: schema.LayerNode, shape: Shape) -> int:
         return layer.channels * (shape[0] // layer.groups) * layer.kernel**2 * height * width
     if isinstance(layer, schema.Linear):
         return layer.features * shape[0]
+    if isinstance(layer, schema.Registered):
+        return _count(layer, "operations", shape)
     return 0
+
+
+def registered(layer: schema.Registered) -> plugins.Entry:
+    """What is registered for a layer. Raises SpecError (E031) where nothing is in this process."""
+    entry = plugins.find("layer", layer.layer, () if layer.package is None else (layer.package,))
+    if entry is None:
+        raise SpecError(
+            "E031",
+            f"the layer `{layer.layer}` is not registered in this process",
+            span=layer.span,
+            hint="worker processes know what an installed package registers",
+        )
+    return entry
 
 
 def spatial(shape: Shape) -> tuple[int, int]:
@@ -141,6 +158,40 @@ def _flatten(layer: schema.Flatten, shape: Shape) -> Shape:
     return (math.prod(shape),)
 
 
+def _registered(layer: schema.Registered, shape: Shape) -> Shape:
+    found = _asked(layer, "shape", shape)
+    whole = isinstance(found, tuple) and len(found) in (1, 3) and all(type(n) is int and 1 <= n <= 2**31 for n in found)
+    if not whole:
+        raise _not_as_declared(layer, f"its shape rule gives {found!r:.60}", "(channels, height, width) or (features,)")
+    return tuple(found)
+
+
+def _count(layer: schema.Registered, what: str, shape: Shape) -> int:
+    if getattr(registered(layer).value, what) is None:
+        return 0
+    found = _asked(layer, what, shape)
+    if type(found) is not int or found < 0:
+        raise _not_as_declared(layer, f"its number of {what} is {found!r:.60}", "a whole number from 0")
+    return found
+
+
+def _asked(layer: schema.Registered, what: str, shape: Shape) -> Any:
+    """What a rule of a registered layer says. It raises ValueError for a shape that the layer cannot take."""
+    rule = getattr(registered(layer).value, what)
+    try:
+        return rule(shape, **dict(layer.arguments))
+    except ValueError as error:
+        raise _misfit(layer, plugins.reason(error).removeprefix("ValueError: "), f"{text(shape)} reaches it") from error
+    except Exception as error:
+        raise _not_as_declared(layer, f"its rule for {what} fails: {plugins.reason(error)}") from error
+
+
+def _not_as_declared(layer: schema.Registered, why: str, hint: str | None = None) -> SpecError:
+    origin = registered(layer).origin
+    message = f"`{layer.name}`: the layer `{layer.layer}` is not what it declares: {why}"
+    return SpecError("E056", message, span=layer.span, hint=hint, notes=(f"it is registered by {origin}",))
+
+
 def _same(layer: schema.LayerNode, shape: Shape) -> Shape:
     return shape
 
@@ -201,6 +252,7 @@ _RULES: dict[type, Callable[[Any, Shape], Shape]] = {
     schema.AdaptivePool: _adaptive,
     schema.Flatten: _flatten,
     schema.Dropout: _same,
+    schema.Registered: _registered,
     schema.Sum: _sum,
     schema.Concat: _concat,
 }

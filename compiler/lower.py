@@ -161,6 +161,7 @@ _LAYERS: dict[type, Callable[[_Builder, Any, str], str]] = {
     schema.AdaptivePool: _Builder.layer,
     schema.Flatten: _Builder.layer,
     schema.Dropout: _Builder.layer,
+    schema.Registered: _Builder.layer,
     schema.NeuronLayer: _Builder.neuron,
     schema.Sum: _Builder.sum,
     schema.Concat: _Builder.concat,

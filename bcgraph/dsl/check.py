@@ -82,7 +82,12 @@ def _body(body: tuple[syntax.Statement, ...], definition: Definition, library: L
 
 
 def _call(call: syntax.Call, definition: Definition, library: Library, scope: Scope) -> None:
-    layer = library.built_in(call.name, definition.namespace)
+    try:
+        layer = library.built_in(call.name, definition.namespace) or library.registered(
+            call, definition.namespace, scope
+        )
+    except Failed:
+        return
     if layer is not None:
         _arguments(call, layer.parameters, scope)
         return

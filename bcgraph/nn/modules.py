@@ -20,6 +20,7 @@ from bcgraph import schema
 from bcgraph.equations import neuron as equations
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
+from bcgraph.nn import registered
 from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
 from bcgraph.nn.conv.int16 import Int16Weight
 from bcgraph.nn.conv.winograd import TiledWeight, pays
@@ -256,8 +257,11 @@ def build(layers: Iterable[tuple[str, schema.LayerNode, Shape]], steps: int, see
             if not hasattr(owner, part):
                 owner.add_module(part, nn.Module())
             owner = owner.get_submodule(part)
-        module = _MODULES[type(layer)](layer, given, steps)
-        initialize(module, name, seed)
+        if isinstance(layer, schema.Registered):
+            module = registered.build(layer, given, derive(seed, "init", name))
+        else:
+            module = _MODULES[type(layer)](layer, given, steps)
+            initialize(module, name, seed)
         if isinstance(layer, schema.BatchNorm):
             with torch.no_grad():
                 module.get_parameter("weight").fill_(layer.norm.gain)

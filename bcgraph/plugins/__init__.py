@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from bcgraph.plugins.installed import GROUP, Installed, find, in_text, installed, load, load_all
-from bcgraph.plugins.registry import KINDS, REGISTRY, Entry, Kind, Origin, PluginError, calling
+from bcgraph.plugins.registry import KINDS, REGISTRY, Entry, Kind, Origin, PluginError, calling, reason
 
 __all__ = [
     "GROUP",
@@ -23,4 +23,5 @@ __all__ = [
     "installed",
     "load",
     "load_all",
+    "reason",
 ]

@@ -52,6 +52,7 @@ class ExportReport:
     """What was written: the file, its form, its size in bytes, and what the proof found.
 
     `opset` is that of an ONNX file, `by` what ran the file to prove it, `beside` further files that belong to it.
+    A registered target may have no proof.
     `losses` are the things that the file does not say, where that was allowed, and `changed` is the share of samples
     that are predicted otherwise for it.
     """
@@ -60,7 +61,7 @@ class ExportReport:
     form: str
     opset: int | None
     size: int
-    proof: Proof
+    proof: Proof | None
     by: str = "onnxruntime"
     beside: tuple[Path, ...] = ()
     losses: tuple[str, ...] = ()

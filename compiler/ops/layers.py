@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bcgraph import shapes
 from bcgraph.compiler.ir import Node
-from bcgraph.compiler.ops.base import Op, Trait, Zero, is_zero, layer_operations, layer_shape, same_shape
+from bcgraph.compiler.ops.base import Op, Trait, Zero, is_zero, layer_operations, layer_shape, must_build, same_shape
 
 _WEIGHTED = Trait.STEADY | Trait.ALLOCATES | Trait.PARAMETERS
 _PURE = Trait.PURE | Trait.STEADY
@@ -27,6 +28,11 @@ def _norm_zero(node: Node, zeros: frozenset[int]) -> Zero:
     return "zero" if 1 in zeros else "keep"
 
 
+def _registered(node: Node) -> Trait:
+    # One that draws random numbers is to draw them at every step.
+    return Trait.NONE if shapes.registered(node.attrs["layer"]).value.random else Trait.STEADY
+
+
 LAYERS: Mapping[str, Op] = {
     "conv": Op(1, 3, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "linear": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
@@ -36,5 +42,6 @@ LAYERS: Mapping[str, Op] = {
     "adaptive_avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
     "adaptive_maxpool": Op(1, 1, layer_shape, is_zero, "layer", _MAXIMUM),
     "flatten": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
+    "registered": Op(1, 1, layer_shape, must_build, "layer", Trait.PARAMETERS, layer_operations, also=_registered),
     "dropout": Op(1, 1, layer_shape, is_zero, "layer", Trait.PARAMETERS),
 }

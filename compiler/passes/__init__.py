@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bcgraph import plugins
 from bcgraph.compiler.passes.base import Pass, run
 from bcgraph.compiler.passes.dce import Dce
 from bcgraph.compiler.passes.defer_norm import DeferNorm
@@ -42,8 +43,13 @@ PASSES: Mapping[str, Pass] = {
 _FORMER: Mapping[str, str] = {"fuse_lif": "fuse_neuron"}
 
 
+def is_pass(value: object) -> bool:
+    """Whether a value has all that a pass has."""
+    return all(hasattr(value, part) for part in ("name", "inference_only", "run"))
+
+
 def find(chosen: Sequence[str | Pass]) -> tuple[Pass, ...]:
-    """The passes in `chosen`, in this order: names of `PASSES`, or passes with options of their own.
+    """The passes in `chosen`, in this order: names of `PASSES` or of registered passes, or passes with their options.
 
     Raises CompileError (E072) for an unknown name, and for what is no pass.
     """
@@ -52,13 +58,18 @@ def find(chosen: Sequence[str | Pass]) -> tuple[Pass, ...]:
 
 def _find(chosen: str | Pass) -> Pass:
     if not isinstance(chosen, str):
-        if not all(hasattr(chosen, part) for part in ("name", "inference_only", "run")):
+        if not is_pass(chosen):
             raise CompileError(
                 "E072", f"{chosen!r} is not a pass", hint="a pass has `name`, `inference_only` and `run(graph)`"
             )
         return chosen
     chosen = _FORMER.get(chosen, chosen)
-    if chosen not in PASSES:
-        hint = nearest(chosen, PASSES) or f"known: {', '.join(sorted(PASSES))}"
+    if chosen in PASSES:
+        return PASSES[chosen]
+    entry = plugins.find("pass", chosen)
+    if entry is None:
+        known = (*PASSES, *(e.name for e in plugins.REGISTRY.entries() if e.kind == "pass"))
+        hint = nearest(chosen, known) or f"known: {', '.join(sorted(known))}"
         raise CompileError("E072", f"there is no pass `{chosen}`", hint=hint)
-    return PASSES[chosen]
+    found: Pass = entry.value
+    return found

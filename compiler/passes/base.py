@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, Protocol
 
+from bcgraph import plugins
 from bcgraph.compiler.ir import TemporalGraph
 from bcgraph.compiler.verify import verify
 
@@ -23,10 +25,22 @@ class Pass(Protocol):
 
 
 def run(passes: Sequence[Pass], graph: TemporalGraph) -> TemporalGraph:
-    """Run a pipeline, with the verifier after each pass that changed something."""
+    """Run a pipeline, with the verifier after each pass that changed something.
+
+    Raises PluginError (E095) when a pass that is not of bcgraph itself fails, or the verifier refuses what it makes.
+    """
     for step in passes:
-        after = step.run(graph)
-        if after is not graph:
-            verify(after)
+        with nullcontext() if type(step).__module__.startswith("bcgraph.") else _foreign(step):
+            after = step.run(graph)
+            if after is not graph:
+                verify(after)
         graph = after
     return graph
+
+
+def _foreign(step: Pass) -> AbstractContextManager[None]:
+    entry = plugins.REGISTRY.get("pass", step.name)
+    if entry is None:
+        kind = type(step)
+        entry = plugins.Entry("pass", step.name, step, plugins.Origin(kind.__module__, 0))
+    return plugins.calling(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -11,19 +12,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from bcgraph import files, plugins
 from bcgraph.compiler.export import bounds
 from bcgraph.compiler.export.request import ExportReport, Request, drawn
+from bcgraph.compiler.targets import TARGETS
 from bcgraph.errors import CompileError, nearest
 from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
-
-# The ending of a file -> the module whose `write` makes it, imported when it is asked for.
-TARGETS: Mapping[str, str] = {
-    ".nir": "bcgraph.compiler.targets.nir.file",
-    ".onnx": "bcgraph.compiler.targets.onnx.file",
-    ".pt2": "bcgraph.compiler.targets.pt2",
-    ".py": "bcgraph.compiler.targets.python.emitter",
-}
 
 
 def export(
@@ -38,7 +33,7 @@ def export(
     seed: int = 0,
     allow_loss: bool = False,
 ) -> ExportReport:
-    """Write `spec` with its weights to `path`; the ending chooses the target, a key of `TARGETS`.
+    """Write `spec` with its weights to `path`; the ending chooses the target, a key of `TARGETS` or a registered one.
 
     `form` is one of ONNX's: `unrolled` (all steps in one graph, `x -> O`), `step` (`(x_t, *states) -> (O_t, *states)`)
     or `scan` (`x -> O` by one Scan node, whose size does not grow with the steps). Without a `state_dict` the weights
@@ -51,15 +46,42 @@ def export(
     express, E075 a failed proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
     """
     target = Path(path)
-    if target.suffix not in TARGETS:
-        hint = nearest(target.suffix, TARGETS) or f"known: {', '.join(sorted(TARGETS))}"
-        raise CompileError("E072", f"no target writes `{target.name}`", hint=hint)
+    write = _writer(spec, target)
     _check_normalization(spec, normalization)
     bounds.check(spec, form)
     x = drawn(spec, seed) if inputs is None else inputs.to(torch.float32)
     request = Request(spec, target, state_dict, form, x, classes, normalization, seed, allow_loss)
-    write = cast("Callable[[Request], ExportReport]", import_module(TARGETS[target.suffix]).write)
     return write(request)
+
+
+def _writer(spec: NetworkSpec, path: Path) -> Callable[[Request], ExportReport]:
+    """What writes a file of this ending."""
+    if path.suffix in TARGETS:
+        return cast("Callable[[Request], ExportReport]", import_module(TARGETS[path.suffix]).write)
+    entry = plugins.find("target", path.suffix, spec.uses)
+    if entry is None:
+        known = (*TARGETS, *(e.name for e in plugins.REGISTRY.entries() if e.kind == "target"))
+        hint = nearest(path.suffix, known) or f"known: {', '.join(sorted(known))}"
+        raise CompileError("E072", f"no target writes `{path.name}`", hint=hint)
+    return partial(_registered, entry)
+
+
+def _registered(entry: plugins.Entry, request: Request) -> ExportReport:
+    """What a registered target writes: its content is written here, a report means that it has written itself."""
+    with plugins.calling(entry):
+        made = entry.value.write(request)
+    if isinstance(made, str):
+        made = made.encode()
+    if isinstance(made, bytes):
+        files.write_bytes(request.path, made)
+        return ExportReport(request.path, request.form, None, len(made), None, entry.name)
+    if not isinstance(made, ExportReport):
+        raise plugins.PluginError(
+            "E095",
+            f"{entry.title} gives neither the content of a file nor an `ExportReport`, but {type(made).__name__}",
+            notes=(f"it is registered by {entry.origin}",),
+        )
+    return made
 
 
 def _check_normalization(spec: NetworkSpec, normalization: Normalization | None) -> None:

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from bcgraph import dsl, files
+from bcgraph import dsl, files, plugins
 from bcgraph.compiler import pipelines
 from bcgraph.compiler.driver import compile
 from bcgraph.compiler.export import proof
 from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
 from bcgraph.errors import CompileError
+from bcgraph.memory import ran_out
 from bcgraph.normalization import Normalization
+from bcgraph.schema import Registered, walk
 
 
 def write(request: Request) -> ExportReport:
@@ -72,10 +74,22 @@ def _exported(module: nn.Module, request: Request, x: Tensor) -> ExportedProgram
     axis = 1 if request.spec.input.kind == "sequence" else 0
     # One sample would make the batch axis a constant.
     example = x if x.shape[axis] > 1 else torch.cat([x, x], axis)
-    with torch.no_grad():
-        program = torch.export.export(module, (example,), dynamic_shapes=({axis: Dim("N", min=1)},))
-        made: ExportedProgram = program.run_decompositions({})
-        return made
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, (example,), dynamic_shapes=({axis: Dim("N", min=1)},))
+            made: ExportedProgram = program.run_decompositions({})
+            return made
+    except Exception as error:
+        layers = [each for each in walk(request.spec.backbone.body) if isinstance(each, Registered)]
+        if not layers or ran_out(error):
+            raise
+        names = ", ".join(f"`{each.name}` ({each.layer})" for each in layers)
+        raise CompileError(
+            "E073",
+            f"torch.export cannot follow the module: {plugins.reason(error)}",
+            span=layers[0].span,
+            notes=(f"its registered layers are {names}",),
+        ) from error
 
 
 def _run(program: ExportedProgram, x: Tensor) -> list[np.ndarray]:

@@ -56,7 +56,7 @@ def test_kinds() -> None:
 def test_layers() -> None:
     union = get_args(get_args(schema.LayerNode)[0])
     made = {option for layer in union for option in get_args(kinds.fields(layer)["kind"].annotation)}
-    assert set(LAYERS) == made - {"sum", "concat", "neuron"} | {"tdbn", "tebn"}
+    assert set(LAYERS) == made - {"sum", "concat", "neuron", "registered"} | {"tdbn", "tebn"}
     assert {"hard", "soft", "per_step", "shared", *standard_names("surrogate")} == WORDS
 
 

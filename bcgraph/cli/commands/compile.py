@@ -125,6 +125,8 @@ def _text(report: ExportReport, origin: str, compared: Comparison | None) -> str
     proof = report.proof
     beside = "".join(f", with {path}" for path in report.beside)
     when = "" if compared is None else "before it was quantized, "
+    if proof is None:
+        return f"{report.path}: {report.size:,} bytes{beside}, not compared with torch"
     return (
         f"{report.path}: {report.form}{'' if compared is None else ' in int8'}, {report.size:,} bytes{beside}\n"
         f"{when}{report.by} against torch on {proof.samples} {origin}: "
@@ -154,5 +156,5 @@ def _data(report: ExportReport, weights: Path | None) -> dict[str, object]:
         "weights": None if weights is None else str(weights),
         "losses": list(report.losses),
         "changed": report.changed,
-        "proof": asdict(report.proof),
+        "proof": None if report.proof is None else asdict(report.proof),
     }

@@ -142,8 +142,7 @@ def _text(result: SearchResult, artifacts: Artifacts) -> str:
         f"{label(measure)} {result.chosen.evaluation.value(measure):.6g}, {whence}",
         f"{artifacts.weights}: {ORIGINS[artifacts.origin].format(seed=result.seed)}",
     ]
-    if artifacts.exported is not None:
-        proof = artifacts.exported.proof
+    if artifacts.exported is not None and (proof := artifacts.exported.proof) is not None:
         lines.append(
             f"{artifacts.exported.path}: {artifacts.exported.size:,} bytes, {proof.differing_samples:.2%} of "
             f"{count(proof.samples, 'prediction')} in onnxruntime differ from torch"

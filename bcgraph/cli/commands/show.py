@@ -24,6 +24,10 @@ def show_command(
     inference: Annotated[
         bool, typer.Option("--inference", help="With --passes: the pipeline for inference, not for training.")
     ] = False,
+    optimize: Annotated[
+        str | None,
+        typer.Option("--optimize", metavar="NAMES", help="With --graph: after these passes, separated by commas."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what the compiler makes of the network; nothing is built, so this is quick at any size."""
@@ -35,8 +39,11 @@ def show_command(
     lowered = lower(network)
     if passes:
         emit(_passes(lowered, inference))
-    elif graph:
-        emit(graph_text(lowered))
+    elif graph or optimize is not None:
+        from bcgraph.compiler import passes as every
+
+        names = [name.strip() for name in (optimize or "").split(",") if name.strip()]
+        emit(graph_text(every.run(every.find(names), lowered)))
     elif as_json:
         emit_json(_data(network, lowered, source.scales()))
     else:

@@ -16,7 +16,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, truth
 from bcgraph.dsl.elaboration.frames import Frame, misplaced, repetitions, scalar, single, target_name
-from bcgraph.dsl.elaboration.layers import LAYERS, Defaults, check_threshold
+from bcgraph.dsl.elaboration.layers import Defaults, Layer, check_threshold
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Library
 from bcgraph.dsl.elaboration.sizes import Budget, Size
 from bcgraph.dsl.elaboration.values import Parameter, bind, build, convert_all
@@ -154,28 +154,34 @@ class Expander:
             hint = "in a repetition, write `[i] = ...`" if again else f"the first is at {earlier}"
             frame.scope.fail("E033", f"`{name}` is defined twice in this block", statement.target.span, hint)
         frame.used.setdefault(name, statement.target.span)
-        if self.library.built_in(call.name, frame.definition.namespace) is not None:
-            return self._layer(call, frame.prefix + name, frame, shape)
+        layer = self.library.built_in(call.name, frame.definition.namespace)
+        if layer is not None:
+            return self._layer(layer, call, frame.prefix + name, frame, shape)
         if (neuron := self._neuron_of(call, frame)) is not None:
             return self._neuron(call, frame.prefix + name, neuron, frame, shape)
+        layer = self.library.registered(call, frame.definition.namespace, frame.scope)
+        if layer is not None:
+            return self._layer(layer, call, frame.prefix + name, frame, shape)
         definition = self.library.require(call, frame.definition.namespace, frame.scope)
         nodes, after, _ = self.call(call, frame.scope, definition, shape, frame, f"{frame.prefix}{name}.")
         return nodes, after
 
     def _bare(self, statement: syntax.Bare, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
         call = statement.call
-        layer = self.library.built_in(call.name, frame.definition.namespace)
+        namespace = frame.definition.namespace
+        layer = self.library.built_in(call.name, namespace) or self.library.registered(call, namespace, frame.scope)
         if layer is None or layer.named:
             if layer is None and call.name != NEURON:
                 self.library.require(call, frame.definition.namespace, frame.scope)
             frame.scope.fail("E034", f"`{call.name}` needs a name", call.name_span, f"write `name = {call.name}(...)`")
             if layer is None:
                 raise Failed
-        return self._layer(call, frame.prefix + frame.unique(call.name, call.span), frame, shape)
+        return self._layer(layer, call, frame.prefix + frame.unique(call.name, call.span), frame, shape)
 
-    def _layer(self, call: syntax.Call, name: str, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
-        layer = LAYERS[call.name]
-        check_threshold(call, self.defaults, frame.scope)
+    def _layer(
+        self, layer: Layer, call: syntax.Call, name: str, frame: Frame, shape: Shape | None
+    ) -> tuple[Nodes, Shape | None]:
+        check_threshold(layer, call, self.defaults, frame.scope)
 
         def make(values: Mapping[str, Any]) -> schema.LayerNode:
             return layer.make(name, call.span, values, self.defaults)
@@ -316,7 +322,7 @@ class Expander:
             return None
 
     def _count(self, node: schema.LayerNode, shape: Shape | None, after: Shape | None, frame: Frame) -> None:
-        parameters = shapes.parameters(node, shape) if shape is not None else 0
+        parameters = shapes.parameters(node, shape) if shape is not None and after is not None else 0
         activations = math.prod(after) if after is not None else 0
         span, notes = frame.scope.locate(node.span or syntax.NOWHERE)
         self.size.add(1, parameters, activations, span, notes)

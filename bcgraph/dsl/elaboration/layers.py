@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bcgraph import schema
+from bcgraph import plugins, schema
 from bcgraph.dsl import syntax
+from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.evaluate import Scope
 from bcgraph.dsl.elaboration.values import Parameter, build, convert_all, parameters_of
 from bcgraph.errors import Span
+from bcgraph.plugins import values as values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,30 @@ def _adaptive(kind: Any) -> Layer:
 
 _NORM = {parameter.name: parameter for parameter in parameters_of(schema.Norm)}
 
+_KINDS: Mapping[type, kinds.Kind] = {
+    bool: kinds.Flag(),
+    int: kinds.Integer(),
+    float: kinds.Real(),
+    str: kinds.Text(),
+}
+
+
+def registered(entry: plugins.Entry) -> Layer:
+    """The layer that a user has registered."""
+    declared: values_of.Layer = entry.value
+    plain = {a.name: a.default for a in declared.arguments if not a.required}
+
+    def make(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Registered:
+        given = {**plain, **values}
+        arguments = tuple((a.name, given[a.name]) for a in declared.arguments)
+        return schema.Registered(
+            name=name, span=span, layer=entry.name, package=entry.origin.package, arguments=arguments
+        )
+
+    parameters = tuple(Parameter(a.name, _KINDS[a.kind], a.required) for a in declared.arguments)
+    return Layer(parameters, make, named=True)
+
+
 LAYERS: Mapping[str, Layer] = {
     "conv": Layer(parameters_of(schema.Conv), _conv, named=True),
     "bn": Layer(parameters_of(schema.Norm), _bn, named=True),
@@ -113,18 +139,18 @@ LAYERS: Mapping[str, Layer] = {
 }
 
 
-def check_threshold(call: syntax.Call, defaults: Defaults, scope: Scope) -> None:
+def check_threshold(layer: Layer, call: syntax.Call, defaults: Defaults, scope: Scope) -> None:
     """Report a layer that needs the threshold of the network's neuron where that has none (E044). Raises Failed."""
     neuron = defaults.neuron
-    if LAYERS[call.name].threshold and neuron is not None and neuron.threshold is None:
+    if layer.threshold and neuron is not None and neuron.threshold is None:
         message = f"`{call.name}` needs a threshold, and the network's neuron `{neuron.name}` has none"
         raise scope.fail("E044", message, call.name_span, "write `bn()`, or take a neuron with a `threshold`")
 
 
 def norm(call: syntax.Call, defaults: Defaults, scope: Scope) -> schema.Norm:
     """The norm that `norm = tdbn(...)` or `norm = tebn(...)` means. Raises Failed once the reasons are reported."""
-    check_threshold(call, defaults, scope)
     layer = LAYERS[call.name]
+    check_threshold(layer, call, defaults, scope)
     values, spans = convert_all(call, layer.parameters, scope)
 
     def make(values: Mapping[str, Any]) -> schema.LayerNode:

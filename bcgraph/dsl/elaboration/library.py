@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
+from bcgraph import plugins
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.evaluate import Scope
-from bcgraph.dsl.elaboration.layers import LAYERS, Layer
+from bcgraph.dsl.elaboration.layers import LAYERS, Layer, registered
 from bcgraph.dsl.elaboration.uses import Uses
+from bcgraph.dsl.elaboration.values import registered_as
 from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.source import Reporter, Source, check_text, read
 from bcgraph.equations.expression import FUNCTIONS
@@ -116,11 +118,23 @@ class Library:
         found = LAYERS.get(name)
         return None if found is None or (found.later and name in namespace.definitions) else found
 
+    def registered(self, call: syntax.Call, namespace: Namespace, scope: Scope) -> Layer | None:
+        """The registered layer that a call in a block means: any block or neuron of that name comes first.
+
+        Raises Failed where the text lacks a `use` line, which is reported (E025).
+        """
+        named = call.name in LAYERS or call.name == NEURON or self.layer(call.name, namespace) is not None
+        if named or namespace.standard:
+            return None
+        entry = registered_as("layer", call.name, self.uses.names, scope, call.name_span)
+        return None if entry is None else registered(entry)
+
     def require(self, call: syntax.Call, namespace: Namespace, scope: Scope) -> Definition:
         """The block or neuron that a call in a block means. Raises Failed once it is reported that there is none."""
         definition = self.layer(call.name, namespace)
         if definition is None:
-            hint = nearest(call.name, [*LAYERS, NEURON, *self.known(namespace), *standard_names("neuron")])
+            users = [e.name for e in plugins.REGISTRY.entries() if e.kind == "layer"]
+            hint = nearest(call.name, [*LAYERS, NEURON, *users, *self.known(namespace), *standard_names("neuron")])
             raise scope.fail("E031", f"there is no layer or block `{call.name}`", call.name_span, hint)
         return definition
 

@@ -83,7 +83,8 @@ class Settings:
             return None
         try:
             known = (
-                value.name in DATA_SETS or registered_as("data", value.name, self.scope, value.name_span) is not None
+                value.name in DATA_SETS
+                or registered_as("data", value.name, self.scope.uses, self.scope, value.name_span) is not None
             )
         except Failed:
             return None

@@ -109,10 +109,12 @@ def build(
         raise Failed from None
 
 
-def registered_as(kind: plugins.Kind, name: str, scope: Scope, place: Span | syntax.Expression) -> plugins.Entry | None:
+def registered_as(
+    kind: plugins.Kind, name: str, uses: tuple[str, ...], scope: Scope, place: Span | syntax.Expression
+) -> plugins.Entry | None:
     """What is registered under a name, None where nothing is. Raises Failed where a `use` line is missing (E025)."""
     try:
-        return plugins.in_text(kind, name, scope.uses)
+        return plugins.in_text(kind, name, uses)
     except plugins.PluginError as error:
         found = error.diagnostics[0]
         raise scope.fail(found.code, found.message, place, found.hint) from None
@@ -207,7 +209,9 @@ def _allowed(
     place: Span | syntax.Expression,
     registered: plugins.Kind | None = None,
 ) -> str:
-    if value not in options and (registered is None or registered_as(registered, value, scope, place) is None):
+    if value not in options and (
+        registered is None or registered_as(registered, value, scope.uses, scope, place) is None
+    ):
         close = nearest(value, options)
         allowed = f"allowed: {', '.join(f'`{o}`' for o in options)}"
         raise scope.fail(

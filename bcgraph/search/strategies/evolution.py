@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
+from bcgraph import plugins, pruning
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation, Note, Record, fitness
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.pairs import Architecture, space
+from bcgraph.search.strategies import registered
 from bcgraph.search.strategies.evolutionary import evolutionary, random_search
 from bcgraph.search.strategies.population import Population, Strategy
 
@@ -34,19 +37,14 @@ def evolve(
 
     Yields each new record as soon as it arrives. Candidates recorded in `history` (in the order in which an earlier
     call yielded them) are not evaluated again. When the space is exhausted, yields a note and ends. Raises RunError
-    (E085) when `history` does not belong to these arguments, SearchError (E089) for a strategy without populations.
+    (E085) when `history` does not belong to these arguments, SearchError (E089) for a strategy without populations,
+    and PluginError (E095) when a registered strategy fails.
     """
     settings = spec.search
-    if settings.evolve.strategy not in STRATEGIES:
-        raise SearchError(
-            "E089",
-            f"`strategy = {settings.evolve.strategy}` is no evolution but one training run",
-            hint="bcgraph.search.run takes any strategy",
-        )
+    propose = _strategy(spec)
     choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
     population = Population(spec, seed, fitness(settings.evolve.score), choices)
     past = list(history)
-    propose = STRATEGIES[settings.evolve.strategy]
     for iteration in range(settings.evolve.iterations + 1):
         if iteration == 0:
             proposals = [Candidate.at(spec, architecture, "selected") for architecture in initial]
@@ -75,6 +73,23 @@ def evolve(
             yield record
             started = time.monotonic()
     _expect_end(past)
+
+
+def _strategy(spec: NetworkSpec) -> Strategy:
+    """The strategy that `spec` names."""
+    name = spec.search.evolve.strategy
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    if name == pruning.STRATEGY:
+        raise SearchError(
+            "E089",
+            f"`strategy = {name}` is no evolution but one training run",
+            hint="bcgraph.search.run takes any strategy",
+        )
+    entry = plugins.find("strategy", name, spec.uses)
+    if entry is None:
+        raise SearchError("E089", f"the strategy `{name}` is not registered in this process")
+    return partial(registered.propose, entry)
 
 
 def _expect_end(past: Sequence[Record]) -> None:

@@ -33,15 +33,15 @@ def evolutionary(population: Population, iteration: int) -> list[Candidate]:
                     seen.add(child.architecture)
                     found.append(child)
                     break
-    return found + _fill(population, iteration, seen, settings.population - len(found))
+    return found + fill(population, iteration, seen, settings.population - len(found))
 
 
 def random_search(population: Population, iteration: int) -> list[Candidate]:
     """Random architectures only, as in the paper's third experiment."""
-    return _fill(population, iteration, set(population.evaluated), population.settings.population)
+    return fill(population, iteration, set(population.evaluated), population.settings.population)
 
 
-def _fill(population: Population, iteration: int, seen: set[Architecture], count: int) -> list[Candidate]:
+def fill(population: Population, iteration: int, seen: set[Architecture], count: int) -> list[Candidate]:
     """`count` new candidates, each uniform over the architectures not in `seen`; fewer when the space runs out."""
     found: list[Candidate] = []
     choices = population.space

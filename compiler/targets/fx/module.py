@@ -27,7 +27,7 @@ from bcgraph.compiler.targets.fx.recompute import Segment, pieces, statistics_as
 from bcgraph.compiler.targets.fx.sums import SUMS, Sums, beside, norms_of, sums_of
 from bcgraph.errors import CompileError
 from bcgraph.names import BACKWARD, parse_projection
-from bcgraph.nn import modules
+from bcgraph.nn import modules, registered
 from bcgraph.nn.hooks import Container, Layer
 from bcgraph.nn.workspace import Memory
 
@@ -227,8 +227,14 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
     called = {str(n.target) for one in graphs for n in one.nodes if n.op == "call_module"} | norms_of(program)
     # All owners in the order of the network: every schedule has the same state dict, and a projection that
     # no step reads keeps its weights though it is not in the graph.
+    kept_whole: list[str] = []
     for path, owner in root.named_modules():
-        if path and not list(owner.children()):
+        # A registered layer is one module, whatever it is made of.
+        if any(path.startswith(f"{whole}.") for whole in kept_whole):
+            continue
+        if registered.is_registered(owner):
+            kept_whole.append(path)
+        if path in kept_whole or (path and not list(owner.children())):
             _attach(module, path, owner)
             if isinstance(owner, Layer):
                 owner.note_program(calls=path in called)

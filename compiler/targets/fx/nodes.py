@@ -257,6 +257,7 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "adaptive_maxpool": _Emitter.adaptive,
     "flatten": _Emitter.flatten,
     "dropout": _Emitter.module,
+    "registered": _Emitter.module,
     "add": _Emitter.sum,
     "concat": _Emitter.concat,
     "resize": _Emitter.resize,

@@ -17,6 +17,7 @@ import numpy as np
 
 from bcgraph.compiler.export.folding import folded
 from bcgraph.compiler.export.neurons import fixed
+from bcgraph.compiler.export.tables import called
 from bcgraph.compiler.ir import Node, TemporalGraph
 from bcgraph.compiler.ops.neuron import equations_of
 from bcgraph.compiler.targets.nir.neuron import node as neuron_node
@@ -222,6 +223,11 @@ class _Emitter:
         assert not any(e.delay for e in node.inputs)
         self.env[node.output.name] = together([self.env[e.value] for e in node.inputs])
 
+    def registered(self, node: Node) -> None:
+        wire = self.plain(self.read(node), node.name)
+        made = called(node, "nir", lambda name: self.weights[f"{node.module}.{name}"].astype(np.float32))
+        self.env[node.output.name] = self.add(node.name, made, wire, node.output.shape)
+
     def neuron(self, node: Node) -> None:
         count = len(equations_of(node).states)
         currents = node.inputs[: len(node.inputs) - count]
@@ -262,6 +268,7 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "adaptive_avgpool": _Emitter.adaptive,
     "flatten": _Emitter.flatten,
     "dropout": _Emitter.same,
+    "registered": _Emitter.registered,
     "add": _Emitter.sum,
     "to_image": _Emitter.same,
     "to_vector": _Emitter.flatten,

@@ -15,7 +15,7 @@ from torch import fx
 
 from bcgraph import files, seals
 from bcgraph.compiler import pipelines
-from bcgraph.compiler.export import proof
+from bcgraph.compiler.export import proof, tables
 from bcgraph.compiler.export.request import ExportReport, Request, facts, only_unrolled, plain
 from bcgraph.compiler.ir import at_step
 from bcgraph.compiler.targets.nir import limits
@@ -43,7 +43,9 @@ def write(request: Request) -> ExportReport:
     described["bcgraph.dt"] = repr(DT)
     described[f"bcgraph.{seals.NAME}"] = seals.BLANK
     described["bcgraph.losses"] = json.dumps([str(loss) for loss in found])
-    graph = target.to_nir(pipelines.optimized(asked.spec, pipelines.NIR), values, described, asked.inside)
+    lowered = pipelines.optimized(asked.spec, pipelines.NIR)
+    tables.check(lowered.nodes, target.EMIT, "nir")
+    graph = target.to_nir(lowered, values, described, asked.inside)
     stream = BytesIO()
     nir.write(stream, graph)
     data = seals.seal(stream.getvalue())

@@ -127,6 +127,12 @@ def _statistics(node: Node, shape: shapes.Shape) -> str | None:
     return f"{told_apart(node)}, which one step cannot tell apart" if by_step else None
 
 
+def _without_emitter(node: Node, shape: shapes.Shape) -> str | None:
+    layer = node.attrs["layer"]
+    carried = "nir" in shapes.registered(layer).value.emitters
+    return None if carried else f"is a `{layer.layer}`, which is registered without an emitter for the target nir"
+
+
 # Operation -> why a node of it cannot be said, if it cannot.
 _REASONS: Mapping[str, Callable[[Node, shapes.Shape], str | None]] = {
     "maxpool": _always("is a maximum, which NIR does not have"),
@@ -135,4 +141,5 @@ _REASONS: Mapping[str, Callable[[Node, shapes.Shape], str | None]] = {
     "adaptive_avgpool": _uneven,
     "equation": _neuron,
     "bn": _statistics,
+    "registered": _without_emitter,
 }

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from bcgraph import shapes
 from bcgraph.compiler.export.folding import folded, norm_at
 from bcgraph.compiler.export.neurons import by_channel, fixed, unique
+from bcgraph.compiler.export.tables import called
 from bcgraph.compiler.ir import Node, Program, Value, free
 from bcgraph.compiler.ops.layers import told_apart
 from bcgraph.compiler.ops.neuron import layer_of
@@ -285,6 +286,16 @@ class _Emitter:
             x = self.op("Gather", [x, self.integers(*(i * a // b for i in range(b)))], name, {"axis": axis})
         self.env[node.output.name] = x
 
+    def registered(self, node: Node) -> None:
+        (x,) = self.reads(node)
+        made = called(node, "onnx", Build(self, node), x)
+        value = node.output.name
+        # An input or a weight that is handed on keeps its own name.
+        fresh = isinstance(made, ir.Value) and made.producer() is not None and made is not x
+        if fresh:
+            made.name = value
+        self.env[value] = made if fresh else self.op("Identity", [made], value)
+
     def neuron(self, node: Node) -> None:
         equations, arrays = fixed(node, self.weights)
         count = len(equations.states)
@@ -333,6 +344,31 @@ class _Emitter:
         self.put(node, "Concat", steps, axis=0)
 
 
+class Build:
+    """What the emitter of a registered layer is given: it adds ONNX nodes, and reads the layer's parameters."""
+
+    def __init__(self, emitter: _Emitter, node: Node) -> None:
+        self._emitter = emitter
+        self._node = node
+        self._count = 0
+
+    def op(self, kind: str, *inputs: ir.Value | np.ndarray | float, **attributes: Any) -> ir.Value:
+        """A node of ONNX's own operations, by its result; numbers and arrays become constants in float32."""
+        self._count += 1
+        name = f"{self._node.output.name}.{self._count}"
+        read = [
+            each
+            if isinstance(each, ir.Value)
+            else self._emitter.constant(f"{name}.{place}", np.asarray(each, dtype=np.float32))
+            for place, each in enumerate(inputs)
+        ]
+        return self._emitter.op(kind, read, name, attributes)
+
+    def weight(self, name: str) -> ir.Value:
+        """A parameter or buffer of the layer by its name in the state dict of its module."""
+        return self._emitter.weight(f"{self._node.module}.{name}")
+
+
 EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "conv": _Emitter.conv,
     "linear": _Emitter.linear,
@@ -343,6 +379,7 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "adaptive_maxpool": _Emitter.adaptive,
     "flatten": _Emitter.flatten,
     "dropout": _Emitter.skip,
+    "registered": _Emitter.registered,
     "add": _Emitter.add,
     "concat": _Emitter.concat,
     "resize": _Emitter.resize,

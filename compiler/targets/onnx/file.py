@@ -14,11 +14,11 @@ from torch import Tensor, fx
 
 from bcgraph import files, seals
 from bcgraph.compiler import pipelines
-from bcgraph.compiler.export import bounds, proof
+from bcgraph.compiler.export import bounds, proof, tables
 from bcgraph.compiler.export.request import ExportReport, Request, facts, plain
 from bcgraph.compiler.ir import Program, at_step
 from bcgraph.compiler.targets.fx.module import StepModule
-from bcgraph.compiler.targets.onnx.emitter import OPSET, to_onnx
+from bcgraph.compiler.targets.onnx.emitter import EMIT, OPSET, to_onnx
 from bcgraph.compiler.targets.onnx.scan import to_scan
 from bcgraph.errors import CompileError, nearest
 
@@ -44,9 +44,10 @@ def build(request: Request) -> tuple[bytes, proof.Proof]:
         hint = nearest(form, FORMS) or f"known: {', '.join(FORMS)}"
         raise CompileError("E072", f"there is no form `{form}`", hint=hint)
     passes, schedule = FORMS[form]
+    program = pipelines.program(request.spec, schedule, passes)
+    tables.check(program.nodes, EMIT, "onnx")
     module = plain(request, "step" if form == "step" else "unrolled")
     values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
-    program = pipelines.program(request.spec, schedule, passes)
     described = metadata(request, program)
     emit = to_scan if form == "scan" else to_onnx
     watch = list(proof.watched(module))

@@ -18,7 +18,7 @@ import torch
 
 from bcgraph import dsl, files
 from bcgraph.compiler import pipelines
-from bcgraph.compiler.export import proof
+from bcgraph.compiler.export import proof, tables
 from bcgraph.compiler.export.folding import folded, norm_at
 from bcgraph.compiler.export.neurons import by_channel, fixed, unique
 from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
@@ -34,9 +34,10 @@ from bcgraph.readout import MEANINGS
 def write(request: Request) -> ExportReport:
     """Write a .py file and its weights. Raises as `export` does."""
     only_unrolled(request)
+    program = pipelines.program(request.spec, "unrolled", pipelines.FILE)
+    tables.check(program.nodes, _EMIT, "python")
     module = plain(request, "unrolled")
     values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
-    program = pipelines.program(request.spec, "unrolled", pipelines.FILE)
     beside = request.path.with_name(f"{request.path.stem}.weights.safetensors")
     found = _prove(request, module, program, values)
     code = _Writer(program, values, request.inside)
@@ -238,6 +239,10 @@ class _Writer:
         height, width = node.attrs["size"]
         self.put(node, f"nearest({self.reads(node)[0]}, {height}, {width})")
 
+    def registered(self, node: Node) -> None:
+        (x,) = self.reads(node)
+        self.put(node, str(tables.called(node, "python", x, lambda name: self.weight(f"{node.module}.{name}"))))
+
     def neuron(self, node: Node) -> None:
         equations, arrays = fixed(node, self.weights)
         function = unique(node, equations, self.function_name(layer_of(node).neuron.name), self.neurons)
@@ -286,6 +291,7 @@ _EMIT: Mapping[str, Callable[[_Writer, Node], None]] = {
     "adaptive_maxpool": _Writer.adaptive,
     "flatten": _Writer.flatten,
     "dropout": _Writer.skip,
+    "registered": _Writer.registered,
     "add": _Writer.add,
     "concat": _Writer.concat,
     "resize": _Writer.resize,
