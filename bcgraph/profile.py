@@ -210,7 +210,7 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
         for number, (name, shape) in enumerate(zip(spec.ports, counter.ports, strict=True))
     )
     states = _states(spec)
-    connections = tuple(_connection(bc, counter, spec.steps, states) for bc in sorted(spec.backward))
+    connections = tuple(_connection(bc, counter, spec, states) for bc in sorted(spec.backward))
     own = sum(layer.parameters for layer in counter.layers) + counter.norms
     return Profile(
         network=spec.name,
@@ -271,7 +271,7 @@ class _Counter:
                     self.layers.append(Layer(node.name, node.kind, *cost, self.steps, reads))
                     reads = None
                 case schema.BatchNorm():
-                    self.norms += shapes.parameters(node, shape)
+                    self.norms += shapes.parameters(node, shape, self.steps)
                     reads = None
                 case schema.NeuronLayer():
                     self.norms += shapes.parameters(node, shape)
@@ -290,17 +290,18 @@ class _Counter:
         return shape, reads
 
 
-def _connection(bc: BackwardConnection, counter: _Counter, steps: int, states: tuple[State, ...]) -> Connection:
+def _connection(bc: BackwardConnection, counter: _Counter, spec: NetworkSpec, states: tuple[State, ...]) -> Connection:
     """A backward connection: its 1x1 convolution, computed at the smaller of the two resolutions."""
     source, target = counter.ports[bc.source], counter.ports[bc.target]
     reads = bc.source if counter.counting[bc.source] else None
     weights = source[0] * target[0]
     operations = shapes.projection_operations(source, target)
     name = projection(bc.source, bc.target)
-    late = max(0, steps - bc.delay)
+    late = max(0, spec.steps - bc.delay)
+    norm = shapes.parameters(schema.BatchNorm(name=f"{name}.bn", norm=spec.norm), target, spec.steps)
     layer = Layer(f"{name}.conv", "backward", weights, operations, late, reads, bc.delay)
     held = sum(state.values for state in states if state.name.startswith(f"{name}."))
-    return Connection(layer, bc.source, bc.target, weights + 2 * target[0], held)
+    return Connection(layer, bc.source, bc.target, weights + norm, held)
 
 
 def _given(data: dict[str, Any]) -> dict[str, Any]:

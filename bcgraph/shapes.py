@@ -25,15 +25,18 @@ def infer(layer: schema.LayerNode, shape: Shape) -> Shape:
     return _RULES[type(layer)](layer, shape)
 
 
-def parameters(layer: schema.LayerNode, shape: Shape) -> int:
-    """Number of trained values of a single layer that `shape` reaches (0 for `Sum` and `Concat`)."""
+def parameters(layer: schema.LayerNode, shape: Shape, steps: int = 0) -> int:
+    """Number of trained values of a single layer that `shape` reaches (0 for `Sum` and `Concat`).
+
+    Norms with a scale for each step have one for each of `steps`.
+    """
     if isinstance(layer, schema.Conv):
         weights = layer.channels * (shape[0] // layer.groups) * layer.kernel**2
         return weights + (layer.channels if layer.bias else 0)
     if isinstance(layer, schema.Linear):
         return layer.features * (shape[0] + (1 if layer.bias else 0))
     if isinstance(layer, schema.BatchNorm):
-        return 2 * shape[0]
+        return 2 * shape[0] + (steps if layer.norm.scales == "per_step" else 0)
     if isinstance(layer, schema.NeuronLayer):
         return sum(shape[0] if each.channels else 1 for each in layer.neuron.equations.learned)
     if isinstance(layer, schema.Registered):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import bcgraph
-from bcgraph import dsl, schema
+from bcgraph import dsl, profile, schema
 from bcgraph.errors import CompileError, SpecError
 from tests.equivalence import support
 from tests.equivalence.support import GRADIENT, OUTPUT, compare
@@ -122,6 +122,13 @@ def test_networks_without_them_are_what_they_were() -> None:
     spec = written("norm = bn(gain=0.5);", "b = bn()")
     assert spec.backbone.digest == "e65529c09e4ad4244f16cafb689945474301877e25c82105b13da5b8a0caae77"
     assert "scales" not in dsl.format_spec(spec)
+
+
+def test_what_is_counted() -> None:
+    spec, values = tebn("shared")
+    trained = sum(v.numel() for v in bcgraph.compile(spec).parameters())
+    assert profile.profile(spec).parameters == trained
+    assert trained == sum(v.numel() for k, v in values.items() if "running" not in k and "tracked" not in k)
 
 
 def test_a_block_of_an_older_file_may_have_the_name() -> None:

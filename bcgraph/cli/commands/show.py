@@ -86,10 +86,13 @@ def _size(graph: TemporalGraph) -> _Size:
 
     values = graph.values()
     parameters = operations = 0
+    seen: set[str] = set()
     for node in graph.nodes:
-        if node.module is not None:
+        # Several equations of a neuron may read its parameters.
+        if node.module is not None and node.module not in seen:
+            seen.add(node.module)
             layer, arriving = node.attrs["layer"], values[node.inputs[0].value].shape
-            parameters += shapes.parameters(layer, arriving)
+            parameters += shapes.parameters(layer, arriving, graph.steps)
             operations += shapes.operations(layer, arriving)
     return _Size(parameters, operations)
 
