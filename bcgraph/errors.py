@@ -65,7 +65,7 @@ CODES: dict[str, str] = {
     "E050": "a layer does not fit the shape that reaches it",
     "E051": "branches of a sum or a concatenation do not fit together",
     "E052": "the network does not end in one value per class",
-    "E053": "a network needs at least one LIF layer",
+    "E053": "a network needs at least one layer of neurons",
     "E054": "the network would be too large",
     "E055": "blocks call each other without end",
     "E056": "a registered layer is not what it declares",

@@ -58,7 +58,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One LIF layer: its name, the shape of its membrane, and the firing rate in each step where it was measured."""
+    """One layer of neurons: its name, the shape of its membrane, and the firing rate in each step where it was measured."""
 
     name: str
     shape: Shape

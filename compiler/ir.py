@@ -46,7 +46,7 @@ class Edge:
 class Node:
     """One operation. `op` is a key of `ops.OPS`.
 
-    `module` names the owner of its parameters in the state dict; `port` is the number of the LIF layer that the
+    `module` names the owner of its parameters in the state dict; `port` is the number of the layer of neurons that the
     node is a part of; `step` is set by a schedule; `invariant` says that all steps compute the same value. `span` is
     the place in the text, and takes no part in equality.
     """

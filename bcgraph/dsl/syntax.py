@@ -191,7 +191,7 @@ class Section(Node):
 
 @dataclass(frozen=True, slots=True)
 class Port(Node):
-    """A LIF layer by number (`@8`) or by name (`layer4.1.lif2`)."""
+    """A layer of neurons by number (`@8`) or by name (`layer4.1.lif2`)."""
 
     number: int | None
     name: str | None

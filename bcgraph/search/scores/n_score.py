@@ -1,6 +1,6 @@
 """The N-score: how differently the samples of a batch make the neurons spike (paper eq. 7 and 8, design 1.9).
 
-For each LIF layer and step the spikes of sample i are its code `c_i`, of N_A neurons with firing rate r_i. The
+For each layer of neurons and step the spikes of sample i are its code `c_i`, of N_A neurons with firing rate r_i. The
 sparsity-aware Hamming distance of two samples is `d_ij = 0.5*hamming(c_i, c_j) / (N_A*(r_i(1-r_j) + (1-r_i)r_j))`, and
 0 where the denominator is 0. The kernel `K` is the sum of all `N_A - d`, and the score is `log|det K|`. A neuron that
 sends other numbers than 0 and 1 counts as firing where they are not 0.
@@ -24,7 +24,7 @@ _EXACT_FLOAT32 = 2**24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelTerm:
-    """What one LIF layer adds to the kernel in one step: `N_A - d`, `[N, N]` in float64, and whether a neuron fires."""
+    """What one layer of neurons adds to the kernel in one step: `N_A - d`, `[N, N]` in float64, and whether a neuron fires."""
 
     values: Tensor
     fires: bool
@@ -48,7 +48,7 @@ def n_result(model: fx.GraphModule, x: Tensor) -> ScoreResult:
 
 
 def n_score_from_spikes(codes: Iterable[Tensor]) -> ScoreResult:
-    """The N-score of spike tensors `[N, ...]` of 0 and 1, one for each LIF layer and step.
+    """The N-score of spike tensors `[N, ...]` of 0 and 1, one for each layer of neurons and step.
 
     Raises SearchError (E089) for fewer than two samples.
     """
@@ -56,7 +56,7 @@ def n_score_from_spikes(codes: Iterable[Tensor]) -> ScoreResult:
 
 
 def kernel_term(codes: Tensor) -> KernelTerm:
-    """What the spikes `[N, ...]` of one LIF layer and step add to the kernel."""
+    """What the spikes `[N, ...]` of one layer of neurons and step add to the kernel."""
     rows = codes.detach()
     if rows.dim() == 4 and rows.is_contiguous(memory_format=torch.channels_last):
         rows = rows.permute(0, 2, 3, 1)  # counts take any order of the neurons, and this one needs no copy
