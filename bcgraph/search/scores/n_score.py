@@ -24,7 +24,7 @@ _EXACT_FLOAT32 = 2**24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelTerm:
-    """What one layer of neurons adds to the kernel in one step: `N_A - d`, `[N, N]` in float64, and whether a neuron fires."""
+    """What one layer adds to the kernel in one step: `N_A - d`, `[N, N]` in float64, and whether a neuron fires."""
 
     values: Tensor
     fires: bool
