@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from bcgraph.errors import BcgraphError, nearest
 from bcgraph.plugins.registry import REGISTRY, Entry, Kind, PluginError, at, reason
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "bcgraph.plugins"
 """The entry-point group."""
@@ -37,6 +40,9 @@ class Installed:
 
 def installed() -> tuple[Installed, ...]:
     """All installed plugins, by name. Imports none of them."""
+    # Imported here, since most files use no plugin.
+    from importlib.metadata import entry_points
+
     found = []
     for point in entry_points(group=GROUP):
         dist = point.dist

@@ -173,6 +173,7 @@ class Nothing:
 bcgraph.register.transform(Nothing())
 bcgraph.register.target(".ports", lambda request: "\\n".join(request.spec.ports))
 bcgraph.register.strategy("first", lambda population, rng: [[(0, 0)]])
+bcgraph.register.score("connections", lambda model, x, y: float("backward" in str(model.state_dict().keys())))
 """
 
 
@@ -182,6 +183,7 @@ def test_a_package_on_the_command_line(tmp_path: Path) -> None:
         NET.replace("nearby", "first")
         .replace("bcg 1\n", 'bcg 1\nuse "more"\n')
         .replace("iterations = 2", "iterations = 1")
+        .replace("scores = [n]", "scores = [n, connections]")
     )
     (tmp_path / "net.bcg").write_text(text)
 
@@ -196,6 +198,7 @@ def test_a_package_on_the_command_line(tmp_path: Path) -> None:
     assert command("show", "net.bcg", "--graph", "--optimize", "nothing") == command("show", "net.bcg", "--graph")
     command("search", "net.bcg", "--out", "run", "--workers", "1")
     found = json.loads(command("report", "run", "--json"))
+    assert all(e["scores"] == {"connections": float(bool(e["backward"]))} for e in found["evaluations"][:6])
     assert [e["origin"] for e in found["evaluations"][9:]] == ["first", "random", "random"]
 
 
