@@ -58,7 +58,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A layer of neurons: its name, the shape of its current, and the firing rate in each step where it was measured."""
+    """A layer of neurons: its name, the shape of its current, and the firing rate in each step, where measured."""
 
     name: str
     shape: Shape

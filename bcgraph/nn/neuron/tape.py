@@ -7,18 +7,16 @@ conversion from booleans nor `where`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bcgraph.equations.expression import FUNCTIONS, Apply, Number, Read
 from bcgraph.equations.flat import Leaf, Line, uniform_lines
-
-Operation: TypeAlias = Callable[..., Tensor]
+from bcgraph.nn.neuron.operations import SELECT, Call, Operation, copy, fill, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +57,6 @@ class Tape:
         """Scratch of the shape, layout and type of `like`."""
         floats = [torch.empty_like(like) for _ in range(self.scratch - self.flags)]
         return floats + [torch.empty_like(like, dtype=torch.bool) for _ in range(self.flags)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A torch operation to be, on keys and numbers."""
-
-    operation: Operation
-    arguments: tuple[str | float, ...]
-    keywords: tuple[tuple[str, float], ...] = ()
-    scalars: tuple[int, ...] = ()
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return tuple(a for a in self.arguments if isinstance(a, str))
 
 
 def tape(
@@ -169,7 +153,7 @@ class _Planner:
         for index, (name, leaf) in enumerate(copies):
             if isinstance(leaf, Read) and leaf.key in shared and self.over.get(name) != leaf.key:
                 key = f"copy of {leaf.key}"
-                chosen[key] = _Call(_copy, (leaf.key,))
+                chosen[key] = Call(copy, (leaf.key,))
                 order.append(key)
                 last[key] = len(order)
                 copies[index] = (name, Read(key))
@@ -179,7 +163,7 @@ class _Planner:
         free: list[int] = []
         flags: dict[int, None] = {}
         count = len(places)
-        made: list[tuple[_Call, int, tuple[int | None, ...]]] = []
+        made: list[tuple[Call, int, tuple[int | None, ...]]] = []
         for index, key in enumerate(order):
             call = chosen[key]
             ended = [read for read in dict.fromkeys(call.reads) if last[read] == index]
@@ -206,9 +190,9 @@ class _Planner:
             made.append((call, place, arguments))
         for name, leaf in copies:
             if isinstance(leaf, Number):
-                made.append((_Call(_fill, (leaf.value,)), number[name], (None,)))
+                made.append((Call(fill, (leaf.value,)), number[name], (None,)))
             else:
-                made.append((_Call(_copy, (leaf.key,)), number[name], (at[leaf.key],)))
+                made.append((Call(copy, (leaf.key,)), number[name], (at[leaf.key],)))
         return _numbered(made, places, count, tuple(flags))
 
     def _release(
@@ -224,10 +208,10 @@ class _Planner:
 
     # --- the choice of operations ---
 
-    def chosen(self) -> dict[str, _Call]:
+    def chosen(self) -> dict[str, Call]:
         """The operation for each line, in order. Lines that another's operation takes in are left out."""
         wanted = {leaf.key for _, leaf in self.results if isinstance(leaf, Read)}
-        found: dict[str, _Call] = {}
+        found: dict[str, Call] = {}
         for key in reversed(list(self.calls)):
             if key in wanted:
                 call = self.select(key)
@@ -235,10 +219,10 @@ class _Planner:
                 found[key] = call
         return dict(reversed(found.items()))
 
-    def select(self, key: str) -> _Call:
+    def select(self, key: str) -> Call:
         call = self.calls[key]
-        made = _SELECT[call.function](self, call)
-        return replace(made, operation=_spread(made.operation)) if key in self.fixed else made
+        made = SELECT[call.function](self, call)
+        return replace(made, operation=spread(made.operation)) if key in self.fixed else made
 
     def product(self, leaf: Leaf) -> tuple[Leaf, Leaf] | None:
         """The factors of a product that nothing else reads."""
@@ -265,7 +249,7 @@ class _Planner:
 
 
 def _numbered(
-    made: list[tuple[_Call, int, tuple[int | None, ...]]], places: tuple[str, ...], count: int, flags: tuple[int, ...]
+    made: list[tuple[Call, int, tuple[int | None, ...]]], places: tuple[str, ...], count: int, flags: tuple[int, ...]
 ) -> Tape:
     """The tape: places of booleans come after all others, and constants, each held once, after those."""
     floats = [p for p in range(len(places), count) if p not in flags]
@@ -276,7 +260,7 @@ def _numbered(
     numbers = tuple(dict.fromkeys(a for a, scalar in fixed if not scalar))
     scalars = tuple(dict.fromkeys(a for a, scalar in fixed if scalar))
 
-    def place(call: _Call, index: int, at: int | None) -> int:
+    def place(call: Call, index: int, at: int | None) -> int:
         if at is not None:
             return moved[at]
         value = call.arguments[index]
@@ -295,169 +279,3 @@ def _numbered(
         for call, result, arguments in made
     )
     return Tape(steps, places, count - len(places), len(flags), numbers, scalars)
-
-
-# --- operations -----------------------------------------------------------------------------------------------
-
-
-@cache
-def _spread(operation: Operation) -> Operation:
-    """An operation on values that are the same everywhere, whose result is wanted for every element."""
-
-    def run(*values: Any, out: Tensor, **keywords: float) -> Tensor:
-        tensors = [v if isinstance(v, Tensor) else out.new_full((), v) for v in values]
-        return out.copy_(operation(*tensors, **keywords, out=None))
-
-    return run
-
-
-def _fill(value: float, *, out: Tensor) -> Tensor:
-    return out.fill_(value)
-
-
-def _copy(value: Tensor, *, out: Tensor | None) -> Tensor:
-    return value if out is None else out.copy_(value)
-
-
-def _quantize(x: Tensor, low: float, high: float, *, out: Tensor | None) -> Tensor:
-    return torch.clamp(torch.round(x, out=out), low, high, out=out)
-
-
-def _relu(x: Tensor, *, out: Tensor | None) -> Tensor:
-    return torch.clamp_min(x, 0.0, out=out)
-
-
-def _softplus(x: Tensor, *, out: Tensor | None) -> Tensor:
-    # As max(x, 0) + log(1 + exp(-|x|)): exact at both ends.
-    small = torch.log1p(torch.exp(-torch.abs(x)))
-    return torch.add(torch.clamp_min(x, 0.0), small, out=out)
-
-
-def _keys(*operands: Any) -> tuple[str | float, ...]:
-    return tuple(o.value if isinstance(o, Number) else o.key for o in operands)
-
-
-def _plain(operation: Operation) -> Callable[[_Planner, Apply], _Call]:
-    """An operation that takes numbers anywhere but first."""
-
-    def select(planner: _Planner, call: Apply) -> _Call:
-        keys = _keys(*call.operands)
-        return _Call(operation, keys, scalars=(0,) if isinstance(keys[0], float) else ())
-
-    return select
-
-
-def _add(planner: _Planner, call: Apply) -> _Call:
-    for one, other in (call.operands, call.operands[::-1]):
-        factors = planner.product(other) if isinstance(one, Read) else None  # type: ignore[arg-type]
-        # A factor that is the same everywhere: what is rounded once then is what a `lif` always rounded once.
-        if factors is not None and isinstance(one, Read) and any(planner.is_fixed(each) for each in factors):
-            return _scaled(one, factors, 1.0)
-    a, b = call.operands if isinstance(call.operands[0], Read) else call.operands[::-1]
-    return _Call(torch.add, _keys(a, b))
-
-
-def _sub(planner: _Planner, call: Apply) -> _Call:
-    a, b = call.operands
-    factors = planner.product(b) if isinstance(a, Read) else None  # type: ignore[arg-type]
-    if factors is not None and isinstance(a, Read):
-        return _scaled(a, factors, -1.0)
-    return _Call(torch.sub, _keys(a, b), scalars=() if isinstance(a, Read) else (0,))
-
-
-def _scaled(one: Read, factors: tuple[Leaf, Leaf], sign: float) -> _Call:
-    """`one + sign * a * b`."""
-    a, b = factors
-    if isinstance(a, Number) and isinstance(b, Read):
-        return _Call(torch.add if sign > 0 else torch.sub, _keys(one, b), (("alpha", a.value),))
-    if isinstance(b, Number) and isinstance(a, Read):
-        return _Call(torch.add if sign > 0 else torch.sub, _keys(one, a), (("alpha", b.value),))
-    keywords = () if sign > 0 else (("value", sign),)
-    return _Call(torch.addcmul, _keys(one, a, b), keywords)
-
-
-def _mul(planner: _Planner, call: Apply) -> _Call:
-    for one, other in (call.operands, call.operands[::-1]):
-        b = planner.complement(other)  # type: ignore[arg-type]
-        if b is not None and isinstance(b, Read) and isinstance(one, Read) and one.key not in planner.uniform:
-            return _Call(torch.addcmul, _keys(one, one, b), (("value", -1.0),))
-    a, b = call.operands if isinstance(call.operands[0], Read) else call.operands[::-1]  # type: ignore[assignment]
-    return _Call(torch.mul, _keys(a, b))
-
-
-def _bound(low: bool) -> Callable[[_Planner, Apply], _Call]:
-    """`max` (a lower bound) or `min`; with a number it is a clamp."""
-
-    def select(planner: _Planner, call: Apply) -> _Call:
-        a, b = call.operands if isinstance(call.operands[0], Read) else call.operands[::-1]
-        if isinstance(b, Number):
-            return _Call(torch.clamp_min if low else torch.clamp_max, _keys(a, b))
-        return _Call(torch.maximum if low else torch.minimum, _keys(a, b))
-
-    return select
-
-
-def _clamp(planner: _Planner, call: Apply) -> _Call:
-    keys = _keys(*call.operands)
-    both = all(isinstance(key, float) for key in keys[1:])
-    scalars = tuple(i for i, key in enumerate(keys) if isinstance(key, float) and (i == 0 or not both))
-    return _Call(torch.clamp, keys, scalars=scalars)
-
-
-def _where(planner: _Planner, call: Apply) -> _Call:
-    keys = _keys(*call.operands)
-    return _Call(torch.where, keys, scalars=tuple(i for i, key in enumerate(keys) if isinstance(key, float)))
-
-
-def _indicator(planner: _Planner, call: Apply) -> _Call:
-    """A test as a number: the test itself, written where a number is wanted."""
-    (test,) = call.operands
-    assert isinstance(test, Read)
-    return _Call(_copy, (test.key,)) if planner.uses[test.key] > 1 else planner.select(test.key)
-
-
-def _spike(planner: _Planner, call: Apply) -> _Call:
-    """`x > 0`; where x is a difference, its operands are compared, which is the same and one operation less."""
-    (x,) = call.operands
-    inner = planner.calls.get(x.key) if isinstance(x, Read) else None
-    if inner is not None and inner.function == "sub" and isinstance(inner.operands[0], Read):
-        return _Call(torch.gt, _keys(*inner.operands))
-    return _Call(torch.gt, _keys(x, Number(0.0)))
-
-
-_SELECT: Mapping[str, Callable[[_Planner, Apply], _Call]] = {
-    "add": _add,
-    "sub": _sub,
-    "mul": _mul,
-    "div": _plain(torch.div),
-    "pow": _plain(torch.pow),
-    "neg": _plain(torch.neg),
-    "gt": _plain(torch.gt),
-    "ge": _plain(torch.ge),
-    "lt": _plain(torch.lt),
-    "le": _plain(torch.le),
-    "eq": _plain(torch.eq),
-    "ne": _plain(torch.ne),
-    "and": _plain(torch.logical_and),
-    "or": _plain(torch.logical_or),
-    "not": _plain(torch.logical_not),
-    "where": _where,
-    "indicator": _indicator,
-    "sign": _plain(torch.sign),
-    "exp": _plain(torch.exp),
-    "log": _plain(torch.log),
-    "sqrt": _plain(torch.sqrt),
-    "abs": _plain(torch.abs),
-    "min": _bound(low=False),
-    "max": _bound(low=True),
-    "clamp": _clamp,
-    "floor": _plain(torch.floor),
-    "round": _plain(torch.round),
-    "sigmoid": _plain(torch.sigmoid),
-    "tanh": _plain(torch.tanh),
-    "softplus": _plain(_softplus),
-    "relu": _plain(_relu),
-    "spike": _spike,
-    "quantize": _plain(_quantize),
-}
-"""How each function becomes a torch operation."""
