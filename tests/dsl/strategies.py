@@ -64,6 +64,8 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     def made(**values: Any) -> Any:
         # A setting that counts only beside a certain value of another is left out where it does not.
         idle = {n for n, mark in beside.items() if values[mark.setting] != mark.value}
+        if cls is schema.SGD and not values["momentum"]:
+            idle.add("nesterov")
         return cls(**{n: v for n, v in values.items() if n not in idle})
 
     return st.builds(made, **fields)
