@@ -38,6 +38,9 @@ def _equation_zero(node: Node, zeros: frozenset[int]) -> Zero:
         # A port has a value of its own, even where it is another's.
         return "pass"
     kept = tuple(key for index, key in enumerate(a["reads"]) if index not in zeros)
+    if not kept:
+        # What learned parameters alone decide still has the shape of an operand.
+        return "keep"
     return node.with_attrs(expression=left, reads=kept)
 
 
