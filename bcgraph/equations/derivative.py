@@ -136,14 +136,14 @@ def _larger(first: str) -> Rule:
 
 
 def _clamp(b: Builder, line: Line, g: Leaf, add: Add) -> None:
+    # 0 at the bounds, as torch has it for `clamp` and `relu`; bounds that are values get the gradient where they hold.
     x, low, high = _leaves(line)
-    inside = b.call("and", b.call("ge", x, low), b.call("le", x, high))
+    inside = b.call("and", b.call("gt", x, low), b.call("lt", x, high))
     add(x, b.call("mul", g, b.call("indicator", inside)))
-    # Bounds that are values themselves get the gradient where they hold.
     if isinstance(low, Read):
-        add(low, b.call("mul", g, b.call("indicator", b.call("lt", x, low))))
+        add(low, b.call("mul", g, b.call("indicator", b.call("le", x, low))))
     if isinstance(high, Read):
-        add(high, b.call("mul", g, b.call("indicator", b.call("gt", x, high))))
+        add(high, b.call("mul", g, b.call("indicator", b.call("ge", x, high))))
 
 
 def _exp(b: Builder, line: Line, g: Leaf, add: Add) -> None:

@@ -56,7 +56,7 @@ X = Read("x")
 class Function:
     """What a function takes and what it is worth on numbers. `condition` says that it gives true or false.
 
-    `written` is its name in a text, or None for what is written as an operator or only derived.
+    `written` says that a text may call it by its name; others are written as operators, or only derived.
     """
 
     arity: int

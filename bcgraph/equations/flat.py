@@ -32,17 +32,19 @@ class Builder:
 
     lines: list[Line] = field(default_factory=list)
     known: dict[Apply, Read] = field(default_factory=dict)
+    # What each value is the negative of, where a line says so.
+    negated: dict[Leaf, Leaf] = field(default_factory=dict)
     prefix: str = "."
 
     def call(self, function: str, *operands: Leaf, slope: Expression | None = None) -> Leaf:
         """The value of a function, as a number or the name of a line."""
         if function == "add":
             for one, other in (operands, operands[::-1]):
-                inner = self.negated(other)
+                inner = self.negated.get(other)
                 if inner is not None:
                     return self.call("sub", one, inner)
         if function in ("mul", "div"):
-            inner = self.negated(operands[0])
+            inner = self.negated.get(operands[0])
             if inner is not None:
                 return self.call("neg", self.call(function, inner, operands[1]))
         made = apply(function, operands, slope)
@@ -55,16 +57,9 @@ class Builder:
             found = Read(f"{self.prefix}{len(self.lines)}")
             self.known[made] = found
             self.lines.append(Line(found.name, made))
+            if function == "neg":
+                self.negated[found] = operands[0]
         return found
-
-    def negated(self, leaf: Leaf) -> Leaf | None:
-        """What `leaf` is the negative of, where a line says so."""
-        for line in self.lines:
-            if isinstance(leaf, Read) and line.name == leaf.key and line.call.function == "neg":
-                (inner,) = line.call.operands
-                assert isinstance(inner, Number | Read)
-                return inner
-        return None
 
     def flat(self, expression: Expression) -> Leaf:
         """The value of a whole expression."""

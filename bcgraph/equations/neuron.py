@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from bcgraph.equations.expression import Apply, Expression, Number, Read, reads, replaced, size, text
+from bcgraph.equations.expression import FUNCTIONS, Apply, Expression, Number, Read, reads, replaced, size, text
 from bcgraph.equations.simplify import ZERO, with_values
 
 CURRENT = "I"
@@ -124,7 +124,8 @@ def neuron(
         if not isinstance(expression, Apply):
             return expression
         inside = {read.key for read in reads(expression)}
-        if inside and inside <= names:
+        # A condition is no number, which a uniform value is; the numbers that it compares are.
+        if inside and inside <= names and not FUNCTIONS[expression.function].condition:
             return Read(uniform.setdefault(expression, f"${len(uniform)}"))
         return Apply(expression.function, tuple(map(factored, expression.operands)), expression.slope)
 

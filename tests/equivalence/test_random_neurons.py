@@ -192,7 +192,6 @@ def built(definition: Definition) -> tuple[bcgraph.NetworkSpec, dict[str, Tensor
     return spec, state, x
 
 
-@pytest.mark.xfail(strict=False, reason="open: some definitions with two states that share a term get another gradient")
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(definitions())
 def test_every_schedule_computes_what_the_loop_does(definition: Definition) -> None:
@@ -236,6 +235,70 @@ def test_steps_one_by_one_and_in_inference(definition: Definition) -> None:
         frozen = bcgraph.compile(spec, "folded", dtype=torch.float64, inference=True)
         frozen.load_state_dict(state)
         torch.testing.assert_close(frozen(x), wanted, atol=1e-7, rtol=0, msg=definition.text)
+
+
+# Where no spike has come yet a state is exactly 0, and these bend there or have a derivative of their own.
+AT_ZERO = [
+    "softplus(q0)",
+    "abs(q0)",
+    "quantize(q0, 0, 2)",
+    "relu(q0)",
+    "max(q0, 0)",
+    "min(q0, 0)",
+    "clamp(q0, 0, 1)",
+    "sqrt(1 + q0 ** 2)",
+]
+
+
+@pytest.mark.parametrize("expression", AT_ZERO)
+def test_single_equations_and_kernels_have_one_derivative_at_zero(expression: str) -> None:
+    text = (
+        "neuron drawn() {\n"
+        "  state q0 = 0\n"
+        f"  u = I + 0.5 * ({expression})\n"
+        "  s = spike(u - 0.6, triangle())\n"
+        "  q0 = tanh(q0) - 0.3 * s\n"
+        "}\n"
+    )
+    spec = bcgraph.parse(NETWORK.format(definition=text, channels=CHANNELS, steps=STEPS))
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for options in ({}, {"optimize": ()}):
+        model = bcgraph.compile(spec, dtype=torch.float64, **options).train()
+        given = x.clone().requires_grad_()
+        found.append(torch.autograd.grad(model(given).square().sum(), given)[0])
+    assert float((found[0] - found[1]).abs().max()) <= 1e-9 * float(found[0].abs().max())
+
+
+# What learned parameters alone decide at the first step, where the state is missing.
+UNIFORM = ["relu(q0 + w)", "max(q0 + w, 0.1)", "w if q0 + w > 0.1 else 0.3", "0.7 if w > 0.1 and q0 < 1 else w"]
+
+
+@pytest.mark.parametrize("by", ["", "[channels]"])
+@pytest.mark.parametrize("expression", UNIFORM)
+def test_what_learned_parameters_alone_decide(expression: str, by: str) -> None:
+    text = (
+        "neuron drawn() {\n"
+        f"  learn{by} w = 0.3\n"
+        "  state q0 = 0\n"
+        f"  u = I + 0.5 * ({expression})\n"
+        "  s = spike(u - 0.6, triangle())\n"
+        f"  q0 = 0.5 * ({expression}) + 0.3 * tanh(q0)\n"
+        "}\n"
+    )
+    spec = bcgraph.parse(NETWORK.format(definition=text, channels=CHANNELS, steps=STEPS))
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for schedule, options in (("unrolled", {"optimize": ()}), ("unrolled", {}), ("folded", {})):
+        model = bcgraph.compile(spec, schedule, dtype=torch.float64, **options).train()
+        given = x.clone().requires_grad_()
+        output = model(given)
+        learned = [p for name, p in model.named_parameters() if name.endswith(".w")]
+        gradients = torch.autograd.grad(output.square().sum(), [given, *learned])
+        found.append((output.detach(), *gradients))
+    for other in found[1:]:
+        for ours, plain in zip(other, found[0], strict=True):
+            torch.testing.assert_close(ours, plain, atol=1e-9, rtol=1e-6)
 
 
 @pytest.mark.slow

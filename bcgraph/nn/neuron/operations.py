@@ -65,10 +65,11 @@ class Call:
 
 @cache
 def spread(operation: Operation) -> Operation:
-    """An operation on values that are the same everywhere, whose result is wanted for every element."""
+    """An operation on uniform values and numbers, whose result is wanted for every element."""
 
     def run(*values: Any, out: Tensor, **keywords: float) -> Tensor:
-        tensors = [v if isinstance(v, Tensor) else out.new_full((), v) for v in values]
+        like = next(v for v in values if isinstance(v, Tensor))
+        tensors = [v if isinstance(v, Tensor) else like.new_full((), v) for v in values]
         return out.copy_(operation(*tensors, **keywords, out=None))
 
     return run

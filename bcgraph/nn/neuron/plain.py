@@ -37,12 +37,14 @@ def function(
     for index, line in enumerate(lines):
         names[line.name] = f"t{index}"
         operands = [shown(operand) for operand in line.call.operands]
-        kind = line.call.function
-        if kind in ("spike", "quantize") and not (kind == "quantize" and line.call.slope is None):
+        if line.call.slope is not None:
             space[f"f{index}"] = _fires(line)
             written = f"f{index}({operands[0]})"
         else:
-            written = _WRITTEN[kind].format(*operands)
+            if line.call.function == "where" and all(isinstance(each, Number) for each in line.call.operands[1:]):
+                # A choice between two numbers would have torch's default type.
+                operands[1] = f"x0.new_full((), {operands[1]})"
+            written = _WRITTEN[line.call.function].format(*operands)
         body.append(f"    t{index} = {written}")
     narrow = uniform_lines(lines, uniform) if uniform is not None else frozenset()
     found = [
@@ -75,26 +77,27 @@ _WRITTEN: Mapping[str, str] = {
     "or": "{0} | {1}",
     "not": "~{0}",
     "where": "torch.where({0}, {1}, {2})",
-    "indicator": "torch.where({0}, 1.0, 0.0)",
+    "indicator": "{0}.to(x0.dtype)",
     "sign": "torch.sign({0})",
     "exp": "torch.exp({0})",
     "log": "torch.log({0})",
     "sqrt": "torch.sqrt({0})",
     "abs": "torch.abs({0})",
-    # As a choice, so that all of the gradient goes to one operand.
+    # As choices, so that the derivative where operands are equal is this and not what a version of torch has there.
     "min": "torch.where({0} <= {1}, {0}, {1})",
     "max": "torch.where({0} >= {1}, {0}, {1})",
-    "clamp": "torch.clamp({0}, {1}, {2})",
+    "clamp": "torch.where({0} <= {1}, {1}, torch.where({0} >= {2}, {2}, {0}))",
     "floor": "torch.floor({0})",
     "round": "torch.round({0})",
     "sigmoid": "torch.sigmoid({0})",
     "tanh": "torch.tanh({0})",
-    "softplus": "torch.clamp_min({0}, 0.0) + torch.log1p(torch.exp(-torch.abs({0})))",
+    # Not as max(x, 0) + log(1 + exp(-|x|)), whose parts have no derivative where a state is exactly 0.
+    "softplus": "torch.logaddexp({0}, torch.zeros_like({0}))",
     "relu": "torch.relu({0})",
     "detach": "{0}.detach()",
-    # The rounding has no derivative; what is added to it is zero, with the derivative of the clamp.
-    "quantize": "torch.clamp(torch.round({0}.detach()), {1}, {2}) + (torch.clamp({0}, {1}, {2}) "
-    "- torch.clamp({0}, {1}, {2}).detach())",
+    # The rounding has no derivative; what is added to it is zero, with a derivative of 1 from low to high.
+    "quantize": "torch.clamp(torch.round({0}.detach()), {1}, {2}) "
+    "+ torch.where(({0} >= {1}) & ({0} <= {2}), {0} - {0}.detach(), 0.0)",
 }
 
 

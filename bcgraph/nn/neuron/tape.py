@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bcgraph.equations.expression import FUNCTIONS, Apply, Number, Read
-from bcgraph.equations.flat import Leaf, Line, uniform_lines
+from bcgraph.equations.flat import Leaf, Line
 from bcgraph.nn.neuron.operations import SELECT, Call, Operation, copy, fill, spread
 
 
@@ -119,7 +119,6 @@ class _Planner:
         for leaf in operands:
             if isinstance(leaf, Read):
                 self.uses[leaf.key] = self.uses.get(leaf.key, 0) + 1
-        self.fixed = uniform_lines((Line(name, call) for name, call in self.calls.items()), uniform)
         self.tests = {name for name, call in self.calls.items() if FUNCTIONS[call.function].condition}
 
     def plan(self) -> Tape:
@@ -216,13 +215,14 @@ class _Planner:
             if key in wanted:
                 call = self.select(key)
                 wanted.update(call.reads)
-                found[key] = call
+                # Where uniform values alone are read, the result would have their shape and not that of a block.
+                narrow = set(call.reads) <= set(self.uniform)
+                found[key] = replace(call, operation=spread(call.operation)) if narrow else call
         return dict(reversed(found.items()))
 
     def select(self, key: str) -> Call:
         call = self.calls[key]
-        made = SELECT[call.function](self, call)
-        return replace(made, operation=spread(made.operation)) if key in self.fixed else made
+        return SELECT[call.function](self, call)
 
     def product(self, leaf: Leaf) -> tuple[Leaf, Leaf] | None:
         """The factors of a product that nothing else reads."""
@@ -236,7 +236,7 @@ class _Planner:
 
     def is_fixed(self, leaf: Leaf) -> bool:
         """Whether a value is the same for all elements, or for all of a channel."""
-        return isinstance(leaf, Number) or leaf.key in self.fixed
+        return isinstance(leaf, Number) or leaf.key in self.uniform
 
     def complement(self, leaf: Leaf) -> Leaf | None:
         """The b of `1 - b` that nothing else reads."""
