@@ -270,6 +270,30 @@ def test_single_equations_and_kernels_have_one_derivative_at_zero(expression: st
     assert float((found[0] - found[1]).abs().max()) <= 1e-9 * float(found[0].abs().max())
 
 
+@pytest.mark.parametrize("schedule", ["unrolled", "folded"])
+def test_a_state_that_is_a_divisor_is_zero_at_first(schedule: str) -> None:
+    text = (
+        "neuron drawn() {\n"
+        "  state q0 = 0\n"
+        "  u = I / q0 if q0 > 0 else I\n"
+        "  s = spike(u - 0.6, triangle())\n"
+        "  q0 = 1 + s\n"
+        "}\n"
+    )
+    spec = bcgraph.parse(NETWORK.format(definition=text, channels=CHANNELS, steps=STEPS))
+    model = bcgraph.compile(spec, schedule, dtype=torch.float64).train()
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    equations: tuple[tuple[str, Meaning], ...] = (
+        ("u", lambda v: torch.where(v["q0"] > 0, v["I"] / v["q0"].clamp(min=1), v["I"])),
+        ("s", lambda v: (v["u"] > 0.6).double()),
+        ("q0", lambda v: 1 + v["s"]),
+    )
+    wanted = Plain(Definition(text, (), ("q0",), equations), model.state_dict())(x)
+    torch.testing.assert_close(model(x), wanted, atol=1e-9, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), wanted, atol=1e-9, rtol=0)
+
+
 # What learned parameters alone decide at the first step, where the state is missing.
 UNIFORM = ["relu(q0 + w)", "max(q0 + w, 0.1)", "w if q0 + w > 0.1 else 0.3", "0.7 if w > 0.1 and q0 < 1 else w"]
 

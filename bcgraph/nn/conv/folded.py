@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bcgraph.nn.conv import onednn
-from bcgraph.nn.neuron.kernel import PIECE, Scratch
+from bcgraph.nn.neuron.kernel import PIECE, Runner, Scratch, run_block
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, Slots, needs_gradient, results
 from bcgraph.nn.norm import folding, split
 from bcgraph.nn.transforms import traced
@@ -77,8 +77,7 @@ class ConvNeuron(Neuron):
             currents = (conv(x, weight, bias, settings), *others)
             return super().__call__(currents, states, learned, workspace, slots)
         kernel = self.kernel
-        code = kernel.forward_over
-        scratch = Scratch(code)
+        runner = Runner(kernel.forward_over)
         given: list[Tensor] = []
         uniforms: list[Tensor] = []
         for k, now in _samples(x, weight, bias, settings):
@@ -87,8 +86,7 @@ class ConvNeuron(Neuron):
                 uniforms = kernel.uniforms(learned, now)
             for other in others:
                 now.add_(other[k])
-            places = [now, *(v[k] for v in states), *uniforms, *(v[k] for v in given)]
-            code.run([*places, *scratch.of(now)], now)
+            runner.run([now, *(v[k] for v in states), *uniforms, *(v[k] for v in given)], now)
         return tuple(given)
 
 
@@ -113,27 +111,35 @@ class ConvNeuronSteps(NeuronSteps):
             currents = (conv(x, weight, bias, settings), *others)
             return super().__call__(currents, learned, steps, repeated, workspace, slots)
         kernels = self.kernels(steps)
-        scratches = {id(kernel): Scratch(kernel.forward_over) for kernel in kernels}
+        runners = {kernel: Runner(kernel.forward_over) for kernel in kernels}
+        memory = Scratch(lambda like: [torch.empty_like(like) for _ in kernels[0].after[1:]])
         xs, terms = split(x, steps), [split(o, steps) for o in others]
         out: tuple[Tensor, ...] = ()
-        held: list[Tensor] = []
         for k, first in _samples(xs[0], weight, bias, settings):
             if not out:
                 (s,) = results(first, steps * len(xs[0]), workspace, slots, 1)
                 out = split(s, steps)
-                held = [torch.empty_like(first) for _ in kernels[0].after[1:]]
                 uniforms = dict(zip(self.kernel.uniform, self.kernel.uniforms(learned, first), strict=True))
-            states = [each[: len(first)] for each in held]
-            before: dict[str, Tensor] = {}
-            for t, kernel in enumerate(kernels):
-                now = first if t == 0 else conv(xs[t][k], weight, bias, settings)
-                for term in terms:
-                    now.add_(term[t][k])
-                places = [now, *(before[key] for key in kernel.states), *(uniforms[key] for key in kernel.uniform)]
-                places += [out[t][k], *states[: len(kernel.after) - 1]]
-                kernel.forward_over.run([*places, *scratches[id(kernel)].of(now)], now)
-                before = {f"{name}@-1": value for name, value in zip(kernel.after[1:], states, strict=False)}
+            arriving = _currents(k, first, xs, terms, weight, bias, settings)
+            run_block(kernels, runners, arriving, uniforms, [o[k] for o in out], [memory.of(first)])
         return s
+
+
+def _currents(
+    k: slice,
+    first: Tensor,
+    xs: Sequence[Tensor],
+    terms: Sequence[Sequence[Tensor]],
+    weight: Tensor,
+    bias: Tensor,
+    settings: Settings,
+) -> Iterator[Tensor]:
+    """The currents of some samples, step by step: of the first step the convolution is there already."""
+    for t, x in enumerate(xs):
+        now = first if t == 0 else conv(x[k], weight, bias, settings)
+        for term in terms:
+            now.add_(term[t][k])
+        yield now
 
 
 def _whole(x: Tensor, *others: Tensor | None) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bcgraph.equations.neuron import CURRENT
-from bcgraph.nn.neuron.kernel import BackwardTape, Kernel, Scratch, add_up, blocks, empty_steps
+from bcgraph.nn.neuron.kernel import Kernel, Runner, Scratch, add_up, blocks, empty_steps, run_block
 from bcgraph.nn.norm import split
 from bcgraph.nn.transforms import first_order
 
@@ -33,12 +33,10 @@ class _Step(torch.autograd.Function):
         given = tuple(torch.empty_like(like) for _ in kernel.after)
         written = tuple(torch.empty_like(like) for _ in kernel.written)
         total = torch.empty_like(like) if terms > 1 and CURRENT in kernel.held else None
-        code = kernel.keeping
-        scratch = Scratch(code)
+        runner = Runner(kernel.keeping)
         for k in blocks(like):
             now = add_up(currents, k, None if total is None else total[k])
-            places = [now, *(v[k] for v in states), *uniforms, *(v[k] for v in (*given, *written))]
-            code.run([*places, *scratch.of(now)], now)
+            runner.run([now, *(v[k] for v in states), *uniforms, *(v[k] for v in (*given, *written))], now)
         sources = dict(zip((CURRENT, *kernel.states), (like if total is None else total, *states), strict=True))
         sources.update(zip(kernel.written, written, strict=True))
         ctx.save_for_backward(*(sources[key] for key in kernel.held), *uniforms)
@@ -56,57 +54,28 @@ class _Step(torch.autograd.Function):
         found: dict[str, Tensor | None] = dict.fromkeys((CURRENT, *kernel.states, *kernel.uniform))
         if arrived:
             like = (*held, *arrived)[0]
-            found.update({key: torch.empty_like(like) for key in code.results if key not in code.reduced})
-            sums = Sums(code, uniforms)
-            scratch, full = Scratch(code.tape), _Full(code)
+            full = {key: torch.empty_like(like) for key in code.results if key not in code.reduced}
+            runner = Runner(code.tape)
             for k in blocks(like):
                 block = like[k]
-                parts = full.of(block)
-                results = [parts[key] if key in parts else _there(found[key])[k] for key in code.results]
+                parts = {key: torch.empty_like(block) for key in code.reduced}
+                results = [parts[key] if key in parts else full[key][k] for key in code.results]
                 places = [*(v[k] for v in (*held, *arrived)), *(uniforms[key] for key in code.uniform), *results]
-                code.tape.run([*places, *scratch.of(block)], block)
-                sums.add(parts)
-            found.update(sums.found)
-            for key, value in code.constant:
-                if value and key not in kernel.uniform:
-                    found[key] = torch.full_like(like, value)
+                runner.run(places, block)
+                _add_sums(found, parts, uniforms)
+            found.update(full)
         to_current = found[CURRENT]
         states = (found[key] for key in kernel.states)
         return (None, None, *[to_current] * ctx.terms, *states, *(found[key] for key in kernel.uniform))
 
 
-def _there(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value
-
-
-class Sums:
-    """Gradients of uniform values: sums over the elements of all blocks, or over those of each channel."""
-
-    def __init__(self, code: BackwardTape, uniforms: dict[str, Tensor]) -> None:
-        self.shapes = {key: uniforms[key].shape for key in code.reduced}
-        self.found: dict[str, Tensor | None] = {}
-
-    def add(self, parts: dict[str, Tensor]) -> None:
-        """Add the gradients of one block."""
-        for key, part in parts.items():
-            shape = self.shapes[key]
-            more = part.sum([0, *range(2, part.dim())]).view(shape) if shape else part.sum()
-            before = self.found.get(key)
-            self.found[key] = more if before is None else before + more
-
-
-class _Full:
-    """Memory for gradients of uniform values before they are summed."""
-
-    def __init__(self, code: BackwardTape) -> None:
-        self.keys = code.reduced
-        self.held: dict[str, Tensor] = {}
-
-    def of(self, like: Tensor) -> dict[str, Tensor]:
-        if not self.held:
-            self.held = {key: torch.empty_like(like) for key in self.keys}
-        return {key: each[: like.shape[0]] for key, each in self.held.items()}
+def _add_sums(found: dict[str, Tensor | None], parts: Mapping[str, Tensor], uniforms: Mapping[str, Tensor]) -> None:
+    """Add to the gradients of uniform values those of one block: sums over all elements, or over those of a channel."""
+    for key, part in parts.items():
+        shape = uniforms[key].shape
+        more = part.sum([0, *range(2, part.dim())]).view(shape) if shape else part.sum()
+        before = found[key]
+        found[key] = more if before is None else before + more
 
 
 # --- all steps ------------------------------------------------------------------------------------------------
@@ -178,18 +147,18 @@ class _Steps(torch.autograd.Function):
 def _again(kernels: Sequence[Kernel], given: Sequence[Tensor], uniforms: dict[str, Tensor]) -> list[list[Tensor]]:
     """What each step of a block keeps, computed again."""
     kept: list[list[Tensor]] = []
-    states: dict[str, Tensor] = {}
+    runners = {kernel: Runner(kernel.keeping) for kernel in kernels}
+    states = {key: torch.zeros_like(given[0]) for key in kernels[0].states}
     for t, kernel in enumerate(kernels):
-        code = kernel.keeping
         now = given[t]
         after = [torch.empty_like(now) for _ in kernel.after]
         written = [torch.empty_like(now) for _ in kernel.written]
         before = [states[key] for key in kernel.states]
         fixed = [uniforms[key] for key in kernel.uniform]
-        code.run([now, *before, *fixed, *after, *written, *code.memory(now)], now)
+        runners[kernel].run([now, *before, *fixed, *after, *written], now)
         values = {CURRENT: now, **states, **dict(zip(kernel.written, written, strict=True))}
         kept.append([values[key] for key in kernel.held])
-        states = {f"{name}@-1": value for name, value in zip(kernel.after, after, strict=True)}
+        states = dict(zip(kernel.next, after, strict=True))
     return kept
 
 
@@ -215,19 +184,15 @@ def _backward_block(
             made[CURRENT] = results[t]
         values = [*held[t], *(have[name] for name in names if name in have)]
         values += [uniforms[key] for key in code.uniform]
-        code.tape.run([*values, *(made[key] for key in code.results), *code.tape.memory(like)], like)
-        if repeated and CURRENT in made:
+        Runner(code.tape).run([*values, *(made[key] for key in code.results)], like)
+        if CURRENT not in code.results and not repeated:
+            results[t].zero_()
+        elif CURRENT in code.results and repeated:
             results[t].add_(made[CURRENT])
-        constant = dict(code.constant)
-        if CURRENT in constant and not repeated:
-            results[t].fill_(constant[CURRENT])
-        elif CURRENT in constant:
-            results[t].add_(constant[CURRENT])
-        sums = Sums(code, uniforms)
-        sums.found = {key: found[key] for key in code.reduced if found[key] is not None}
-        sums.add({key: made[key] for key in code.reduced})
-        found.update(sums.found)
-        arriving = {key.removesuffix("@-1"): made[key] for key in kernel.states if key in made}
+        _add_sums(found, {key: made[key] for key in code.reduced}, uniforms)
+        arriving = {
+            name: made[key] for name, key in zip(kernel.equations.states, kernel.states, strict=True) if key in made
+        }
 
 
 def run_steps(
@@ -241,25 +206,13 @@ def run_steps(
 
     Writes into `spikes` and, where given, the one value that each step keeps into `held`.
     """
-    names = kernels[0].after[1:]
-    scratches = {id(kernel): Scratch(kernel.forward if held is None else kernel.keeping) for kernel in kernels}
-    pairs: list[list[Tensor]] = []
+    count = len(kernels[0].after) - 1
+    runners = {kernel: Runner(kernel.forward if held is None else kernel.keeping) for kernel in kernels}
+    # A tape that keeps values does not look after results in the memory of operands.
+    memory = [
+        Scratch(lambda like: [torch.empty_like(like) for _ in range(count)]) for _ in range(1 + (held is not None))
+    ]
     for k in blocks(given[0]):
-        first = given[0][k]
-        if not pairs:
-            # The next values of states must not go where those of before are still read.
-            pairs = [[torch.empty_like(first) for _ in names] for _ in range(1 if held is None else 2)]
-        states = [[each[: first.shape[0]] for each in pair] for pair in pairs]
-        before: dict[str, Tensor] = {}
-        for t, kernel in enumerate(kernels):
-            code = kernel.forward if held is None else kernel.keeping
-            after = states[t % len(states)]
-            now = given[t][k]
-            places = [now, *(before[key] for key in kernel.states), *(uniforms[key] for key in kernel.uniform)]
-            places += [spikes[t][k], *after[: len(kernel.after) - 1]]
-            if held is not None and kernel.written:
-                places.append(held[t][k])
-            elif held is not None and kernel.held:
-                held[t][k].copy_(now)
-            code.run([*places, *scratches[id(kernel)].of(now)], now)
-            before = {f"{name}@-1": value for name, value in zip(kernel.after[1:], after, strict=False)}
+        states = [each.of(given[0][k]) for each in memory]
+        kept = None if held is None else [h[k] for h in held]
+        run_block(kernels, runners, (g[k] for g in given), uniforms, [s[k] for s in spikes], states, kept)

@@ -6,9 +6,10 @@ stays in a core's cache from the first operation to the last, so each large tens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,18 +31,16 @@ PIECE = 1 << 19
 
 @dataclass(frozen=True, slots=True)
 class BackwardTape:
-    """The backward pass of one step for some given gradients: what it needs, its tape, and what it gives.
+    """The backward pass of one step for some given gradients: its tape, and what it gives.
 
-    `places` of the tape: kept values, gradients, uniform values, then results; `reduced` are the uniform values whose
-    gradients are sums over the elements.
+    Places of the tape: what the step has kept, the given gradients, the values in `uniform`, then `results`: the
+    gradients of current, states and uniform values that are not zero. Those in `reduced`, of uniform values, are still
+    to be summed over the elements.
     """
 
     tape: Tape
-    kept: tuple[str, ...]
-    given: tuple[str, ...]
     uniform: tuple[str, ...]
     results: tuple[str, ...]
-    constant: tuple[tuple[str, float], ...]
     reduced: tuple[str, ...]
 
 
@@ -54,6 +53,8 @@ class Kernel:
         self.uniform: tuple[str, ...] = equations.fixed
         self.states: tuple[str, ...] = tuple(Read(name, 1).key for name in equations.states)
         self.after: tuple[str, ...] = equations.gives
+        self.next: tuple[str, ...] = tuple(Read(name, 1).key for name in equations.gives)
+        """What the next step calls the values in `after`."""
 
     @cached_property
     def plain(self) -> Plain:
@@ -133,14 +134,14 @@ class Kernel:
         names = tuple(name for name, there in zip(self.after, given, strict=True) if there)
         code = backward(self.flat, names)
         lines = (*recomputed(self.flat, self.held, code.wanted), *code.lines)
+        # All are sums of multiples of the given gradients, so one that is a number is zero.
         results = [(key, leaf) for key, leaf in code.results if isinstance(leaf, Read)]
-        constant = tuple((key, leaf.value) for key, leaf in code.results if not isinstance(leaf, Read))
         gradients = tuple(GRADIENT + name for name in names)
         used = [k for line in lines for k in line.reads] + [leaf.key for _, leaf in results]
         read = tuple(dict.fromkeys(key for key in used if key in self.uniform))
         made = tape(lines, [(f"to {k}", leaf) for k, leaf in results], (*self.held, *gradients), uniform=read)
         reduced = tuple(key for key, _ in results if key in self.uniform)
-        return BackwardTape(made, self.held, gradients, read, tuple(k for k, _ in results), constant, reduced)
+        return BackwardTape(made, read, tuple(k for k, _ in results), reduced)
 
 
 @cache
@@ -163,19 +164,59 @@ def blocks(x: Tensor, share: int = 1) -> list[slice]:
 
 
 class Scratch:
-    """Scratch of a tape for blocks of one shape or smaller."""
+    """Memory for blocks, made for the first one; later ones are as large or smaller."""
 
-    def __init__(self, code: Tape) -> None:
-        self.code = code
-        self.held: list[Tensor] = []
+    def __init__(self, make: Callable[[Tensor], list[Tensor]]) -> None:
+        self.make = make
+        self.held: list[Tensor] | None = None
 
     def of(self, like: Tensor) -> list[Tensor]:
-        """Scratch for a block like `like`."""
-        if not self.held and self.code.scratch:
-            self.held = self.code.memory(like)
+        """The memory for a block like `like`."""
+        if self.held is None:
+            self.held = self.make(like)
         if self.held and self.held[0].shape[0] != like.shape[0]:
             return [each[: like.shape[0]] for each in self.held]
         return self.held
+
+
+class Runner:
+    """Runs a tape on one block after the other, with the same scratch."""
+
+    def __init__(self, code: Tape) -> None:
+        self.code = code
+        self.scratch = Scratch(code.memory)
+
+    def run(self, values: list[Any], like: Tensor) -> None:
+        """Run on one block: `values` has a tensor for each place that the caller fills, `like` is one of a block."""
+        self.code.run([*values, *self.scratch.of(like)], like)
+
+
+def run_block(
+    kernels: Sequence[Kernel],
+    runners: Mapping[Kernel, Runner],
+    currents: Iterable[Tensor],
+    uniforms: Mapping[str, Tensor],
+    spikes: Sequence[Tensor],
+    states: Sequence[Sequence[Tensor]],
+    held: Sequence[Tensor] | None = None,
+) -> None:
+    """All steps of one block, so that the states never leave the cache.
+
+    Writes into `spikes` of each step and, where given, the one value that each step keeps into `held`. `states` is
+    memory for the states: once, or twice where the next values must not go where those of before are still read.
+    """
+    # A state that the first step cannot do without, as a divisor for one.
+    before = {key: torch.zeros_like(spikes[0]) for key in kernels[0].states}
+    for t, (kernel, now) in enumerate(zip(kernels, currents, strict=True)):
+        after = states[t % len(states)][: len(kernel.after) - 1]
+        places = [now, *(before[key] for key in kernel.states), *(uniforms[key] for key in kernel.uniform)]
+        places += [spikes[t], *after]
+        if held is not None and kernel.written:
+            places.append(held[t])
+        elif held is not None and kernel.held:
+            held[t].copy_(now)
+        runners[kernel].run(places, now)
+        before = dict(zip(kernel.next[1:], after, strict=True))
 
 
 def add_up(currents: Sequence[Tensor], k: slice, out: Tensor | None) -> Tensor:

@@ -18,7 +18,7 @@ from bcgraph.equations.flat import Builder
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.equations.simplify import NoValueError
 from bcgraph.nn.neuron import autograd, plain
-from bcgraph.nn.neuron.kernel import Kernel, Scratch, add_up, blocks, kernel, shaped
+from bcgraph.nn.neuron.kernel import Kernel, Runner, add_up, blocks, kernel, shaped
 from bcgraph.nn.norm import split
 from bcgraph.nn.transforms import traced
 from bcgraph.nn.workspace import Workspace, empty, is_last
@@ -60,12 +60,10 @@ class Neuron:
             return autograd.one_step(self.kernel, currents, states, uniforms)
         like = currents[0]
         given = tuple(results(like, len(like), workspace, slots, len(self.kernel.after)))
-        code = self.kernel.forward
-        scratch = Scratch(code)
+        runner = Runner(self.kernel.forward)
         for k in blocks(like):
             now = add_up(currents, k, None)
-            places = [now, *(v[k] for v in states), *uniforms, *(v[k] for v in given)]
-            code.run([*places, *scratch.of(now)], now)
+            runner.run([now, *(v[k] for v in states), *uniforms, *(v[k] for v in given)], now)
         return given
 
 
@@ -169,12 +167,12 @@ def steps_of(equations: Equations, steps: int) -> tuple[Kernel, ...]:
 def plain_steps(kernels: Sequence[Kernel], given: Sequence[Tensor], uniforms: Mapping[str, Tensor]) -> Tensor:
     """All steps in torch's own operations."""
     spikes: list[Tensor] = []
-    states: dict[str, Tensor] = {}
+    states = {key: torch.zeros_like(given[0]) for key in kernels[0].states}
     for one, now in zip(kernels, given, strict=True):
         fixed = (uniforms[key] for key in one.uniform)
         made = one.plain(now, *(states[key] for key in one.states), *fixed)
         spikes.append(made[0])
-        states = {f"{name}@-1": value for name, value in zip(one.after[1:], made[1:], strict=True)}
+        states = dict(zip(one.next[1:], made[1:], strict=True))
     return torch.cat(spikes)
 
 

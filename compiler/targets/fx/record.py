@@ -150,7 +150,7 @@ class _Recorder(Observer):
         missing = [name for name in equations.states if name not in states]
         one = kernel(equations.giving(names).without(missing))
         learned = [self.module.get_parameter(f"{layer.name}.{each.name}") for each in one.equations.learned]
-        before = [states[key.removesuffix("@-1")] for key in one.states]
+        before = [states[name] for name in one.equations.states]
         made = dict(zip(one.after, one.plain(current, *before, *one.uniforms(learned, current)), strict=True))
         self.states[port] = {name: made[name] for name in equations.states}
         self.keep(CURRENT, port, step, current)
