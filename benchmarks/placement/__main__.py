@@ -8,10 +8,8 @@ last epoch on the test part.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import statistics
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from bcgraph import dsl, files
@@ -21,7 +19,7 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import Space
 from benchmarks.placement import records
 from benchmarks.placement.records import Record
-from benchmarks.placement.work import jobs, train
+from benchmarks.placement.work import extend, jobs, train
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 
@@ -29,20 +27,14 @@ SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 def run(spec: NetworkSpec, path: Path, *, seeds: int, workers: int, limit: int | None) -> None:
     """Train what is missing in `path`, at most `limit` of it."""
     with files.locked(path.parent):
-        done = list(known(spec, path))
+        done = known(spec, path)
         keys = {record.key for record in done}
         missing = [job for job in jobs(spec, seeds) if (records.written(job[1]), job[2]) not in keys][:limit]
-        print(f"{len(done)} done, {len(missing)} to do in {path}")
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for future in as_completed([pool.submit(train, job) for job in missing]):
-                record = future.result()
-                done.append(record)
-                records.write(path, done)
-                print(
-                    f"{record.backward}, seed {record.seed}: {record.accuracy:.4f} in {record.seconds:.0f} s",
-                    flush=True,
-                )
+        extend(path, Record, done, missing, train, workers=workers, say=_say)
+
+
+def _say(record: Record) -> None:
+    print(f"{record.backward}, seed {record.seed}: {record.accuracy:.4f} in {record.seconds:.0f} s", flush=True)
 
 
 def known(spec: NetworkSpec, path: Path) -> tuple[Record, ...]:

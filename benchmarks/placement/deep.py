@@ -13,18 +13,12 @@ soon as it is done; the same command resumes. `--summary` prints the table. What
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import math
-import multiprocessing
 import statistics
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,6 +26,7 @@ from bcgraph import dsl, files, keys
 from bcgraph.cli.output import table
 from bcgraph.schema import BackwardConnection, NetworkSpec
 from bcgraph.search.space.pairs import Architecture
+from benchmarks.placement import rows, work
 
 SPEC = Path(__file__).parents[2] / "specs" / "digits_resnet18.bcg"
 GAINS = (0.0, 0.02, 0.1, 1.0)
@@ -90,61 +85,20 @@ def wired(spec: NetworkSpec, pairs: Architecture, gain: float, *, divided: bool)
     )
 
 
-def train(text: str, job: Job) -> Run:
+def train(job: Job) -> Run:
     """One training run, on one thread."""
-    import torch
-
-    from bcgraph import training
-
-    torch.set_num_threads(1)
     name, pairs, gain, divided, seed = job
-    spec = wired(dsl.parse(text), pairs, gain, divided=divided)
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        result = training.train(spec, out=Path(folder) / "run", seed=seed)
-    seconds = round(time.perf_counter() - started, 1)
-    return Run(name, gain, divided, seed, result.accuracy, result.best, result.history[-1].loss, seconds)
-
-
-def read(path: Path) -> list[Run]:
-    """The runs in a file, none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            Run(
-                row["connections"],
-                float(row["gain"]),
-                row["divided"] == "True",
-                int(row["seed"]),
-                *(float(row[name]) for name in ("accuracy", "best", "loss", "seconds")),
-            )
-            for row in csv.DictReader(stream)
-        ]
-
-
-def write(path: Path, runs: Sequence[Run]) -> None:
-    """Replace the file in one step."""
-    stream = io.StringIO()
-    lines = csv.DictWriter(stream, [field.name for field in fields(Run)], lineterminator="\n")
-    lines.writeheader()
-    lines.writerows(asdict(run) for run in runs)
-    files.write_text(path, stream.getvalue())
+    found = work.outcome(wired(dsl.load(SPEC), pairs, gain, divided=divided), seed)
+    return Run(name, gain, divided, seed, found.accuracy, found.best, found.loss, found.seconds)
 
 
 def run(spec: NetworkSpec, path: Path, *, seeds: int, workers: int, limit: int | None) -> None:
     """Train what is missing in `path`, at most `limit` of it."""
-    text = dsl.format_spec(spec)
     with files.locked(path.parent):
-        done = read(path)
+        done = rows.read(path, Run)
         seen = {each.key for each in done}
         missing = [job for job in jobs(spec, seeds) if (job[0], *job[2:]) not in seen][:limit]
-        print(f"{len(done)} done, {len(missing)} to do in {path}", flush=True)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for future in as_completed([pool.submit(train, text, job) for job in missing]):
-                done.append(future.result())
-                write(path, done)
+        work.extend(path, Run, done, missing, train, workers=workers)
 
 
 def summary(runs: Sequence[Run]) -> str:
@@ -152,13 +106,13 @@ def summary(runs: Sequence[Run]) -> str:
     found: dict[tuple[str, float, bool], list[Run]] = {}
     for each in runs:
         found.setdefault((each.connections.partition(",")[0], each.gain, each.divided), []).append(each)
-    rows = []
+    lines = []
     for (name, gain, divided), some in sorted(found.items()):
         values = [each.accuracy for each in some]
         means = (statistics.mean(values), min(values), max(values), statistics.mean(each.loss for each in some))
         start = "-" if name == "none" else f"{gain:g}" + (" / root" if divided else "")
-        rows.append((name, start, *(f"{value:.4f}" for value in means), len(some)))
-    return table(("connections", "gain", "accuracy", "lowest", "highest", "loss", "runs"), rows, right=range(1, 7))
+        lines.append((name, start, *(f"{value:.4f}" for value in means), len(some)))
+    return table(("connections", "gain", "accuracy", "lowest", "highest", "loss", "runs"), lines, right=range(1, 7))
 
 
 def main() -> None:
@@ -175,7 +129,7 @@ def main() -> None:
     try:
         if not asked.summary:
             run(spec, asked.out, seeds=asked.seeds, workers=asked.workers, limit=asked.limit)
-        print(summary(read(asked.out)))
+        print(summary(rows.read(asked.out, Run)))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")
 

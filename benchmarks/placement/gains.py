@@ -15,8 +15,6 @@ Every try is kept in a CSV file as soon as it is done; the same command resumes.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import multiprocessing
 import re
 import statistics
@@ -25,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -33,7 +31,7 @@ from bcgraph import dsl, files, keys, pruning
 from bcgraph.cli.output import table
 from bcgraph.schema import EvolveSpec, NetworkSpec, SearchSpec
 from bcgraph.search.space.pairs import space
-from benchmarks.placement import records
+from benchmarks.placement import records, rows
 from benchmarks.placement.tables import markdown
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
@@ -177,34 +175,6 @@ def attempt(text: str, way: str, seed: int, budget: float) -> Try:
     return Try(way, seed, records.written(pairs), result.accuracy, kept, *spent)
 
 
-def read(path: Path) -> list[Try]:
-    """The tries in a file, none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            Try(
-                row["way"],
-                int(row["seed"]),
-                row["backward"],
-                float(row["accuracy"]),
-                row["kept"],
-                float(row["search"]),
-                float(row["training"]),
-            )
-            for row in csv.DictReader(stream)
-        ]
-
-
-def write(path: Path, tries: Sequence[Try]) -> None:
-    """Replace the file in one step."""
-    stream = io.StringIO()
-    lines = csv.DictWriter(stream, [field.name for field in fields(Try)], lineterminator="\n")
-    lines.writeheader()
-    lines.writerows(asdict(each) for each in tries)
-    files.write_text(path, stream.getvalue())
-
-
 def missing(done: Sequence[Try], seeds: int) -> Iterator[tuple[str, int, float]]:
     """Way, seed and budget of what can be tried now, seed by seed; a way waits for the one whose cost it may have."""
     cost = {(each.way, each.seed): each.cost for each in done}
@@ -218,7 +188,7 @@ def run(path: Path, *, workers: int, seeds: int) -> None:
     """Try what is missing in `path`."""
     text = dsl.format_spec(dsl.load(SPEC).with_backward(()))
     with files.locked(path.parent):
-        done = read(path)
+        done = list(rows.read(path, Try))
         print(f"{len(done)} done of {len(WAYS) * seeds} in {path}", flush=True)
         running: dict[Future[Try], tuple[str, int]] = {}
         context = multiprocessing.get_context("spawn")
@@ -232,7 +202,7 @@ def run(path: Path, *, workers: int, seeds: int) -> None:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     del running[future]
                     done.append(future.result())
-                    write(path, done)
+                    rows.write(path, Try, done)
 
 
 def rows_of(tries: Sequence[Try]) -> tuple[int, list[tuple[str, ...]]]:
@@ -286,13 +256,13 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the table of the kept tries into the page")
     asked = parser.parse_args()
     if asked.page:
-        PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), read(TABLE)), encoding="utf-8")
+        PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), rows.read(TABLE, Try)), encoding="utf-8")
         return
     try:
         if not asked.summary:
             asked.out.parent.mkdir(parents=True, exist_ok=True)
             run(asked.out, workers=asked.workers, seeds=asked.seeds)
-        print(summary(read(asked.out)))
+        print(summary(rows.read(asked.out, Try)))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")
 

@@ -13,16 +13,10 @@ What is run, in this order:
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import multiprocessing
 import statistics
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,7 +24,7 @@ from bcgraph import dsl, files, keys
 from bcgraph.cli.output import table
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import Architecture, Space
-from benchmarks.placement import records
+from benchmarks.placement import records, rows, work
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 TABLE = Path(__file__).with_name("digits_rows_gain.csv")
@@ -86,56 +80,19 @@ def key_of(job: Job) -> tuple[float, str, int]:
     return gain, records.written(pairs), seed
 
 
-def train(text: str, job: Job) -> Run:
+def train(job: Job) -> Run:
     """One training run, on one thread."""
-    import torch
-
-    from bcgraph import training
-
-    torch.set_num_threads(1)
     purpose, gain, pairs, seed = job
+    text = dsl.format_spec(dsl.load(SPEC).with_backward(()))
     quiet = text.replace("  backbone", f"  feedback = project(gain={gain})\n  backbone", 1)
-    spec = dsl.parse(quiet).with_backward(pairs)
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        result = training.train(spec, out=Path(folder) / "run", seed=seed)
-    seconds = round(time.perf_counter() - started, 1)
-    return Run(
-        purpose, gain, records.written(pairs), seed, result.accuracy, result.best, result.history[-1].loss, seconds
-    )
-
-
-def read(path: Path) -> list[Run]:
-    """The runs in a file, none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            Run(
-                row["purpose"],
-                float(row["gain"]),
-                row["backward"],
-                int(row["seed"]),
-                *(float(row[name]) for name in ("accuracy", "best", "loss", "seconds")),
-            )
-            for row in csv.DictReader(stream)
-        ]
-
-
-def write(path: Path, runs: Sequence[Run]) -> None:
-    """Replace the file in one step."""
-    stream = io.StringIO()
-    lines = csv.DictWriter(stream, [field.name for field in fields(Run)], lineterminator="\n")
-    lines.writeheader()
-    lines.writerows(asdict(run) for run in runs)
-    files.write_text(path, stream.getvalue())
+    found = work.outcome(dsl.parse(quiet).with_backward(pairs), seed)
+    return Run(purpose, gain, records.written(pairs), seed, found.accuracy, found.best, found.loss, found.seconds)
 
 
 def run(spec: NetworkSpec, path: Path, *, workers: int, limit: int | None) -> None:
     """Train what is missing in `path`, at most `limit` of it."""
-    text = dsl.format_spec(spec.with_backward(()))
     with files.locked(path.parent):
-        done = read(path)
+        done = rows.read(path, Run)
         seen = {each.key for each in done}
         missing: list[Job] = []
         for job in jobs(spec):
@@ -143,12 +100,7 @@ def run(spec: NetworkSpec, path: Path, *, workers: int, limit: int | None) -> No
                 seen.add(key_of(job))
                 missing.append(job)
         missing = missing[:limit]
-        print(f"{len(done)} done, {len(missing)} to do in {path}", flush=True)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for future in as_completed([pool.submit(train, text, job) for job in missing]):
-                done.append(future.result())
-                write(path, done)
+        work.extend(path, Run, done, missing, train, workers=workers)
 
 
 def summary(spec: NetworkSpec, runs: Sequence[Run]) -> str:
@@ -159,14 +111,14 @@ def summary(spec: NetworkSpec, runs: Sequence[Run]) -> str:
         if key_of(job) in found:
             label = job[0] if job[0] != "random" else f"{len(job[2])} random"
             wanted.setdefault((label, job[1]), []).append(found[key_of(job)])
-    rows = []
+    lines = []
     for (label, gain), values in wanted.items():
         spread = f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-"
         mean = f"{statistics.mean(values):.4f}"
-        rows.append((label, f"{gain:g}", mean, spread, f"{min(values):.4f}", f"{max(values):.4f}", len(values)))
-    rows.sort()
+        lines.append((label, f"{gain:g}", mean, spread, f"{min(values):.4f}", f"{max(values):.4f}", len(values)))
+    lines.sort()
     header = ("connections", "gain", "accuracy", "deviation", "lowest", "highest", "runs")
-    return table(header, rows, right=range(1, 7))
+    return table(header, lines, right=range(1, 7))
 
 
 def main() -> None:
@@ -182,7 +134,7 @@ def main() -> None:
     try:
         if not asked.summary:
             run(spec, asked.out, workers=asked.workers, limit=asked.limit)
-        print(summary(spec, read(asked.out)))
+        print(summary(spec, rows.read(asked.out, Run)))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")
 

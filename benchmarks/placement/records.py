@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from bcgraph import dsl, files
+from bcgraph import dsl
 from bcgraph.schema import NetworkSpec, SearchSpec
 from bcgraph.search.space.pairs import Architecture
+from benchmarks.placement import rows
 
 TABLE = Path(__file__).with_name("digits_rows.csv")
 """The trainings that are kept: every architecture with five seeds."""
@@ -48,31 +47,12 @@ def written(architecture: Architecture) -> str:
 
 def read(path: Path) -> tuple[Record, ...]:
     """The records in a file, none where there is no file. Raises ValueError for a file of something else."""
-    if not path.exists():
-        return ()
-    names = [field.name for field in fields(Record)]
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = csv.DictReader(stream)
-        if rows.fieldnames != names:
-            raise ValueError(f"{path} has other columns than {', '.join(names)}")
-        return tuple(
-            Record(
-                row["settings"],
-                row["backward"],
-                int(row["seed"]),
-                *(float(row[name]) for name in ("accuracy", "best", "loss", "seconds")),
-            )
-            for row in rows
-        )
+    return rows.read(path, Record)
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """Replace the file in one step, so that a kill at any time leaves the old or the new one whole."""
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, [field.name for field in fields(Record)], lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(record) for record in records)
-    files.write_text(path, stream.getvalue())
+    """Replace the file in one step."""
+    rows.write(path, Record, records)
 
 
 def by_architecture(records: Sequence[Record]) -> dict[str, list[float]]:

@@ -1,18 +1,36 @@
-"""The trainings, each for a process of its own."""
+"""Training runs, each in a process and on a thread of its own, kept as soon as they are done."""
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from bcgraph import dsl
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import Architecture, Space
-from benchmarks.placement import records
+from benchmarks.placement import records, rows
 from benchmarks.placement.records import Record
 
 Job = tuple[str, Architecture, int]
+
+Row = TypeVar("Row")
+Task = TypeVar("Task")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a training run gave: the last and the best accuracy on the test part, the last loss, and seconds."""
+
+    accuracy: float
+    best: float
+    loss: float
+    seconds: float
 
 
 def jobs(spec: NetworkSpec, seeds: int) -> list[Job]:
@@ -24,22 +42,46 @@ def jobs(spec: NetworkSpec, seeds: int) -> list[Job]:
 
 def train(job: Job) -> Record:
     """One training, on one thread."""
+    text, architecture, seed = job
+    spec = dsl.parse(text).with_backward(architecture)
+    found = outcome(spec, seed)
+    settings = records.settings_of(spec)
+    return Record(settings, records.written(architecture), seed, found.accuracy, found.best, found.loss, found.seconds)
+
+
+def outcome(spec: NetworkSpec, seed: int) -> Outcome:
+    """Train `spec` on one thread."""
     import torch
 
     from bcgraph import training
 
     torch.set_num_threads(1)
-    text, architecture, seed = job
-    spec = dsl.parse(text).with_backward(architecture)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         result = training.train(spec, out=Path(folder) / "run", seed=seed)
-    return Record(
-        records.settings_of(spec),
-        records.written(architecture),
-        seed,
-        result.accuracy,
-        result.best,
-        result.history[-1].loss,
-        round(time.perf_counter() - started, 1),
-    )
+    seconds = round(time.perf_counter() - started, 1)
+    return Outcome(result.accuracy, result.best, result.history[-1].loss, seconds)
+
+
+def extend(
+    path: Path,
+    kind: type[Row],
+    done: Sequence[Row],
+    missing: Sequence[Task],
+    run: Callable[[Task], Row],
+    *,
+    workers: int,
+    say: Callable[[Row], None] = lambda _: None,
+) -> None:
+    """Run what is missing, in so many processes, and keep each row in `path` beside those that are `done`.
+
+    `say` is called with each new row. `run` is a function of a module, and what it takes can be pickled.
+    """
+    print(f"{len(done)} done, {len(missing)} to do in {path}", flush=True)
+    kept = list(done)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        for future in as_completed([pool.submit(run, task) for task in missing]):
+            kept.append(future.result())
+            rows.write(path, kind, kept)
+            say(kept[-1])

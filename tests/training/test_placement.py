@@ -12,7 +12,7 @@ from bcgraph import dsl
 from bcgraph.search import driver
 from bcgraph.search.space.pairs import architecture_of
 from benchmarks.placement import __main__ as placement
-from benchmarks.placement import deep, records, replay, science, tables, values, work
+from benchmarks.placement import deep, records, replay, rows, science, tables, values, work
 from benchmarks.placement.records import Record
 
 SPEC = dsl.load(placement.SPEC)
@@ -166,8 +166,8 @@ def test_every_run_of_the_deep_network_is_run_once(tmp_path: Path) -> None:
     assert len(next(pairs for name, pairs, *_ in jobs if name == "all")) == 153
     assert not any(divided for name, _, _, divided, _ in jobs if name == "16>0")
     runs = [deep.Run(name, gain, divided, seed, 0.5, 0.75, 1.25, 2.0) for name, _, gain, divided, seed in jobs]
-    deep.write(tmp_path / "deep.csv", runs)
-    assert deep.read(tmp_path / "deep.csv") == runs
+    rows.write(tmp_path / "deep.csv", deep.Run, runs)
+    assert list(rows.read(tmp_path / "deep.csv", deep.Run)) == runs
     assert len(deep.summary(runs).splitlines()) > len(deep.GAINS)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bcgraph import dsl, pruning
-from benchmarks.placement import gains
+from benchmarks.placement import gains, rows
 from benchmarks.placement.gains import Try
 
 
@@ -30,9 +30,9 @@ def test_a_way_waits_for_the_one_whose_cost_it_may_have() -> None:
 
 def test_tries_come_back(tmp_path: Path) -> None:
     kept = [tried("none", 3, 0.1 + 0.2), tried("gains 2", 0, 0.5, repr(2 / 3))]
-    gains.write(tmp_path / "ways.csv", kept)
-    assert gains.read(tmp_path / "ways.csv") == kept
-    assert gains.read(tmp_path / "nothing.csv") == []
+    rows.write(tmp_path / "ways.csv", Try, kept)
+    assert list(rows.read(tmp_path / "ways.csv", Try)) == kept
+    assert rows.read(tmp_path / "nothing.csv", Try) == ()
 
 
 def test_only_whole_seeds_are_compared() -> None:
@@ -54,7 +54,7 @@ def test_only_whole_seeds_are_compared() -> None:
 
 def test_the_page_says_what_was_measured() -> None:
     page = gains.PAGE.read_text(encoding="utf-8")
-    assert gains.rewritten(page, gains.read(gains.TABLE)) == page
+    assert gains.rewritten(page, rows.read(gains.TABLE, Try)) == page
 
 
 @pytest.mark.slow
