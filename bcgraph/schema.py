@@ -10,89 +10,45 @@ branches. Names in it are complete (`layer1.0.conv1`), since blocks are already 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     SkipValidation,
     TypeAdapter,
-    WithJsonSchema,
     model_serializer,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
-from pydantic.fields import FieldInfo
 
-from bcgraph import connections, plugins
+from bcgraph import connections
 from bcgraph.equations.expression import Expression, text
 from bcgraph.equations.neuron import Equations
 from bcgraph.equations.simplify import ONE
 from bcgraph.errors import Span, SpecError
 from bcgraph.names import DEFAULT_NEURON
+from bcgraph.schema_search import EvolveSpec as EvolveSpec
+from bcgraph.schema_search import InitSpec as InitSpec
+from bcgraph.schema_search import SearchSpec as SearchSpec
+from bcgraph.schema_search import SupernetSpec as SupernetSpec
+from bcgraph.schema_values import (
+    Count,
+    Frozen,
+    Gain,
+    NotNegative,
+    Positive,
+    PositiveInt,
+    Probability,
+    Scalar,
+)
 
 _CONFIG = ConfigDict(extra="forbid", strict=True)
-
-PositiveInt: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
-Count: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
-Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
-Probability: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
-# Far inside of float32, so that neither a square nor an inverse of it is zero or infinite there.
-Positive: TypeAlias = Annotated[float, Field(ge=1e-12, le=1e12)]
-NotNegative: TypeAlias = Annotated[float, Field(ge=0.0, le=1e12)]
-Gain: TypeAlias = Annotated[float, Field(ge=0.0, le=100.0)]
-Scalar: TypeAlias = bool | int | float | str
-
-
-@dataclass(frozen=True, slots=True)
-class OnlyWith:
-    """Marks a setting that a text may give only where another one beside it has this value."""
-
-    setting: str
-    value: str
-
-
-_GAINS = OnlyWith("strategy", "gains")
-
-
-def only_with(field: FieldInfo) -> OnlyWith | None:
-    """What has to be set beside a setting for it to count; None where it always does."""
-    return next((mark for mark in field.metadata if isinstance(mark, OnlyWith)), None)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Named:
-    """Marks a word that is one of the language's `own`, or the name of something registered."""
-
-    kind: plugins.Kind
-    own: tuple[str, ...]
-
-
-def named(field: FieldInfo) -> Named | None:
-    """The mark of a setting whose word may be the name of something registered."""
-    return next((mark for mark in field.metadata if isinstance(mark, Named)), None)
-
-
-def _name_of(kind: plugins.Kind, *own: str) -> Any:
-    """The type of such a word."""
-
-    def known(name: str) -> str:
-        if name not in own and plugins.find(kind, name) is None:
-            raise ValueError(f"there is no {kind} `{name}`")
-        return name
-
-    registered = {"type": "string", "description": f"a registered {kind}"}
-    shown = {"anyOf": [{"enum": list(own), "type": "string"}, registered]}
-    return Annotated[str, Named(kind, own), AfterValidator(known), WithJsonSchema(shown)]
-
 
 # --- Neuron and normalization -----------------------------------------------------------------------------
 
@@ -423,14 +379,10 @@ class BackwardConnection:
         return f" {{ {'; '.join(found)} }}" if found else ""
 
 
-# --- Data, training, search: settings with the paper's values as defaults ---------------------------------
+# --- Data and training: settings with the paper's values as defaults ---------------------------------
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DataSpec(_Frozen):
+class DataSpec(Frozen):
     """Which data set, from where, and in which batches; `augment` says whether training changes samples at random."""
 
     name: str = "digits"
@@ -439,7 +391,7 @@ class DataSpec(_Frozen):
     augment: bool = True
 
 
-class AdamW(_Frozen):
+class AdamW(Frozen):
     """AdamW with decoupled weight decay (paper 5.1)."""
 
     kind: Literal["adamw"] = "adamw"
@@ -447,7 +399,7 @@ class AdamW(_Frozen):
     weight_decay: NotNegative = 0.02
 
 
-class SGD(_Frozen):
+class SGD(Frozen):
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"] = "sgd"
@@ -463,14 +415,14 @@ class SGD(_Frozen):
         return self
 
 
-class Cosine(_Frozen):
+class Cosine(Frozen):
     """Cosine decay to zero over the whole training, after `warmup` epochs of linear increase."""
 
     kind: Literal["cosine"] = "cosine"
     warmup: Count = 0
 
 
-class StepDecay(_Frozen):
+class StepDecay(Frozen):
     """The learning rate times `gamma` every `every` epochs, after `warmup` epochs of linear increase."""
 
     kind: Literal["step"] = "step"
@@ -479,14 +431,14 @@ class StepDecay(_Frozen):
     warmup: Count = 0
 
 
-class Constant(_Frozen):
+class Constant(Frozen):
     """A constant learning rate, after `warmup` epochs of linear increase."""
 
     kind: Literal["constant"] = "constant"
     warmup: Count = 0
 
 
-class TrainSpec(_Frozen):
+class TrainSpec(Frozen):
     """How a network is trained (paper 5.1), and below `schedule` what the paper does not do and is off by default.
 
     With `accumulate` each batch is computed in that many parts, one after the other, whose gradients add up to one
@@ -508,87 +460,6 @@ class TrainSpec(_Frozen):
     mean_squared: Probability = 0.0
 
 
-if TYPE_CHECKING:
-    ScoreName: TypeAlias = str
-    FitnessName: TypeAlias = str
-    StrategyName: TypeAlias = str
-else:
-    ScoreName = _name_of("score", "n", "e")
-    FitnessName = _name_of("score", "oneshot", "n", "e")
-    StrategyName = _name_of("strategy", "evolutionary", "random", "tpe", "nsga2", "gains")
-
-
-class InitSpec(_Frozen):
-    """Step one: score-based selection of the first population (paper 4.2.2).
-
-    `pool = all` takes the whole space.
-    """
-
-    pool: Count | Literal["all"] = 2000
-    keep: PositiveInt = 20
-    scores: tuple[ScoreName, ...] = ("n", "e")
-    batch: PositiveInt = 64
-
-
-class SupernetSpec(_Frozen):
-    """The weight-sharing network: training epochs, and batches of BN recalibration before an evaluation."""
-
-    epochs: PositiveInt = 100
-    recalibrate: Count = 0
-
-
-class EvolveSpec(_Frozen):
-    """Step two: evolution (paper 4.2.3, sizes of 5.1), and below `crossover` the search in one training run.
-
-    With `strategy = gains` nothing is bred: all connections of the space train at once, each starting from the scale
-    `gain`. Each update takes the learning rate times `penalty` off the root mean square of a connection's scale. In
-    `stages` prunings, the last of them after the share `prune_until` of the epochs, the weakest are left out, until
-    `keep` remain whose multiply-accumulates are at most `extra_operations` times those of the backbone.
-    """
-
-    strategy: StrategyName = "evolutionary"
-    score: FitnessName = "oneshot"
-    iterations: Count = 20
-    top: PositiveInt = 10
-    population: PositiveInt = 20
-    offspring: Count = 10
-    mutation: Probability = 0.2
-    crossover: Probability = 0.5
-    gain: Annotated[Gain, _GAINS] = 0.1
-    penalty: Annotated[NotNegative, _GAINS] = 0.1
-    keep: Annotated[PositiveInt, _GAINS] = 2
-    stages: Annotated[PositiveInt, _GAINS] = 4
-    prune_until: Annotated[float, Field(gt=0.0, lt=1.0), _GAINS] = 0.5
-    extra_operations: Annotated[NotNegative | None, _GAINS] = None
-
-    @model_validator(mode="after")
-    def _only_where_they_count(self) -> EvolveSpec:
-        for name, info in type(self).model_fields.items():
-            mark = only_with(info)
-            if mark is not None and getattr(self, mark.setting) != mark.value and getattr(self, name) != info.default:
-                raise ValueError(f"`{name}` is a setting of `{mark.setting} = {mark.value}`")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _where_they_count(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        left_out = {
-            name
-            for name, info in type(self).model_fields.items()
-            if (mark := only_with(info)) is not None and getattr(self, mark.setting) != mark.value
-        }
-        return {name: value for name, value in dump(self).items() if name not in left_out}
-
-
-class SearchSpec(_Frozen):
-    """The two-step search (paper 4.2)."""
-
-    max_backward: Count = 2
-    same_resolution: bool = False
-    init: InitSpec = InitSpec()
-    supernet: SupernetSpec = SupernetSpec()
-    evolve: EvolveSpec = EvolveSpec()
-
-
 # --- The specification ------------------------------------------------------------------------------------
 
 
@@ -596,7 +467,7 @@ class SearchSpec(_Frozen):
 _SHOWN = 8
 
 
-class NetworkSpec(_Frozen):
+class NetworkSpec(Frozen):
     """A whole `.bcg` file: the network, and how it is fed, trained and searched.
 
     Two specs are equal when they describe the same thing: the order in which backward connections are written

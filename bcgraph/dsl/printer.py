@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from bcgraph import schema
+from bcgraph import schema, schema_values
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.fmt import format_text
 from bcgraph.dsl.tokens import escape
@@ -71,7 +71,7 @@ def format_spec(spec: schema.NetworkSpec) -> str:
 def _settings(section: BaseModel) -> Iterator[str]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        beside = schema.only_with(field)
+        beside = schema_values.only_with(field)
         if beside is None:
             left_out = name in _EXTRA and value == field.default
         else:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from bcgraph import schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.fmt import format_text
 from bcgraph.dsl.tokens import escape
 from bcgraph.dsl.walk import expressions_of, heads, statements_of
+from bcgraph.schema_values import Scalar
 
 if TYPE_CHECKING:
     from bcgraph.dsl.elaboration.library import Namespace
@@ -24,7 +24,7 @@ _PRECEDENCE = {
 _CONDITIONAL, _NOT, _NEGATIVE, _POWER, _ATOM = 1, 4, 8, 9, 10
 
 
-def scalar(value: schema.Scalar) -> str:
+def scalar(value: Scalar) -> str:
     """A number, a string or a boolean as it is written."""
     match value:
         case bool():

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from bcgraph import dsl, pruning, schema
+from bcgraph import dsl, pruning, schema, schema_values
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
@@ -59,7 +59,7 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         fields[name] = (
             model(field.annotation) if section and kinds.is_section(field.annotation) else setting(kinds.kind_of(field))
         )
-    beside = {n: mark for n, f in kinds.fields(cls).items() if (mark := schema.only_with(f)) is not None}
+    beside = {n: mark for n, f in kinds.fields(cls).items() if (mark := schema_values.only_with(f)) is not None}
 
     def made(**values: Any) -> Any:
         # A setting that counts only beside a certain value of another is left out where it does not.

@@ -24,6 +24,7 @@ from bcgraph.dsl.source import Reporter
 from bcgraph.dsl.walk import statements_of
 from bcgraph.dsl.wording import statement_name
 from bcgraph.errors import Span, SpecError
+from bcgraph.schema_values import Scalar
 from bcgraph.shapes import Shape
 
 _MAX_NOTES = 8
@@ -55,7 +56,7 @@ class Expander:
         shape: Shape | None,
         outer: Frame | None = None,
         prefix: str = "",
-    ) -> tuple[Nodes, Shape | None, tuple[tuple[str, schema.Scalar], ...]]:
+    ) -> tuple[Nodes, Shape | None, tuple[tuple[str, Scalar], ...]]:
         """What a call of a block becomes: its layers, the shape after them, and its arguments by name.
 
         Raises Failed when the arguments are wrong.

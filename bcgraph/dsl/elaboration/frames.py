@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bcgraph import schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.evaluate import Scope, Value, evaluate
 from bcgraph.dsl.elaboration.kinds import Called, Kind, Word
@@ -12,6 +11,7 @@ from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.elaboration.library import Definition, standard_names
 from bcgraph.dsl.wording import show, statement_name, type_name
 from bcgraph.errors import Span
+from bcgraph.schema_values import Scalar
 
 MAX_LEVELS = 96
 
@@ -110,7 +110,7 @@ def single(expression: syntax.Expression, scope: Scope, name: str) -> Value:
     return value
 
 
-def scalar(value: Value) -> schema.Scalar:
+def scalar(value: Value) -> Scalar:
     """A value that `single` returned, as the schema has it."""
     assert not isinstance(value, list)
     return value

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import plugins, schema
+from bcgraph import plugins, schema, schema_values
 from bcgraph.dsl.wording import one_of
 
 
@@ -135,7 +135,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> Kind:
     if annotation is bool:
         return Flag()
     if annotation is str:
-        mark = next((each for each in metadata if isinstance(each, schema.Named)), None)
+        mark = next((each for each in metadata if isinstance(each, schema_values.Named)), None)
         return Text() if mark is None else Word(mark.own, mark.kind)
     if annotation in (int, float):
         return _number(annotation, metadata)

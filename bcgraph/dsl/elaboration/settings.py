@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import schema
+from bcgraph import schema, schema_values
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope
@@ -65,7 +65,7 @@ class Settings:
     def _stand_beside(self, fields: Mapping[str, FieldInfo], values: dict[str, Any], seen: Mapping[str, Span]) -> None:
         """Report settings that count only where another has a certain value (E035), and leave them out."""
         for name, span in seen.items():
-            beside = schema.only_with(fields[name])
+            beside = schema_values.only_with(fields[name])
             if beside is None or (beside.setting in seen and beside.setting not in values):
                 continue
             if values.get(beside.setting, fields[beside.setting].default) != beside.value:
