@@ -33,6 +33,7 @@ class _Described:
     identity: dict[str, Any]
     history: tuple[Epoch, ...]
     precision: dict[str, Any]
+    threads: int | None = None
 
 
 _SHAPE = TypeAdapter(_Described)
@@ -40,12 +41,16 @@ _SHAPE = TypeAdapter(_Described)
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a resumed run needs: `identity` says what is trained and how, `history` has the epochs done."""
+    """What a resumed run needs: `identity` says what is trained and how, `history` has the epochs done.
+
+    `threads` is torch's number of threads in the last epoch; None in checkpoints from before it was kept.
+    """
 
     identity: Mapping[str, Any]
     history: tuple[Epoch, ...]
     tensors: Mapping[str, Tensor]
     precision: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -55,6 +60,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "identity": checkpoint.identity,
         "history": [asdict(epoch) for epoch in checkpoint.history],
         "precision": checkpoint.precision,
+        "threads": checkpoint.threads,
     }
     files.write_bytes(path, weights.pack(checkpoint.tensors, described))
 
@@ -84,7 +90,7 @@ def load(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
             hint="name another directory, or give the settings it was started with",
         )
     check_epochs(path, [epoch.epoch for epoch in history], identity.get("train.epochs"))
-    return Checkpoint(found, history, tensors, kept.precision)
+    return Checkpoint(found, history, tensors, kept.precision, kept.threads)
 
 
 def check_epochs(path: Path, epochs: Sequence[int], planned: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import nn
 from bcgraph import dsl, files
 from bcgraph import weights as weight_files
 from bcgraph.data import Splits
+from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.determinism import reproducible
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checkpoint as checkpoints
@@ -96,6 +98,8 @@ class TrainingRun:
         checkpoints.restore(state.tensors, self.model, plain)
         self.ema.restore(state.tensors)
         self.group.load_precision_state(state.precision)
+        if self.group.is_global_zero and len(state.history) < self.spec.train.epochs:
+            _note_threads(state.threads)
         return state.history
 
     def _epoch(self, epoch: int, loop: EpochLoop, train_step: TrainStep) -> Epoch:
@@ -125,7 +129,8 @@ class TrainingRun:
             self._publish(BEST, record)
         precision = self.group.precision_state()
         tensors = {**checkpoints.collect(self.model, plain), **self.ema.tensors()}
-        checkpoints.save(self.folder / STATE, checkpoints.Checkpoint(self.identity, history, tensors, precision))
+        checkpoint = checkpoints.Checkpoint(self.identity, history, tensors, precision, torch.get_num_threads())
+        checkpoints.save(self.folder / STATE, checkpoint)
         self._publish(LAST, record)
         files.write_text(self.folder / LOG, log_text(history))
 
@@ -137,6 +142,17 @@ class TrainingRun:
         }
         with self.ema.applied():
             weight_files.save(self.folder / name, self.model.state_dict(), spec=self.spec, metadata=described)
+
+
+def _note_threads(before: int | None) -> None:
+    """Say that the run will not end with the bits of an uninterrupted one, where that is so."""
+    now = torch.get_num_threads()
+    if before not in (None, now):
+        text = (
+            f"this run was trained on {before} threads and resumes on {now}: sums in float32 round otherwise, so "
+            f"its weights will differ from those of an uninterrupted run; OMP_NUM_THREADS={before} keeps them equal"
+        )
+        warnings.warn(BcgraphWarning(text), stacklevel=2)
 
 
 def _ignore(_: Epoch) -> None:

@@ -14,7 +14,9 @@ def threads(number: int) -> Iterator[None]:
     """So many for torch within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", str(number))
-        yield
-    torch.set_num_threads(before)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", str(number))
+            yield
+    finally:
+        torch.set_num_threads(before)

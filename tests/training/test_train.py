@@ -15,10 +15,11 @@ import torch
 
 from bcgraph import data, dsl, keys, search, weights
 from bcgraph.compiler import compile as compile_network
-from bcgraph.errors import DataError, RunError, WeightsError
+from bcgraph.errors import BcgraphWarning, DataError, RunError, WeightsError
 from bcgraph.schema import SGD, AdamW, BackwardConnection, DataSpec, NetworkSpec, TrainSpec
 from bcgraph.training import Epoch, Event, Options, Step, checkpoint, evaluate, train
 from bcgraph.training.optimizers import optimizer as make_optimizer
+from tests.search.threads import threads
 from tests.training import oracle
 from tests.training.nets import plain, tiny
 
@@ -146,6 +147,16 @@ def test_interrupted_and_resumed_to_the_bit(tmp_path: Path, epoch: int, step: in
     one, _ = weights.unpack(tmp_path / "run" / "state.safetensors")
     other, _ = weights.unpack(tmp_path / "whole" / "state.safetensors")
     assert equal(one, other)
+
+
+def test_another_number_of_threads_is_said(tmp_path: Path) -> None:
+    with threads(2), pytest.raises(KeyboardInterrupt):
+        train(small(), out=tmp_path, progress=Stop(epoch=2, step=1))
+    with threads(1), pytest.warns(BcgraphWarning, match="was trained on 2 threads and resumes on 1: .*=2 keeps"):
+        train(small(), out=tmp_path)
+    # Nothing of it is trained any more, so nothing can differ.
+    with threads(2):
+        train(small(), out=tmp_path)
 
 
 PROGRAM = """

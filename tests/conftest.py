@@ -1,0 +1,39 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+def _global_state() -> dict[str, Any]:
+    """What a test of this process shares with the next: float32 sums depend on all of it."""
+    torch = sys.modules.get("torch")
+    # Before its first import all is as torch has it; a module in the middle of its import has no such functions yet.
+    if not hasattr(torch, "is_deterministic_algorithms_warn_only_enabled"):
+        return {}
+    return {
+        "the number of threads": torch.get_num_threads(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "the default type": torch.get_default_dtype(),
+        "the default device": torch.get_default_device(),
+        "grad mode": torch.is_grad_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "oneDNN": torch.backends.mkldnn.enabled,
+        "cuDNN": (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark),
+        "the precision of products": torch.get_float32_matmul_precision(),
+        "denormal numbers": bool(torch.full((1,), 1e-40).mul(1.0) != 0),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_global_state() -> Iterator[None]:
+    before = _global_state()
+    yield
+    after = _global_state()
+    changed = [f"{what}: {was}, now {after[what]}" for what, was in before.items() if after[what] != was]
+    assert not changed, f"the test leaves changed: {'; '.join(changed)}"
