@@ -75,6 +75,10 @@ class Builder(Transformer[Lexeme, Any]):
         body = tuple(c[4]) if len(c) > 4 else ()
         return syntax.Backward(c[1], c[3], body, span=_span(c[1:4]))
 
+    def link(self, c: list[Any]) -> syntax.Link:
+        body = tuple(c[4]) if len(c) > 4 else ()
+        return syntax.Link(str(c[0]), c[1], c[3], body, word_span=c[0].span, span=_span(c[:4]))
+
     def port(self, c: list[Any]) -> syntax.Port:
         if c[0].type == "AT":
             return syntax.Port(int(c[1]), None, span=_span(c))

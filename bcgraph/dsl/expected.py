@@ -12,6 +12,7 @@ _STATEMENTS = (
     "backward", "block", "branch", "concat", "import", "network", "neuron", "repeat", "sum", "surrogate", "if", "bcg",
 )  # fmt: skip
 _DECLARATIONS = ("state", "learn")  # a name follows
+_LINKS = ("forward", "fixed", "forbid")  # a port follows
 _VALUE = {"INT", "FLOAT", "STRING", "NAME", "LPAR"}
 _END = {"NEWLINE", "SEMICOLON"}
 _OPERATORS = {
@@ -55,7 +56,7 @@ def _hint(accepted: set[str], token: Lexeme | None, statement: Sequence[Lexeme])
         return _CHARACTERS[str(token)]
     if len(statement) == 1 and statement[0].type == "NAME":
         named = token is not None and token.type == "NAME"
-        meant = nearest(str(statement[0]), (*_STATEMENTS, *_DECLARATIONS) if named else _STATEMENTS)
+        meant = nearest(str(statement[0]), (*_STATEMENTS, *_DECLARATIONS, *_LINKS) if named else _STATEMENTS)
         if meant is not None:
             return meant
     if token is not None and token in KEYWORDS and "NAME" in accepted:

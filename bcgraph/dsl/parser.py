@@ -79,11 +79,16 @@ _AFTER_FIRST: Mapping[str, frozenset[str]] = {
 }
 
 # The words that begin a definition or a part of one, by what follows them. Everywhere else they are names.
+_LINKS = ("forward", "fixed", "forbid")
 _FOLLOWING = {
-    "NAME": ("neuron", "surrogate", "state", "learn"),
+    "NAME": ("neuron", "surrogate", "state", "learn", *_LINKS),
     "LSQB": ("learn", "state"),
     "STRING": ("use",),
+    **dict.fromkeys(("AT", "DOTTED", "INT", "FLOAT"), _LINKS),
 }
+
+# The sections whose statements are expressions.
+_OF_FORMULAS = ("surrogate", "subject_to")
 
 
 @dataclass(slots=True)
@@ -98,7 +103,7 @@ class _Parse:
     brackets: list[Lexeme] = field(default_factory=list)
     statement: list[Lexeme] = field(default_factory=list)
     starts: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
-    # For each body that is being read, whether it is a surrogate's.
+    # For each body that is being read, whether it is one of formulas.
     formulas: list[bool] = field(default_factory=lambda: [False])
     # Between an error and the next line, further errors say nothing new.
     quiet: bool = False
@@ -158,7 +163,7 @@ class _Parse:
             self._compare(self.brackets.pop(), token)
         if kind == "LBRACE":
             self.starts.append(self._stack())
-            self.formulas.append(bool(self.statement) and str(self.statement[0]) == "surrogate")
+            self.formulas.append(bool(self.statement) and str(self.statement[0]) in _OF_FORMULAS)
         elif kind == "RBRACE":
             self.starts.pop()
             self.formulas.pop()
@@ -173,7 +178,7 @@ class _Parse:
             self.statement.append(token)
 
     def _is_formula(self, token: Lexeme) -> bool:
-        """Whether `token` makes an expression of the statement, which only a surrogate may hold."""
+        """Whether `token` makes an expression of the statement, which only a body of formulas may hold."""
         if self.formulas[-1] or self._in_parentheses():
             return False
         if not self.statement:
@@ -186,7 +191,7 @@ class _Parse:
         return called and token.type in _OPERATORS and "ASSIGN" not in self._outside()
 
     def _is_first_alone(self) -> bool:
-        """Whether the statement is one word or number, which only a surrogate may hold."""
+        """Whether the statement is one word or number, which only a body of formulas may hold."""
         return len(self.statement) == 1 and self.statement[0].type in _AFTER_FIRST and not self.formulas[-1]
 
     def _outside(self) -> list[str]:

@@ -207,6 +207,17 @@ class Backward(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Link(Node):
+    """`forbid source -> target { settings }`, and so on; `word` is the first word."""
+
+    word: str
+    source: Port
+    target: Port
+    body: tuple[Statement, ...]
+    word_span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Sum(Node):
     """`sum { branch { ... } ... }`; the span is that of the keyword."""
 
@@ -306,6 +317,7 @@ Statement: TypeAlias = (
     | Network
     | Section
     | Backward
+    | Link
     | Sum
     | Concat
     | Branch

@@ -12,6 +12,7 @@ _WITH_BODY = (
     | syntax.Network
     | syntax.Section
     | syntax.Backward
+    | syntax.Link
     | syntax.Sum
     | syntax.Concat
     | syntax.Branch
