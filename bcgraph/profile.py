@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bcgraph import schema, shapes
+from bcgraph.layers import STANDARD
 from bcgraph.names import projection
 from bcgraph.schema import BackwardConnection, NetworkSpec
 from bcgraph.shapes import Shape
@@ -203,7 +204,7 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
     """The costs of `spec`, with synaptic operations and energies when `rates` by (port, step) are given."""
     form = spec.input
     counter = _Counter(spec.steps)
-    counter.body(spec.backbone.body, (form.channels, form.height, form.width), None)
+    counter.body(spec.backbone.body, form.shape, None)
     measured = rates or {}
     ports = tuple(
         Port(name, shape, tuple(measured[(number, t)] for t in range(spec.steps)) if measured else ())
@@ -278,9 +279,16 @@ class _Counter:
                     reads = len(self.ports) if node.neuron.equations.counts else None
                     self.counting += [node.neuron.equations.counts]
                     self.ports.append(shape)
-                case schema.Sum() | schema.Concat():
+                case schema.Standard():
+                    cost = shapes.parameters(node, shape), shapes.operations(node, shape)
+                    if cost[1]:
+                        self.layers.append(Layer(node.name, node.layer, *cost, self.steps, reads))
+                    else:
+                        self.norms += cost[0]
+                    reads = reads if STANDARD[node.layer].keeps_spikes else None
+                case schema.Sum() | schema.Concat() | schema.Product():
                     ends = {self.body(branch, shape, reads)[1] for branch in node.branches}
-                    alone = isinstance(node, schema.Concat) or len(node.branches) == 1
+                    alone = not isinstance(node, schema.Sum) or len(node.branches) == 1
                     reads = ends.pop() if alone and len(ends) == 1 else None
                 case schema.Pool() | schema.AdaptivePool() if "avg" in node.kind:
                     reads = reads if after == shape else None

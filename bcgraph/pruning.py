@@ -109,7 +109,7 @@ def costs(spec: NetworkSpec) -> dict[Pair, int]:
 def backbone_operations(spec: NetworkSpec) -> int:
     """Multiply-accumulates of one sample and one step in the network without connections."""
     form = spec.input
-    shape = (form.channels, form.height, form.width)
+    shape = form.shape
     return sum(shapes.operations(layer, arriving) for layer, arriving in shapes.walk(spec.backbone.body, shape))
 
 

@@ -78,7 +78,7 @@ def layer(
     if unknown:
         raise PluginError("E072", f"no target takes emitters `{min(unknown)}`", hint=f"known: {', '.join(EMITTERS)}")
     made = values.Layer(module, shape, values.arguments_of(shape), operations, parameters, dict(emitters or {}), random)
-    taken = (*LAYERS, NEURON, "range", "sum", "concat", *standard_names("block"), *standard_names("neuron"))
+    taken = (*LAYERS, NEURON, "range", "sum", "concat", "mul", *standard_names("block"), *standard_names("neuron"))
     _add("layer", name, made, taken)
 
 

@@ -177,7 +177,7 @@ class Stream:
         frame of another shape or type, or with values that are not finite: they would stay in the states for ever.
         """
         signature = self.network.signature
-        wanted = (signature.input.channels, signature.input.height, signature.input.width)
+        wanted = signature.input.shape
         given = np.asarray(frame)
         if given.shape != wanted or given.dtype.kind not in "fiub":
             raise RunError(
@@ -296,7 +296,7 @@ def _content(path: Path) -> bytes:
 def _check_states(path: Path, signature: Signature, session: onnxruntime.InferenceSession) -> None:
     inputs, outputs = session.get_inputs(), [value.name for value in session.get_outputs()]
     states = signature.states if signature.form == "step" else ()
-    fed = (signature.input.channels, signature.input.height, signature.input.width)
+    fed = signature.input.shape
     names = [name for name, _, _ in states]
     shapes = [fed, *(shape for _, _, shape in states)]
     described = len(inputs) == len(shapes) and all(

@@ -39,6 +39,7 @@ from bcgraph.schema_search import SearchSpec as SearchSpec
 from bcgraph.schema_search import SupernetSpec as SupernetSpec
 from bcgraph.schema_values import (
     Count,
+    Counts,
     Frozen,
     Gain,
     NotNegative,
@@ -46,6 +47,7 @@ from bcgraph.schema_values import (
     PositiveInt,
     Probability,
     Scalar,
+    Sizes,
 )
 
 _CONFIG = ConfigDict(extra="forbid", strict=True)
@@ -156,14 +158,17 @@ class _Node:
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
 class Conv(_Node):
-    """2-d convolution to `channels` output channels; padding defaults to half the kernel."""
+    """Convolution over the places of an image or of a signal, to `channels` output channels.
+
+    Padding defaults to half the kernel. A size is one number, or for an image `[rows, columns]`.
+    """
 
     kind: Literal["conv"] = "conv"
     channels: PositiveInt
-    kernel: PositiveInt = 3
-    stride: PositiveInt = 1
-    padding: Count = 0
-    dilation: PositiveInt = 1
+    kernel: Sizes = 3
+    stride: Sizes = 1
+    padding: Counts = 0
+    dilation: Sizes = 1
     groups: PositiveInt = 1
     bias: bool = False
 
@@ -199,25 +204,30 @@ class Linear(_Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
 class Pool(_Node):
-    """Average or maximum over square windows."""
+    """Average or maximum over windows; padding counts in an average. `ceil` adds a window for what is left over."""
 
     kind: Literal["avgpool", "maxpool"]
-    kernel: PositiveInt
-    stride: PositiveInt
-    padding: Count = 0
+    kernel: Sizes
+    stride: Sizes
+    padding: Counts = 0
+    ceil: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return _dumped(dump(self), ceil=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
 class AdaptivePool(_Node):
-    """Average or maximum to a fixed square output size."""
+    """Average or maximum to a fixed output size."""
 
     kind: Literal["adaptive_avgpool", "adaptive_maxpool"]
-    size: PositiveInt = 1
+    size: Sizes = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
 class Flatten(_Node):
-    """`[C, H, W]` to `[C*H*W]`."""
+    """`[C, H, W]` or `[C, L]` to one vector."""
 
     kind: Literal["flatten"] = "flatten"
 
@@ -241,6 +251,15 @@ class Registered(_Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Standard(_Node):
+    """A layer that `bcgraph.layers` declares: its name there, and all its arguments."""
+
+    kind: Literal["standard"] = "standard"
+    layer: str
+    arguments: tuple[tuple[str, Scalar], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
 class Sum(_Node):
     """The sum of its branches; an empty branch is the identity."""
 
@@ -256,8 +275,34 @@ class Concat(_Node):
     branches: tuple[tuple[LayerNode, ...], ...]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Product(_Node):
+    """The product of its branches; an empty branch is the identity.
+
+    A branch of fewer channels, or of one place, holds for all that it stands for: C/c channels each, and all places.
+    """
+
+    kind: Literal["mul"] = "mul"
+    branches: tuple[tuple[LayerNode, ...], ...]
+
+
+Join: TypeAlias = Sum | Concat | Product
+"""What has branches."""
+
 LayerNode: TypeAlias = Annotated[
-    Conv | BatchNorm | NeuronLayer | Linear | Pool | AdaptivePool | Flatten | Dropout | Registered | Sum | Concat,
+    Conv
+    | BatchNorm
+    | NeuronLayer
+    | Linear
+    | Pool
+    | AdaptivePool
+    | Flatten
+    | Dropout
+    | Standard
+    | Registered
+    | Sum
+    | Concat
+    | Product,
     Field(discriminator="kind"),
 ]
 
@@ -265,9 +310,9 @@ Body: TypeAlias = tuple[LayerNode, ...]
 
 
 def walk(body: Body) -> Iterator[LayerNode]:
-    """Every node of a body in topological order, a `Sum` or `Concat` after its branches."""
+    """Every node of a body in topological order, a join after its branches."""
     for node in body:
-        if isinstance(node, Sum | Concat):
+        if isinstance(node, Join):
             for branch in node.branches:
                 yield from walk(branch)
         yield node
@@ -277,7 +322,20 @@ def walk(body: Body) -> Iterator[LayerNode]:
 
 
 @dataclass(frozen=True, config=_CONFIG)
-class ImageInput:
+class _Input:
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that were given, by name."""
+        return {name: size for name, size in self.__dict__.items() if name != "kind" and size is not None}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample at one step: `(C, H, W)`, `(C, L)` or `(F,)`."""
+        return tuple(self.sizes.values())
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class ImageInput(_Input):
     """A static image `[N, C, H, W]`, fed unchanged at every step (direct coding)."""
 
     channels: PositiveInt
@@ -287,13 +345,42 @@ class ImageInput:
 
 
 @dataclass(frozen=True, config=_CONFIG)
-class SequenceInput:
-    """A sequence `[T, N, C, H, W]` of frames; frame t is fed at step t."""
+class SignalInput(_Input):
+    """A static signal `[N, C, L]`, fed unchanged at every step."""
 
     channels: PositiveInt
-    height: PositiveInt
-    width: PositiveInt
+    length: PositiveInt
+    kind: Literal["signal"] = "signal"
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class VectorInput(_Input):
+    """A static vector `[N, F]`, fed unchanged at every step."""
+
+    features: PositiveInt
+    kind: Literal["vector"] = "vector"
+
+    @property
+    def channels(self) -> int:
+        """The features: a vector is a channel each."""
+        return self.features
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class SequenceInput(_Input):
+    """A sequence of frames: `[T, N, C, H, W]`, `[T, N, C, L]` or `[T, N, F]`; frame t is fed at step t.
+
+    `channels` are the features where they stand alone, and `height` is the length where no width follows.
+    """
+
+    channels: PositiveInt
+    height: PositiveInt | None = None
+    width: PositiveInt | None = None
     kind: Literal["sequence"] = "sequence"
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return _dumped(dump(self), height=None, width=None)
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -307,7 +394,7 @@ class Projection:
     gain: Gain = 1.0
 
 
-InputSpec: TypeAlias = Annotated[ImageInput | SequenceInput, Field(discriminator="kind")]
+InputSpec: TypeAlias = Annotated[ImageInput | SequenceInput | SignalInput | VectorInput, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -571,7 +658,7 @@ class NetworkSpec(Frozen):
     def __repr__(self) -> str:
         """One line: `bcgraph.format(spec)` has everything."""
         image = self.input
-        shape = f"{image.kind}({image.channels}, {image.height}, {image.width})"
+        shape = f"{image.kind}({', '.join(map(str, image.shape))})"
         shown = [str(bc) for bc in self.backward[:_SHOWN]]
         more = len(self.backward) - len(shown)
         backward = ", ".join([*shown, *([f"{more} more"] if more else [])]) or "none"

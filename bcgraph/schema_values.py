@@ -19,6 +19,10 @@ Positive: TypeAlias = Annotated[float, Field(ge=1e-12, le=1e12)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0.0, le=1e12)]
 Gain: TypeAlias = Annotated[float, Field(ge=0.0, le=100.0)]
 Scalar: TypeAlias = bool | int | float | str
+Sizes: TypeAlias = PositiveInt | tuple[PositiveInt, PositiveInt]
+"""One size for rows and columns, or one for each."""
+Counts: TypeAlias = Count | tuple[Count, Count]
+"""As `Sizes`, from 0."""
 
 
 @dataclass(frozen=True, slots=True)

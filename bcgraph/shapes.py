@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from bcgraph import plugins, schema
 from bcgraph.errors import SpecError
+from bcgraph.layers import STANDARD
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -20,18 +21,18 @@ Shape: TypeAlias = tuple[int, ...]
 def infer(layer: schema.LayerNode, shape: Shape) -> Shape:
     """The shape after `layer` for `shape` before it. Raises SpecError (E050, E051) with the layer's span.
 
-    `Sum` and `Concat` recurse into their branches.
+    Joins recurse into their branches.
     """
     return _RULES[type(layer)](layer, shape)
 
 
 def parameters(layer: schema.LayerNode, shape: Shape, steps: int = 0) -> int:
-    """Number of trained values of a single layer that `shape` reaches (0 for `Sum` and `Concat`).
+    """Number of trained values of a single layer that `shape` reaches (0 for joins).
 
     Norms with a scale for each step have one for each of `steps`.
     """
     if isinstance(layer, schema.Conv):
-        weights = layer.channels * (shape[0] // layer.groups) * layer.kernel**2
+        weights = layer.channels * (shape[0] // layer.groups) * taps(layer, shape)
         return weights + (layer.channels if layer.bias else 0)
     if isinstance(layer, schema.Linear):
         return layer.features * (shape[0] + (1 if layer.bias else 0))
@@ -41,18 +42,21 @@ def parameters(layer: schema.LayerNode, shape: Shape, steps: int = 0) -> int:
         return sum(shape[0] if each.channels else 1 for each in layer.neuron.equations.learned)
     if isinstance(layer, schema.Registered):
         return _count(layer, "parameters", shape)
+    if isinstance(layer, schema.Standard):
+        return _declared(layer, "parameters", shape)
     return 0
 
 
 def operations(layer: schema.LayerNode, shape: Shape) -> int:
     """Multiply-accumulates of one sample and one step in a single layer that `shape` reaches."""
     if isinstance(layer, schema.Conv):
-        _, height, width = infer(layer, shape)
-        return layer.channels * (shape[0] // layer.groups) * layer.kernel**2 * height * width
+        return math.prod(infer(layer, shape)) * (shape[0] // layer.groups) * taps(layer, shape)
     if isinstance(layer, schema.Linear):
         return layer.features * shape[0]
     if isinstance(layer, schema.Registered):
         return _count(layer, "operations", shape)
+    if isinstance(layer, schema.Standard):
+        return _declared(layer, "operations", shape)
     return 0
 
 
@@ -70,13 +74,24 @@ def registered(layer: schema.Registered) -> plugins.Entry:
 
 
 def spatial(shape: Shape) -> tuple[int, int]:
-    """Height and width; a vector counts as 1x1 (a port with no spatial axes)."""
-    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+    """Height and width; a signal counts as a column, a vector as 1x1 (a port with no spatial axes)."""
+    height, width = (*shape[1:], 1, 1)[:2]
+    return height, width
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """The size of rows and that of columns."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def taps(layer: schema.Conv, shape: Shape) -> int:
+    """The number of places that a kernel reads, on an image or a signal of `shape`."""
+    return math.prod(pair(layer.kernel)[: len(shape) - 1])
 
 
 def ports(backbone: schema.Backbone, fed: schema.InputSpec) -> tuple[Shape, ...]:
     """The shape of the spikes of each port, `(C, H, W)` or `(F,)`, in the order of the ports."""
-    return _ports(backbone, (fed.channels, fed.height, fed.width))
+    return _ports(backbone, fed.shape)
 
 
 @lru_cache(maxsize=64)
@@ -107,19 +122,28 @@ def _misfit(layer: schema.LayerNode, message: str, hint: str | None = None) -> S
     return SpecError("E050", f"`{layer.name}`: {message}", span=layer.span, hint=hint)
 
 
-def _image(layer: schema.LayerNode, shape: Shape) -> tuple[int, int, int]:
-    if len(shape) != 3:
+def _placed(layer: schema.LayerNode, shape: Shape, *sizes: int | tuple[int, int]) -> list[tuple[int, ...]]:
+    """For each axis after the channels its length, and of each of `sizes` what holds for it."""
+    if len(shape) == 1:
         raise _misfit(
             layer,
-            f"{layer.kind} needs channels, height and width, but a vector of {text(shape)} reaches it",
+            f"{layer.kind} needs channels and places, but a vector of {text(shape)} reaches it",
             "it stands after a flatten()",
         )
-    return shape[0], shape[1], shape[2]
+    if len(shape) == 2 and any(isinstance(size, tuple) for size in sizes):
+        raise _misfit(layer, f"a signal of {text(shape)} has no rows and columns", "give one number")
+    return list(zip(shape[1:], *(pair(size) for size in sizes), strict=False))
 
 
-def _window(layer: schema.LayerNode, size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
-    result = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    if result < 1:
+def _window(
+    layer: schema.LayerNode, size: int, kernel: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False
+) -> int:
+    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    result = room // stride + 1
+    # The last window begins inside the input or its left padding, as torch has it.
+    if ceil and room % stride and result * stride < size + padding:
+        result += 1
+    if room < 0:
         raise _misfit(
             layer,
             f"a window of {dilation * (kernel - 1) + 1} does not fit a size of {size} with padding {padding}",
@@ -129,26 +153,27 @@ def _window(layer: schema.LayerNode, size: int, kernel: int, stride: int, paddin
 
 
 def _conv(layer: schema.Conv, shape: Shape) -> Shape:
-    channels, height, width = _image(layer, shape)
+    channels = shape[0]
+    axes = _placed(layer, shape, layer.kernel, layer.stride, layer.padding, layer.dilation)
     if channels % layer.groups or layer.channels % layer.groups:
         raise _misfit(layer, f"{channels} and {layer.channels} channels do not divide into {layer.groups} groups")
-    args = (layer.kernel, layer.stride, layer.padding, layer.dilation)
-    return (layer.channels, _window(layer, height, *args), _window(layer, width, *args))
+    return (layer.channels, *(_window(layer, *axis) for axis in axes))
 
 
 def _pool(layer: schema.Pool, shape: Shape) -> Shape:
-    channels, height, width = _image(layer, shape)
-    if 2 * layer.padding > layer.kernel:
-        raise _misfit(layer, f"padding {layer.padding} is more than half the kernel {layer.kernel}")
-    args = (layer.kernel, layer.stride, layer.padding)
-    return (channels, _window(layer, height, *args), _window(layer, width, *args))
+    axes = _placed(layer, shape, layer.kernel, layer.stride, layer.padding)
+    for _, kernel, _, padding in axes:
+        if 2 * padding > kernel:
+            raise _misfit(layer, f"padding {padding} is more than half the kernel {kernel}")
+    return (shape[0], *(_window(layer, *axis, ceil=layer.ceil) for axis in axes))
 
 
 def _adaptive(layer: schema.AdaptivePool, shape: Shape) -> Shape:
-    channels, height, width = _image(layer, shape)
-    if layer.size > min(height, width):
-        raise _misfit(layer, f"cannot pool {height}x{width} to {layer.size}x{layer.size}")
-    return (channels, layer.size, layer.size)
+    axes = _placed(layer, shape, layer.size)
+    after = tuple(size for _, size in axes)
+    if any(size > length for length, size in axes):
+        raise _misfit(layer, f"cannot pool {text(shape[1:])} to {text(after)}")
+    return (shape[0], *after)
 
 
 def _linear(layer: schema.Linear, shape: Shape) -> Shape:
@@ -209,7 +234,7 @@ def run(body: Sequence[schema.LayerNode], shape: Shape) -> Shape:
 def walk(body: Sequence[schema.LayerNode], shape: Shape) -> Iterator[tuple[schema.LayerNode, Shape]]:
     """Every layer of a body with the shape that reaches it, in topological order, branches before what joins them."""
     for layer in body:
-        if isinstance(layer, schema.Sum | schema.Concat):
+        if isinstance(layer, schema.Join):
             for branch in layer.branches:
                 yield from walk(branch, shape)
         yield layer, shape
@@ -246,6 +271,37 @@ def _concat(layer: schema.Concat, shape: Shape) -> Shape:
     return (sum(s[0] for s in shapes), *shapes[0][1:])
 
 
+def _product(layer: schema.Product, shape: Shape) -> Shape:
+    shapes = [run(branch, shape) for branch in layer.branches]
+    if not shapes:
+        return shape
+    if len({len(s) for s in shapes}) == 1:
+        whole = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+        if all(
+            whole[0] % s[0] == 0 and all(a in (1, b) for a, b in zip(s[1:], whole[1:], strict=True)) for s in shapes
+        ):
+            return whole
+    listed = " and ".join(text(s) for s in shapes)
+    raise SpecError(
+        "E051",
+        f"the branches of a product do not fit each other: {listed}",
+        span=layer.span,
+        hint="channels divide each other, and other sizes are equal or 1",
+    )
+
+
+def _standard(layer: schema.Standard, shape: Shape) -> Shape:
+    try:
+        return STANDARD[layer.layer].shape(shape, **dict(layer.arguments))
+    except ValueError as error:
+        raise _misfit(layer, str(error), f"{text(shape)} reaches it") from None
+
+
+def _declared(layer: schema.Standard, what: str, shape: Shape) -> int:
+    count: Callable[..., int] | None = getattr(STANDARD[layer.layer], what)
+    return 0 if count is None else count(shape, **dict(layer.arguments))
+
+
 _RULES: dict[type, Callable[[Any, Shape], Shape]] = {
     schema.Conv: _conv,
     schema.BatchNorm: _same,
@@ -258,4 +314,6 @@ _RULES: dict[type, Callable[[Any, Shape], Shape]] = {
     schema.Registered: _registered,
     schema.Sum: _sum,
     schema.Concat: _concat,
+    schema.Product: _product,
+    schema.Standard: _standard,
 }

@@ -15,13 +15,13 @@ from bcgraph import foreign, seals
 from bcgraph.errors import RunError
 from bcgraph.normalization import Normalization
 from bcgraph.readout import READOUTS
-from bcgraph.schema import ImageInput, InputSpec, SequenceInput
+from bcgraph.schema import InputSpec
 
 Floats = NDArray[np.floating[Any]]
 
 FORMS = ("unrolled", "step", "scan", "nir")
 
-_INPUT: TypeAdapter[ImageInput | SequenceInput] = TypeAdapter(InputSpec)
+_INPUT: TypeAdapter[InputSpec] = TypeAdapter(InputSpec)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Signature:
     form: str
     steps: int
     readout: str
-    input: ImageInput | SequenceInput
+    input: InputSpec
     states: tuple[tuple[str, str, tuple[int, ...]], ...]
     """Of each state the name of the input, the name of the output that is its next value, and the shape of one
     sample."""
@@ -43,13 +43,14 @@ class Signature:
         if np.asarray(inputs).dtype.kind not in "fiub":
             raise RunError("E090", f"the network takes numbers, but the input is of type {np.asarray(inputs).dtype}")
         values = float32(inputs)
-        sample = (self.input.channels, self.input.height, self.input.width)
+        sample = self.input.shape
+        rank = len(sample)
         sequence = self.input.kind == "sequence"
         # A scan takes any number of frames.
-        steps = values.shape[0] if self.form == "scan" and values.ndim == 5 else self.steps
+        steps = values.shape[0] if self.form == "scan" and values.ndim == rank + 2 else self.steps
         length = "T" if self.form == "scan" else str(steps)
         wanted = (f"[{length}, N, " if sequence else "[N, ") + ", ".join(map(str, sample)) + "]"
-        fits = values.ndim == (5 if sequence else 4) and values.shape[-3:] == sample
+        fits = values.ndim == rank + 1 + sequence and values.shape[-rank:] == sample
         if not fits or (sequence and values.shape[0] != steps):
             raise RunError("E090", f"the network takes {wanted}, but the input is {list(values.shape)}")
         check_finite(values)

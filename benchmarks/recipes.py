@@ -142,7 +142,7 @@ def kept(spec: NetworkSpec) -> float:
     membrane and, as bits, its spikes.
     """
     form = spec.input
-    walked = shapes.walk(spec.backbone.body, (form.channels, form.height, form.width))
+    walked = shapes.walk(spec.backbone.body, form.shape)
     values = sum(KEPT.get(type(node), 0) * math.prod(shapes.infer(node, shape)) for node, shape in walked)
     return values * spec.steps * spec.data.batch
 

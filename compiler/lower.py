@@ -39,13 +39,17 @@ def lower(spec: schema.NetworkSpec) -> TemporalGraph:
     return graph
 
 
+# By the number of axes of a port, the name of the last node of a projection to it.
+_AS = {1: "vector", 2: "signal", 3: "bn"}
+
+
 class _Builder:
     def __init__(self, spec: schema.NetworkSpec) -> None:
         image = spec.input
         self.spec = spec
         self.nodes: list[Node] = []
         self.input = free("x", {layer.name for layer in schema.walk(spec.backbone.body)})
-        self.shape: dict[str, shapes.Shape] = {self.input: (image.channels, image.height, image.width)}
+        self.shape: dict[str, shapes.Shape] = {self.input: image.shape}
         self.port = 0
         self.currents: dict[int, shapes.Shape] = {}
         self.into: dict[int, list[schema.BackwardConnection]] = {}
@@ -84,8 +88,8 @@ class _Builder:
         target = self.currents[bc.target]
         shape = self.shape[spikes]
         size = shapes.spatial(target)
-        if len(shape) == 1:
-            shape = (shape[0], 1, 1)
+        if len(shape) < 3:
+            shape = (*shape, 1, 1)[:3]
             spikes = self.emit(f"{name}.image", "to_image", (Edge(spikes),), shape, span=bc.span)
         if shape[1:] != size:
             shape = (shape[0], *size)
@@ -96,13 +100,16 @@ class _Builder:
         settings = replace(self.spec.norm, gain=self.spec.gain(bc))
         norm = schema.BatchNorm(name=f"{name}.bn", norm=settings, span=bc.span)
         value = self.emit(norm.name, "bn", (Edge(value),), shape, module=norm.name, span=bc.span, layer=norm)
-        if len(target) == 1:
-            self.emit(f"{name}.vector", "to_vector", (Edge(value),), target, span=bc.span)
+        if len(target) < 3:
+            as_target = _AS[len(target)]
+            self.emit(f"{name}.{as_target}", f"to_{as_target}", (Edge(value),), target, span=bc.span)
 
     def layer(self, layer: Any, value: str) -> str:
         shape = shapes.infer(layer, self.shape[value])
-        module = layer.name if OPS[layer.kind].has(Trait.PARAMETERS) else None
-        return self.emit(layer.name, layer.kind, (Edge(value),), shape, module=module, span=layer.span, layer=layer)
+        # Passes on convolutions are for images.
+        op = "conv1d" if layer.kind == "conv" and len(shape) == 2 else layer.kind
+        module = layer.name if OPS[op].has(Trait.PARAMETERS) else None
+        return self.emit(layer.name, op, (Edge(value),), shape, module=module, span=layer.span, layer=layer)
 
     def neuron(self, layer: schema.NeuronLayer, value: str) -> str:
         port, self.port = self.port, self.port + 1
@@ -110,8 +117,8 @@ class _Builder:
         name = layer.name
         arriving = self.into.get(port, [])
         if arriving:
-            vector = "vector" if len(shape) == 1 else "bn"
-            edges = tuple(Edge(projection(bc.source, bc.target, vector), bc.delay) for bc in arriving)
+            last = _AS[len(shape)]
+            edges = tuple(Edge(projection(bc.source, bc.target, last), bc.delay) for bc in arriving)
             value = self.emit(f"{name}.current", "add", (Edge(value), *edges), shape, port=port, span=layer.span)
         self.currents[port] = shape
         equations = layer.neuron.equations
@@ -145,7 +152,10 @@ class _Builder:
     def concat(self, layer: schema.Concat, value: str) -> str:
         return self._join(layer, "concat", value)
 
-    def _join(self, layer: schema.Sum | schema.Concat, op: str, value: str) -> str:
+    def product(self, layer: schema.Product, value: str) -> str:
+        return self._join(layer, "mul", value)
+
+    def _join(self, layer: schema.Join, op: str, value: str) -> str:
         ends = tuple(self.body(branch, value) for branch in layer.branches)
         if not ends:
             return value
@@ -165,4 +175,6 @@ _LAYERS: dict[type, Callable[[_Builder, Any, str], str]] = {
     schema.NeuronLayer: _Builder.neuron,
     schema.Sum: _Builder.sum,
     schema.Concat: _Builder.concat,
+    schema.Product: _Builder.product,
+    schema.Standard: _Builder.layer,
 }

@@ -85,7 +85,7 @@ _PLAIN = {"groups": 1, "dilation": 1, "bias": False}
 
 
 def _layer(layer: Any) -> list[str]:
-    if layer.kind == "registered":
+    if layer.kind in ("registered", "standard"):
         return [layer.layer, *(f"{name}={value}" for name, value in layer.arguments)]
     fields = vars(layer)
     return [f"{k}={fields[k]}" for k in _SHOWN if k in fields and fields[k] != _PLAIN.get(k)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -119,11 +120,16 @@ class Reference:
             case schema.Concat():
                 values = [self._body(branch, x, run) for branch in layer.branches]
                 return torch.cat(values, dim=1) if values else x
+            case schema.Product():
+                return multiplied([self._body(branch, x, run) for branch in layer.branches] or [x])
+            case schema.Standard():
+                return self._standard(layer.name, layer.layer, dict(layer.arguments), x)
             case schema.Conv():
                 weight, bias = self.parameters[f"{layer.name}.weight"], None
                 if layer.bias:
                     bias = self.parameters[f"{layer.name}.bias"]
-                return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+                convolve = F.conv1d if x.dim() == 3 else F.conv2d
+                return convolve(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
             case schema.Linear():
                 product = x @ self.parameters[f"{layer.name}.weight"].T
                 return product + self.parameters[f"{layer.name}.bias"] if layer.bias else product
@@ -132,13 +138,14 @@ class Reference:
             case schema.NeuronLayer():
                 return self.neuron(layer, self._current(layer, x, run), run)
             case schema.Pool(kind="avgpool"):
-                return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding)
+                return (F.avg_pool1d if x.dim() == 3 else F.avg_pool2d)(x, layer.kernel, layer.stride, layer.padding)
             case schema.Pool():
-                return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding)
+                pool = F.max_pool1d if x.dim() == 3 else F.max_pool2d
+                return pool(x, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil)
             case schema.AdaptivePool(kind="adaptive_avgpool"):
-                return F.adaptive_avg_pool2d(x, layer.size)
+                return (F.adaptive_avg_pool1d if x.dim() == 3 else F.adaptive_avg_pool2d)(x, layer.size)
             case schema.AdaptivePool():
-                return F.adaptive_max_pool2d(x, layer.size)
+                return (F.adaptive_max_pool1d if x.dim() == 3 else F.adaptive_max_pool2d)(x, layer.size)
             case schema.Flatten():
                 return x.flatten(1)
             case schema.Dropout():
@@ -146,6 +153,60 @@ class Reference:
                     raise NotImplementedError("a random mask has no reference")
                 return x
         raise NotImplementedError(f"no equation for {layer!r}")
+
+    def _standard(self, name: str, layer: str, a: dict[str, Any], x: Tensor) -> Tensor:
+        """The layers without state, as their papers and torch's pages write them, one value of places at a time."""
+        n, c, places = x.shape[0], x.shape[1], x.shape[2:]
+        own = {
+            part: self.parameters[f"{name}.{part}"]
+            for part in ("weight", "bias")
+            if f"{name}.{part}" in self.parameters
+        }
+        match layer:
+            case "conv_transpose":
+                up = F.conv_transpose1d if x.dim() == 3 else F.conv_transpose2d
+                settings = (a["stride"], a["padding"], a["output_padding"], a["groups"])
+                return up(x, own["weight"], own.get("bias"), *settings)
+            case "upsample":
+                for axis in range(2, x.dim()):
+                    x = x.repeat_interleave(a["factor"], axis)
+                return x
+            case "tokens":
+                return x.reshape(n, c, -1)
+            case "select":
+                return x[:, a["first"] : a["first"] + a["count"]]
+            case "shuffle":
+                per = c // a["groups"]
+                order = [group * per + index for index in range(per) for group in range(a["groups"])]
+                return x[:, order]
+            case "channel_sum":
+                per = c // a["groups"]
+                return torch.stack([x[:, g * per : (g + 1) * per].sum(1) for g in range(a["groups"])], 1)
+            case "place_sum":
+                return x.reshape(n, c, -1).sum(2).reshape(n, c, *[1 for _ in places])
+            case "layernorm" | "groupnorm":
+                parts = x.reshape(n, a.get("groups", 1), -1)
+                if layer == "layernorm":
+                    parts = x.reshape(n, c, -1).transpose(1, 2)
+                center = parts.mean(2, keepdim=True)
+                spread = (parts - center).square().mean(2, keepdim=True)
+                parts = (parts - center) / (spread + a["eps"]).sqrt()
+                x = (parts.transpose(1, 2) if layer == "layernorm" else parts).reshape(x.shape)
+                if not a["affine"]:
+                    return x
+                shape = (-1, *[1 for _ in places])
+                return x * own["weight"].reshape(shape) + own["bias"].reshape(shape)
+            case "scale":
+                return x * own["weight"].reshape(-1, *[1 for _ in places])
+            case "times":
+                return x * a["factor"]
+            case "complement":
+                return 1 - x
+            case "attention":
+                q, k, v = x.reshape(n, 3, a["heads"], c // 3 // a["heads"], -1).unbind(1)
+                weights = torch.einsum("nhdi,nhdj->nhij", q, k) * a["scale"]
+                return torch.einsum("nhij,nhdj->nhdi", weights, v).reshape(n, c // 3, *places)
+        raise NotImplementedError(f"no equation for {layer}")
 
     def _current(self, layer: schema.NeuronLayer, forward_current: Tensor, run: Run) -> Tensor:
         port, t = self.spec.ports.index(layer.name), run.step
@@ -175,12 +236,11 @@ class Reference:
         """What the spikes that port `source` fired `delay` steps ago add to the current of `target`."""
         name, then = f"backward.{bc.source}_{bc.target}", run.step - bc.delay
         spikes = run.spikes[bc.source, then]
-        if spikes.dim() == 2:
-            spikes = spikes[:, :, None, None]
+        spikes = spikes.reshape(*spikes.shape, *[1] * (4 - spikes.dim()))
         weight = self.parameters[f"{name}.conv.weight"]
-        mixed = torch.einsum("oi,nihw->nohw", weight.flatten(1), nearest(spikes, *(size or (1, 1))))
+        mixed = torch.einsum("oi,nihw->nohw", weight.flatten(1), nearest(spikes, *(*size, 1, 1)[:2]))
         result = self._norm(f"{name}.bn", self.spec.norm, mixed, run, then)
-        return result if size else result[:, :, 0, 0]
+        return result.reshape(result.shape[: 2 + len(size)])
 
     def _norm(self, name: str, norm: schema.Norm, x: Tensor, run: Run, step: int) -> Tensor:
         mean, var = self.buffers[f"{name}.running_mean"], self.buffers[f"{name}.running_var"]
@@ -207,6 +267,15 @@ class Reference:
         scaled = (x - center.view(shape)) / (spread + norm.eps).sqrt().view(shape)
         weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
         return scaled * weight.view(shape) + bias.view(shape)
+
+
+def multiplied(values: Sequence[Tensor]) -> Tensor:
+    """The product of values `[N, C, ...]`, each of them stretched to the largest."""
+    channels = max(v.shape[1] for v in values)
+    result = torch.ones(())
+    for value in values:
+        result = result * value[:, [i * value.shape[1] // channels for i in range(channels)]]
+    return result
 
 
 def fire(membrane: Tensor, threshold: float, width: float) -> Tensor:
@@ -239,6 +308,35 @@ def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
             x = one(layer, x)
         return x
 
+    def standard(name: str, layer: str, a: dict[str, Any], x: Tensor) -> Tensor:
+        n, c, *places = x.shape
+        if layer in ("layernorm", "groupnorm") and a["affine"]:
+            shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (c,)
+        if layer == "scale":
+            shapes[f"{name}.weight"] = (c,)
+        match layer:
+            case "conv_transpose":
+                weight = (c, a["channels"] // a["groups"], *[a["kernel"]] * len(places))
+                shapes[f"{name}.weight"] = weight
+                if a["bias"]:
+                    shapes[f"{name}.bias"] = (a["channels"],)
+                up = F.conv_transpose1d if len(places) == 1 else F.conv_transpose2d
+                settings = (a["stride"], a["padding"], a["output_padding"], a["groups"])
+                return up(x, torch.empty(weight, device="meta"), None, *settings)
+            case "upsample":
+                return x.new_empty(n, c, *[a["factor"] * size for size in places])
+            case "tokens":
+                return x.flatten(2)
+            case "select":
+                return x[:, : a["count"]]
+            case "channel_sum":
+                return x[:, : a["groups"]]
+            case "place_sum":
+                return x.new_empty(n, c, *[1 for _ in places])
+            case "attention":
+                return x[:, : c // 3]
+        return x
+
     def one(layer: schema.LayerNode, x: Tensor) -> Tensor:
         name = layer.name
         match layer:
@@ -247,12 +345,14 @@ def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
             case schema.Concat():
                 return torch.cat([visit(b, x) for b in layer.branches] or [x], dim=1)
             case schema.Conv():
-                weight = (layer.channels, x.shape[1] // layer.groups, layer.kernel, layer.kernel)
+                sides = layer.kernel if isinstance(layer.kernel, tuple) else (layer.kernel,) * (x.dim() - 2)
+                weight = (layer.channels, x.shape[1] // layer.groups, *sides)
                 shapes[f"{name}.weight"] = weight
                 if layer.bias:
                     shapes[f"{name}.bias"] = (layer.channels,)
                 empty = torch.empty(weight, device="meta")
-                return F.conv2d(x, empty, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+                convolve = F.conv1d if x.dim() == 3 else F.conv2d
+                return convolve(x, empty, None, layer.stride, layer.padding, layer.dilation, layer.groups)
             case schema.Linear():
                 shapes[f"{name}.weight"] = (layer.features, x.shape[1])
                 if layer.bias:
@@ -263,16 +363,22 @@ def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
             case schema.NeuronLayer():
                 ports[name] = x.shape[1]
             case schema.Pool():
-                pool = F.avg_pool2d if layer.kind == "avgpool" else F.max_pool2d
-                return pool(x, layer.kernel, layer.stride, layer.padding)
+                pool = F.max_pool1d if x.dim() == 3 else F.max_pool2d
+                return pool(x, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil)
             case schema.AdaptivePool():
-                return x.new_empty(*x.shape[:2], layer.size, layer.size)
+                sides = layer.size if isinstance(layer.size, tuple) else (layer.size,) * (x.dim() - 2)
+                return x.new_empty(*x.shape[:2], *sides)
+            case schema.Product():
+                parts = [visit(b, x) for b in layer.branches] or [x]
+                return x.new_empty([max(sizes) for sizes in zip(*(p.shape for p in parts), strict=True)])
+            case schema.Standard():
+                return standard(name, layer.layer, dict(layer.arguments), x)
             case schema.Flatten():
                 return x.flatten(1)
         return x
 
     given = spec.input
-    visit(spec.backbone.body, torch.empty(2, given.channels, given.height, given.width, device="meta"))
+    visit(spec.backbone.body, torch.empty(2, *given.shape, device="meta"))
     channels = [ports[name] for name in spec.ports]
     for bc in spec.backward:
         name = f"backward.{bc.source}_{bc.target}"

@@ -21,7 +21,7 @@ ORDER = """
 errors keys lazy urls names readout foreign seals normalization
 files connections memory tensorfiles scales plugins
 equations
-schema_values schema_search schema
+layers schema_values schema_search schema
 shapes pruning
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl

@@ -13,7 +13,7 @@ import numpy as np
 from bcgraph import plugins
 from bcgraph.data.sources import DataSet, Floats, Integers, Loader, Request
 from bcgraph.errors import DataError, nearest
-from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
+from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput, SignalInput, VectorInput
 
 if TYPE_CHECKING:
     from bcgraph.data.split import Splits
@@ -57,7 +57,7 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
     does not fit the network; PluginError (E095) when what was registered fails.
     """
     loader = _loader(data.name)
-    shape = (form.channels, form.height, form.width)
+    shape = form.shape
     root = _expanded(data.root)
     try:
         return loader(Request(root, shape, isinstance(form, SequenceInput), steps))
@@ -100,7 +100,8 @@ def _registered(entry: plugins.Entry, request: Request) -> DataSet:
             )
         from bcgraph.data.torch_dataset import from_torch
 
-        kind = SequenceInput if request.sequence else ImageInput
+        static = {1: VectorInput, 2: SignalInput, 3: ImageInput}[len(request.shape)]
+        kind = SequenceInput if request.sequence else static
         return replace(from_torch(found, None, kind(*request.shape), request.steps, None)[0], name=entry.name)
 
 

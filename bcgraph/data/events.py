@@ -49,7 +49,7 @@ def load_cifar10dvs(request: Request) -> DataSet:
     """
     check_kind("cifar10dvs", request, channels=2, sequence=True)
     folder = request.root / FOLDER
-    size = request.shape[1:]
+    size = request.size
     kept = folder / f"frames_v{VERSION}_T{request.steps}_{size[0]}x{size[1]}.npy"
     shape = (len(CLASSES) * PER_CLASS, request.steps, 2, *size)
     frames = _kept(kept, shape)

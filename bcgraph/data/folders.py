@@ -51,7 +51,7 @@ def load_tiny_imagenet(request: Request) -> DataSet:
             problem = f"class `{name}` has {count} training images where others have {max(counts)}"
             raise absent("tiny_imagenet", folder / "train", problem, how)
     test, labels = _annotated(folder / "val", classes, how)
-    size = request.shape[1:]
+    size = request.size
     return DataSet(
         name="tiny_imagenet",
         train=Part(ImageFiles(tuple(train), 3, size), np.repeat(np.arange(len(classes)), counts).astype(np.int64)),
@@ -144,5 +144,5 @@ def _labeled(folder: Path, classes: tuple[str, ...], request: Request, how: str)
         labels += [label] * len(found)
     if not paths:
         raise absent("folder", folder, "there are no images", how)
-    samples = ImageFiles(tuple(paths), request.shape[0], request.shape[1:])
+    samples = ImageFiles(tuple(paths), request.shape[0], request.size)
     return Part(samples, np.array(labels, dtype=np.int64))

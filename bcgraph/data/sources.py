@@ -100,15 +100,21 @@ class Request:
     """What a network asks of a data set: where it lies, the shape of one frame, whether frames are steps."""
 
     root: Path
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     sequence: bool
     steps: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a frame. Raises ValueError where it is no image."""
+        _, height, width = self.shape
+        return height, width
 
 
 Loader: TypeAlias = Callable[[Request], DataSet]
 
 
-def check_shape(name: str, request: Request, shape: tuple[int, int, int], *, sequence: bool) -> None:
+def check_shape(name: str, request: Request, shape: tuple[int, ...], *, sequence: bool) -> None:
     """Raise DataError (E081) unless the network takes frames of `shape` as an image (or as a sequence)."""
     wanted = _text(shape, sequence)
     if request.sequence != sequence or request.shape != shape:
@@ -121,8 +127,9 @@ def check_shape(name: str, request: Request, shape: tuple[int, int, int], *, seq
 
 def check_kind(name: str, request: Request, *, channels: int, sequence: bool) -> None:
     """Raise DataError (E081) unless kind and channels fit; height and width may be any, images are resized."""
-    check_shape(name, request, (channels, *request.shape[1:]), sequence=sequence)
+    size = request.size if len(request.shape) == 3 else (32, 32)
+    check_shape(name, request, (channels, *size), sequence=sequence)
 
 
-def _text(shape: tuple[int, int, int], sequence: bool) -> str:
+def _text(shape: tuple[int, ...], sequence: bool) -> str:
     return f"{'sequence' if sequence else 'image'}({', '.join(str(n) for n in shape)})"

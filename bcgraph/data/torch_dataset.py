@@ -80,7 +80,7 @@ def from_torch(
         if len(given) != 2 or test is not None:
             raise DataError("E081", "the data are neither a dataset nor a pair", hint="give (train, test)")
         given, test = given
-    frame = (form.channels, form.height, form.width)
+    frame = form.shape
     shape = (steps, *frame) if isinstance(form, SequenceInput) else frame
     name = type(given).__name__
     train = _part(given, "dataset", shape, classes)

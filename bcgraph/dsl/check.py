@@ -62,7 +62,7 @@ def _body(body: tuple[syntax.Statement, ...], definition: Definition, library: L
                     _call(value, definition, library, scope)
             case syntax.Bare(call=call):
                 _call(call, definition, library, scope)
-            case syntax.Sum() | syntax.Concat():
+            case syntax.Sum() | syntax.Concat() | syntax.Section(name="mul"):
                 for branch in statement.body:
                     if isinstance(branch, syntax.Branch):
                         if branch.test is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,8 +152,8 @@ class _Elaboration:
     def _input_shape(self, given: Any, written: dict[str, syntax.Expression]) -> shapes.Shape | None:
         if given is None:
             return None
-        shape = (given.channels, given.height, given.width)
-        if shape[0] * shape[1] * shape[2] > MAX_ACTIVATIONS:
+        shape = given.shape
+        if math.prod(shape) > MAX_ACTIVATIONS:
             message = f"an input of more than {MAX_ACTIVATIONS:,} values is too large"
             self.reporter.stop("E054", message, written["input"].span)
         return shape

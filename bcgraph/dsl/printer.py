@@ -97,6 +97,8 @@ def _wrapped(settings: Iterable[str]) -> str:
 
 def _arguments(value: Any) -> str:
     """The arguments of the call that makes a value: those that must be given by position, the others by name."""
+    if isinstance(value, schema.SequenceInput):
+        return ", ".join(map(str, value.shape))
     model: type = type(value)
     parts: list[str] = []
     for name, kind, required in kinds.arguments(model):

@@ -104,6 +104,12 @@ def _branches(keyword: str) -> Callable[[Any], Iterator[str]]:
     return lines
 
 
+def _section(statement: syntax.Section) -> Iterator[str]:
+    yield f"{statement.name} {{"
+    yield from _body(statement.body)
+    yield "}"
+
+
 def _branch(statement: syntax.Branch) -> Iterator[str]:
     test = f" if {expression(statement.test)}" if statement.test is not None else ""
     yield f"branch{test} {{"
@@ -157,6 +163,7 @@ def _declaration(statement: syntax.Declaration) -> Iterator[str]:
 _STATEMENTS: dict[type, Callable[[Any], Iterator[str]]] = {
     syntax.Sum: _branches("sum"),
     syntax.Concat: _branches("concat"),
+    syntax.Section: _section,
     syntax.Branch: _branch,
     syntax.If: _if,
     syntax.Repeat: _repeat,

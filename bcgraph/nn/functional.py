@@ -18,9 +18,12 @@ def fold(*steps: Tensor) -> Tensor:
     return torch.cat(steps)
 
 
-def fold_frames(x: Tensor, steps: int) -> Tensor:
-    """A sequence `[T, N, C, H, W]` as one batch `[T*N, C, H, W]`. Raises DataError (E090) for another length."""
-    return _checked(x, steps).flatten(0, 1)
+def fold_frames(x: Tensor, steps: int, axes: int = 3) -> Tensor:
+    """A sequence `[T, N, C, H, W]` as one batch `[T*N, C, H, W]`. Raises DataError (E090) for another length.
+
+    `axes` is the number of axes of a frame.
+    """
+    return _checked(x, steps, axes).flatten(0, 1)
 
 
 def repeat(x: Tensor, steps: int) -> Tensor:
@@ -59,16 +62,17 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
     return x.index_select(-2, rows).index_select(-1, columns)
 
 
-def frames(x: Tensor, steps: int) -> tuple[Tensor, ...]:
+def frames(x: Tensor, steps: int, axes: int = 3) -> tuple[Tensor, ...]:
     """The frames of a sequence `[T, N, C, H, W]`, one a step. Raises DataError (E090) for another number of them."""
-    return _checked(x, steps).unbind(0)
+    return _checked(x, steps, axes).unbind(0)
 
 
-def _checked(x: Tensor, steps: int) -> Tensor:
-    if x.dim() != 5 or x.shape[0] != steps:
+def _checked(x: Tensor, steps: int, axes: int) -> Tensor:
+    if x.dim() != axes + 2 or x.shape[0] != steps:
+        named = {3: "C, H, W", 2: "C, L", 1: "F"}[axes]
         raise DataError(
             "E090",
-            f"the network reads a sequence [{steps}, N, C, H, W], but got a tensor {list(x.shape)}",
+            f"the network reads a sequence [{steps}, N, {named}], but got a tensor {list(x.shape)}",
             hint="time comes first; its length is the network's `steps`",
         )
     return x

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from bcgraph import schema
 from bcgraph.equations import neuron as equations
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
+from bcgraph.layers import STANDARD
 from bcgraph.nn import registered
 from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
 from bcgraph.nn.conv.int16 import Int16Weight
@@ -191,9 +193,13 @@ def _bare(kind: Callable[..., nn.Module], *args: Any) -> nn.Module:
     return module
 
 
+class Conv1d(Layer, nn.Conv1d):
+    """torch's convolution of signals `[N, C, L]`."""
+
+
 def _conv(layer: schema.Conv, given: Shape, steps: int) -> nn.Module:
     return _bare(
-        Conv,
+        Conv1d if len(given) == 2 else Conv,
         given[0],
         layer.channels,
         layer.kernel,
@@ -235,6 +241,15 @@ def _neuron(layer: schema.NeuronLayer, given: Shape, steps: int) -> nn.Module:
     return Learned(layer.neuron.equations.learned, given[0])
 
 
+def standard(layer: schema.Standard, given: Shape, key: int) -> nn.Module:
+    """The module of a layer that `bcgraph.layers` declares, its weights drawn by `key`."""
+    path, _, name = STANDARD[layer.layer].module.partition(":")
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(key)
+        module: nn.Module = getattr(import_module(path), name)(given, **dict(layer.arguments))
+    return module.to(dtype=torch.float32)
+
+
 _MODULES: dict[type, Callable[[Any, Shape, int], nn.Module]] = {
     schema.Conv: _conv,
     schema.Linear: _linear,
@@ -259,6 +274,8 @@ def build(layers: Iterable[tuple[str, schema.LayerNode, Shape]], steps: int, see
             owner = owner.get_submodule(part)
         if isinstance(layer, schema.Registered):
             module = registered.build(layer, given, derive(seed, "init", name))
+        elif isinstance(layer, schema.Standard):
+            module = standard(layer, given, derive(seed, "init", name))
         else:
             module = _MODULES[type(layer)](layer, given, steps)
             initialize(module, name, seed)
@@ -272,7 +289,7 @@ def build(layers: Iterable[tuple[str, schema.LayerNode, Shape]], steps: int, see
 @torch.no_grad()
 def initialize(module: nn.Module, name: str, seed: int) -> None:
     """Draw the weights of one convolution or linear layer, uniform in +-1/sqrt(fan in); norms have a bias of 0."""
-    if not isinstance(module, nn.Conv2d | nn.Linear):
+    if not isinstance(module, nn.Conv2d | nn.Conv1d | nn.Linear):
         return
     bound = 1.0 / math.sqrt(module.weight[0].numel())
     for part, parameter in module.named_parameters():

@@ -130,7 +130,7 @@ def _read(spec: NetworkSpec, split: Split, group: ProcessGroup, key: int, drop_l
 
 
 def _zeros(spec: NetworkSpec, number: int) -> tuple[Tensor, Tensor]:
-    frame = (spec.input.channels, spec.input.height, spec.input.width)
+    frame = spec.input.shape
     shape = (spec.steps, number, *frame) if isinstance(spec.input, SequenceInput) else (number, *frame)
     zeros = torch.zeros(shape, dtype=torch.float32, device="cpu")
     return zeros, torch.zeros(number, dtype=torch.long, device="cpu")

@@ -87,7 +87,7 @@ def samples(split: Split, batch: int, devices: int) -> None:
 
 def _frame(spec: NetworkSpec) -> Shape:
     form = spec.input
-    return form.channels, form.height, form.width
+    return form.shape
 
 
 def _normalized(spec: NetworkSpec) -> Iterator[tuple[str, int]]:

@@ -17,7 +17,7 @@ def check(spec: NetworkSpec, form: str) -> None:
     """Raise CompileError (E054) for a network that is too long to be written out step by step."""
     if form == "step":
         return
-    frame = (spec.input.channels, spec.input.height, spec.input.width)
+    frame = spec.input.shape
     layers = sum(1 for _ in shapes.walk(spec.backbone.body, frame)) + 2 * len(spec.backward)
     if layers * spec.steps > MAX_UNROLLED:
         raise CompileError(

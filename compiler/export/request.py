@@ -79,8 +79,7 @@ def plain(request: Request, schedule: str) -> fx.GraphModule:
 def facts(request: Request) -> dict[str, str]:
     """What a file says of itself: the specification, its fingerprint, and what is needed to run it."""
     spec = request.spec
-    image = {"kind": spec.input.kind, "channels": spec.input.channels}
-    image |= {"height": spec.input.height, "width": spec.input.width}
+    image = {"kind": spec.input.kind, **spec.input.sizes}
     found = {
         "bcgraph.spec": dsl.format_spec(spec),
         "bcgraph.fingerprint": spec.fingerprint(),
@@ -112,4 +111,4 @@ def drawn(spec: NetworkSpec, seed: int, samples: int = 8) -> Tensor:
     image = spec.input
     lead = (spec.steps, samples) if image.kind == "sequence" else (samples,)
     generator = torch.Generator().manual_seed(derive(seed, "export", "inputs"))
-    return torch.randn((*lead, image.channels, image.height, image.width), generator=generator)
+    return torch.randn((*lead, *image.shape), generator=generator)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from bcgraph import shapes
 from bcgraph.compiler.ir import Node
 from bcgraph.compiler.ops.base import Op, Trait, Zero, is_zero, layer_operations, layer_shape, must_build, same_shape
+from bcgraph.layers import STANDARD
 
 _WEIGHTED = Trait.STEADY | Trait.ALLOCATES | Trait.PARAMETERS
 _PURE = Trait.PURE | Trait.STEADY
@@ -33,8 +34,18 @@ def _registered(node: Node) -> Trait:
     return Trait.NONE if shapes.registered(node.attrs["layer"]).value.random else Trait.STEADY
 
 
+def _standard_zero(node: Node, zeros: frozenset[int]) -> Zero:
+    layer = node.attrs["layer"]
+    return STANDARD[layer.layer].zero(**dict(layer.arguments))
+
+
+def _standard(node: Node) -> Trait:
+    return Trait.KEEPS_SPIKES if STANDARD[node.attrs["layer"].layer].keeps_spikes else Trait.NONE
+
+
 LAYERS: Mapping[str, Op] = {
     "conv": Op(1, 3, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
+    "conv1d": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "linear": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "bn": Op(1, 2, same_shape, _norm_zero, "layer", _WEIGHTED),
     "avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
@@ -43,5 +54,15 @@ LAYERS: Mapping[str, Op] = {
     "adaptive_maxpool": Op(1, 1, layer_shape, is_zero, "layer", _MAXIMUM),
     "flatten": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
     "registered": Op(1, 1, layer_shape, must_build, "layer", Trait.PARAMETERS, layer_operations, also=_registered),
+    "standard": Op(
+        1,
+        1,
+        layer_shape,
+        _standard_zero,
+        "layer",
+        Trait.STEADY | Trait.PARAMETERS,
+        layer_operations,
+        also=_standard,
+    ),
     "dropout": Op(1, 1, layer_shape, is_zero, "layer", Trait.PARAMETERS),
 }

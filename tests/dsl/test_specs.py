@@ -38,7 +38,7 @@ def trained(body: schema.Body, shape: shapes.Shape) -> dict[str, int]:
 
 
 def shape(spec: schema.NetworkSpec) -> shapes.Shape:
-    return (spec.input.channels, spec.input.height, spec.input.width)
+    return spec.input.shape
 
 
 def test_every_backbone_file_has_a_row() -> None:

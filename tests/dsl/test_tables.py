@@ -18,8 +18,9 @@ from bcgraph.dsl.elaboration.frames import WORDS
 from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.elaboration.library import standard_names
 from bcgraph.dsl.parser import grammar
+from bcgraph.layers import STANDARD
 
-BLOCK_STATEMENTS = {syntax.Assign, syntax.Bare, syntax.Sum, syntax.Concat, syntax.If, syntax.Repeat}
+BLOCK_STATEMENTS = {syntax.Assign, syntax.Bare, syntax.Sum, syntax.Concat, syntax.Section, syntax.If, syntax.Repeat}
 
 
 def test_every_rule_of_the_grammar_has_a_builder() -> None:
@@ -56,7 +57,8 @@ def test_kinds() -> None:
 def test_layers() -> None:
     union = get_args(get_args(schema.LayerNode)[0])
     made = {option for layer in union for option in get_args(kinds.fields(layer)["kind"].annotation)}
-    assert set(LAYERS) == made - {"sum", "concat", "neuron", "registered"} | {"tdbn", "tebn"}
+    joins = {"sum", "concat", "mul"}
+    assert set(LAYERS) == made - {*joins, "neuron", "registered", "standard"} | {"tdbn", "tebn"} | set(STANDARD)
     assert {"hard", "soft", "per_step", "shared", *standard_names("surrogate")} == WORDS
 
 

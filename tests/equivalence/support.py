@@ -145,7 +145,7 @@ def _value(name: str, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
 
 def batch(spec: schema.NetworkSpec, size: int = 3, seed: int = 0) -> Tensor:
     given = spec.input
-    axes = (size, given.channels, given.height, given.width)
+    axes = (size, *given.shape)
     if isinstance(given, schema.SequenceInput):
         axes = (spec.steps, *axes)
     return torch.randn(axes, generator=generator(seed, "x"), dtype=torch.float64)

@@ -334,7 +334,9 @@ CASES = (
             "train { loss = tat; optimizer = adam() }\n",
         ).replace("image", "images"),
         (
-            Finding("E043", 3, 11, "images", "did you mean `image`? (allowed: `image`, `sequence`)"),
+            Finding(
+                "E043", 3, 11, "images", "did you mean `image`? (allowed: `image`, `sequence`, `signal`, `vector`)"
+            ),
             Finding("E043", 6, 13, "men", "did you mean `mean`?"),
             Finding("E043", 7, 22, "herd", "did you mean `hard`?"),
             Finding("E043", 7, 38, "triangel", "did you mean `triangle`?"),

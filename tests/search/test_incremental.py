@@ -46,7 +46,7 @@ def network(name: str) -> NetworkSpec:
 def batch(spec: NetworkSpec) -> ScoringBatch:
     image = spec.input
     lead = (spec.steps, SAMPLES) if image.kind == "sequence" else (SAMPLES,)
-    x = torch.randn((*lead, image.channels, image.height, image.width), generator=torch.Generator().manual_seed(0))
+    x = torch.randn((*lead, *image.shape), generator=torch.Generator().manual_seed(0))
     return ScoringBatch(x, torch.arange(SAMPLES) % 3)
 
 

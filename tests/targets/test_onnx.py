@@ -46,7 +46,7 @@ def inputs(spec: NetworkSpec, samples: int = 16) -> Tensor:
     lead = (spec.steps, samples) if spec.input.kind == "sequence" else (samples,)
     image = spec.input
     generator = torch.Generator().manual_seed(derive(1, "inputs"))
-    return torch.randn((*lead, image.channels, image.height, image.width), generator=generator)
+    return torch.randn((*lead, *image.shape), generator=generator)
 
 
 def run(path: Path, *arrays: np.ndarray) -> list[np.ndarray]:

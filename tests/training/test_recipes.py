@@ -33,7 +33,7 @@ def test_each_row_of_the_paper_has_its_recipe() -> None:
         data, network, steps = name.rsplit("_", 2)
         assert (spec.name, spec.data.name, f"t{spec.steps}") == (name, data, steps)
         assert spec.backbone.call.name == network.replace("plain", "resnet")
-        assert (spec.input.channels, spec.input.height, spec.input.width) == SHAPES[data]
+        assert spec.input.shape == SHAPES[data]
         assert spec.input.kind == ("sequence" if data == "cifar10dvs" else "image")
         assert dict(spec.backbone.call.arguments)["residual"] is (network != "plain18")
         assert spec.readout == "mean"
@@ -100,7 +100,7 @@ def test_memory_is_what_a_step_keeps(call: str) -> None:
 def noise(spec: schema.NetworkSpec, classes: int) -> Split:
     """Four random samples as the recipe's data set would give them, bytes or frames, with its augmentation."""
     form = spec.input
-    shape = (spec.steps,) * (form.kind == "sequence") + (form.channels, form.height, form.width)
+    shape = (spec.steps,) * (form.kind == "sequence") + form.shape
     pixels = np.random.default_rng(0).integers(0, 256, (4, *shape)).astype(np.uint8)
     labels = np.array([0, classes - 1] * 2)
     change = (Flip(), Roll(5)) if form.kind == "sequence" else images(form.height)
@@ -130,7 +130,7 @@ def test_steps_of_training_at_full_size(name: str) -> None:
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     losses = []
     for step, (x, y) in enumerate(noise(spec, classes).batches(2, key=1)):
-        assert x.shape[-3:] == (spec.input.channels, spec.input.height, spec.input.width)
+        assert x.shape[-3:] == spec.input.shape
         lr = spec.train.optimizer.lr * factor(spec.train.schedule, step, 2, 1)
         losses.append(float(train_step(Batch(x, y, 2), lr).loss))
     assert len(losses) == 2

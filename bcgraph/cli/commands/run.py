@@ -149,6 +149,8 @@ def _reader(network: Runnable, paths: Sequence[Path]) -> Callable[[range], Float
     form, normalization = network.signature.input, network.signature.normalization
     if form.kind == "sequence":
         raise RunError("E090", "the network takes sequences of frames, not images", hint="use --stream")
+    if form.kind != "image":
+        raise RunError("E090", f"the network takes a {form.kind}, not images", hint="use --data")
     if form.channels not in MODES:
         raise RunError("E090", f"images have 1 or 3 channels, but the network takes {form.channels}")
     files = ImageFiles(tuple(paths), form.channels, (form.height, form.width))
@@ -181,7 +183,7 @@ def _stream(network: Runnable, lines: Iterable[str]) -> None:
 
     stream = network.stream()
     form = network.signature.input
-    shape = (form.channels, form.height, form.width)
+    shape = form.shape
     names = network.signature.classes
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -121,8 +121,7 @@ def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
     ]
     head = [
         f"network   {network.name}",
-        f"input     {shape.kind} {shape.channels}x{shape.height}x{shape.width}, {count(network.steps, 'step')}, "
-        f"readout {network.readout}",
+        f"input     {shape.kind} {shapes.text(shape.shape)}, {count(network.steps, 'step')}, readout {network.readout}",
         f"backbone  {network.backbone.call}",
         f"size      {count(size.parameters, 'parameter')}, "
         f"{count(size.operations, 'multiply-accumulate')} per sample and step",

@@ -20,7 +20,9 @@ from bcgraph.shapes import Shape
 Value: TypeAlias = bool | int | float | str | list[Any]
 
 _MAX_NUMBER = 2**63
-INPUT = ("input.channels", "input.height", "input.width", "input.features")
+INPUT = ("input.channels", "input.height", "input.width", "input.length", "input.features")
+_AXES = {3: ("channels", "height", "width"), 2: ("channels", "length"), 1: ("features",)}
+_KINDS = {3: "an image", 2: "a signal", 1: "a vector"}
 
 
 class Failed(Exception):  # noqa: N818 - it is no error, it says that one was reported
@@ -102,10 +104,10 @@ def _dotted(expression: syntax.Dotted, scope: Scope, words: frozenset[str]) -> V
         raise scope.fail("E044", f"`{name}` has a value only inside a block", expression)
     if scope.shape is None:
         raise Failed
-    axes = ("channels", "height", "width") if len(scope.shape) == 3 else ("features",)
+    axes = _AXES[len(scope.shape)]
     axis = name.removeprefix("input.")
     if axis not in axes:
-        what = "an image" if len(scope.shape) == 3 else "a vector"
+        what = _KINDS[len(scope.shape)]
         known = ", ".join(f"`input.{a}`" for a in axes)
         raise scope.fail("E044", f"{what} enters this block: it has no {axis}", expression, f"it has {known}")
     return scope.shape[axes.index(axis)]

@@ -31,6 +31,9 @@ _MAX_NOTES = 8
 _COST_OF_CALL = 30
 _COST_OF_STATEMENT = 5
 
+PRODUCT = "mul"
+"""The word before branches that are multiplied."""
+
 Nodes: TypeAlias = list[schema.LayerNode]
 
 
@@ -253,9 +256,16 @@ class Expander:
     def _concat(self, statement: syntax.Concat, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
         return self._join(statement, "concat", schema.Concat, frame, shape)
 
+    def _section(self, statement: syntax.Section, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
+        # `mul` is a word here alone, so it stays free as a name everywhere else.
+        if statement.name == PRODUCT:
+            return self._join(statement, PRODUCT, schema.Product, frame, shape)
+        misplaced(statement, frame.scope)
+        return [], shape
+
     def _join(
         self,
-        statement: syntax.Sum | syntax.Concat,
+        statement: syntax.Sum | syntax.Concat | syntax.Section,
         kind: str,
         make: Callable[..., schema.LayerNode],
         frame: Frame,
@@ -334,6 +344,7 @@ _STATEMENTS: Mapping[type, Callable[[Expander, Any, Frame, Shape | None], tuple[
     syntax.Bare: Expander._bare,
     syntax.Sum: Expander._sum,
     syntax.Concat: Expander._concat,
+    syntax.Section: Expander._section,
     syntax.If: Expander._if,
     syntax.Repeat: Expander._repeat,
 }

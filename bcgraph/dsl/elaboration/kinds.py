@@ -69,13 +69,20 @@ class Either:
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """A number for rows and columns, or a list of one for each."""
+
+    number: Integer
+
+
+@dataclass(frozen=True, slots=True)
 class Called:
     """A call of one of several names, each with settings of its own."""
 
     options: tuple[tuple[str, type], ...]
 
 
-Kind: TypeAlias = Integer | Real | Flag | Text | Word | Words | Either | Called
+Kind: TypeAlias = Integer | Real | Flag | Text | Word | Words | Either | Sizes | Called
 
 # How a call names these; the others are named by their `kind`.
 _CALL_NAMES: Mapping[type, str] = {schema.Norm: "bn", schema.Projection: "project"}
@@ -128,6 +135,10 @@ def _kind(annotation: Any, metadata: list[Any]) -> Kind:
             return _kind(options[0], [])
         if all(isinstance(option, type) for option in options):
             return Called(tuple((call_name(option), option) for option in options))
+        if get_origin(options[1]) is tuple:
+            size = _kind(options[0], [])
+            assert isinstance(size, Integer)
+            return Sizes(size)
         number, word = (_kind(option, []) for option in options)
         assert isinstance(number, Integer)
         assert isinstance(word, Word)
@@ -180,6 +191,8 @@ def describe(kind: Kind) -> str:
             return f"a list of {' and '.join(f'`{o}`' for o in kind.options)}"
         case Either():
             return f"{describe(kind.number)}, or {describe(kind.word)}"
+        case Sizes():
+            return f"{describe(kind.number)}, or a list of two"
         case Called():
             return one_of(tuple(f"{name}(...)" for name, _ in kind.options))
 

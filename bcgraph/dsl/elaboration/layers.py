@@ -13,7 +13,9 @@ from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.evaluate import Scope
 from bcgraph.dsl.elaboration.values import Parameter, build, convert_all, parameters_of
 from bcgraph.errors import Span
+from bcgraph.layers import STANDARD
 from bcgraph.plugins import values as values_of
+from bcgraph.shapes import pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ class Layer:
 
 def _conv(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Conv:
     given = dict(values)
-    half = (given.get("kernel", 3) - 1) * given.get("dilation", 1) // 2
+    kernel, dilation = pair(given.get("kernel", 3)), pair(given.get("dilation", 1))
+    rows, columns = ((k - 1) * d // 2 for k, d in zip(kernel, dilation, strict=True))
+    half = rows if rows == columns else (rows, columns)
     return schema.Conv(name=name, span=span, **{"padding": half, **given})
 
 
@@ -77,7 +81,11 @@ def _pool(kind: Any) -> Layer:
     def make(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Pool:
         return schema.Pool(kind=kind, name=name, span=span, **{"stride": values["kernel"], **values})
 
-    parameters = tuple(dataclasses.replace(p, required=p.name == "kernel") for p in parameters_of(schema.Pool))
+    parameters = tuple(
+        dataclasses.replace(p, required=p.name == "kernel")
+        for p in parameters_of(schema.Pool)
+        if p.name != "ceil" or kind == "maxpool"
+    )
     return Layer(parameters, make, named=False)
 
 
@@ -114,6 +122,20 @@ def registered(entry: plugins.Entry) -> Layer:
     return Layer(parameters, make, named=True)
 
 
+def _standard(kind: str) -> Layer:
+    """A layer that is declared in `bcgraph.layers`."""
+    declared = STANDARD[kind]
+    plain = {a.name: a.default for a in declared.arguments if not a.required}
+
+    def make(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Standard:
+        given = {**plain, **values}
+        arguments = tuple((a.name, given[a.name]) for a in declared.arguments)
+        return schema.Standard(name=name, span=span, layer=kind, arguments=arguments)
+
+    parameters = tuple(Parameter(a.name, _KINDS[a.kind], a.required) for a in declared.arguments)
+    return Layer(parameters, make, named=declared.named, later=True)
+
+
 LAYERS: Mapping[str, Layer] = {
     "conv": Layer(parameters_of(schema.Conv), _conv, named=True),
     "bn": Layer(parameters_of(schema.Norm), _bn, named=True),
@@ -136,6 +158,7 @@ LAYERS: Mapping[str, Layer] = {
     "dropout": Layer(
         tuple(dataclasses.replace(p, name="p") for p in parameters_of(schema.Dropout)), _dropout, named=False
     ),
+    **{kind: _standard(kind) for kind in STANDARD},
 }
 
 

@@ -104,6 +104,9 @@ def build(
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=False, include_input=False):
             field = str(detail["loc"][0]) if detail["loc"] else ""
+            if detail["type"] == "tuple_type":
+                # The other side of a size that may be two: the number is what was given.
+                continue
             text = detail["msg"].removeprefix("Value error, ")
             scope.fail("E041", f"`{field}`: {text[:1].lower()}{text[1:]}" if field else text, spans.get(field, span))
         raise Failed from None
@@ -249,6 +252,16 @@ def _either(expression: syntax.Expression, kind: kinds.Either, scope: Scope, lab
     return _integer(expression, kind.number, scope, label)
 
 
+def _sizes(expression: syntax.Expression, kind: kinds.Sizes, scope: Scope, label: str) -> int | tuple[int, int]:
+    if not isinstance(expression, syntax.List):
+        return _integer(expression, kind.number, scope, label)
+    if len(expression.items) != 2:
+        message = f"{label} takes two numbers in a list, for rows and columns, not {len(expression.items)}"
+        raise scope.fail("E040", message, expression, "write `[1, 7]`, for example")
+    rows, columns = (_integer(item, kind.number, scope, label) for item in expression.items)
+    return rows if rows == columns else (rows, columns)
+
+
 def _called(expression: syntax.Expression, kind: kinds.Called, scope: Scope, label: str) -> Any:
     if isinstance(expression, syntax.Name):
         name = scope.values.get(expression.name, expression.name)
@@ -272,5 +285,6 @@ _RULES: dict[type, Callable[[Any, Any, Scope, str], Any]] = {
     kinds.Word: _word,
     kinds.Words: _words,
     kinds.Either: _either,
+    kinds.Sizes: _sizes,
     kinds.Called: _called,
 }

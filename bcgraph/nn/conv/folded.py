@@ -18,7 +18,8 @@ from bcgraph.nn.norm import folding, split
 from bcgraph.nn.transforms import traced
 from bcgraph.nn.workspace import Workspace, is_last
 
-Settings = tuple[int, int, int, int]
+Sizes = int | tuple[int, int]
+Settings = tuple[Sizes, Sizes, Sizes, int]
 """Stride, padding, dilation and groups."""
 
 
@@ -150,7 +151,10 @@ def _whole(x: Tensor, *others: Tensor | None) -> bool:
 def _samples(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Iterator[tuple[slice, Tensor]]:
     """The convolution of x in slices of the batch, each of about `PIECE` results."""
     stride, padding, dilation, _ = settings
-    area = [(size + 2 * padding - dilation * (weight.shape[-1] - 1) - 1) // stride + 1 for size in x.shape[-2:]]
+    each = zip(
+        x.shape[-2:], weight.shape[-2:], *(onednn.two(size) for size in (stride, padding, dilation)), strict=True
+    )
+    area = [(size + 2 * pad - gap * (taps - 1) - 1) // step + 1 for size, taps, step, pad, gap in each]
     rows = max(1, PIECE // (weight.shape[0] * area[0] * area[1]))
     for k in range(0, len(x), rows):
         here = slice(k, k + rows)

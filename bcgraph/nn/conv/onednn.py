@@ -65,21 +65,37 @@ def packs(weight: Tensor) -> bool:
     return (weight.dtype == torch.float32 or bfloat16_is_fast()) and can_pack()
 
 
+def two(size: int | tuple[int, int]) -> list[int]:
+    """The size of rows and that of columns."""
+    return list(size) if isinstance(size, tuple) else [size] * 2
+
+
 def pack_weight(
-    weight: Tensor, shape: tuple[int, int, int], stride: int, padding: int, dilation: int, groups: int
+    weight: Tensor,
+    shape: tuple[int, int, int],
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    dilation: int | tuple[int, int],
+    groups: int,
 ) -> Tensor:
     """A weight `[out, in/groups, k, k]` in the order that the kernels read for samples of `shape`."""
-    arguments = ([padding] * 2, [stride] * 2, [dilation] * 2, groups, [_SAMPLES, *shape])
+    arguments = (two(padding), two(stride), two(dilation), groups, [_SAMPLES, *shape])
     packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *arguments)
     return packed
 
 
 def convolve_packed(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int, groups: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    dilation: int | tuple[int, int],
+    groups: int,
 ) -> Tensor:
     """The convolution of x `[N, C, H, W]` with a packed weight."""
     result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, weight, bias, [padding] * 2, [stride] * 2, [dilation] * 2, groups, "none", [], ""
+        x, weight, bias, two(padding), two(stride), two(dilation), groups, "none", [], ""
     )
     return result
 

@@ -19,6 +19,7 @@ from bcgraph.compiler.targets.fx.recompute import Piece
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.errors import CompileError
 from bcgraph.nn import functional as BF
+from bcgraph.nn import layers
 from bcgraph.nn import packed_spikes as spikes_as_bits
 from bcgraph.nn.conv import folded as FC
 from bcgraph.nn.neuron import neuron as neurons
@@ -141,11 +142,14 @@ class _Emitter:
 
     def pool(self, node: Node) -> None:
         layer = node.attrs["layer"]
-        name = {"avgpool": "avg_pool2d", "maxpool": "max_pool2d"}[node.op]
-        self.call(node, getattr(nn.functional, name), *self.read(node), layer.kernel, layer.stride, layer.padding)
+        name = f"{node.op[:3]}_pool{len(node.output.shape) - 1}d"
+        # torch's maximum takes a dilation before `ceil`.
+        more = (1, True) if layer.ceil else ()
+        window = (layer.kernel, layer.stride, layer.padding)
+        self.call(node, getattr(nn.functional, name), *self.read(node), *window, *more)
 
     def adaptive(self, node: Node) -> None:
-        name = {"adaptive_avgpool": "adaptive_avg_pool2d", "adaptive_maxpool": "adaptive_max_pool2d"}[node.op]
+        name = f"{node.op.removesuffix('pool')}_pool{len(node.output.shape) - 1}d"
         self.call(node, getattr(nn.functional, name), *self.read(node), node.attrs["layer"].size)
 
     def flatten(self, node: Node) -> None:
@@ -153,8 +157,12 @@ class _Emitter:
 
     def to_image(self, node: Node) -> None:
         (x,) = self.read(node)
-        column = self.add(node, "call_function", torch.unsqueeze, (x, -1), node.name + ".column")
-        self.call(node, torch.unsqueeze, column, -1)
+        if len(self.values[node.inputs[0].value].shape) == 1:
+            x = self.add(node, "call_function", torch.unsqueeze, (x, -1), node.name + ".column")
+        self.call(node, torch.unsqueeze, x, -1)
+
+    def to_signal(self, node: Node) -> None:
+        self.call(node, torch.squeeze, *self.read(node), -1)
 
     def sum(self, node: Node) -> None:
         first, *rest = self.read(node)
@@ -162,6 +170,9 @@ class _Emitter:
             name = node.name if index == len(rest) - 1 else f"{node.name}.{index}"
             first = self.add(node, "call_function", operator.add, (first, other), name)
         self.env[node.output.name] = first
+
+    def product(self, node: Node) -> None:
+        self.call(node, layers.multiply, *self.read(node))
 
     def concat(self, node: Node) -> None:
         self.call(node, torch.cat, self.read(node), 1)
@@ -220,7 +231,12 @@ class _Emitter:
     def steps(self, node: Node) -> None:
         """The operations on folded time: their operands, then their attributes in the order of the function."""
         function, names = _FOLDING[node.op]
-        self.call(node, function, *self.read(node), *(node.attrs[k] for k in names))
+        self.call(node, function, *self.read(node), *(node.attrs[k] for k in names), *self.axes(node.op))
+
+    def axes(self, op: str) -> tuple[int, ...]:
+        """The number of axes of a frame, where a sequence is not one of images."""
+        axes = len(self.values[self.first].shape)
+        return (axes,) if op == "fold_frames" and axes != 3 else ()
 
     def one(self, node: Node) -> None:
         self.call(node, BF.ones, self.batch(node))
@@ -237,7 +253,8 @@ class _Emitter:
     def split_frames(self) -> fx.Node:
         if self.split is None:
             x = self.env[self.first]
-            self.split = self.graph.create_node("call_function", BF.frames, (x, self.program.steps), name="frames")
+            arguments: tuple[Any, ...] = (x, self.program.steps, *self.axes("fold_frames"))
+            self.split = self.graph.create_node("call_function", BF.frames, arguments, name="frames")
         return self.split
 
     def frame(self, node: Node) -> None:
@@ -249,6 +266,7 @@ class _Emitter:
 
 _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "conv": _Emitter.conv,
+    "conv1d": _Emitter.module,
     "linear": _Emitter.module,
     "bn": _Emitter.norm,
     "avgpool": _Emitter.pool,
@@ -257,11 +275,14 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "adaptive_maxpool": _Emitter.adaptive,
     "flatten": _Emitter.flatten,
     "dropout": _Emitter.module,
+    "standard": _Emitter.module,
     "registered": _Emitter.module,
     "add": _Emitter.sum,
+    "mul": _Emitter.product,
     "concat": _Emitter.concat,
     "resize": _Emitter.resize,
     "to_image": _Emitter.to_image,
+    "to_signal": _Emitter.to_signal,
     "to_vector": _Emitter.flatten,
     "equation": _Emitter.equation,
     "neuron": _Emitter.neuron,

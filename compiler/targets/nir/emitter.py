@@ -15,9 +15,10 @@ from typing import Any
 import nir
 import numpy as np
 
+from bcgraph import shapes
 from bcgraph.compiler.export.folding import folded
 from bcgraph.compiler.export.neurons import fixed
-from bcgraph.compiler.export.tables import called
+from bcgraph.compiler.export.tables import called, written
 from bcgraph.compiler.ir import Node, TemporalGraph
 from bcgraph.compiler.ops.neuron import equations_of
 from bcgraph.compiler.targets.nir.neuron import node as neuron_node
@@ -136,9 +137,9 @@ class _Emitter:
         weight: np.ndarray,
         bias: np.ndarray,
         shape: Shape,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
     ) -> Wire:
         wire, factor = self.common(wire, label)
         made = nir.Conv2d(
@@ -193,17 +194,17 @@ class _Emitter:
 
     def avgpool(self, node: Node) -> None:
         layer = node.attrs["layer"]
-        self.pool(node, (layer.kernel,) * 2, (layer.stride,) * 2, layer.padding)
+        self.pool(node, shapes.pair(layer.kernel), shapes.pair(layer.stride), shapes.pair(layer.padding))
 
     def adaptive(self, node: Node) -> None:
-        size, shape = node.attrs["layer"].size, self.read(node).shape
-        window = (shape[1] // size, shape[2] // size)
-        self.pool(node, window, window, 0)
+        (height, width), shape = shapes.pair(node.attrs["layer"].size), self.read(node).shape
+        window = (shape[1] // height, shape[2] // width)
+        self.pool(node, window, window, (0, 0))
 
-    def pool(self, node: Node, window: tuple[int, int], stride: tuple[int, int], padding: int) -> None:
+    def pool(self, node: Node, window: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> None:
         """An average is a sum whose factor goes into the weights after it."""
         wire, factor = self.common(self.read(node), node.name)
-        made = nir.SumPool2d(np.array(window), np.array(stride), np.array([padding, padding]))
+        made = nir.SumPool2d(np.array(window), np.array(stride), np.array(padding))
         pooled = self.add(node.name, made, wire, node.output.shape)
         self.env[node.output.name] = pooled.times(factor / (window[0] * window[1]))
 
@@ -226,6 +227,11 @@ class _Emitter:
     def registered(self, node: Node) -> None:
         wire = self.plain(self.read(node), node.name)
         made = called(node, "nir", lambda name: self.weights[f"{node.module}.{name}"].astype(np.float32))
+        self.env[node.output.name] = self.add(node.name, made, wire, node.output.shape)
+
+    def standard(self, node: Node) -> None:
+        wire = self.plain(self.read(node), node.name)
+        made = written(node, "nir", wire.shape, lambda name: self.weights[f"{node.module}.{name}"].astype(np.float32))
         self.env[node.output.name] = self.add(node.name, made, wire, node.output.shape)
 
     def neuron(self, node: Node) -> None:
@@ -268,6 +274,7 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "adaptive_avgpool": _Emitter.adaptive,
     "flatten": _Emitter.flatten,
     "dropout": _Emitter.same,
+    "standard": _Emitter.standard,
     "registered": _Emitter.registered,
     "add": _Emitter.sum,
     "to_image": _Emitter.same,

@@ -18,6 +18,7 @@ from bcgraph.compiler.ops.neuron import layer_of
 from bcgraph.compiler.targets.nir.primitives import primitives
 from bcgraph.equations.neuron import SPIKES
 from bcgraph.errors import CompileError, Diagnostic
+from bcgraph.layers import STANDARD
 from bcgraph.schema import BackwardConnection, NetworkSpec
 
 HINT = "`same_resolution = true` in the search block keeps to what NIR carries; `--allow-loss` writes the rest"
@@ -110,9 +111,15 @@ def _always(reason: str) -> Callable[[Node, shapes.Shape], str | None]:
 
 
 def _uneven(node: Node, shape: shapes.Shape) -> str | None:
-    size = node.attrs["layer"].size
-    even = shape[1] % size == 0 and shape[2] % size == 0
-    return None if even else f"pools {shapes.text(shape[1:])} to {size}x{size} with windows of different sizes"
+    if len(shape) == 2:
+        return "pools a signal, which NIR does not have"
+    sizes = shapes.pair(node.attrs["layer"].size)
+    even = all(length % size == 0 for length, size in zip(shape[1:], sizes, strict=True))
+    return None if even else f"pools {shapes.text(shape[1:])} to {shapes.text(sizes)} with windows of different sizes"
+
+
+def _of_signal(what: str) -> Callable[[Node, shapes.Shape], str | None]:
+    return lambda node, shape: f"{what} a signal, which NIR does not have" if len(shape) == 2 else None
 
 
 def _neuron(node: Node, shape: shapes.Shape) -> str | None:
@@ -127,6 +134,15 @@ def _statistics(node: Node, shape: shapes.Shape) -> str | None:
     return f"{told_apart(node)}, which one step cannot tell apart" if by_step else None
 
 
+def _norm(node: Node, shape: shapes.Shape) -> str | None:
+    return _statistics(node, shape) or _of_signal("normalizes")(node, shape)
+
+
+def _not_said(node: Node, shape: shapes.Shape) -> str | None:
+    layer = node.attrs["layer"]
+    return None if "nir" in STANDARD[layer.layer].emitters else f"is a `{layer.layer}`, which NIR does not have"
+
+
 def _without_emitter(node: Node, shape: shapes.Shape) -> str | None:
     layer = node.attrs["layer"]
     carried = "nir" in shapes.registered(layer).value.emitters
@@ -137,9 +153,14 @@ def _without_emitter(node: Node, shape: shapes.Shape) -> str | None:
 _REASONS: Mapping[str, Callable[[Node, shapes.Shape], str | None]] = {
     "maxpool": _always("is a maximum, which NIR does not have"),
     "adaptive_maxpool": _always("is a maximum, which NIR does not have"),
+    "avgpool": _of_signal("pools"),
+    "bn": _norm,
+    "conv1d": _always("is a convolution of a signal, which the files of NIR that are read here do not have"),
+    "to_signal": _always("takes feedback to a signal, which NIR has no such reshape for"),
+    "mul": _always("is a product, which NIR does not have"),
+    "standard": _not_said,
     "concat": _always("is a concatenation, which NIR does not have"),
     "adaptive_avgpool": _uneven,
     "equation": _neuron,
-    "bn": _statistics,
     "registered": _without_emitter,
 }

@@ -100,7 +100,7 @@ class Network:
 
     def _check_shapes(self, graph: Any) -> None:
         form = self.signature.input
-        if tuple(map(int, graph.nodes["input"].output_type["output"])) != (form.channels, form.height, form.width):
+        if tuple(map(int, graph.nodes["input"].output_type["output"])) != form.shape:
             raise RunError("E087", f"`{self.path}` has metadata that do not describe its inputs and outputs")
 
 

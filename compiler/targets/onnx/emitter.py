@@ -16,7 +16,7 @@ import onnx_ir as ir
 from bcgraph import shapes
 from bcgraph.compiler.export.folding import folded, norm_at
 from bcgraph.compiler.export.neurons import by_channel, fixed, unique
-from bcgraph.compiler.export.tables import called
+from bcgraph.compiler.export.tables import called, written
 from bcgraph.compiler.ir import Node, Program, Value, free
 from bcgraph.compiler.ops.layers import told_apart
 from bcgraph.compiler.ops.neuron import layer_of
@@ -172,10 +172,8 @@ class _Emitter:
             node,
             "Conv",
             inputs,
-            kernel_shape=[layer.kernel] * 2,
-            strides=[layer.stride] * 2,
-            pads=[layer.padding] * 4,
-            dilations=[layer.dilation] * 2,
+            **_window(node, layer.kernel, layer.stride, layer.padding),
+            dilations=_along(node, layer.dilation),
             group=layer.groups,
         )
 
@@ -217,31 +215,30 @@ class _Emitter:
     def pool(self, node: Node) -> None:
         layer = node.attrs["layer"]
         extra = {"count_include_pad": 1} if node.op == "avgpool" else {}
+        extra |= {"ceil_mode": 1} if layer.ceil else {}
         self.put(
             node,
             {"avgpool": "AveragePool", "maxpool": "MaxPool"}[node.op],
             self.reads(node),
-            kernel_shape=[layer.kernel] * 2,
-            strides=[layer.stride] * 2,
-            pads=[layer.padding] * 4,
+            **_window(node, layer.kernel, layer.stride, layer.padding),
             **extra,
         )
 
     def adaptive(self, node: Node) -> None:
-        size = node.attrs["layer"].size
+        sizes = node.output.shape[1:]
         name = {"adaptive_avgpool": "AveragePool", "adaptive_maxpool": "MaxPool"}[node.op]
-        if size == 1:
+        if set(sizes) == {1}:
             self.put(node, "Global" + name, self.reads(node))
             return
-        _, height, width = self.shape[node.inputs[0].value]
-        if height % size or width % size:
+        given = self.shape[node.inputs[0].value][1:]
+        if any(length % size for length, size in zip(given, sizes, strict=True)):
             raise CompileError(
                 "E073",
-                f"`{node.name}` pools {height}x{width} to {size}x{size} with windows of different sizes",
+                f"`{node.name}` pools {shapes.text(given)} to {shapes.text(sizes)} with windows of different sizes",
                 span=node.span,
                 hint="ONNX can pool to a size that divides the input's",
             )
-        window = [height // size, width // size]
+        window = [length // size for length, size in zip(given, sizes, strict=True)]
         self.put(node, name, self.reads(node), kernel_shape=window, strides=window)
 
     def flatten(self, node: Node) -> None:
@@ -251,7 +248,11 @@ class _Emitter:
         self.env[node.output.name] = self.env[node.inputs[0].value]
 
     def to_image(self, node: Node) -> None:
-        self.put(node, "Unsqueeze", [*self.reads(node), self.integers(2, 3)])
+        axes = range(len(self.shape[node.inputs[0].value]) + 1, 4)
+        self.put(node, "Unsqueeze", [*self.reads(node), self.integers(*axes)])
+
+    def to_signal(self, node: Node) -> None:
+        self.put(node, "Squeeze", [*self.reads(node), self.integers(3)])
 
     def add(self, node: Node) -> None:
         first, *rest = self.reads(node)
@@ -260,6 +261,24 @@ class _Emitter:
             name = node.output.name if last else f"{node.output.name}.{index}"
             first = self.op("Add", [first, other], name)
         self.env[node.output.name] = first
+
+    def product(self, node: Node) -> None:
+        whole = node.output.shape
+        result: ir.Value | None = None
+        for index, (value, edge) in enumerate(zip(self.reads(node), node.inputs, strict=True)):
+            name = f"{node.output.name}.{index}"
+            wide = self.repeated(value, self.shape[edge.value], whole[0], name)
+            last = index == len(node.inputs) - 1
+            result = wide if result is None else self.op("Mul", [result, wide], node.output.name if last else name)
+        assert result is not None
+        self.env[node.output.name] = self.op("Identity", [result], node.output.name) if index == 0 else result
+
+    def repeated(self, value: ir.Value, given: shapes.Shape, channels: int, name: str) -> ir.Value:
+        """A value of fewer channels, each of them as often as it takes for `channels`."""
+        if given[0] in (1, channels):
+            return value
+        index = self.integers(*(i * given[0] // channels for i in range(channels)))
+        return self.op("Gather", [value, index], f"{name}.wide", {"axis": 1})
 
     def concat(self, node: Node) -> None:
         self.put(node, "Concat", self.reads(node), axis=1)
@@ -295,6 +314,12 @@ class _Emitter:
         if fresh:
             made.name = value
         self.env[value] = made if fresh else self.op("Identity", [made], value)
+
+    def standard(self, node: Node) -> None:
+        (edge,) = node.inputs
+        made = written(node, "onnx", self.shape[edge.value], Build(self, node), self.env[edge.value])
+        made.name = node.output.name
+        self.env[node.output.name] = made
 
     def neuron(self, node: Node) -> None:
         equations, arrays = fixed(node, self.weights)
@@ -352,17 +377,26 @@ class Build:
         self._node = node
         self._count = 0
 
-    def op(self, kind: str, *inputs: ir.Value | np.ndarray | float, **attributes: Any) -> ir.Value:
+    def op(self, kind: str, *inputs: ir.Value | np.ndarray | float | None, **attributes: Any) -> ir.Value:
         """A node of ONNX's own operations, by its result; numbers and arrays become constants in float32."""
         self._count += 1
         name = f"{self._node.output.name}.{self._count}"
         read = [
             each
-            if isinstance(each, ir.Value)
+            if each is None or isinstance(each, ir.Value)
             else self._emitter.constant(f"{name}.{place}", np.asarray(each, dtype=np.float32))
             for place, each in enumerate(inputs)
         ]
         return self._emitter.op(kind, read, name, attributes)
+
+    def integers(self, *values: int) -> ir.Value:
+        """Whole numbers, for a shape or for axes."""
+        return self._emitter.integers(*values)
+
+    def floats(self, *values: float) -> ir.Value:
+        """Numbers in float32."""
+        name = "f32." + "_".join(map(str, values))
+        return self._emitter.constant(name, np.array(values, dtype=np.float32))
 
     def weight(self, name: str) -> ir.Value:
         """A parameter or buffer of the layer by its name in the state dict of its module."""
@@ -371,6 +405,7 @@ class Build:
 
 EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "conv": _Emitter.conv,
+    "conv1d": _Emitter.conv,
     "linear": _Emitter.linear,
     "bn": _Emitter.norm,
     "avgpool": _Emitter.pool,
@@ -379,11 +414,14 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "adaptive_maxpool": _Emitter.adaptive,
     "flatten": _Emitter.flatten,
     "dropout": _Emitter.skip,
+    "standard": _Emitter.standard,
     "registered": _Emitter.registered,
     "add": _Emitter.add,
+    "mul": _Emitter.product,
     "concat": _Emitter.concat,
     "resize": _Emitter.resize,
     "to_image": _Emitter.to_image,
+    "to_signal": _Emitter.to_signal,
     "to_vector": _Emitter.flatten,
     "neuron": _Emitter.neuron,
     "one": _Emitter.one,
@@ -392,6 +430,21 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "stack": _Emitter.stack,
     "fold_norm": _Emitter.fold_norm,
 }
+
+
+def _along(node: Node, size: int | tuple[int, int]) -> list[int]:
+    """A size for each axis of places."""
+    return list(shapes.pair(size))[: len(node.output.shape) - 1]
+
+
+def _window(
+    node: Node, kernel: int | tuple[int, int], stride: int | tuple[int, int], padding: int | tuple[int, int]
+) -> dict[str, list[int]]:
+    return {
+        "kernel_shape": _along(node, kernel),
+        "strides": _along(node, stride),
+        "pads": _along(node, padding) * 2,
+    }
 
 
 def typed(name: str, *shape: int | str) -> ir.Value:

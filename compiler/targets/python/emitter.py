@@ -63,7 +63,7 @@ def _prove(request: Request, module: Any, program: Program, values: Mapping[str,
 
 def _file(request: Request, forward: str, code: _Writer, beside: str, digest: str) -> str:
     spec = request.spec
-    shape = (spec.input.channels, spec.input.height, spec.input.width)
+    shape = spec.input.shape
     lead = f"{spec.steps}, N, " if spec.input.kind == "sequence" else "N, "
     return FILE.format(
         name=spec.name,
@@ -103,7 +103,8 @@ class _Writer:
         self.resizes = False
         self.neurons: dict[str, Equations] = {}
         self.functions: dict[str, str] = {}
-        self.classes = program.values()[program.outputs[0]].shape[0]
+        self.shapes = {name: value.shape for name, value in program.values().items()}
+        self.classes = self.shapes[program.outputs[0]][0]
 
     def text(self) -> str:
         """The body of `forward`, indented."""
@@ -187,7 +188,7 @@ class _Writer:
             parts += [self.weight(f"{node.module}.bias")] if layer.bias else []
         plain_values = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
         extra = [f"{k}={getattr(layer, k)}" for k, v in plain_values.items() if getattr(layer, k) != v]
-        self.put(node, f"F.conv2d({', '.join([x, *parts, *extra])})")
+        self.put(node, f"F.conv{len(node.output.shape) - 1}d({', '.join([x, *parts, *extra])})")
 
     def fold_norm(self, node: Node) -> None:
         for value, array in zip(node.outputs, folded(node, self.weights), strict=True):
@@ -211,12 +212,13 @@ class _Writer:
 
     def pool(self, node: Node) -> None:
         layer = node.attrs["layer"]
-        function = {"avgpool": "avg_pool2d", "maxpool": "max_pool2d"}[node.op]
+        function = f"{node.op[:3]}_pool{len(node.output.shape) - 1}d"
         (x,) = self.reads(node)
-        self.put(node, f"F.{function}({x}, {layer.kernel}, stride={layer.stride}, padding={layer.padding})")
+        ceil = ", ceil_mode=True" if layer.ceil else ""
+        self.put(node, f"F.{function}({x}, {layer.kernel}, stride={layer.stride}, padding={layer.padding}{ceil})")
 
     def adaptive(self, node: Node) -> None:
-        function = {"adaptive_avgpool": "adaptive_avg_pool2d", "adaptive_maxpool": "adaptive_max_pool2d"}[node.op]
+        function = f"{node.op.removesuffix('pool')}_pool{len(node.output.shape) - 1}d"
         self.put(node, f"F.{function}({self.reads(node)[0]}, {node.attrs['layer'].size})")
 
     def flatten(self, node: Node) -> None:
@@ -226,10 +228,27 @@ class _Writer:
         self.names[node.output.name] = self.reads(node)[0]
 
     def to_image(self, node: Node) -> None:
-        self.put(node, f"{self.reads(node)[0]}[:, :, None, None]")
+        axes = "[:, :, None, None]" if len(self.shapes[node.inputs[0].value]) == 1 else "[..., None]"
+        self.put(node, f"{self.reads(node)[0]}{axes}")
+
+    def to_signal(self, node: Node) -> None:
+        self.put(node, f"{self.reads(node)[0]}[..., 0]")
 
     def add(self, node: Node) -> None:
         self.put(node, " + ".join(self.reads(node)))
+
+    def product(self, node: Node) -> None:
+        channels = node.output.shape[0]
+        parts = []
+        for name, edge in zip(self.reads(node), node.inputs, strict=True):
+            own = self.shapes[edge.value][0]
+            parts.append(name if own in (1, channels) else f"{name}.repeat_interleave({channels // own}, 1)")
+        self.put(node, " * ".join(parts))
+
+    def standard(self, node: Node) -> None:
+        (x,), given = self.reads(node), self.shapes[node.inputs[0].value]
+        text = tables.written(node, "python", given, x, lambda name: self.weight(f"{node.module}.{name}"))
+        self.put(node, str(text))
 
     def concat(self, node: Node) -> None:
         self.put(node, f"torch.cat([{', '.join(self.reads(node))}], 1)")
@@ -283,6 +302,7 @@ def _identifier(value: str) -> str:
 
 _EMIT: Mapping[str, Callable[[_Writer, Node], None]] = {
     "conv": _Writer.conv,
+    "conv1d": _Writer.conv,
     "linear": _Writer.linear,
     "bn": _Writer.norm,
     "avgpool": _Writer.pool,
@@ -291,11 +311,14 @@ _EMIT: Mapping[str, Callable[[_Writer, Node], None]] = {
     "adaptive_maxpool": _Writer.adaptive,
     "flatten": _Writer.flatten,
     "dropout": _Writer.skip,
+    "standard": _Writer.standard,
     "registered": _Writer.registered,
     "add": _Writer.add,
+    "mul": _Writer.product,
     "concat": _Writer.concat,
     "resize": _Writer.resize,
     "to_image": _Writer.to_image,
+    "to_signal": _Writer.to_signal,
     "to_vector": _Writer.flatten,
     "neuron": _Writer.neuron,
     "zeros": _Writer.zeros,
