@@ -152,7 +152,7 @@ class _Elaboration:
     def _input_shape(self, given: Any, written: dict[str, syntax.Expression]) -> shapes.Shape | None:
         if given is None:
             return None
-        shape = given.shape
+        shape: shapes.Shape = given.shape
         if math.prod(shape) > MAX_ACTIVATIONS:
             message = f"an input of more than {MAX_ACTIVATIONS:,} values is too large"
             self.reporter.stop("E054", message, written["input"].span)

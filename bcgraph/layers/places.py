@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ def _transposed(
 
 
 def _transposed_weights(given: Shape, channels: int, kernel: int = 2, groups: int = 1, **_: Any) -> int:
-    return given[0] * (channels // groups) * kernel ** (len(given) - 1)
+    return given[0] * (channels // groups) * math.prod([kernel] * (len(given) - 1))
 
 
 def _transposed_parameters(given: Shape, channels: int, bias: bool = False, **rest: Any) -> int:

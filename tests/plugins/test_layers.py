@@ -22,7 +22,7 @@ from bcgraph.compiler.targets.nir import limits
 from bcgraph.compiler.targets.onnx import emitter as onnx_emitter
 from bcgraph.compiler.targets.python import emitter as python_emitter
 from bcgraph.errors import Span
-from bcgraph.schema import Registered
+from bcgraph.schema import Registered, Standard
 from tests.plugins.conftest import Install
 
 NET = """bcg 1
@@ -280,7 +280,9 @@ def test_each_operation_has_an_emitter_or_is_refused(target: str, op: str) -> No
     register(emitters={})
     span = Span("net.bcg", 3, 4, 3, 9)
     layer = Registered(name="g", layer="gate", arguments=(("strength", 1.0), ("bias", True)), span=span)
-    node = Node("g", op, (Edge("x"),), (Value("g", (4, 8, 8)),), (("layer", layer),), span=span)
+    declared = Standard(name="g", layer="scale", arguments=(("initial", 1.0),), span=span)
+    given = (("layer", declared if op == "standard" else layer),)
+    node = Node("g", op, (Edge("x"),), (Value("g", (4, 8, 8)),), given, span=span)
     table = TABLES[target]
     if target == "fx":
         # torch runs every operation, a `.pt2` file is what torch.export makes of that.
