@@ -14,7 +14,7 @@ GROUPS: Mapping[str, str] = {
     "E020": "Names and structure",
     "E040": "Values",
     "E050": "The network that a text describes",
-    "E060": "Backward connections",
+    "E060": "Connections",
     "E070": "The temporal graph, and what is compiled from it",
     "E080": "Data, weights and runs",
 }
@@ -62,8 +62,12 @@ EXAMPLES: Mapping[str, str] = {
     "E055": _in_block("again = body()"),
     "E060": _in_network("backward @9 -> @0"),
     "E061": _in_network("backward lif1 -> layer2.0.lif2"),
-    "E062": _in_network("backward @2 -> @0; backward @2 -> @0 { delay = 2 }"),
+    "E062": _in_network("backward @2 -> @0; backward @2 -> @0"),
     "E063": _in_network("backward @2 -> @0 { delay = 0 }"),
+    "E064": _in_network("backward @2 -> @0 { through = half() }").replace(
+        "bcg 1\n", "bcg 1\n\nblock half(channels) {\n  resize(nearest)\n  conv = conv(channels // 2, 1)\n}\n"
+    ),
+    "E065": _in_network("backward @2 -> @0 { read = w }"),
     "E080": _NETWORK + "\ndata = cifar()\n",
     "E089": _NETWORK + "\nsearch {\n  evolve { strategy = gains; keep = 20 }\n}\n",
 }

@@ -69,11 +69,13 @@ CODES: dict[str, str] = {
     "E054": "the network would be too large",
     "E055": "blocks call each other without end",
     "E056": "a registered layer is not what it declares",
-    # Backward connections.
+    # Connections.
     "E060": "an unknown port",
-    "E061": "a connection does not run backward",
-    "E062": "a backward connection is given twice",
+    "E061": "a connection does not run the way it says",
+    "E062": "a connection is given twice",
     "E063": "a delay is out of range",
+    "E064": "a projection does not fit its connection",
+    "E065": "a neuron has no such value to read",
     # The temporal graph and what is compiled from it.
     "E070": "a cycle of delay zero",
     "E071": "a port cannot be reached",

@@ -2,45 +2,57 @@
 
 The names of connections: where the parameters of a projection stand in the state dict (design 2).
 
-A backward connection from port J to port I owns `backward.J_I.conv.weight` and `backward.J_I.bn.*`. Every name of that
-form is built and read here.
+A backward connection from port J to port I owns `backward.J_I.conv.weight` and `backward.J_I.bn.*`, a forward one
+`forward.J_I.*`. A further connection between the same ports has its delay D in its names, `backward.J_I_D.*`. Every
+name of these forms is built and read here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 BACKWARD = "backward"
 """The first part of the names of all backward connections; no layer of a user may take it."""
+
+FORWARD = "forward"
+"""The first part of the names of all forward connections."""
 
 DEFAULT_NEURON = "lif"
 """The neuron of a network that names none, the paper's."""
 
 T = TypeVar("T")
 
-_PROJECTION = re.compile(rf"{BACKWARD}\.(\d+)_(\d+)(?:\.(.+))?")
+_PROJECTION = re.compile(rf"({BACKWARD}|{FORWARD})\.(\d+)_(\d+)(?:_(\d+))?(?:\.(.+))?")
 
 
 class Projection(NamedTuple):
-    """A name taken apart: port numbers of source and target, and what of the projection is named ("" for all)."""
+    """A name taken apart: port numbers of source and target, and what of the projection is named ("" for all).
+
+    `prefix` is the name of the whole projection.
+    """
 
     source: int
     target: int
     part: str
+    word: str
+    prefix: str
 
 
-def projection(source: int, target: int, part: str = "") -> str:
+def projection(source: int, target: int, part: str = "", *, word: str = BACKWARD, delay: int | None = None) -> str:
     """The name of a projection, `backward.16_0`, or of a part of it, `backward.16_0.conv`."""
-    name = f"{BACKWARD}.{source}_{target}"
+    name = f"{word}.{source}_{target}" + ("" if delay is None else f"_{delay}")
     return f"{name}.{part}" if part else name
 
 
 def parse_projection(name: str) -> Projection | None:
     """The projection that `name` belongs to; None for the name of something else."""
     found = _PROJECTION.fullmatch(name)
-    return None if found is None else Projection(int(found[1]), int(found[2]), found[3] or "")
+    if found is None:
+        return None
+    part = found[5] or ""
+    return Projection(int(found[2]), int(found[3]), part, found[1], name.removesuffix(f".{part}"))
 
 
 def merged(number: int, part: str) -> str:
@@ -48,11 +60,13 @@ def merged(number: int, part: str) -> str:
     return f"{BACKWARD}.merged{number}.{part}"
 
 
-def of_network(values: Mapping[str, T], pairs: Iterable[tuple[int, int]]) -> dict[str, T]:
-    """Of values by name, those of the backbone and of the projections of `pairs` (source, target)."""
-    kept = set(pairs)
-    return {
-        name: value
-        for name, value in values.items()
-        if (found := parse_projection(name)) is None or (found.source, found.target) in kept
-    }
+def of_network(values: Mapping[str, T], prefixes: Mapping[str, str]) -> dict[str, T]:
+    """Of values by name, those of the backbone and of some projections: `prefixes` are their old names and new ones."""
+    kept: dict[str, T] = {}
+    for name, value in values.items():
+        found = parse_projection(name)
+        if found is None:
+            kept[name] = value
+        elif found.prefix in prefixes:
+            kept[f"{prefixes[found.prefix]}.{found.part}"] = value
+    return kept

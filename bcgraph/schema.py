@@ -10,11 +10,12 @@ branches. Names in it are complete (`layer1.0.conv1`), since blocks are already 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     ConfigDict,
@@ -29,10 +30,10 @@ from pydantic.dataclasses import dataclass
 
 from bcgraph import connections
 from bcgraph.equations.expression import Expression, text
-from bcgraph.equations.neuron import Equations
+from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.equations.simplify import ONE
 from bcgraph.errors import Span, SpecError
-from bcgraph.names import DEFAULT_NEURON
+from bcgraph.names import DEFAULT_NEURON, projection
 from bcgraph.schema_search import EvolveSpec as EvolveSpec
 from bcgraph.schema_search import InitSpec as InitSpec
 from bcgraph.schema_search import SearchSpec as SearchSpec
@@ -289,6 +290,16 @@ class Product(_Node):
 Join: TypeAlias = Sum | Concat | Product
 """What has branches."""
 
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Resize(_Node):
+    """Nearest-neighbor resize to `size`, height and width: in a projection, those of the target."""
+
+    kind: Literal["resize"] = "resize"
+    mode: Literal["nearest"] = "nearest"
+    size: tuple[PositiveInt, PositiveInt]
+
+
 LayerNode: TypeAlias = Annotated[
     Conv
     | BatchNorm
@@ -300,6 +311,7 @@ LayerNode: TypeAlias = Annotated[
     | Dropout
     | Standard
     | Registered
+    | Resize
     | Sum
     | Concat
     | Product,
@@ -385,14 +397,36 @@ class SequenceInput(_Input):
 
 @dataclass(frozen=True, config=_CONFIG)
 class Projection:
-    """What a connection's projection is: nearest resize, 1x1 convolution, batch norm (paper eq. 6).
+    """The standard projection of a connection: nearest resize, convolution, batch norm (paper eq. 6).
 
-    `gain` is the first value of the norm's scale: with 1, as in the paper, the feedback is as loud as the forward
-    current from the first step on; with 0.1 or 0 it starts quietly and the scale is learned.
+    With a `kernel` of 1 it is the paper's. `gain` is the first value of the norm's scale: with 1, as in the paper, the
+    feedback is as loud as the forward current from the first step on; with 0.1 or 0 it starts quietly and the scale is
+    learned.
     """
 
+    kernel: PositiveInt = 1
     gain: Gain = 1.0
 
+    def layers(self, source: Maps, target: Maps, norm: Norm) -> Body:
+        """The layers of a projection between ports of these maps, in a network of that norm."""
+        channels, height, width = target
+        conv = Conv(name="conv", channels=channels, kernel=self.kernel, padding=(self.kernel - 1) // 2)
+        scaled = dataclasses.replace(norm, gain=self.gain)
+        return (Resize(name="resize", size=(height, width)), conv, BatchNorm(name="bn", norm=scaled))
+
+    def __str__(self) -> str:
+        """As a file has it."""
+        given = [f"kernel={self.kernel}"] if self.kernel != 1 else []
+        given += [f"gain={self.gain!r}"] if self.gain != 1.0 else []
+        return f"project({', '.join(given)})"
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return _dumped(dump(self), kernel=1)
+
+
+Maps: TypeAlias = tuple[int, int, int]
+"""Channels, height and width of what a port sends; a vector counts as maps of 1x1, a signal as columns."""
 
 InputSpec: TypeAlias = Annotated[ImageInput | SequenceInput | SignalInput | VectorInput, Field(discriminator="kind")]
 
@@ -407,6 +441,50 @@ class Call:
     def __str__(self) -> str:
         shown = (f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in self.arguments)
         return f"{self.name}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, eq=False, config=_CONFIG)
+class OwnProjection:
+    """A projection that a block of the user's describes.
+
+    `call` and `source` say how it was written, as those of a neuron do; `channels` is left out of the call's
+    arguments. `bodies` are what it expands to between ports of these maps, for all pairs of them that the network has
+    and the block fits. They alone decide equality; their layers have names within the projection.
+    """
+
+    call: Call
+    source: tuple[str, ...]
+    bodies: tuple[tuple[Maps, Maps, Body], ...]
+    gain: float | None = None
+    digest: str = ""
+
+    @staticmethod
+    def build(call: Call, source: tuple[str, ...], bodies: Iterable[tuple[Maps, Maps, Body]]) -> OwnProjection:
+        """A projection with `gain`, that of its last norm, and `digest` derived from its bodies."""
+        made = tuple(bodies)
+        norms = [norm for _, _, body in made if (norm := last_norm(body)) is not None]
+        content = repr([(source, target, body_digest(with_gain(body, 1.0))) for source, target, body in made])
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        gain = norms[0].norm.gain if norms else None
+        return OwnProjection(call=call, source=source, bodies=made, gain=gain, digest=digest)
+
+    def layers(self, source: Maps, target: Maps, norm: Norm) -> Body | None:
+        """The layers of a projection between ports of these maps; None where the block does not fit them."""
+        return next((body for a, b, body in self.bodies if (a, b) == (source, target)), None)
+
+    def __str__(self) -> str:
+        """As a file has it."""
+        return str(self.call)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OwnProjection) and (self.digest, self.gain) == (other.digest, other.gain)
+
+    def __hash__(self) -> int:
+        return hash((self.digest, self.gain))
+
+
+Through: TypeAlias = Projection | OwnProjection
+"""What a connection runs through."""
 
 
 @dataclass(frozen=True, eq=False, config=_CONFIG)
@@ -438,35 +516,70 @@ class Backbone:
 
 
 @dataclass(frozen=True, order=True, config=_CONFIG)
-class BackwardConnection:
-    """The spikes of port `source` reach the current of port `target` after `delay` steps (paper eq. 6).
+class Connection:
+    """What backward and forward connections have in common.
 
-    `gain` is that of its projection, None for what the network says (`feedback`).
+    What port `source` sends reaches the current of port `target` after `delay` steps, through a projection (paper
+    eq. 6). `gain` is the first scale of its last norm, None for what the projection says; `through` is the projection,
+    None for what the network says (`feedback`). The result is added to the current, or with `join="mul"` multiplies it
+    by one plus itself. `read` names what is sent: `s`, the spikes, or another value of the source's neuron.
     """
 
     source: Annotated[int, Field(ge=0)]
     target: Annotated[int, Field(ge=0)]
-    delay: Annotated[int, Field(ge=1, le=1_000)] = 1
+    delay: Annotated[int, Field(ge=0, le=1_000)] = 1
     gain: Gain | None = None
+    through: Through | None = None
+    join: Literal["add", "mul"] = "add"
+    read: str = SPIKES
     span: Annotated[Span | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
+
+    word: ClassVar[str]
+    """The word that begins its statement, and the names of its parameters."""
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        return _dumped(dump(self), gain=None)
+        return _dumped(dump(self), gain=None, through=None, join="add", read=SPIKES)
 
     def __str__(self) -> str:
         """By port number, as a file has it."""
         return f"@{self.source} -> @{self.target}{self.settings}"
 
     @property
+    def key(self) -> tuple[int, int, int]:
+        """Source, target and delay: what two connections of a network may not share."""
+        return self.source, self.target, self.delay
+
+    @property
     def settings(self) -> str:
         """The settings that follow in a file, ` { delay = 2; gain = 0.1 }`; empty where they are the defaults."""
-        found = [f"delay = {self.delay}"] if self.delay > 1 else []
+        found = [f"delay = {self.delay}"] if self.delay != 1 else []
         found += [f"gain = {self.gain!r}"] if self.gain is not None else []
+        found += [f"through = {self.through}"] if self.through is not None else []
+        found += [f"join = {self.join}"] if self.join != "add" else []
+        found += [f"read = {self.read}"] if self.read != SPIKES else []
         return f" {{ {'; '.join(found)} }}" if found else ""
 
 
-# --- Data and training: settings with the paper's values as defaults ---------------------------------
+@dataclass(frozen=True, order=True, config=_CONFIG)
+class BackwardConnection(Connection):
+    """From a port to one that does not come after it, at least one step late (paper eq. 6)."""
+
+    delay: Annotated[int, Field(ge=1, le=1_000)] = 1
+
+    word: ClassVar[str] = "backward"
+
+
+@dataclass(frozen=True, order=True, config=_CONFIG)
+class ForwardConnection(Connection):
+    """From a port to a later one: a temporal skip, or with a delay of 0 a plain one."""
+
+    delay: Annotated[int, Field(ge=0, le=1_000)] = 1
+
+    word: ClassVar[str] = "forward"
+
+
+# --- Data, training, search: settings with the paper's values as defaults ---------------------------------
 
 
 class DataSpec(Frozen):
@@ -568,9 +681,10 @@ class NetworkSpec(Frozen):
     readout: Literal["mean", "last"] = "mean"
     neuron: Neuron
     norm: Norm = Norm()
-    feedback: Projection = Projection()
+    feedback: Through = Projection()
     backbone: Backbone
     backward: tuple[BackwardConnection, ...] = ()
+    forward: tuple[ForwardConnection, ...] = ()
     data: DataSpec = DataSpec()
     search: SearchSpec = SearchSpec()
     train: TrainSpec = TrainSpec()
@@ -586,19 +700,20 @@ class NetworkSpec(Frozen):
 
     @model_validator(mode="after")
     def _connections(self) -> NetworkSpec:
-        seen: set[tuple[int, int]] = set()
+        seen: set[tuple[str, int, int, int]] = set()
         ports = len(self.backbone.ports)
-        for bc in self.backward:
-            pair = bc.source, bc.target
+        for each in self.connections:
+            ends = each.source, each.target
             error = (
-                connections.unknown_number(bc.source, ports, bc.span)
-                or connections.unknown_number(bc.target, ports, bc.span)
-                or connections.runs_forward(*pair, bc.span)
-                or (connections.repeated(*pair, bc.span) if pair in seen else None)
+                connections.unknown_number(each.source, ports, each.span)
+                or connections.unknown_number(each.target, ports, each.span)
+                or connections.wrong_way(each.word, *ends, each.span)
+                or (connections.repeated(each.word, *each.key, each.span) if (each.word, *each.key) in seen else None)
+                or (each.read != SPIKES and connections.unreadable(each.read, self.neuron_of(each.source), each.span))
             )
-            if error is not None:
+            if error:
                 raise error
-            seen.add(pair)
+            seen.add((each.word, *each.key))
         if self.train.mean_squared and self.neuron.threshold is None:
             raise SpecError(
                 "E041",
@@ -609,7 +724,7 @@ class NetworkSpec(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        found = _dumped(dump(self), feedback=_plain(Projection()))
+        found = _dumped(dump(self), feedback=_plain(Projection()), forward=())
         return found if self.uses else {name: value for name, value in found.items() if name != "uses"}
 
     @property
@@ -625,19 +740,55 @@ class NetworkSpec(Frozen):
         Each is a `BackwardConnection` or a tuple `(source, target)` or `(source, target, delay)`. Raises
         SpecError when one is not on the network, does not run backward, or repeats another.
         """
+        return self.with_connections(backward, self.forward)
+
+    def with_connections(
+        self,
+        backward: Iterable[BackwardConnection | tuple[int, int] | tuple[int, int, int]] = (),
+        forward: Iterable[ForwardConnection | tuple[int, int] | tuple[int, int, int]] = (),
+    ) -> NetworkSpec:
+        """The same network with exactly these backward and forward connections, given as in `with_backward`."""
         fields = dict(self.__dict__)
-        fields["backward"] = tuple(bc if isinstance(bc, BackwardConnection) else _connection(bc) for bc in backward)
+        fields["backward"] = tuple(_connection(each, BackwardConnection) for each in backward)
+        fields["forward"] = tuple(_connection(each, ForwardConnection) for each in forward)
         return NetworkSpec(**fields)
 
-    def gain(self, connection: BackwardConnection) -> float:
-        """The first scale of a connection's norm: its own, or the one that the network gives to all."""
-        return self.feedback.gain if connection.gain is None else connection.gain
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """All connections: the backward ones and then the forward ones, in the order in which they are given."""
+        return (*self.backward, *self.forward)
+
+    def neuron_of(self, port: int) -> Neuron:
+        """The neuron of a port."""
+        return [layer for layer in walk(self.backbone.body) if isinstance(layer, NeuronLayer)][port].neuron
+
+    def through(self, connection: Connection) -> Through:
+        """What a connection runs through: its own projection, or the one that the network gives to all."""
+        return self.feedback if connection.through is None else connection.through
+
+    def gain(self, connection: Connection) -> float | None:
+        """The first scale of a connection's last norm; None where its projection has no norm."""
+        return self.through(connection).gain if connection.gain is None else connection.gain
+
+    def prefixes(self) -> dict[tuple[str, int, int, int], str]:
+        """For the word and key of each connection, the beginning of its parameters' names: `backward.4_0`.
+
+        Of several connections between the same ports all but the one of the shortest delay have it in their name.
+        """
+        found: dict[tuple[str, int, int, int], str] = {}
+        taken: set[tuple[str, int, int]] = set()
+        for word, source, target, delay in sorted((each.word, *each.key) for each in self.connections):
+            further = (word, source, target) in taken
+            prefix = projection(source, target, word=word, delay=delay if further else None)
+            found[word, source, target, delay] = prefix
+            taken.add((word, source, target))
+        return found
 
     @property
     def gains(self) -> tuple[tuple[int, int, float], ...]:
-        """Source, target and gain of each connection that does not start with the paper's 1."""
+        """Source, target and gain of each backward connection that does not start with the paper's 1."""
         found = ((bc.source, bc.target, self.gain(bc)) for bc in sorted(self.backward))
-        return tuple(each for each in found if each[2] != 1.0)
+        return tuple((source, target, gain) for source, target, gain in found if gain is not None and gain != 1.0)
 
     def fingerprint(self) -> str:
         """A digest of the network alone (not of data, search or training): weights fit when it is equal.
@@ -651,8 +802,12 @@ class NetworkSpec(Frozen):
             "norm": _plain(self.norm),
             "neuron": _plain(self.neuron),
             "backbone": self.backbone.digest,
-            "backward": sorted((bc.source, bc.target, bc.delay) for bc in self.backward),
+            "backward": sorted(bc.key for bc in self.backward),
         }
+        # What came later is left out where it is not used, so that older weights go on fitting.
+        wired = [(each.word, *each.key, *_wiring(self, each)) for each in self.connections]
+        if more := sorted(each for each in wired if each[0] != "backward" or each[4:] != _PLAIN):
+            content["connections"] = more
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def __repr__(self) -> str:
@@ -662,9 +817,10 @@ class NetworkSpec(Frozen):
         shown = [str(bc) for bc in self.backward[:_SHOWN]]
         more = len(self.backward) - len(shown)
         backward = ", ".join([*shown, *([f"{more} more"] if more else [])]) or "none"
+        forward = f", {len(self.forward)} forward" if self.forward else ""
         return (
             f"<NetworkSpec {self.name}: {shape}, T = {self.steps}, {self.backbone.call}, {len(self.ports)} ports, "
-            f"backward: {backward}>"
+            f"backward: {backward}{forward}>"
         )
 
     __str__ = __repr__
@@ -677,8 +833,11 @@ class NetworkSpec(Frozen):
 
     def _key(self) -> tuple[Any, ...]:
         # A connection means the same whether the gain is its own or the network's.
-        wired = tuple(sorted((bc.source, bc.target, bc.delay, self.gain(bc)) for bc in self.backward))
-        return tuple(wired if name == "backward" else value for name, value in self.__dict__.items())
+        wired = {
+            name: tuple(sorted((each.key, self.gain(each), _wiring(self, each)) for each in some))
+            for name, some in (("backward", self.backward), ("forward", self.forward))
+        }
+        return tuple(wired.get(name, value) for name, value in self.__dict__.items())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, NetworkSpec) and self._key() == other._key()
@@ -687,15 +846,60 @@ class NetworkSpec(Frozen):
         return hash(self._key())
 
 
-def _connection(numbers: tuple[int, ...]) -> BackwardConnection:
-    if len(numbers) not in (2, 3) or not all(type(n) is int for n in numbers):
-        raise SpecError("E040", f"{numbers!r} is not (source, target) or (source, target, delay)")
-    if min(numbers[:2]) < 0:
-        raise SpecError("E060", f"there is no port @{min(numbers[:2])}", hint="ports count from 0")
-    if len(numbers) == 3 and not 1 <= numbers[2] <= 1_000:
-        raise SpecError("E063", f"a delay of {numbers[2]} steps is not possible", hint="allowed: 1 to 1000")
-    source, target, delay = (*numbers, 1)[:3]
-    return BackwardConnection(source, target, delay)
+_Kind = TypeVar("_Kind", bound=Connection)
+
+
+def _connection(given: _Kind | tuple[int, ...], kind: type[_Kind]) -> _Kind:
+    if isinstance(given, kind):
+        return given
+    if isinstance(given, Connection) or len(given) not in (2, 3) or not all(type(n) is int for n in given):
+        raise SpecError("E040", f"{given!r} is not (source, target) or (source, target, delay)")
+    if min(given[:2]) < 0:
+        raise SpecError("E060", f"there is no port @{min(given[:2])}", hint="ports count from 0")
+    low = 1 if kind is BackwardConnection else 0
+    if len(given) == 3 and not low <= given[2] <= 1_000:
+        raise SpecError("E063", f"a delay of {given[2]} steps is not possible", hint=f"allowed: {low} to 1000")
+    source, target, delay = (*given, 1)[:3]
+    return kind(source, target, delay)
+
+
+def with_gain(body: Body, gain: float) -> Body:
+    """A body whose last norm starts with that gain."""
+    last = last_norm(body)
+    if last is None:
+        return body
+    quiet = dataclasses.replace(last, norm=dataclasses.replace(last.norm, gain=gain))
+    return changed(body, lambda layer: quiet if layer is last else layer)
+
+
+def changed(body: Body, change: Callable[[LayerNode], LayerNode]) -> Body:
+    """A body with each layer changed, those in branches too, the layers that hold branches last."""
+
+    def one(layer: LayerNode) -> LayerNode:
+        if isinstance(layer, Sum | Concat):
+            layer = dataclasses.replace(layer, branches=tuple(changed(branch, change) for branch in layer.branches))
+        return change(layer)
+
+    return tuple(map(one, body))
+
+
+def last_norm(body: Body) -> BatchNorm | None:
+    """The last norm of a body, in the order of the data, whose scale says how loud the result is."""
+    return next((layer for layer in reversed(list(walk(body))) if isinstance(layer, BatchNorm)), None)
+
+
+_PLAIN = ("add", SPIKES, "")
+"""How a connection is wired that has nothing but the paper's."""
+
+
+def _wiring(spec: NetworkSpec, connection: Connection) -> tuple[str, str, str]:
+    """Join, what is read, and a digest of the projection, whose gain does not count; empty for the paper's."""
+    through = spec.through(connection)
+    if isinstance(through, Projection):
+        digest = "" if through.kernel == 1 else f"project(kernel={through.kernel})"
+    else:
+        digest = through.digest
+    return connection.join, connection.read, digest
 
 
 _BODY: TypeAdapter[Body] = TypeAdapter(Body)

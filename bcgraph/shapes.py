@@ -176,6 +176,12 @@ def _adaptive(layer: schema.AdaptivePool, shape: Shape) -> Shape:
     return (shape[0], *after)
 
 
+def _resize(layer: schema.Resize, shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise _misfit(layer, f"resize needs maps, but {text(shape)} reaches it", "it stands before a flatten()")
+    return (shape[0], *layer.size)
+
+
 def _linear(layer: schema.Linear, shape: Shape) -> Shape:
     if len(shape) != 1:
         raise _misfit(layer, f"linear needs a vector, but {text(shape)} reaches it", "put a flatten() before it")
@@ -312,6 +318,7 @@ _RULES: dict[type, Callable[[Any, Shape], Shape]] = {
     schema.Flatten: _flatten,
     schema.Dropout: _same,
     schema.Registered: _registered,
+    schema.Resize: _resize,
     schema.Sum: _sum,
     schema.Concat: _concat,
     schema.Product: _product,

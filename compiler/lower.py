@@ -1,31 +1,29 @@
 """From a specification to its temporal graph.
 
 Each layer becomes a node with the shape it computes; a layer of neurons becomes a node for each of its equations, whose
-states are edges of delay 1; a backward connection becomes a projection whose reader has an edge with the
+states are edges of delay 1; a connection becomes the layers of its projection, whose reader has an edge with the
 connection's delay (paper eq. 6). The delay stands after the projection, so that before step d it adds exactly zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from bcgraph import schema, shapes
+from bcgraph import projections, schema, shapes
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
 from bcgraph.compiler.ops import OPS, Trait, attributes
 from bcgraph.compiler.verify import verify
 from bcgraph.equations.expression import reads
 from bcgraph.equations.neuron import CURRENT, SPIKES
 from bcgraph.errors import Span
-from bcgraph.names import projection
 
 
 def lower(spec: schema.NetworkSpec) -> TemporalGraph:
     """The temporal graph of `spec`, verified. Raises CompileError when it cannot run."""
     builder = _Builder(spec)
     end = builder.body(spec.backbone.body, builder.input)
-    builder.connections()
+    builder.backward()
     graph = TemporalGraph(
         name=spec.name,
         steps=spec.steps,
@@ -40,7 +38,6 @@ def lower(spec: schema.NetworkSpec) -> TemporalGraph:
 
 
 # By the number of axes of a port, the name of the last node of a projection to it.
-_AS = {1: "vector", 2: "signal", 3: "bn"}
 
 
 class _Builder:
@@ -51,10 +48,11 @@ class _Builder:
         self.input = free("x", {layer.name for layer in schema.walk(spec.backbone.body)})
         self.shape: dict[str, shapes.Shape] = {self.input: image.shape}
         self.port = 0
-        self.currents: dict[int, shapes.Shape] = {}
-        self.into: dict[int, list[schema.BackwardConnection]] = {}
-        for bc in sorted(spec.backward):
-            self.into.setdefault(bc.target, []).append(bc)
+        self.currents = shapes.ports(spec.backbone, spec.input)
+        self.prefixes = spec.prefixes()
+        self.into: dict[int, list[schema.Connection]] = {}
+        for each in [*sorted(spec.backward), *sorted(spec.forward)]:
+            self.into.setdefault(each.target, []).append(each)
 
     def emit(
         self,
@@ -78,31 +76,42 @@ class _Builder:
             value = _LAYERS[type(layer)](self, layer, value)
         return value
 
-    def connections(self) -> None:
-        for bc in sorted(self.spec.backward):
-            self._connection(bc)
+    def backward(self) -> None:
+        """The projections of backward connections, whose sources are all there now."""
+        for each in sorted(self.spec.backward):
+            self.projection(each)
 
-    def _connection(self, bc: schema.BackwardConnection) -> None:
-        name = projection(bc.source, bc.target)
-        spikes = f"{self.spec.ports[bc.source]}.s"
-        target = self.currents[bc.target]
-        shape = self.shape[spikes]
-        size = shapes.spatial(target)
+    def parts(self, connection: schema.Connection) -> tuple[str, str, schema.Body]:
+        """Where the values of a connection's projection are named, what it reads, and its layers."""
+        prefix = self.prefixes[connection.word, *connection.key]
+        sent = f"{self.spec.ports[connection.source]}.{connection.read}"
+        body = projections.layers(self.spec, connection, prefix)
+        return prefix, sent, body
+
+    def end(self, connection: schema.Connection) -> str:
+        """The name of the value that a connection's projection ends in."""
+        prefix, sent, body = self.parts(connection)
+        source, target = (self.currents[port] for port in (connection.source, connection.target))
+        end = shapes.run(body, projections.as_map(source))
+        if len(end) != len(target):
+            return f"{prefix}.{_FORM[len(target)]}"
+        return body[-1].name if body else sent if len(source) == 3 else f"{prefix}.image"
+
+    def projection(self, connection: schema.Connection) -> None:
+        prefix, value, body = self.parts(connection)
+        target = self.currents[connection.target]
+        span = connection.span
+        shape = self.shape[value]
         if len(shape) < 3:
-            shape = (*shape, 1, 1)[:3]
-            spikes = self.emit(f"{name}.image", "to_image", (Edge(spikes),), shape, span=bc.span)
-        if shape[1:] != size:
-            shape = (shape[0], *size)
-            spikes = self.emit(f"{name}.resize", "resize", (Edge(spikes),), shape, span=bc.span, size=size)
-        conv = schema.Conv(name=f"{name}.conv", channels=target[0], kernel=1, span=bc.span)
-        shape = shapes.infer(conv, shape)
-        value = self.emit(conv.name, "conv", (Edge(spikes),), shape, module=conv.name, span=bc.span, layer=conv)
-        settings = replace(self.spec.norm, gain=self.spec.gain(bc))
-        norm = schema.BatchNorm(name=f"{name}.bn", norm=settings, span=bc.span)
-        value = self.emit(norm.name, "bn", (Edge(value),), shape, module=norm.name, span=bc.span, layer=norm)
-        if len(target) < 3:
-            as_target = _AS[len(target)]
-            self.emit(f"{name}.{as_target}", f"to_{as_target}", (Edge(value),), target, span=bc.span)
+            value = self.emit(f"{prefix}.image", "to_image", (Edge(value),), projections.as_map(shape), span=span)
+        value = self.body(body, value)
+        if len(self.shape[value]) != len(target):
+            op = f"to_{_FORM[len(target)]}"
+            self.emit(f"{prefix}.{_FORM[len(target)]}", op, (Edge(value),), target, span=span)
+
+    def resize(self, layer: schema.Resize, value: str) -> str:
+        shape = shapes.infer(layer, self.shape[value])
+        return self.emit(layer.name, "resize", (Edge(value),), shape, span=layer.span, size=layer.size)
 
     def layer(self, layer: Any, value: str) -> str:
         shape = shapes.infer(layer, self.shape[value])
@@ -115,12 +124,16 @@ class _Builder:
         port, self.port = self.port, self.port + 1
         shape = self.shape[value]
         name = layer.name
-        arriving = self.into.get(port, [])
-        if arriving:
-            last = _AS[len(shape)]
-            edges = tuple(Edge(projection(bc.source, bc.target, last), bc.delay) for bc in arriving)
-            value = self.emit(f"{name}.current", "add", (Edge(value), *edges), shape, port=port, span=layer.span)
-        self.currents[port] = shape
+        arriving: dict[str, list[Edge]] = {join: [] for join, _, _ in _JOINS}
+        for each in self.into.get(port, []):
+            if isinstance(each, schema.ForwardConnection):
+                # Its source is there already, and may be read at once.
+                self.projection(each)
+            arriving[each.join].append(Edge(self.end(each), each.delay))
+        for join, op, part in _JOINS:
+            if arriving[join]:
+                inputs = (Edge(value), *arriving[join])
+                value = self.emit(f"{name}.{part}", op, inputs, shape, port=port, span=layer.span)
         equations = layer.neuron.equations
         fixed = set(equations.fixed)
         learned = {each.name for each in equations.learned}
@@ -163,6 +176,13 @@ class _Builder:
         return self.emit(layer.name, op, tuple(map(Edge, ends)), shape, span=layer.span)
 
 
+# What arrives at a port is added to its current, and the sum is what is multiplied: the setting of a connection, the
+# operation, and the name of its result.
+_JOINS = (("add", "add", "current"), ("mul", "gate", "gated"))
+
+# What a value of so many axes is called.
+_FORM = {1: "vector", 2: "signal", 3: "image"}
+
 _LAYERS: dict[type, Callable[[_Builder, Any, str], str]] = {
     schema.Conv: _Builder.layer,
     schema.BatchNorm: _Builder.layer,
@@ -173,6 +193,7 @@ _LAYERS: dict[type, Callable[[_Builder, Any, str], str]] = {
     schema.Dropout: _Builder.layer,
     schema.Registered: _Builder.layer,
     schema.NeuronLayer: _Builder.neuron,
+    schema.Resize: _Builder.resize,
     schema.Sum: _Builder.sum,
     schema.Concat: _Builder.concat,
     schema.Product: _Builder.product,

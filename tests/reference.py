@@ -7,6 +7,7 @@ it judges. Parameters are taken and kept by name (`conv1.weight`, `bn1.running_m
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,7 @@ class Run:
     update: bool
     step: int = 0
     potentials: dict[int, Tensor] = field(default_factory=dict)
+    left: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     spikes: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     currents: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     membranes: dict[tuple[int, int], Tensor] = field(default_factory=dict)
@@ -146,6 +148,8 @@ class Reference:
                 return (F.adaptive_avg_pool1d if x.dim() == 3 else F.adaptive_avg_pool2d)(x, layer.size)
             case schema.AdaptivePool():
                 return (F.adaptive_max_pool1d if x.dim() == 3 else F.adaptive_max_pool2d)(x, layer.size)
+            case schema.Resize():
+                return nearest(x, *layer.size)
             case schema.Flatten():
                 return x.flatten(1)
             case schema.Dropout():
@@ -210,11 +214,15 @@ class Reference:
 
     def _current(self, layer: schema.NeuronLayer, forward_current: Tensor, run: Run) -> Tensor:
         port, t = self.spec.ports.index(layer.name), run.step
-        current = forward_current
-        for bc in self.spec.backward:
-            if bc.target == port and t >= bc.delay:
-                current = current + self._projection(bc, current.shape[2:], run)
-        return current
+        current, factor = forward_current, torch.ones_like(forward_current)
+        for name, each in named(self.spec):
+            if each.target == port and t >= each.delay:
+                value = self._projection(name, each, current, run)
+                if each.join == "mul":
+                    factor = factor * (1 + value)
+                else:
+                    current = current + value
+        return current * factor
 
     def neuron(self, layer: schema.NeuronLayer, current: Tensor, run: Run) -> Tensor:
         """One step of a LIF layer: its spikes, which `run` keeps with its current and membrane."""
@@ -229,18 +237,28 @@ class Reference:
         else:
             run.potentials[port] = membrane - given["threshold"] * reset
 
+        run.left[port, t] = run.potentials[port]
         run.currents[port, t], run.membranes[port, t], run.spikes[port, t] = current, membrane, spike
         return spike
 
-    def _projection(self, bc: schema.BackwardConnection, size: Sequence[int], run: Run) -> Tensor:
-        """What the spikes that port `source` fired `delay` steps ago add to the current of `target`."""
-        name, then = f"backward.{bc.source}_{bc.target}", run.step - bc.delay
-        spikes = run.spikes[bc.source, then]
-        spikes = spikes.reshape(*spikes.shape, *[1] * (4 - spikes.dim()))
-        weight = self.parameters[f"{name}.conv.weight"]
-        mixed = torch.einsum("oi,nihw->nohw", weight.flatten(1), nearest(spikes, *(*size, 1, 1)[:2]))
-        result = self._norm(f"{name}.bn", self.spec.norm, mixed, run, then)
-        return result.reshape(result.shape[: 2 + len(size)])
+    def _projection(self, name: str, connection: schema.Connection, current: Tensor, run: Run) -> Tensor:
+        """What port `source` sent `delay` steps ago, as it arrives at `target`, whose current is `current`."""
+        now, then = run.step, run.step - connection.delay
+        sent = {"s": run.spikes, "u": run.membranes, "v": run.left}[connection.read][connection.source, then]
+        sent = sent.reshape(*sent.shape, *[1] * (4 - sent.dim()))
+        size = (*current.shape[2:], 1, 1)[:2]
+        through = connection.through or self.spec.feedback
+        # The norms of a step's values are those of the step that they come from.
+        run.step = then
+        if isinstance(through, schema.OwnProjection):
+            wanted = (tuple(sent.shape[1:]), (current.shape[1], *size))
+            (body,) = [layers for source, target, layers in through.bodies if (source, target) == wanted]
+            result = self._body(renamed(body, name), sent, run)
+        else:
+            mixed = F.conv2d(nearest(sent, *size), self.parameters[f"{name}.conv.weight"], padding=through.kernel // 2)
+            result = self._norm(f"{name}.bn", self.spec.norm, mixed, run, then)
+        run.step = now
+        return result.reshape(current.shape)
 
     def _norm(self, name: str, norm: schema.Norm, x: Tensor, run: Run, step: int) -> Tensor:
         mean, var = self.buffers[f"{name}.running_mean"], self.buffers[f"{name}.running_var"]
@@ -269,6 +287,29 @@ class Reference:
         return scaled * weight.view(shape) + bias.view(shape)
 
 
+def named(spec: schema.NetworkSpec) -> list[tuple[str, schema.Connection]]:
+    """Every connection with the name of its parameters."""
+    found: list[tuple[str, schema.Connection]] = []
+    for word, some in (("backward", spec.backward), ("forward", spec.forward)):
+        for each in some:
+            ends = (each.source, each.target)
+            shorter = any((other.source, other.target) == ends and other.delay < each.delay for other in some)
+            name = f"{word}.{each.source}_{each.target}" + (f"_{each.delay}" if shorter else "")
+            found.append((name, each))
+    return found
+
+
+def renamed(body: Sequence[schema.LayerNode], name: str) -> list[schema.LayerNode]:
+    """The layers of a projection, as `name` calls them."""
+    found: list[schema.LayerNode] = []
+    for layer in body:
+        inner = {}
+        if isinstance(layer, schema.Sum | schema.Concat):
+            inner = {"branches": tuple(tuple(renamed(branch, name)) for branch in layer.branches)}
+        found.append(dataclasses.replace(layer, name=f"{name}.{layer.name}", **inner))
+    return found
+
+
 def multiplied(values: Sequence[Tensor]) -> Tensor:
     """The product of values `[N, C, ...]`, each of them stretched to the largest."""
     channels = max(v.shape[1] for v in values)
@@ -295,7 +336,7 @@ def nearest(x: Tensor, height: int, width: int) -> Tensor:
 def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter and buffer of a network, found by running its layers without values."""
     shapes: dict[str, tuple[int, ...]] = {}
-    ports: dict[str, int] = {}
+    ports: dict[str, tuple[int, ...]] = {}
 
     def norm(name: str, settings: schema.Norm, channels: int) -> None:
         rows = (spec.steps,) if settings.statistics == "per_step" else ()
@@ -361,7 +402,9 @@ def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
             case schema.BatchNorm():
                 norm(name, layer.norm, x.shape[1])
             case schema.NeuronLayer():
-                ports[name] = x.shape[1]
+                ports[name] = tuple(x.shape[1:])
+            case schema.Resize():
+                return x.new_empty(*x.shape[:2], *layer.size)
             case schema.Pool():
                 pool = F.max_pool1d if x.dim() == 3 else F.max_pool2d
                 return pool(x, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil)
@@ -379,9 +422,13 @@ def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
 
     given = spec.input
     visit(spec.backbone.body, torch.empty(2, *given.shape, device="meta"))
-    channels = [ports[name] for name in spec.ports]
-    for bc in spec.backward:
-        name = f"backward.{bc.source}_{bc.target}"
-        shapes[f"{name}.conv.weight"] = (channels[bc.target], channels[bc.source], 1, 1)
-        norm(f"{name}.bn", spec.norm, channels[bc.target])
+    sizes = [(*ports[name], 1, 1)[:3] for name in spec.ports]
+    for name, each in named(spec):
+        through, source, target = each.through or spec.feedback, sizes[each.source], sizes[each.target]
+        if isinstance(through, schema.OwnProjection):
+            (body,) = [layers for a, b, layers in through.bodies if (a, b) == (source, target)]
+            visit(renamed(body, name), torch.empty(2, *source, device="meta"))
+        else:
+            shapes[f"{name}.conv.weight"] = (target[0], source[0], through.kernel, through.kernel)
+            norm(f"{name}.bn", spec.norm, target[0])
     return shapes

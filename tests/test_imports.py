@@ -22,7 +22,7 @@ errors keys lazy urls names readout foreign seals normalization
 files connections memory tensorfiles scales plugins
 equations
 layers schema_values schema_search schema
-shapes pruning
+shapes projections pruning
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl
 errordocs signature runtime weights data nn

@@ -71,13 +71,9 @@ class Builder(Transformer[Lexeme, Any]):
     def section(self, c: list[Any]) -> syntax.Section:
         return syntax.Section(str(c[0]), tuple(c[1]), name_span=c[0].span, span=_span(c))
 
-    def backward(self, c: list[Any]) -> syntax.Backward:
+    def connection(self, c: list[Any]) -> syntax.Connection:
         body = tuple(c[4]) if len(c) > 4 else ()
-        return syntax.Backward(c[1], c[3], body, span=_span(c[1:4]))
-
-    def link(self, c: list[Any]) -> syntax.Link:
-        body = tuple(c[4]) if len(c) > 4 else ()
-        return syntax.Link(str(c[0]), c[1], c[3], body, word_span=c[0].span, span=_span(c[:4]))
+        return syntax.Connection(str(c[0]), c[1], c[3], body, word_span=c[0].span, span=_span(c[1:4]))
 
     def port(self, c: list[Any]) -> syntax.Port:
         if c[0].type == "AT":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from bcgraph import pruning, schema, shapes
 from bcgraph.dsl import syntax
 from bcgraph.dsl.check import check_blocks
 from bcgraph.dsl.elaboration import kinds
-from bcgraph.dsl.elaboration.connections import Ports, connections
+from bcgraph.dsl.elaboration.connections import KINDS, Ports, Projections, connections
 from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
 from bcgraph.dsl.elaboration.expand import Expander
@@ -102,17 +102,17 @@ class _Elaboration:
     def _network(self, network: syntax.Network, namespace: Namespace) -> dict[str, Any]:
         """The fields of a specification that stand in the network itself."""
         written: dict[str, syntax.Expression] = {}
-        backward: list[syntax.Backward] = []
+        connected: list[syntax.Connection] = []
         seen: dict[str, Span] = {}
         for statement in network.body:
             match statement:
-                case syntax.Backward():
-                    backward.append(statement)
+                case syntax.Connection() if statement.word in KINDS:
+                    connected.append(statement)
                 case syntax.Assign(target=syntax.Name(name=name) as target) if name in _SETTINGS:
                     if self.settings.first(name, target.span, seen):
                         written[name] = statement.value
                 case _:
-                    self.settings.stray(statement, "in a network", (*_SETTINGS, "backward"))
+                    self.settings.stray(statement, "in a network", (*_SETTINGS, *KINDS))
         for name, example in _REQUIRED.items():
             if name not in written:
                 message = f"the network `{network.name}` has no `{name}`"
@@ -121,7 +121,7 @@ class _Elaboration:
         values: dict[str, Any] = {}
         own = _named_norm(written.get("norm"))
         for name, value in written.items():
-            if name not in ("backbone", "neuron") and not (name == "norm" and own is not None):
+            if name not in ("backbone", "neuron", "feedback") and not (name == "norm" and own is not None):
                 self.settings.read(values, name, value, kinds.kind_of(fields[name]))
         size = Size(self.reporter)
         definitions = Definitions(self.library)
@@ -144,7 +144,19 @@ class _Elaboration:
             shape = self._input_shape(values.get("input"), written)
             values["backbone"] = self._backbone(written["backbone"], namespace, shape, expander)
         complete = expander.complete and bool(expander.ports)
-        values["backward"] = connections(backward, Ports(tuple(expander.ports), complete), size, self.settings)
+        ports = Ports(tuple(expander.ports), complete)
+        projections = Projections(
+            self.library, namespace, definitions, expander.defaults, definition, self.settings, ports.shapes
+        )
+        if values.get("backbone") is not None:
+            layers = schema.walk(values["backbone"].body)
+            neurons = tuple(layer.neuron for layer in layers if isinstance(layer, schema.NeuronLayer))
+            projections = replace(projections, neurons=neurons)
+        if "feedback" in written:
+            with contextlib.suppress(Failed):
+                values["feedback"] = projections.read(written["feedback"], "feedback")
+        given = values.get("feedback", None if "feedback" in written else schema.Projection())
+        values |= connections(connected, ports, size, replace(projections, feedback=given), self.settings)
         if "steps" in values:
             size.check_steps(values["steps"], written["steps"].span)
         return values

@@ -41,7 +41,10 @@ def format_spec(spec: schema.NetworkSpec) -> str:
     """
     lines = ["bcg 1", "", *(f"use {escape(name)}" for name in spec.uses), *[""] * bool(spec.uses)]
     blocks = spec.backbone.source
-    lines += [part for text in spec.neuron.source if text not in blocks for part in (text, "")]
+    used = [spec.feedback, *(each.through for each in sorted(spec.backward) + sorted(spec.forward))]
+    sources = [each.source for each in used if isinstance(each, schema.OwnProjection)]
+    texts = dict.fromkeys(text for source in (spec.neuron.source, *sources) for text in source)
+    lines += [part for text in texts if text not in blocks for part in (text, "")]
     if blocks:
         lines += [blocks, ""]
     lines.append(f"network {_name(spec.name)} {{")
@@ -54,18 +57,36 @@ def format_spec(spec: schema.NetworkSpec) -> str:
     if spec.norm != schema.Norm():
         lines.append(f"norm = {_value(spec.norm)}")
     if spec.feedback != schema.Projection():
-        lines.append(f"feedback = {_value(spec.feedback)}")
-    call = spec.backbone.call
-    arguments = ", ".join(f"{_name(name)}={scalar(value)}" for name, value in call.arguments)
-    lines.append(f"backbone = {_name(call.name)}({arguments})")
-    if spec.backward:
+        lines.append(f"feedback = {_through(spec.feedback)}")
+    lines.append(f"backbone = {_call(spec.backbone.call)}")
+    if spec.connections:
         lines.append("")
-    for bc in sorted(spec.backward):
-        lines.append(f"backward {spec.ports[bc.source]} -> {spec.ports[bc.target]}{bc.settings}")
+    for each in [*sorted(spec.backward), *sorted(spec.forward)]:
+        lines.append(f"{each.word} {spec.ports[each.source]} -> {spec.ports[each.target]}{_braces(each)}")
     lines += ["}", "", f"data = {_name(spec.data.name)}({_arguments(spec.data)})"]
     for name, section in (("search", spec.search), ("train", spec.train)):
         lines += ["", f"{name} {{", *_settings(section), "}"]
     return format_text("\n".join(lines) + "\n", file=f"<{spec.name}>")
+
+
+def _call(call: schema.Call) -> str:
+    arguments = ", ".join(f"{_name(name)}={scalar(value)}" for name, value in call.arguments)
+    return f"{_name(call.name)}({arguments})"
+
+
+def _through(through: schema.Through) -> str:
+    return _call(through.call) if isinstance(through, schema.OwnProjection) else str(through)
+
+
+def _braces(connection: schema.Connection) -> str:
+    """The settings of a connection that are not at their defaults, in their braces."""
+    given: list[str] = []
+    for name, field in kinds.fields(type(connection)).items():
+        value = getattr(connection, name)
+        if name in ("source", "target", "span") or value == field.default:
+            continue
+        given.append(f"{name} = {_through(value) if name == 'through' else _value(value)}")
+    return f" {{ {'; '.join(given)} }}" if given else ""
 
 
 def _settings(section: BaseModel) -> Iterator[str]:

@@ -198,17 +198,8 @@ class Port(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Backward(Node):
-    """`backward source -> target { settings }`."""
-
-    source: Port
-    target: Port
-    body: tuple[Statement, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Link(Node):
-    """`forbid source -> target { settings }`, and so on; `word` is the first word."""
+class Connection(Node):
+    """`backward source -> target { settings }`; `word` is the first word, and the span that of the ports."""
 
     word: str
     source: Port
@@ -316,8 +307,7 @@ Statement: TypeAlias = (
     | Definition
     | Network
     | Section
-    | Backward
-    | Link
+    | Connection
     | Sum
     | Concat
     | Branch

@@ -11,8 +11,7 @@ _WITH_BODY = (
     | syntax.Definition
     | syntax.Network
     | syntax.Section
-    | syntax.Backward
-    | syntax.Link
+    | syntax.Connection
     | syntax.Sum
     | syntax.Concat
     | syntax.Branch

@@ -46,7 +46,7 @@ def statement_name(statement: syntax.Statement) -> str:
             return "a named layer or setting"
         case syntax.Bare():
             return f"`{statement.call.name}(...)`"
-        case syntax.Link():
+        case syntax.Connection():
             return f"`{statement.word}`"
         case syntax.Header():
             return "the language version"

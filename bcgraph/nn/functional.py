@@ -48,6 +48,18 @@ def unfold(x: Tensor, steps: int) -> Tensor:
     return x.view(steps, -1, *x.shape[1:])
 
 
+def present(x: Tensor, exists: Tensor) -> Tensor:
+    """`x`, `[N, ...]`, where its step exists; zero where `exists`, one number a sample `[N]`, is zero."""
+    return x * exists.view(-1, *([1] * (x.dim() - 1)))
+
+
+def gate(x: Tensor, *values: Tensor) -> Tensor:
+    """`x` times one plus each of the `values`, all of one shape."""
+    for value in values:
+        x = x * (1 + value)
+    return x
+
+
 def resize(x: Tensor, height: int, width: int) -> Tensor:
     """Nearest neighbor, `[N, C, h, w]` to `[N, C, height, width]`: row i reads row `floor(i*h/height)`.
 

@@ -22,7 +22,7 @@ from bcgraph.equations import neuron as equations
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
 from bcgraph.layers import STANDARD
-from bcgraph.nn import registered
+from bcgraph.nn import registered, tree
 from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
 from bcgraph.nn.conv.int16 import Int16Weight
 from bcgraph.nn.conv.winograd import TiledWeight, pays
@@ -264,14 +264,8 @@ def build(layers: Iterable[tuple[str, schema.LayerNode, Shape]], steps: int, see
 
     The names in the state dict are the layers' names, as in torchvision.
     """
-    root = nn.Module()
+    root = tree.Tree()
     for name, layer, given in layers:
-        owner = root
-        *path, last = name.split(".")
-        for part in path:
-            if not hasattr(owner, part):
-                owner.add_module(part, nn.Module())
-            owner = owner.get_submodule(part)
         if isinstance(layer, schema.Registered):
             module = registered.build(layer, given, derive(seed, "init", name))
         elif isinstance(layer, schema.Standard):
@@ -282,7 +276,7 @@ def build(layers: Iterable[tuple[str, schema.LayerNode, Shape]], steps: int, see
         if isinstance(layer, schema.BatchNorm):
             with torch.no_grad():
                 module.get_parameter("weight").fill_(layer.norm.gain)
-        owner.add_module(last, module)
+        tree.place(root, name, module)
     return root
 
 

@@ -1,11 +1,11 @@
-"""Values without operands: the flag of a step, zeros, folded weights."""
+"""Values without operands, the flag of a step, zeros, folded weights; and what such a flag decides."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from bcgraph.compiler.ir import Node
-from bcgraph.compiler.ops.base import Op, Trait, must_build, same_shape
+from bcgraph.compiler.ops.base import Op, Trait, is_zero, must_build, same_shape
 from bcgraph.shapes import Shape
 
 
@@ -26,6 +26,7 @@ CONSTANT: Mapping[str, Op] = {
         "1 for each sample: its delayed value is 1 where that step exists",
         Trait.PURE | Trait.ALLOCATES,
     ),
+    "present": Op(2, 2, same_shape, is_zero, "the value where its step exists, else zero", Trait.STEADY),
     "zeros": Op(0, 0, same_shape, must_build, "zero", Trait.ALLOCATES),
     "fold_norm": Op(
         0,

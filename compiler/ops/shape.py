@@ -42,9 +42,15 @@ def _drop(node: Node, zeros: frozenset[int]) -> Zero:
     return "zero" if left == 0 else "pass" if left == 1 else "drop"
 
 
+def _gate(node: Node, zeros: frozenset[int]) -> Zero:
+    # One plus zero changes nothing.
+    return "zero" if 0 in zeros else _drop(node, zeros)
+
+
 SHAPE: Mapping[str, Op] = {
     "add": Op(1, None, sum_shape, _drop, "sum of the operands", _PURE),
     "mul": Op(1, None, _product, is_zero, "product of the operands, smaller ones repeated", _MOVES),
+    "gate": Op(1, None, sum_shape, _gate, "the first operand times one plus each of the others", _PURE),
     "concat": Op(1, None, _concat, must_build, "concatenation along channels", _MOVES),
     "resize": Op(1, 1, _resize, is_zero, "nearest neighbor to `size`", _MOVES),
     "to_image": Op(1, 1, _to_image, is_zero, "[F] as [F, 1, 1], [C, L] as [C, L, 1]", _MOVES),

@@ -1,95 +1,127 @@
-"""`defer_norm`: the batch norm of a backward connection runs when its value is read, not when it is made.
+"""`defer_norm`: the batch norms of a connection run when their value is read, not when it is made.
 
-A projection that no step reads is not evaluated, so its batch norm sees T - d updates (section 6 of the meaning).
-The unrolled schedule knows the last step; a program of one step does not. So the delay is moved in front of the norm,
-together with a flag that was delayed as long: where the flag is zero the step does not exist, the result is exactly
-zero and no statistics are taken.
+A projection that no step reads is not evaluated, so its batch norms see T - d updates (section 6 of the meaning).
+The unrolled schedule knows the last step; a program of one step does not. So the delay is moved in front of the first
+norm, together with a flag that was delayed as long: where the flag is zero the step does not exist, the result of a
+norm is exactly zero and no statistics are taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
+from bcgraph.compiler.ops import OPS
 
 
 @dataclass(frozen=True)
 class DeferNorm:
-    """Move delays from after the norms of backward connections to before them.
+    """Move delays from after the norms of connections to before them.
 
     Norms with statistics of their own for each step stay: they need a schedule that tells steps apart, which also knows
-    the last step.
+    the last step. Where a layer after a norm makes something of zero, as a bias does, a `present` node ends the chain.
     """
 
     name: ClassVar[str] = "defer_norm"
     inference_only: ClassVar[bool] = False
 
     def run(self, graph: TemporalGraph) -> TemporalGraph:
-        """The graph in which every delay ends before a norm that only late readers need."""
-        readers = graph.readers()
-        producers = graph.producers()
-        deferred: dict[str, int] = {}
-        for node in graph.nodes:
-            if node.op != "bn" or len(node.inputs) != 1 or node.attrs["layer"].norm.by_step:
-                continue
-            delays = _late(node, graph, readers)
-            if delays is not None:
-                deferred[node.name] = delays
-        if not deferred:
+        """The graph in which every delay ends before the norms that only late readers need."""
+        delays = _late(graph)
+        moved = _moved(graph, delays)
+        if not moved:
             return graph
-        moved: set[str] = set()
-        for name in deferred:
-            moved |= _behind(producers[name], readers)
-        kept = [n for n in graph.nodes if n.name not in moved]
-        flag = free("exists", graph.values())
-        nodes: list[Node] = [Node(free(flag, {n.name for n in graph.nodes}), "one", (), (Value(flag, ()),))]
-        for node in kept:
+        producers = graph.producers()
+        flag = free("exists", {*graph.values(), *(n.name for n in graph.nodes)})
+        nodes: list[Node] = [Node(flag, "one", (), (Value(flag, ()),))]
+        placed: set[str] = set()
+
+        def place(node: Node) -> None:
+            """The moved node and those that it reads, late where they come from outside of what is moved."""
+            if node.name in placed:
+                return
+            placed.add(node.name)
+            delay = delays[node.name]
+            reads: list[Edge] = []
             for edge in node.inputs:
-                if edge.delay and edge.value in producers and producers[edge.value].name in moved:
-                    nodes.extend(_chain(producers[edge.value], edge.delay, producers, deferred, flag, nodes))
-            inputs = tuple(
-                Edge(e.value) if e.value in producers and producers[e.value].name in moved else e for e in node.inputs
-            )
-            nodes.append(replace(node, inputs=inputs))
+                source = producers.get(edge.value)
+                if source is not None and source.name in moved:
+                    place(source)
+                    reads.append(edge)
+                else:
+                    reads.append(Edge(edge.value, delay))
+            if node.op == "bn":
+                reads.append(Edge(flag, delay))
+            nodes.append(replace(node, inputs=tuple(reads)))
+
+        def ended(node: Node) -> str:
+            """The moved node's value, zero where its step does not exist."""
+            place(node)
+            name = f"{node.output.name}.present"
+            if name in placed:
+                return name
+            if keeps_zero(node, producers, moved):
+                return node.output.name
+            placed.add(name)
+            edges = (Edge(node.output.name), Edge(flag, delays[node.name]))
+            nodes.append(Node(name, "present", edges, (Value(name, node.output.shape),), span=node.span))
+            return name
+
+        for node in graph.nodes:
+            if node.name not in moved:
+                sources = [producers.get(edge.value) for edge in node.inputs]
+                reads = tuple(
+                    Edge(ended(source)) if source is not None and source.name in moved else edge
+                    for edge, source in zip(node.inputs, sources, strict=True)
+                )
+                nodes.append(replace(node, inputs=reads))
         return graph.with_nodes(tuple(nodes))
 
 
-def _late(node: Node, graph: TemporalGraph, readers: dict[str, list[tuple[Node, int]]]) -> int | None:
-    """The one delay by which everything after `node` is read, or None when it is read at once or variously."""
-    delays: set[int] = set()
+def _late(graph: TemporalGraph) -> dict[str, int]:
+    """For each node whose values are only read late, the one delay by which everything after it is read."""
+    readers = graph.readers()
+    found: dict[str, int] = {}
+    for node in reversed(graph.nodes):
+        delays = {
+            reader.inputs[index].delay or found.get(reader.name, 0)
+            for value in node.outputs
+            for reader, index in readers[value.name]
+        }
+        if len(node.outputs) == 1 and len(delays) == 1 and 0 not in delays and node.output.name not in graph.outputs:
+            found[node.name] = delays.pop()
+    return found
+
+
+def _moved(graph: TemporalGraph, delays: Mapping[str, int]) -> frozenset[str]:
+    """The norms that can be deferred, and what stands between them and their late readers."""
+    readers = graph.readers()
+    moved: set[str] = set()
+    for node in graph.nodes:
+        if node.op == "bn" and node.name in delays and len(node.inputs) == 1 and not node.attrs["layer"].norm.by_step:
+            moved |= _after(node, readers)
+    return frozenset(moved)
+
+
+def _after(node: Node, readers: Mapping[str, Collection[tuple[Node, int]]]) -> set[str]:
+    """The node and all that its value reaches in the same step."""
+    found = {node.name}
     pending = [node]
     while pending:
-        value = pending.pop().output.name
-        if value in graph.outputs:
-            return None
-        for reader, index in readers[value]:
-            delay = reader.inputs[index].delay
-            if delay:
-                delays.add(delay)
-            elif len(reader.inputs) == 1 and len(reader.outputs) == 1:
+        for reader, index in readers[pending.pop().output.name]:
+            if not reader.inputs[index].delay and reader.name not in found:
+                found.add(reader.name)
                 pending.append(reader)
-            else:
-                return None
-    return delays.pop() if len(delays) == 1 else None
+    return found
 
 
-def _behind(node: Node, readers: dict[str, list[tuple[Node, int]]]) -> set[str]:
-    """The norm and the shape-only nodes between it and its late readers."""
-    names = {node.name}
-    for reader, index in readers[node.output.name]:
-        if reader.inputs[index].delay == 0:
-            names |= _behind(reader, readers)
-    return names
-
-
-def _chain(
-    node: Node, delay: int, producers: dict[str, Node], deferred: dict[str, int], flag: str, placed: list[Node]
-) -> list[Node]:
-    """The moved nodes up to `node`, in order, reading what was before the norm `delay` steps late."""
-    if any(n.name == node.name for n in placed):
-        return []
-    (edge, *_) = node.inputs
-    if node.name in deferred:
-        return [replace(node, inputs=(Edge(edge.value, delay), Edge(flag, delay)))]
-    return [*_chain(producers[edge.value], delay, producers, deferred, flag, placed), node]
+def keeps_zero(node: Node, producers: Mapping[str, Node], moved: Collection[str]) -> bool:
+    """Whether a moved node is zero before its first step: a norm is, and what makes zero of nothing but zeros."""
+    if node.op == "bn":
+        return True
+    if OPS[node.op].zero(node, frozenset(range(len(node.inputs)))) != "zero":
+        return False
+    sources = [producers.get(edge.value) for edge in node.inputs]
+    return all(keeps_zero(each, producers, moved) for each in sources if each is not None and each.name in moved)

@@ -34,8 +34,8 @@ def test_examples(text: str) -> None:
 
 
 def test_what_is_said_about_the_examples() -> None:
-    assert len(EXAMPLES) == 3
-    own = dsl.parse(EXAMPLES[1])
+    assert len(EXAMPLES) == 4
+    own = dsl.parse(EXAMPLES[2])
     assert own.ports == (
         "stem.lif", "left.lif", "lif", "a.lif", "b.lif", "2.lif", "3.lif",
     )  # fmt: skip
@@ -47,7 +47,8 @@ def test_tables_of_settings() -> None:
     assert fill(PAGE) == PAGE
     assert PAGE.count("<!-- settings of ") == 13
     assert settings_table("Projection") == (
-        "| setting | allowed | default |\n|---|---|---|\n| `gain` | a number from 0 to 100 | `1.0` |"
+        "| setting | allowed | default |\n|---|---|---|\n| `kernel` | a whole number from 1 to 1000000 | `1` |\n"
+        "| `gain` | a number from 0 to 100 | `1.0` |"
     )
     with pytest.raises(LookupError):
         fill("<!-- settings of Nothing -->\n")

@@ -464,8 +464,65 @@ CASES = (
     ),
     Case(
         "a connection given twice",
-        network(TINY, "backward @2 -> @1", "backward layer1.0.lif2 -> @1 { delay = 2 }"),
+        network(TINY, "backward @2 -> @1", "backward layer1.0.lif2 -> @1 { gain = 0.5 }"),
         (Finding("E062", 7, 12, "layer1.0.lif2 -> @1", "case.bcg:6:12"),),
+    ),
+    Case(
+        "a forward connection that runs backward",
+        network(TINY, "forward @4 -> @0", "forward @2 -> @2", "forward @0 -> @2 { delay = 0 }; forward @0 -> @2"),
+        (
+            Finding("E061", 6, 11, "@4 -> @0", "did you mean `@0 -> @4`?"),
+            Finding("E061", 7, 11, "@2 -> @2", "write `backward @2 -> @2`"),
+        ),
+    ),
+    Case(
+        "projections that do not fit",
+        network(
+            TINY,
+            "backward @4 -> @0 { through = half() }",
+            "backward @4 -> @1 { through = same() }",
+            "backward @3 -> @1 { through = firing() }",
+            "backward @2 -> @1 { through = bare(); gain = 0.5 }",
+            "backward @1 -> @1 { through = projekt() }",
+            "backward @0 -> @0 { through = half(channels=3) }",
+            "feedback = 3",
+            before="block half(channels) { resize(nearest); conv = conv(channels // 2, 1) }\n"
+            "block same() { bn = bn() }\n"
+            "block firing(channels) { resize(nearest); conv = conv(channels, 1); s = lif() }\n"
+            "block bare(channels) { resize(nearest); conv = conv(channels, 1) }\n",
+        ),
+        (
+            Finding("E064", 10, 33, "half()", "`channels` is the target's"),
+            Finding("E064", 11, 12, "@4 -> @1", "its layers have to lead"),
+            Finding("E035", 12, 33, "firing", "ports of the backbone"),
+            Finding("E064", 13, 48, "0.5", "end the block in a norm"),
+            Finding("E031", 14, 33, "projekt", "did you mean `project`?"),
+            Finding("E042", 15, 33, "half(channels=3)"),
+            Finding("E040", 16, 14, "3", "write `feedback = project()`"),
+        ),
+    ),
+    Case(
+        "values that a neuron does not have, and joins that there are not",
+        network(
+            TINY, "backward @4 -> @0 { read = w }", "forward @0 -> @4 { read = 3 }", "backward @3 -> @0 { join = max }"
+        ),
+        (
+            Finding("E065", 6, 30, "w", "it has `u`, `s`, `v`"),
+            Finding("E040", 7, 29, "3", "write `read = u`"),
+            Finding("E043", 8, 30, "max", "`add`, `mul`"),
+        ),
+    ),
+    Case(
+        "a resize in a backbone, and connections of a space in a network",
+        network(
+            "backbone = own()",
+            "fixed @0 -> @0",
+            before="block own() { resize(nearest); s = lif(); flatten(); fc = linear(10) }\n",
+        ),
+        (
+            Finding("E035", 2, 15, "resize", "a block that a connection names"),
+            Finding("E035", 7, 3, "fixed", "`backward source -> target`"),
+        ),
     ),
     Case(
         "delays",

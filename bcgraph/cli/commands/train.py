@@ -91,7 +91,7 @@ def train_command(
 
 def quieter(network: NetworkSpec) -> str | None:
     """One line that suggests a smaller gain where feedback is loud, and far or of many connections; otherwise None."""
-    loud = [bc for bc in sorted(network.backward) if network.gain(bc) > LOUD]
+    loud = [bc for bc in sorted(network.backward) if (network.gain(bc) or 0.0) > LOUD]
     far = [bc for bc in loud if bc.source - bc.target >= FAR * len(network.ports)]
     if not far and len(loud) <= FEW:
         return None

@@ -1,26 +1,43 @@
-"""Backward connections: from ports as they are written to ports by number."""
+"""Connections: from ports as they are written to ports by number, and from blocks to projections."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from bcgraph import connections as rules
-from bcgraph import schema
+from bcgraph import schema, shapes
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed
+from bcgraph.dsl.elaboration.expand import Expander
+from bcgraph.dsl.elaboration.layers import Defaults
+from bcgraph.dsl.elaboration.library import Definition, Library, Namespace
 from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.dsl.elaboration.sizes import Size
-from bcgraph.dsl.elaboration.values import convert
+from bcgraph.dsl.elaboration.values import build, convert, convert_all, parameters_of
+from bcgraph.dsl.source import Reporter
+from bcgraph.dsl.unparse import print_definitions
 from bcgraph.dsl.wording import short
-from bcgraph.errors import Span
+from bcgraph.errors import Span, nearest
+from bcgraph.projections import as_map, fits, misfit
+from bcgraph.schema_values import Scalar
 from bcgraph.shapes import Shape
 
-# A 1x1 convolution, a batch norm, and the addition to the current.
-_LAYERS_OF_PROJECTION = 3
+KINDS: Mapping[str, type[schema.Connection]] = {
+    kind.word: kind for kind in (schema.BackwardConnection, schema.ForwardConnection)
+}
+"""The connections of a network, by the word that begins their statement."""
+
+STANDARD = "project"
+"""The projection of the language, the paper's."""
+
+CHANNELS = "channels"
+"""The parameter of a projection that is the number of the target's channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,41 +47,177 @@ class Ports:
     ports: tuple[tuple[str, Shape | None], ...]
     complete: bool
 
+    @property
+    def shapes(self) -> tuple[Shape, ...] | None:
+        """The shapes of all ports; None where some are not known."""
+        known = tuple(shape for _, shape in self.ports if shape is not None)
+        return known if self.complete and len(known) == len(self.ports) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """Reads what connections run through. `shapes` are those of the network's ports, None where an error hides some.
+
+    `neurons` are those of the ports, and `feedback` is what the network gives to all, None where it is wrong.
+    """
+
+    library: Library
+    namespace: Namespace
+    definitions: Definitions
+    defaults: Defaults
+    network_neuron: Definition | None
+    settings: Settings
+    shapes: tuple[Shape, ...] | None
+    neurons: tuple[schema.Neuron, ...] = ()
+    feedback: schema.Through | None = None
+
+    def read(self, value: syntax.Expression, name: str) -> schema.Through:
+        """The projection that a setting `name` means. Raises Failed once what is wrong with it is reported."""
+        scope = self.settings.scope
+        if isinstance(value, syntax.Name):
+            value = syntax.Call(value.name, (), name_span=value.span, span=value.span)
+        if not isinstance(value, syntax.Call):
+            hint = f"write `{name} = {STANDARD}()`, for example"
+            raise scope.fail("E040", f"`{name}` needs a projection, which is a call of a block", value.span, hint)
+        definition = self.library.find(value.name, self.namespace)
+        if definition is None and value.name == STANDARD:
+            arguments, spans = convert_all(value, parameters_of(schema.Projection), scope)
+            made: schema.Projection = build(schema.Projection, arguments, spans, value.span, scope)
+            return made
+        if definition is None:
+            hint = nearest(value.name, [STANDARD, *self.namespace.definitions]) or f"the standard one is `{STANDARD}()`"
+            raise scope.fail("E031", f"there is no block `{value.name}`", value.name_span, hint)
+        return self._own(value, definition)
+
+    def _own(self, call: syntax.Call, definition: Definition) -> schema.OwnProjection:
+        """The projection of a user's block, for all pairs of ports that it fits."""
+        if self.shapes is None:
+            raise Failed
+        maps = sorted({as_map(shape) for shape in self.shapes})
+        bodies: list[tuple[schema.Maps, schema.Maps, schema.Body]] = []
+        arguments: tuple[tuple[str, Scalar], ...] = ()
+        reasons: Reporter | None = None
+        for source, target in itertools.product(maps, maps):
+            aside = Reporter()
+            found = self._expanded(call, definition, source, target, aside)
+            if found is not None and not aside:
+                body, arguments = found
+                bodies.append((source, target, body))
+            else:
+                reasons = reasons or aside
+        if not bodies:
+            for each in () if reasons is None else reasons.diagnostics():
+                self.settings.reporter.add(each.code, each.message, each.span, each.hint, each.notes)
+            raise Failed
+        kept = tuple((name, value) for name, value in arguments if name != CHANNELS)
+        return schema.OwnProjection.build(
+            schema.Call(call.name, kept), print_definitions(call.name, self.namespace), bodies
+        )
+
+    def _expanded(
+        self, call: syntax.Call, definition: Definition, source: schema.Maps, target: schema.Maps, aside: Reporter
+    ) -> tuple[schema.Body, tuple[tuple[str, Scalar], ...]] | None:
+        """The block between ports of these maps, and its arguments; None where `aside` holds the reasons."""
+        scope = replace(self.settings.scope, reporter=aside)
+        takes = [parameter.name for parameter in definition.block.parameters]
+        if any(argument.name == CHANNELS for argument in call.arguments):
+            scope.fail("E042", f"`{CHANNELS}` is that of the target, and is not given", call.span)
+            return None
+        if CHANNELS in takes:
+            given = syntax.Argument(CHANNELS, syntax.Number(target[0], span=call.span), span=call.span)
+            named = _by_name(call, [name for name in takes if name != CHANNELS])
+            call = replace(call, arguments=(*named, given))
+        expander = Expander(
+            aside,
+            self.library,
+            self.definitions,
+            replace(self.defaults, target=(target[1], target[2])),
+            self.network_neuron,
+            Size(aside),
+            scope.budget,
+        )
+        try:
+            nodes, _, arguments = expander.call(call, scope, definition, source)
+        except Failed:
+            return None
+        body = tuple(nodes)
+        if expander.ports:
+            hint = "layers of neurons are the ports of the backbone"
+            scope.fail("E035", f"the projection `{call.name}` holds neurons", call.name_span, hint)
+        elif not aside and (error := fits(body, source, target, call.span)) is not None:
+            aside.add_error(error, call.span)
+        return body, arguments
+
+    def measure(self, connection: schema.Connection, ports: Ports, size: Size, places: Mapping[str, Span]) -> None:
+        """Check that a connection fits its ports, and add it to the size of the network. `places` are its settings."""
+        through = connection.through or self.feedback
+        source, target = (ports.ports[number][1] for number in (connection.source, connection.target))
+        span = connection.span or syntax.NOWHERE
+        if self.neurons:
+            unknown = rules.unreadable(connection.read, self.neurons[connection.source], places.get("read", span))
+            if unknown is not None:
+                self.settings.reporter.add_error(unknown)
+        if through is None or source is None or target is None:
+            return
+        start, end = as_map(source), as_map(target)
+        body = through.layers(start, end, self.defaults.norm)
+        error = misfit(through, start, end, span) if body is None else fits(body, start, end, span)
+        if error is not None or body is None:
+            assert error is not None
+            self.settings.reporter.add_error(error, span)
+            return
+        if connection.gain is not None and schema.last_norm(body) is None:
+            message = f"`gain` is the first scale of a norm, and `{through}` has none"
+            self.settings.reporter.add("E064", message, places["gain"], "leave `gain` out, or end the block in a norm")
+        for layer, shape in shapes.walk(body, start):
+            values = 0 if isinstance(layer, schema.Resize) else math.prod(shapes.infer(layer, shape))
+            size.add(1, shapes.parameters(layer, shape), values, span)
+
+
+def _by_name(call: syntax.Call, names: list[str]) -> tuple[syntax.Argument, ...]:
+    """The arguments of a call by name; those by position go to `names` in order, too many stay as they are."""
+    return tuple(
+        replace(argument, name=names[place]) if argument.name is None and place < len(names) else argument
+        for place, argument in enumerate(call.arguments)
+    )
+
 
 def connections(
-    statements: Iterable[syntax.Backward], ports: Ports, size: Size, settings: Settings
-) -> tuple[schema.BackwardConnection, ...]:
-    """The backward connections that the statements mean.
+    statements: Iterable[syntax.Connection], ports: Ports, size: Size, projections: Projections, settings: Settings
+) -> dict[str, tuple[schema.Connection, ...]]:
+    """The connections that the statements mean, by their word.
 
-    Reports unknown ports (E060), forward connections (E061), repeated ones (E062), wrong delays (E063), and what their
-    projections add to the size of the network (E054).
+    Reports unknown ports (E060), connections that run the other way (E061), repeated ones (E062), wrong delays (E063),
+    projections that do not fit (E064), and what they add to the size of the network (E054).
     """
     numbers = {name: number for number, (name, _) in enumerate(ports.ports)}
-    found: list[schema.BackwardConnection] = []
-    seen: dict[tuple[int, int], Span] = {}
+    found: dict[str, list[schema.Connection]] = {word: [] for word in KINDS}
+    seen: dict[tuple[str, int, int, int], Span] = {}
     for statement in statements:
-        given = _settings(statement, settings)
-        source = _number(statement.source, numbers, ports, settings)
-        target = _number(statement.target, numbers, ports, settings)
-        if source is None or target is None:
+        kind = KINDS[statement.word]
+        given, places = _settings(statement, kind, projections, settings)
+        source = number_of(statement.source, numbers, ports, settings)
+        target = number_of(statement.target, numbers, ports, settings)
+        if source is None or target is None or given is None:
             continue
         by_number = statement.source.number is not None and statement.target.number is not None
         written = _written(statement.source), _written(statement.target)
-        if (forward := rules.runs_forward(source, target, statement.span, written)) is not None:
+        if (error := rules.wrong_way(statement.word, source, target, statement.span, written)) is not None:
             if ports.complete or by_number:
-                settings.reporter.add_error(forward)
+                settings.reporter.add_error(error)
             continue
-        if (source, target) in seen:
-            settings.reporter.add_error(rules.repeated(source, target, statement.span, seen[source, target]))
+        connection = kind(source, target, **given, span=statement.span)
+        if (first := seen.get((statement.word, *connection.key))) is not None:
+            settings.reporter.add_error(rules.repeated(statement.word, *connection.key, statement.span, first))
             continue
-        seen[source, target] = statement.span
+        seen[statement.word, *connection.key] = statement.span
         if ports.complete:
-            _count(ports.ports[source][1], ports.ports[target][1], size, statement.span)
-        found.append(schema.BackwardConnection(source, target, **given, span=statement.span))
-    return tuple(found)
+            projections.measure(connection, ports, size, places)
+        found[statement.word].append(connection)
+    return {word: tuple(some) for word, some in found.items()}
 
 
-def _number(port: syntax.Port, numbers: dict[str, int], ports: Ports, settings: Settings) -> int | None:
+def number_of(port: syntax.Port, numbers: dict[str, int], ports: Ports, settings: Settings) -> int | None:
     """The number of a port, or None where it is not known."""
     if port.number is not None:
         unknown = rules.unknown_number(port.number, len(numbers), port.span)
@@ -79,39 +232,80 @@ def _number(port: syntax.Port, numbers: dict[str, int], ports: Ports, settings: 
     return None
 
 
-def _settings(statement: syntax.Backward, settings: Settings) -> dict[str, Any]:
-    """The settings in the braces of a connection; what is out of range is reported and left out."""
-    fields = {name: kinds.kind_of(kinds.fields(schema.BackwardConnection)[name]) for name in ("delay", "gain")}
-    found: dict[str, Any] = {}
-    seen: dict[str, Span] = {}
-    for setting in statement.body:
-        match setting:
-            case syntax.Assign(target=syntax.Name(name="delay") as target, value=value):
-                if not settings.first("delay", target.span, seen):
-                    continue
-                allowed = fields["delay"]
-                assert isinstance(allowed, kinds.Integer)
-                try:
-                    number = convert(value, kinds.Integer(), settings.scope, "`delay`")
-                except Failed:
-                    continue
-                if allowed.low is not None and allowed.high is not None and allowed.low <= number <= allowed.high:
-                    found["delay"] = number
-                else:
-                    hint = f"allowed: {kinds.allowed_range(allowed)}"
-                    settings.reporter.add("E063", f"a delay of {number} steps is not possible", value.span, hint)
-            case syntax.Assign(target=syntax.Name(name="gain") as target, value=value):
-                if settings.first("gain", target.span, seen):
-                    settings.read(found, "gain", value, fields["gain"])
-            case _:
-                settings.stray(setting, "of a backward connection", tuple(fields))
-    return found
-
-
-def _count(source: Shape | None, target: Shape | None, size: Size, span: Span) -> None:
-    if source is not None and target is not None:
-        size.add(_LAYERS_OF_PROJECTION, target[0] * (source[0] + 2), 2 * math.prod(target), span)
-
-
 def _written(port: syntax.Port) -> str:
     return f"@{port.number}" if port.number is not None else str(port.name)
+
+
+# --- The settings of a connection -------------------------------------------------------------------------
+
+
+def _settings(
+    statement: syntax.Connection, kind: type[schema.Connection], projections: Projections, settings: Settings
+) -> tuple[dict[str, Any] | None, dict[str, Span]]:
+    """The settings in the braces of a connection, and where they stand; what is out of range is reported and left out.
+
+    None in place of the settings where its projection is wrong.
+    """
+    found: dict[str, Any] = {}
+    seen: dict[str, Span] = {}
+    places: dict[str, Span] = {}
+    for setting in statement.body:
+        match setting:
+            case syntax.Assign(target=syntax.Name(name=name) as target, value=value) if name in _READ:
+                if not settings.first(name, target.span, seen):
+                    continue
+                places[name] = value.span
+                try:
+                    found[name] = _READ[name](value, kind, projections, settings)
+                except Failed:
+                    if name == "through":
+                        return None, places
+            case _:
+                settings.stray(setting, f"of a {statement.word} connection", tuple(_READ))
+    return found, places
+
+
+def _delay(
+    value: syntax.Expression, kind: type[schema.Connection], projections: Projections, settings: Settings
+) -> int:
+    allowed = kinds.kind_of(kinds.fields(kind)["delay"])
+    assert isinstance(allowed, kinds.Integer)
+    number: int = convert(value, kinds.Integer(), settings.scope, "`delay`")
+    if allowed.low is not None and allowed.high is not None and not allowed.low <= number <= allowed.high:
+        hint = f"allowed: {kinds.allowed_range(allowed)}"
+        raise settings.scope.fail("E063", f"a delay of {number} steps is not possible", value.span, hint)
+    return number
+
+
+def _through(
+    value: syntax.Expression, kind: type[schema.Connection], projections: Projections, settings: Settings
+) -> schema.Through:
+    return projections.read(value, "through")
+
+
+def _read(value: syntax.Expression, kind: type[schema.Connection], projections: Projections, settings: Settings) -> str:
+    if not isinstance(value, syntax.Name):
+        hint = "write `read = u`, for example"
+        raise settings.scope.fail("E040", "`read` needs the name of a value of the source's neuron", value.span, hint)
+    return value.name
+
+
+_Reader: TypeAlias = Callable[[syntax.Expression, type[schema.Connection], Projections, Settings], Any]
+
+
+def _plain(name: str) -> _Reader:
+    def read(
+        value: syntax.Expression, kind: type[schema.Connection], projections: Projections, settings: Settings
+    ) -> Any:
+        return convert(value, kinds.kind_of(kinds.fields(kind)[name]), settings.scope, f"`{name}`")
+
+    return read
+
+
+_READ: Mapping[str, _Reader] = {
+    "delay": _delay,
+    "gain": _plain("gain"),
+    "through": _through,
+    "join": _plain("join"),
+    "read": _read,
+}

@@ -16,7 +16,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, truth
 from bcgraph.dsl.elaboration.frames import Frame, misplaced, repetitions, scalar, single, target_name
-from bcgraph.dsl.elaboration.layers import Defaults, Layer, check_threshold
+from bcgraph.dsl.elaboration.layers import Defaults, Layer, check_place, check_threshold
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Library
 from bcgraph.dsl.elaboration.sizes import Budget, Size
 from bcgraph.dsl.elaboration.values import Parameter, bind, build, convert_all
@@ -186,6 +186,7 @@ class Expander:
         self, layer: Layer, call: syntax.Call, name: str, frame: Frame, shape: Shape | None
     ) -> tuple[Nodes, Shape | None]:
         check_threshold(layer, call, self.defaults, frame.scope)
+        check_place(layer, call, self.defaults, frame.scope)
 
         def make(values: Mapping[str, Any]) -> schema.LayerNode:
             return layer.make(name, call.span, values, self.defaults)

@@ -133,6 +133,8 @@ def _kind(annotation: Any, metadata: list[Any]) -> Kind:
         options = tuple(option for option in get_args(annotation) if option is not types.NoneType)
         if len(options) == 1:
             return _kind(options[0], [])
+        # What a block of the user's describes is called by the block's own name.
+        options = tuple(option for option in options if option is not schema.OwnProjection)
         if all(isinstance(option, type) for option in options):
             return Called(tuple((call_name(option), option) for option in options))
         if get_origin(options[1]) is tuple:

@@ -20,10 +20,14 @@ from bcgraph.shapes import pair
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the network says about every neuron and every batch norm; no neuron where it is wrong."""
+    """What the network says about every neuron and every batch norm; no neuron where it is wrong.
+
+    In a projection, `target` is the height and width of the port that it goes to.
+    """
 
     neuron: schema.Neuron | None
     norm: schema.Norm
+    target: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Layer:
     """One kind of layer. `named` layers hold parameters or state, so they need a name of their own.
 
     `threshold` says that it needs the threshold of the network's neuron. `later` layers came after the first version:
-    a block of an older file may have their name, and is meant then.
+    a block of an older file may have their name, and is meant then. `projection` layers stand only in what a connection
+    runs through.
     """
 
     parameters: tuple[Parameter, ...]
@@ -39,6 +44,7 @@ class Layer:
     named: bool
     threshold: bool = False
     later: bool = False
+    projection: bool = False
 
 
 def _conv(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Conv:
@@ -66,6 +72,11 @@ def _tebn(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) 
 
 def _linear(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Linear:
     return schema.Linear(name=name, span=span, **values)
+
+
+def _resize(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Resize:
+    assert defaults.target is not None
+    return schema.Resize(name=name, span=span, size=defaults.target, **values)
 
 
 def _flatten(name: str, span: Span, values: Mapping[str, Any], defaults: Defaults) -> schema.Flatten:
@@ -155,6 +166,13 @@ LAYERS: Mapping[str, Layer] = {
     "adaptive_avgpool": _adaptive("adaptive_avgpool"),
     "adaptive_maxpool": _adaptive("adaptive_maxpool"),
     "flatten": Layer((), _flatten, named=False),
+    "resize": Layer(
+        (Parameter("mode", kinds.kind_of(kinds.fields(schema.Resize)["mode"]), False),),
+        _resize,
+        named=False,
+        later=True,
+        projection=True,
+    ),
     "dropout": Layer(
         tuple(dataclasses.replace(p, name="p") for p in parameters_of(schema.Dropout)), _dropout, named=False
     ),
@@ -168,6 +186,13 @@ def check_threshold(layer: Layer, call: syntax.Call, defaults: Defaults, scope: 
     if layer.threshold and neuron is not None and neuron.threshold is None:
         message = f"`{call.name}` needs a threshold, and the network's neuron `{neuron.name}` has none"
         raise scope.fail("E044", message, call.name_span, "write `bn()`, or take a neuron with a `threshold`")
+
+
+def check_place(layer: Layer, call: syntax.Call, defaults: Defaults, scope: Scope) -> None:
+    """Report a layer of projections that stands in a backbone (E035). Raises Failed."""
+    if layer.projection and defaults.target is None:
+        hint = "it stands in a block that a connection names: `backward ... { through = name() }`"
+        raise scope.fail("E035", f"`{call.name}` does not belong in a backbone", call.name_span, hint)
 
 
 def norm(call: syntax.Call, defaults: Defaults, scope: Scope) -> schema.Norm:

@@ -15,7 +15,9 @@ from bcgraph.names import DEFAULT_NEURON
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
 _LIBRARY = re.compile(r"<!-- every (\w+) of the library -->\n.*?<!-- end -->\n", re.DOTALL)
 # What is not a setting, or has a section of the page to itself.
-_LEFT_OUT = frozenset(("kind", "name", "span", "source", "target", "backward", "data", "search", "train", "uses"))
+_LEFT_OUT = frozenset(
+    ("kind", "name", "span", "source", "target", "backward", "forward", "data", "search", "train", "uses")
+)
 
 
 def fill(page: str) -> str:
@@ -55,6 +57,10 @@ def settings_table(name: str) -> str:
             rows.append(f"| `{setting}` | a call of a block | required |")
         elif field.annotation is schema.Neuron:
             rows.append(f"| `{setting}` | a call of a neuron | `{DEFAULT_NEURON}()` |")
+        elif setting == "read":
+            rows.append(f"| `{setting}` | the name of a value of the source's neuron | `{field.default}` |")
+        elif setting in ("feedback", "through"):
+            rows.append(f"| `{setting}` | `project(...)`, or a call of a block | {_default(setting, field.default)} |")
         else:
             default = "required" if field.is_required() else _default(setting, field.default)
             rows.append(f"| `{setting}` | {kinds.describe(kinds.kind_of(field))} | {default} |")
@@ -62,7 +68,11 @@ def settings_table(name: str) -> str:
 
 
 # What holds where an optional setting is not given.
-_UNSET: Mapping[str, str] = {"gain": "that of the network", "extra_operations": "any number"}
+_UNSET: Mapping[str, str] = {
+    "gain": "that of the projection",
+    "through": "the network's `feedback`",
+    "extra_operations": "any number",
+}
 
 
 def _default(setting: str, value: object) -> str:

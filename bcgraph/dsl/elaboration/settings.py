@@ -119,6 +119,10 @@ class Settings:
                 self._stray_name("setting", name, target.span, where, known, sections)
             case syntax.Section(name=name):
                 self._stray_name("section", name, statement.name_span, where, known, sections)
+            case syntax.Connection():
+                forms = [f"`{_FORMS[name]}`" for name in known if name in _FORMS]
+                hint = f"known {where}: {', '.join(forms)}" if forms else None
+                self.reporter.add("E035", f"`{statement.word}` does not belong {where}", statement.word_span, hint)
             case _:
                 span = getattr(statement, "name_span", statement.span)
                 if isinstance(statement, syntax.Bare):
@@ -155,6 +159,7 @@ def place(body: Iterable[syntax.Statement], path: Sequence[str]) -> Span | None:
 # How the statements are written that are neither settings nor sections.
 _FORMS: Mapping[str, str] = {
     "backward": "backward source -> target",
+    "forward": "forward source -> target",
     "block": "block name() { ... }",
     "import": 'import "file.bcg"',
     "network": "network name { ... }",

@@ -184,4 +184,4 @@ def trained(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
     tensors, _ = weights.unpack(path / STATE)
     prefix = PREFIX if best.train.ema else MODEL
     found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return names.of_network(found, ((bc.source, bc.target) for bc in best.backward))
+    return names.of_network(found, {prefix: prefix for prefix in best.prefixes().values()})

@@ -233,4 +233,4 @@ def inherited(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
     Raises WeightsError (E082) when there is no supernet.
     """
     found, _ = weights.unpack(path / WEIGHTS)
-    return names.of_network(found, ((bc.source, bc.target) for bc in best.backward))
+    return names.of_network(found, {prefix: prefix for prefix in best.prefixes().values()})

@@ -26,8 +26,8 @@ from bcgraph.compiler.targets.fx.observer import spikes as spikes
 from bcgraph.compiler.targets.fx.recompute import Segment, pieces, statistics_aside
 from bcgraph.compiler.targets.fx.sums import SUMS, Sums, beside, norms_of, sums_of
 from bcgraph.errors import CompileError
-from bcgraph.names import BACKWARD, parse_projection
-from bcgraph.nn import modules, registered
+from bcgraph.names import BACKWARD, FORWARD, parse_projection
+from bcgraph.nn import modules, registered, tree
 from bcgraph.nn.hooks import Container, Layer
 from bcgraph.nn.workspace import Memory
 
@@ -50,7 +50,7 @@ class PortAsModuleError(CompileError, AttributeError):
     """A port was asked for as a submodule. An AttributeError too, as torch raises for unknown submodules."""
 
 
-class Module(fx.GraphModule):
+class Module(tree.Tree, fx.GraphModule):
     """A compiled program. One with norms folded away has no training mode, and says so.
 
     Copies and pickles are built anew from the program, never traced, and take over layers, modes and hooks.
@@ -65,7 +65,7 @@ class Module(fx.GraphModule):
     def get_submodule(self, target: str) -> nn.Module:
         """As in torch. A port is no submodule: asking for one raises PortAsModuleError (E060)."""
         try:
-            return super().get_submodule(target)
+            return tree.find(self, target) if target.startswith(f"{FORWARD}.") else super().get_submodule(target)
         except AttributeError:
             if target not in self.meta.get("ports", ()):
                 raise
@@ -80,7 +80,7 @@ class Module(fx.GraphModule):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         source: Source = state["attributes"]["meta"]["source"]
-        root = nn.Module()
+        root = tree.Tree()
         root._modules.update(state["modules"])
         _assemble(self, source, root)
         # The modules as they were: with their own modes, and whatever a user has put beside them.
@@ -168,10 +168,10 @@ def parameters(graph: TemporalGraph, seed: int = 0) -> nn.Module:
 def _check_name(node: Node) -> None:
     """Refuse a layer whose place in the module tree is taken by torch or by Python (E036)."""
     name = str(node.module)
-    if (found := parse_projection(name)) is not None and found.part in ("conv", "bn"):
-        return
-    for place, part in enumerate(name.split(".")):
-        if part in _TAKEN or keyword.iskeyword(part) or (part == BACKWARD and place == 0):
+    found = parse_projection(name)
+    own = name if found is None else found.part
+    for place, part in enumerate(own.split(".")):
+        if part in _TAKEN or keyword.iskeyword(part) or (part == BACKWARD and place == 0 and found is None):
             raise CompileError(
                 "E036",
                 f"`{name}` cannot be the name of a layer: `{part}` is taken in a torch module",
@@ -215,7 +215,7 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
             inner = fx.GraphModule(beside(root, sums), emit(part.program), class_name=part.name.capitalize())
             # For those who look for the norms of a segment.
             for path in sorted(norms_of(part.program)):
-                _attach(inner, path, root.get_submodule(path))
+                tree.place(inner, path, tree.find(root, path), Container)
             segments[part.name] = Segment(inner)
         graph = emit_segments(program, before, parts, after)
     else:
@@ -235,9 +235,9 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
         if registered.is_registered(owner):
             kept_whole.append(path)
         if path in kept_whole or (path and not list(owner.children())):
-            _attach(module, path, owner)
+            tree.place(module, path, owner, Container)
             if isinstance(owner, Layer):
-                owner.note_program(calls=path in called)
+                owner.note_program(calls=tree.in_code(path) in called)
     if sums is not None:
         module.add_module(SUMS, sums)
     for name, segment in segments.items():
@@ -260,16 +260,6 @@ def _neurons(program: Program) -> dict[int, schema.NeuronLayer]:
         if node.port is not None and isinstance(layer, schema.NeuronLayer):
             found[node.port] = layer
     return found
-
-
-def _attach(module: nn.Module, path: str, owner: nn.Module) -> None:
-    """Put `owner` at its place in the tree of `module`."""
-    *parents, last = path.split(".")
-    for part in parents:
-        if part not in module._modules:
-            module.add_module(part, Container())
-        module = module.get_submodule(part)
-    module.add_module(last, owner)
 
 
 @contextmanager

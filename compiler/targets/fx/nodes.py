@@ -19,7 +19,7 @@ from bcgraph.compiler.targets.fx.recompute import Piece
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.errors import CompileError
 from bcgraph.nn import functional as BF
-from bcgraph.nn import layers
+from bcgraph.nn import layers, tree
 from bcgraph.nn import packed_spikes as spikes_as_bits
 from bcgraph.nn.conv import folded as FC
 from bcgraph.nn.neuron import neuron as neurons
@@ -102,7 +102,7 @@ class _Emitter:
 
     def module(self, node: Node) -> None:
         name = node.output.name
-        self.env[name] = self.add(node, "call_module", node.module, tuple(self.read(node)), name)
+        self.env[name] = self.add(node, "call_module", tree.in_code(str(node.module)), tuple(self.read(node)), name)
 
     def norm(self, node: Node) -> None:
         if node.attrs["layer"].norm.by_step:
@@ -113,9 +113,9 @@ class _Emitter:
                     span=node.span,
                     hint="use the schedule `unrolled`, or `bn()` with statistics=shared",
                 )
-            made = self.add(node, "call_module", node.module, (*self.read(node), node.step))
+            made = self.add(node, "call_module", tree.in_code(str(node.module)), (*self.read(node), node.step))
         else:
-            made = self.add(node, "call_module", node.module, tuple(self.read(node)))
+            made = self.add(node, "call_module", tree.in_code(str(node.module)), tuple(self.read(node)))
             made.kwargs = {k: node.attrs[k] for k in ("steps", "repeats", "updates") if node.attrs.get(k, 1) != 1}
         self.env[node.output.name] = made
 
@@ -132,7 +132,7 @@ class _Emitter:
         a = node.attrs
         parts = [f"{a['conv']}.weight", f"{a['conv']}.bias" if a["bias"] else None]
         parts += [f"{a['norm']}.{p}" for p in ("weight", "bias", "running_mean", "running_var")]
-        reads = [p and self.add(node, "get_attr", p, (), p) for p in parts]
+        reads = [p and self.add(node, "get_attr", tree.in_code(p), (), p) for p in parts]
         conv = self.readers[node.outputs[0].name]
         shape = self.values[conv.inputs[0].value].shape
         workspace = (self.workspace, len(self.env)) if self.workspace is not None else ()
@@ -173,6 +173,9 @@ class _Emitter:
 
     def product(self, node: Node) -> None:
         self.call(node, layers.multiply, *self.read(node))
+
+    def gate(self, node: Node) -> None:
+        self.call(node, BF.gate, *self.read(node))
 
     def concat(self, node: Node) -> None:
         self.call(node, torch.cat, self.read(node), 1)
@@ -241,6 +244,9 @@ class _Emitter:
     def one(self, node: Node) -> None:
         self.call(node, BF.ones, self.batch(node))
 
+    def present(self, node: Node) -> None:
+        self.call(node, BF.present, *self.read(node))
+
     def zeros(self, node: Node) -> None:
         self.call(node, BF.zeros, self.batch(node), *node.output.shape)
 
@@ -279,6 +285,7 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "registered": _Emitter.module,
     "add": _Emitter.sum,
     "mul": _Emitter.product,
+    "gate": _Emitter.gate,
     "concat": _Emitter.concat,
     "resize": _Emitter.resize,
     "to_image": _Emitter.to_image,
@@ -288,6 +295,7 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "neuron": _Emitter.neuron,
     "conv_neuron": _Emitter.neuron,
     "one": _Emitter.one,
+    "present": _Emitter.present,
     "zeros": _Emitter.zeros,
     "frame": _Emitter.frame,
     "stack": _Emitter.stack,

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from bcgraph.compiler.ir import Node, Program, Value
 from bcgraph.compiler.ops.merged import runs, stacks_of
-from bcgraph.nn import merged, modules
+from bcgraph.nn import merged, modules, tree
 
 SUMS = "_sums"
 """The name of the submodule with what normalizes and sums merged projections, one module a sum."""
@@ -125,7 +125,7 @@ def norms_of(program: Program) -> set[str]:
 
 def beside(root: nn.Module, sums: Sums | None) -> nn.Module:
     """The layers of `root` and, beside them, the modules of sums."""
-    both = nn.Module()
+    both = tree.Tree()
     both._modules.update(root._modules)
     if sums is not None:
         both.add_module(SUMS, sums)
@@ -138,6 +138,6 @@ def _module(node: Node) -> str:
 
 
 def _norm(root: nn.Module, path: str) -> modules.BatchNorm:
-    norm = root.get_submodule(path)
+    norm = tree.find(root, path)
     assert isinstance(norm, modules.BatchNorm)
     return norm

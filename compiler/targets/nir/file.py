@@ -81,7 +81,11 @@ def _carried(request: Request, found: tuple[limits.Loss, ...]) -> Request:
     """The request for what NIR can say of the network, with the weights that belong to it."""
     spec = limits.carried(request.spec, found)
     weights = request.state_dict
-    kept = None if weights is None else of_network(weights, ((bc.source, bc.target) for bc in spec.backward))
+    before, after = request.spec.prefixes(), spec.prefixes()
+    prefixes = {
+        before[each.word, *each.key]: after[limits.key(each, found)] for each in limits.kept(request.spec, found)
+    }
+    kept = None if weights is None else of_network(weights, prefixes)
     return replace(request, spec=spec, state_dict=kept)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from bcgraph import shapes
+from bcgraph import projections, shapes
 from bcgraph.compiler.export.neurons import at_first
 from bcgraph.compiler.ir import Node, TemporalGraph
 from bcgraph.compiler.lower import lower
@@ -19,16 +19,17 @@ from bcgraph.compiler.targets.nir.primitives import primitives
 from bcgraph.equations.neuron import SPIKES
 from bcgraph.errors import CompileError, Diagnostic
 from bcgraph.layers import STANDARD
-from bcgraph.schema import BackwardConnection, NetworkSpec
+from bcgraph.names import parse_projection
+from bcgraph.schema import BackwardConnection, Connection, ForwardConnection, NetworkSpec, Resize
 
 HINT = "`same_resolution = true` in the search block keeps to what NIR carries; `--allow-loss` writes the rest"
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A backward connection that NIR cannot say, why, and what stands in its place: a delay of 1, or nothing."""
+    """A connection that NIR cannot say, why, and what stands in its place: a delay of 1, or nothing."""
 
-    connection: BackwardConnection
+    connection: Connection
     edge: str
     reason: str
     shortened: bool = False
@@ -39,25 +40,43 @@ class Loss:
 
 
 def losses(spec: NetworkSpec) -> tuple[Loss, ...]:
-    """The backward connections of `spec` that NIR cannot say as they are."""
-    graph = lower(spec.with_backward(()))
-    return tuple(loss for bc in sorted(spec.backward) for loss in _of(bc, spec, graph))
+    """The connections of `spec` that NIR cannot say as they are."""
+    graph = lower(spec.with_connections())
+    return tuple(
+        loss for each in (*sorted(spec.backward), *sorted(spec.forward)) if (loss := _of(each, spec, graph)) is not None
+    )
 
 
 def carried(spec: NetworkSpec, found: tuple[Loss, ...]) -> NetworkSpec:
     """`spec` as NIR says it: without what is lost, or with its delay shortened."""
-    lost = {loss.connection: loss for loss in found}
-    kept = [replace(bc, delay=1) if bc in lost else bc for bc in spec.backward if bc not in lost or lost[bc].shortened]
-    return spec.with_backward(kept)
+    stay = [replace(each, delay=key(each, found)[3]) for each in kept(spec, found)]
+    return spec.with_connections(
+        [each for each in stay if isinstance(each, BackwardConnection)],
+        [each for each in stay if isinstance(each, ForwardConnection)],
+    )
+
+
+def kept(spec: NetworkSpec, found: tuple[Loss, ...]) -> tuple[Connection, ...]:
+    """The connections of `spec` that NIR carries, some of them with a delay of 1 in place of their own."""
+    gone = {loss.connection for loss in found if not loss.shortened}
+    return tuple(each for each in spec.connections if each not in gone)
+
+
+def key(connection: Connection, found: tuple[Loss, ...]) -> tuple[str, int, int, int]:
+    """The word and the key of a connection as NIR carries it."""
+    shortened = any(loss.shortened for loss in found if loss.connection == connection)
+    source, target, delay = connection.key
+    return connection.word, source, target, 1 if shortened else delay
 
 
 def check(spec: NetworkSpec, *, allow_loss: bool) -> tuple[Loss, ...]:
     """What is lost. Raises CompileError (E073) with one diagnostic for each thing that NIR cannot say.
 
-    With `allow_loss` backward connections may be lost; layers of the backbone may not.
+    With `allow_loss` connections may be lost; layers of the backbone may not.
     """
     found = losses(spec)
-    wrong = [Diagnostic("E073", f"`{_called(n)}` {reason}", n.span) for n, reason in _layers(lower(spec))]
+    backbone = lower(spec.with_connections())
+    wrong = [Diagnostic("E073", f"`{_called(n)}` {reason}", n.span) for n, reason in _layers(backbone)]
     if not allow_loss:
         wrong += [Diagnostic("E073", f"{loss.edge}: {loss.reason}", loss.connection.span) for loss in found]
         if found:
@@ -72,21 +91,49 @@ def _called(node: Node) -> str:
     return layer_of(node).name if node.op == "equation" else node.name
 
 
-def _of(bc: BackwardConnection, spec: NetworkSpec, graph: TemporalGraph) -> Iterator[Loss]:
-    source, target = spec.ports[bc.source], spec.ports[bc.target]
-    edge = f"@{bc.source} -> @{bc.target} (`{source}` -> `{target}`)"
+def _of(connection: Connection, spec: NetworkSpec, graph: TemporalGraph) -> Loss | None:
+    source, target = spec.ports[connection.source], spec.ports[connection.target]
+    edge = f"@{connection.source} -> @{connection.target} (`{source}` -> `{target}`)"
+    reason = _reason(connection, spec, graph)
+    if reason is not None:
+        return Loss(connection, edge, reason)
+    if connection.delay > 1:
+        if any(other.key == (connection.source, connection.target, 1) for other in spec.backward):
+            return Loss(connection, edge, "its delay is more than 1, and another connection of these ports has 1")
+        reason = f"its delay is {connection.delay}, and some readers of NIR would add the step that a loop takes to it"
+        return Loss(connection, edge, reason, shortened=True)
+    return None
+
+
+def _reason(connection: Connection, spec: NetworkSpec, graph: TemporalGraph) -> str | None:
+    """Why NIR cannot say a connection, whatever its delay; None where it can."""
+    if connection.join == "mul":
+        return "it multiplies the current, and NIR has no product"
+    if connection.read != SPIKES:
+        return f"it sends `{connection.read}`, and a neuron of NIR gives its spikes alone"
+    sent = f"{spec.ports[connection.source]}.s"
     values = graph.values()
-    given, wanted = values[f"{source}.s"].shape, values[f"{target}.s"].shape
-    if shapes.spatial(given) != shapes.spatial(wanted):
-        sizes = " to ".join("{}x{}".format(*shapes.spatial(shape)) for shape in (given, wanted))
-        yield Loss(bc, edge, f"it changes the resolution from {sizes}, and NIR has no resize")
-    elif len(given) < len(wanted):
-        yield Loss(bc, edge, "it feeds a vector to an image, and NIR has no such reshape")
-    elif not _reaches(graph, bc.target, f"{source}.s"):
-        yield Loss(bc, edge, "it closes no loop, and readers of NIR delay only what closes one")
-    elif bc.delay > 1:
-        reason = f"its delay is {bc.delay}, and some readers of NIR would add the step that a loop takes to it"
-        yield Loss(bc, edge, reason, shortened=True)
+    given, wanted = values[sent].shape, values[f"{spec.ports[connection.target]}.s"].shape
+    for layer, shape in projections.walk(spec, connection, "projection"):
+        if isinstance(layer, Resize):
+            sizes = " to ".join("{}x{}".format(*size) for size in (shape[1:], layer.size))
+            return f"it changes the resolution from {sizes}, and NIR has no resize"
+    if len(given) < len(wanted):
+        return "it feeds a vector to an image, and NIR has no such reshape"
+    alone = lower(spec.with_connections(*_alone(connection)))
+    inside = [reason for node, reason in _layers(alone) if parse_projection(node.name) is not None]
+    if inside:
+        return f"a layer of its projection {inside[0]}"
+    if connection.delay and not _reaches(graph, connection.target, sent):
+        return "it closes no loop, and readers of NIR delay only what closes one"
+    return None
+
+
+def _alone(connection: Connection) -> tuple[tuple[BackwardConnection, ...], tuple[ForwardConnection, ...]]:
+    if isinstance(connection, BackwardConnection):
+        return (connection,), ()
+    assert isinstance(connection, ForwardConnection)
+    return (), (connection,)
 
 
 def _reaches(graph: TemporalGraph, start: int, end: str) -> bool:

@@ -202,11 +202,16 @@ class _Emitter:
         normal = self.op(
             "BatchNormalization", [x, *parts], value + (".norm" if exists else ""), {"epsilon": layer.norm.eps}
         )
-        if exists:
-            axes = self.integers(*range(1, len(node.output.shape) + 1))
-            flag = self.op("Unsqueeze", [exists[0], axes], f"{value}.exists")
-            normal = self.op("Mul", [normal, flag], value)
-        self.env[value] = normal
+        self.env[value] = self.where_present(node, normal, exists[0]) if exists else normal
+
+    def present(self, node: Node) -> None:
+        self.env[node.output.name] = self.where_present(node, *self.reads(node))
+
+    def where_present(self, node: Node, x: ir.Value, exists: ir.Value) -> ir.Value:
+        """`x` where the flag of a sample is 1, zero where it is 0."""
+        axes = self.integers(*range(1, len(node.output.shape) + 1))
+        flag = self.op("Unsqueeze", [exists, axes], f"{node.output.name}.exists")
+        return self.op("Mul", [x, flag], node.output.name)
 
     def fold_norm(self, node: Node) -> None:
         for value, array in zip(node.outputs, folded(node, self.weights), strict=True):
@@ -279,6 +284,15 @@ class _Emitter:
             return value
         index = self.integers(*(i * given[0] // channels for i in range(channels)))
         return self.op("Gather", [value, index], f"{name}.wide", {"axis": 1})
+
+    def gate(self, node: Node) -> None:
+        first, *rest = self.reads(node)
+        one = self.constant("f32.1.0", np.array(1.0, dtype=np.float32))
+        for index, other in enumerate(rest):
+            name = node.output.name
+            factor = self.op("Add", [one, other], f"{name}.factor{index}")
+            first = self.op("Mul", [first, factor], name if index == len(rest) - 1 else f"{name}.{index}")
+        self.env[node.output.name] = first
 
     def concat(self, node: Node) -> None:
         self.put(node, "Concat", self.reads(node), axis=1)
@@ -418,6 +432,7 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "registered": _Emitter.registered,
     "add": _Emitter.add,
     "mul": _Emitter.product,
+    "gate": _Emitter.gate,
     "concat": _Emitter.concat,
     "resize": _Emitter.resize,
     "to_image": _Emitter.to_image,
@@ -425,6 +440,7 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "to_vector": _Emitter.flatten,
     "neuron": _Emitter.neuron,
     "one": _Emitter.one,
+    "present": _Emitter.present,
     "zeros": _Emitter.zeros,
     "frame": _Emitter.frame,
     "stack": _Emitter.stack,

@@ -250,6 +250,10 @@ class _Writer:
         text = tables.written(node, "python", given, x, lambda name: self.weight(f"{node.module}.{name}"))
         self.put(node, str(text))
 
+    def gate(self, node: Node) -> None:
+        first, *rest = self.reads(node)
+        self.put(node, " * ".join([first, *(f"(1 + {each})" for each in rest)]))
+
     def concat(self, node: Node) -> None:
         self.put(node, f"torch.cat([{', '.join(self.reads(node))}], 1)")
 
@@ -315,6 +319,7 @@ _EMIT: Mapping[str, Callable[[_Writer, Node], None]] = {
     "registered": _Writer.registered,
     "add": _Writer.add,
     "mul": _Writer.product,
+    "gate": _Writer.gate,
     "concat": _Writer.concat,
     "resize": _Writer.resize,
     "to_image": _Writer.to_image,
