@@ -55,7 +55,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes | bytearray) -> None:
     """Replace the content of `path` in one step. Raises RunError (E084)."""
     with writing(path) as temporary, temporary.open("wb") as stream:
         stream.write(data)

@@ -7,6 +7,7 @@ it is never recorded as a result, and a command ends with a message (E094) that 
 from __future__ import annotations
 
 import errno
+import re
 
 from bcgraph.errors import RunError
 
@@ -25,6 +26,13 @@ _WORDS = (
     "failed to map segment",
 )
 
+
+# How torch on the CPU, torch on a GPU and numpy say how much they wanted.
+_WANTED = (
+    re.compile(r"tried to allocate (?P<amount>\d+) (?P<unit>bytes)", re.IGNORECASE),
+    re.compile(r"tried to allocate (?P<amount>[\d.]+) (?P<unit>[KMGT]iB)", re.IGNORECASE),
+    re.compile(r"unable to allocate (?P<amount>[\d.]+) (?P<unit>[KMGTPE]iB|bytes)", re.IGNORECASE),
+)
 
 FAILURES = (MemoryError, RuntimeError, OSError, ImportError)
 """What a failed allocation may be raised as."""
@@ -45,11 +53,27 @@ def ran_out(error: BaseException) -> bool:
     return False
 
 
+def room(size: int) -> None:
+    """Raise MemoryError where `size` bytes cannot be allocated. For libraries that abort the process or hang then."""
+    bytearray(size)
+
+
 def exhausted(error: BaseException) -> RunError:
-    """The error for `error`, a failed allocation (E094)."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The error for `error`, a failed allocation (E094). It says how much was asked for, where the library said it."""
+    wanted = _wanted(str(error))
     return RunError(
         "E094",
-        f"memory has run out: {first[:160]}",
+        "memory has run out" if wanted is None else f"memory has run out: there is no room for {wanted} more",
         hint="a smaller batch needs less; a search or a training run resumes with the same command",
     )
+
+
+def _wanted(text: str) -> str | None:
+    found = next(filter(None, (pattern.search(text) for pattern in _WANTED)), None)
+    if found is None:
+        return None
+    amount, unit = float(found["amount"]), found["unit"]
+    for power, name in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if unit == "bytes" and amount >= 2**power:
+            amount, unit = amount / 2**power, name
+    return f"{amount:,.3g} {unit}" if amount < 1000 else f"{amount:,.0f} {unit}"

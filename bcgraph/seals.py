@@ -24,10 +24,21 @@ BLANK = (_MARK + _ZEROS).decode()
 
 def seal(content: bytes) -> bytes:
     """`content`, which holds `BLANK` once, with its digest and its size in it."""
-    start = content.index(BLANK.encode()) + len(_MARK)
-    digits = f"{_digest(content, start)}:{len(content):012d}".encode()
+    start, digits = _found(content)
     view = memoryview(content)
     return b"".join((view[:start], digits, view[start + len(digits) :]))
+
+
+def seal_in_place(content: bytearray) -> None:
+    """As `seal`, without a copy."""
+    start, digits = _found(content)
+    content[start : start + len(digits)] = digits
+
+
+def _found(content: bytes | bytearray) -> tuple[int, bytes]:
+    """Where the digits of the seal begin, and what they have to be."""
+    start = content.index(BLANK.encode()) + len(_MARK)
+    return start, f"{_digest(content, start)}:{len(content):012d}".encode()
 
 
 def intact(content: bytes) -> bool | None:
@@ -50,7 +61,7 @@ def is_seal(value: object) -> bool:
     return isinstance(value, str) and _SEAL.fullmatch(value.encode("utf-8", "replace")) is not None
 
 
-def _digest(content: bytes, start: int) -> str:
+def _digest(content: bytes | bytearray, start: int) -> str:
     view = memoryview(content)
     found = hashlib.sha256(view[:start])
     found.update(_ZEROS)

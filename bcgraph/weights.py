@@ -23,10 +23,29 @@ from torch import Tensor, nn
 
 from bcgraph import files, foreign, seals, tensorfiles
 from bcgraph.errors import WeightsError, nearest
-from bcgraph.memory import ran_out
+from bcgraph.memory import ran_out, room
 from bcgraph.schema import BackwardConnection, NetworkSpec
 
 LISTED = 8
+
+_TYPES = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 @dataclass(frozen=True)
@@ -169,21 +188,28 @@ def describe(spec: NetworkSpec) -> dict[str, object]:
     }
 
 
-def pack(tensors: Mapping[str, Tensor], described: Mapping[str, object]) -> bytes:
+def pack(tensors: Mapping[str, Tensor], described: Mapping[str, object]) -> bytearray:
     """A safetensors file as bytes, sealed, with `described` as JSON in its metadata."""
-    return seals.seal(_packed(tensors, {**described, seals.NAME: seals.BLANK}))
+    made = serialized(tensors, {**described, seals.NAME: seals.BLANK})
+    seals.seal_in_place(made)
+    return made
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """A digest of weights, by which a checkpoint knows what its run began with."""
-    return hashlib.sha256(_packed(tensors, {})).hexdigest()[:16]
+    return hashlib.sha256(serialized(tensors, {})).hexdigest()[:16]
 
 
-def _packed(tensors: Mapping[str, Tensor], described: Mapping[str, object]) -> bytes:
-    # Cloned, because safetensors refuses tensors that share memory, as tied weights and views do.
-    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    packed: bytes = safetensors.torch.save(own, {tensorfiles.ENTRY: json.dumps(described, sort_keys=True)})
-    return packed
+def serialized(tensors: Mapping[str, Tensor], described: Mapping[str, object] | None = None) -> bytearray:
+    """A safetensors file as bytes, without a seal; `described` is JSON in its metadata."""
+    metadata = None if described is None else {tensorfiles.ENTRY: json.dumps(described, sort_keys=True)}
+    return tensorfiles.packed({name: _stored(tensor) for name, tensor in tensors.items()}, metadata)
+
+
+def _stored(tensor: Tensor) -> tensorfiles.Stored:
+    # As bytes, since numpy has no bfloat16.
+    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return tensorfiles.Stored(_TYPES[tensor.dtype], tuple(tensor.shape), memoryview(content))
 
 
 def unpack(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -195,6 +221,8 @@ def unpack(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, obje
         kind = "is a directory" if place.is_dir() else "is no regular file"
         raise WeightsError("E082", f"the weights file `{place}` {kind}")
     content, described = tensorfiles.read(place)
+    # The library copies the tensors, and its process aborts or waits for ever where memory runs out.
+    room(len(content))
     try:
         tensors = dict(sorted(safetensors.torch.load(content).items()))
     # Its reader has an error of its own for damage, and lets others through for types that it does not know.

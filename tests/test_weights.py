@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import nn
 
 import bcgraph
@@ -255,3 +256,27 @@ def test_values_that_no_network_has_are_refused(name: str, value: float) -> None
             weights.apply(model, state, partial=partial)
         assert caught.value.code == "E083"
     assert all(torch.equal(model.state_dict()[key], tensor) for key, tensor in before.items())
+
+
+def test_a_file_is_the_librarys_to_the_byte() -> None:
+    """Ours needs a third of the memory; files of earlier versions were the library's."""
+    dtypes = (
+        *(torch.bool, torch.uint8, torch.int8, torch.float8_e5m2, torch.float8_e4m3fn, torch.int16, torch.uint16),
+        *(torch.float16, torch.bfloat16, torch.int32, torch.uint32, torch.float32, torch.complex64, torch.float64),
+        *(torch.int64, torch.uint64),
+    )
+    tensors = {f"{chr(122 - k)}.w": torch.arange(3 + k).to(dtype) for k, dtype in enumerate(dtypes)}
+    tensors |= {"scalar": torch.tensor(1.5), "empty": torch.zeros(0, 3), 'a "quoted"\n\x01\\/ ü': torch.zeros(2)}
+    described = {"name": 'ü "n" \x01', "steps": 3}
+    entry = json.dumps(described, sort_keys=True)
+    assert weights.serialized(tensors, described) == save(tensors, {"bcgraph": entry})
+    assert weights.serialized(tensors) == save(tensors)
+    assert weights.serialized({}) == save({})
+
+
+def test_views_and_tied_weights_are_written_as_they_are() -> None:
+    base = torch.arange(6.0).view(2, 3)
+    found = load(bytes(weights.serialized({"t": base.t(), "tied": base, "part": base[1:]})))
+    assert torch.equal(found["t"], base.t())
+    assert torch.equal(found["tied"], base)
+    assert torch.equal(found["part"], base[1:])

@@ -82,3 +82,46 @@ def test_failed_allocations_are_told_from_other_errors(error: Exception, memory:
     wrapped.__cause__ = error
     assert ran_out(wrapped) is memory
     assert isinstance(exhausted(error), RunError)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 7744352004 bytes.",
+            "7.21 GiB",
+        ),
+        ("CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has a total capacity of ...", "1.5 GiB"),
+        ("Unable to allocate 14.4 GiB for an array with shape (1, 1, 44001, 44001)", "14.4 GiB"),
+        ("Unable to allocate 120. bytes for an array", "120 bytes"),
+    ],
+)
+def test_the_message_says_how_much_was_asked_for(said: str, message: str) -> None:
+    assert (
+        exhausted(MemoryError(said)).diagnostics[0].message
+        == f"memory has run out: there is no room for {message} more"
+    )
+    assert exhausted(MemoryError("std::bad_alloc")).diagnostics[0].message == "memory has run out"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+@pytest.mark.slow
+def test_weights_for_which_there_is_no_room() -> None:
+    """The library that reads and writes them would abort, or wait for ever."""
+    program = """
+import re, resource, sys, tempfile, torch
+from pathlib import Path
+from bcgraph import weights
+values = {"w": torch.zeros(64, 2**20)}
+path = Path(tempfile.mkdtemp()) / "w.safetensors"
+path.write_bytes(weights.pack(values, {}))
+used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+for action, megabytes in ((lambda: weights.pack(values, {}), 200), (lambda: weights.unpack(path), 400)):
+    resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 2**20, resource.RLIM_INFINITY))
+    try:
+        action()
+    except MemoryError:
+        print("no room")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "no room\nno room\n"

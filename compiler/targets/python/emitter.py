@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 
 from bcgraph import dsl, files
@@ -29,6 +28,7 @@ from bcgraph.compiler.targets.python.text import FILE, NEAREST, TAKEN
 from bcgraph.equations.neuron import Equations
 from bcgraph.normalization import Normalization
 from bcgraph.readout import MEANINGS
+from bcgraph.weights import serialized
 
 
 def write(request: Request) -> ExportReport:
@@ -42,7 +42,7 @@ def write(request: Request) -> ExportReport:
     found = _prove(request, module, program, values)
     code = _Writer(program, values, request.inside)
     text = code.text()
-    packed = safetensors.torch.save({k: torch.from_numpy(v) for k, v in sorted(code.tensors.items())})
+    packed = serialized({k: torch.from_numpy(v) for k, v in code.tensors.items()})
     source = _file(request, text, code, beside.name, hashlib.sha256(packed).hexdigest()).encode()
     files.write_bytes(beside, packed)
     files.write_bytes(request.path, source)
