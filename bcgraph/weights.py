@@ -208,8 +208,8 @@ def serialized(tensors: Mapping[str, Tensor], described: Mapping[str, object] | 
 
 def _stored(tensor: Tensor) -> tensorfiles.Stored:
     # As bytes, since numpy has no bfloat16.
-    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return tensorfiles.Stored(_TYPES[tensor.dtype], tuple(tensor.shape), memoryview(content))
+    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return tensorfiles.Stored(_TYPES[tensor.dtype], tuple(tensor.shape), content)
 
 
 def unpack(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, object]]:
