@@ -100,6 +100,13 @@ CODES: dict[str, str] = {
     "E093": "workers could not be started, or are lost",
     "E094": "memory has run out",
     "E095": "what a user has registered has failed",
+    # Modules from elsewhere.
+    "E110": "a module does not run on its example, or returns something else than one value per class",
+    "E111": "the values of a tensor decide what a module computes",
+    "E112": "a module changes a view or a part of a tensor in place",
+    "E113": "a layer, function or neuron of a module cannot be said in the language",
+    "E114": "a value of a module is read across branches",
+    "E115": "an imported network does not compute what its module computes",
 }
 
 
