@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bcgraph.dsl import format_spec as format
     from bcgraph.dsl import load, parse
     from bcgraph.errors import BcgraphError
+    from bcgraph.importing import from_torch
     from bcgraph.schema import BackwardConnection, NetworkSpec
     from bcgraph.training.loop import train
     from bcgraph.viz.arcs import draw
@@ -37,6 +38,7 @@ __all__ = [
     "draw",
     "export",
     "format",
+    "from_torch",
     "load",
     "parse",
     "profile",
@@ -63,6 +65,7 @@ __getattr__ = lazy.attach(
         "draw": "bcgraph.viz.arcs:draw",
         "export": "bcgraph.compiler.targets.export:export",
         "format": "bcgraph.dsl:format_spec",
+        "from_torch": "bcgraph.importing:from_torch",
         "load": "bcgraph.dsl:load",
         "parse": "bcgraph.dsl:parse",
         "profile": "bcgraph.profile",

@@ -280,7 +280,7 @@ class Concat(_Node):
 class Product(_Node):
     """The product of its branches; an empty branch is the identity.
 
-    A branch of fewer channels, or of one place, holds for all that it stands for: C/c channels each, and all places.
+    A branch of fewer channels, of one place or none, holds for all that it stands for: C/c channels, all places.
     """
 
     kind: Literal["mul"] = "mul"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 from bcgraph import plugins, schema
@@ -281,10 +282,11 @@ def _product(layer: schema.Product, shape: Shape) -> Shape:
     shapes = [run(branch, shape) for branch in layer.branches]
     if not shapes:
         return shape
-    if len({len(s) for s in shapes}) == 1:
-        whole = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+    # A vector holds for all places.
+    if len({len(s) for s in shapes} - {1}) <= 1:
+        whole = tuple(max(sizes) for sizes in zip_longest(*shapes, fillvalue=1))
         if all(
-            whole[0] % s[0] == 0 and all(a in (1, b) for a, b in zip(s[1:], whole[1:], strict=True)) for s in shapes
+            whole[0] % s[0] == 0 and all(a in (1, b) for a, b in zip(s[1:], whole[1:], strict=False)) for s in shapes
         ):
             return whole
     listed = " and ".join(text(s) for s in shapes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -315,6 +316,7 @@ def multiplied(values: Sequence[Tensor]) -> Tensor:
     channels = max(v.shape[1] for v in values)
     result = torch.ones(())
     for value in values:
+        value = value.reshape(*value.shape, *[1] * (max(v.dim() for v in values) - value.dim()))
         result = result * value[:, [i * value.shape[1] // channels for i in range(channels)]]
     return result
 
@@ -413,7 +415,7 @@ def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
                 return x.new_empty(*x.shape[:2], *sides)
             case schema.Product():
                 parts = [visit(b, x) for b in layer.branches] or [x]
-                return x.new_empty([max(sizes) for sizes in zip(*(p.shape for p in parts), strict=True)])
+                return x.new_empty([max(sizes) for sizes in zip_longest(*(p.shape for p in parts), fillvalue=1)])
             case schema.Standard():
                 return standard(name, layer.layer, dict(layer.arguments), x)
             case schema.Flatten():

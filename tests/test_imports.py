@@ -33,6 +33,7 @@ compiler.targets.onnx compiler.targets.nir compiler.targets.python compiler.targ
 training.options training.events training.losses training.ema training.optimizers training.distributed training
 search.events search.options search.space search.records search.strategies search.supernet search.scores
 search.evaluators search.distributed search
+importing
 scores profile viz artifacts register
 cli.streams cli.output cli.guard cli.progress cli.inputs cli.commands cli
 bcgraph __main__

@@ -22,6 +22,7 @@ PUBLIC = {
     "draw",
     "export",
     "format",
+    "from_torch",
     "load",
     "parse",
     "profile",

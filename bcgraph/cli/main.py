@@ -16,12 +16,14 @@ import typer
 from bcgraph.cli import streams
 from bcgraph.cli.guard import FAULT, INTERRUPTED, guarded, report
 
-# What each command does, in the order of `bcgraph --help`; command `x` lives in module `bcgraph.cli.commands.x`.
+# What each command does, in the order of `bcgraph --help`; command `x` lives in module `bcgraph.cli.commands.x`, or
+# where `_MODULES` says.
 COMMANDS: dict[str, str] = {
     "check": "Check files and print what is wrong with them.",
     "fmt": "Rewrite files in canonical form; comments stay.",
     "show": "Show what a file describes: its ports, shapes and sizes, or its temporal graph.",
     "schema": "Print the JSON schema of a specification.",
+    "import": "Import a torch module: its text and its weights.",
     "compile": "Compile a network to a file: .onnx, .nir, .pt2 or .py.",
     "score": "Score a network at initialization, without training it.",
     "search": "Search for backward connections.",
@@ -34,6 +36,14 @@ COMMANDS: dict[str, str] = {
     "plugins": "List what installed plugins have registered.",
 }
 
+
+_MODULES = {
+    "import": "import_",
+    "fmt": "texts.fmt",
+    "schema": "texts.schema",
+    "draw": "texts.draw",
+    "plugins": "texts.plugins",
+}
 
 # What libraries in C++ are asked for before they are loaded: to print no warnings of their own, and to send nothing.
 LIBRARIES = {"ORT_DISABLE_TELEMETRY": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "GLOG_minloglevel": "2"}
@@ -69,7 +79,7 @@ def build(asked: str | None = None) -> typer.Typer:
     )
     app.callback()(_root)
     for name in [asked] if asked in COMMANDS else COMMANDS:
-        function = getattr(import_module(f"bcgraph.cli.commands.{name}"), f"{name}_command")
+        function = getattr(import_module(f"bcgraph.cli.commands.{_MODULES.get(name, name)}"), f"{name}_command")
         app.command(name, help=COMMANDS[name])(guarded(function))
     return app
 

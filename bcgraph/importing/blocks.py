@@ -283,8 +283,8 @@ def blocks(body: list[Statement], root: str) -> list[Block]:
                 part.arguments = [(p, values[places[0]]) for p, places in parameters.items()]
             texts = iter(_slots(parts[0], parameters))
             found.append(Block(name, tuple(parameters), tuple(_lines(parts[0].body, texts))))
-    values = (value for _, value in _holes(body))
-    found.append(Block(root, (), tuple(_lines(body, values))))
+    whole = (value for _, value in _holes(body))
+    found.append(Block(root, (), tuple(_lines(body, whole))))
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from bcgraph.errors import Diagnostic
 from bcgraph.importing import neurons
 from bcgraph.importing.layers import Layer, RefusedError, Scope, View
 from bcgraph.importing.neurons import Activation
-from bcgraph.importing.record import Call, Place, Recording, Ref
+from bcgraph.importing.record import Call, Place, Recording, Ref, refs_in
 
 AXES = {1: "c", 2: "cl", 3: "chw"}
 
@@ -40,26 +41,44 @@ class Converter:
 
     def run(self) -> None:
         """Convert every call. Findings are in `problems`."""
+        live = self.live()
         for call in self.recording.calls:
-            self.call = call
-            # What follows from something refused is no finding of its own.
-            if any(ref.number in self.refused for ref in call.refs()):
-                self.refused.update(ref.number for ref in call.results)
-                continue
-            try:
-                found = self._converted(call)
-                views = found if isinstance(found, list) else [found]
-                self.views.update((ref.number, view) for ref, view in zip(call.results, views, strict=False))
-                self.refused.update(ref.number for ref in call.results[len(views) :])
-            except RefusedError as error:
-                self.refused.update(ref.number for ref in call.results)
-                self.problems.append(call.place.problem("E113", error.message, error.hint))
+            if not live.isdisjoint(ref.number for ref in call.results):
+                self.call = call
+                self.convert(call)
+
+    def live(self) -> set[int]:
+        """The values that the output depends on; all of them where there is none."""
+        outputs = list(refs_in(self.recording.output))
+        if not outputs:
+            return set(range(len(self.recording.values)))
+        found = {ref.number for ref in outputs}
+        for call in reversed(self.recording.calls):
+            if not found.isdisjoint(ref.number for ref in call.results):
+                found.update(ref.number for ref in call.refs())
+        return found
+
+    def convert(self, call: Call) -> None:
+        """Convert one call, or note why it cannot be said."""
+        # What follows from something refused is no finding of its own.
+        if any(ref.number in self.refused for ref in call.refs()):
+            self.refused.update(ref.number for ref in call.results)
+            return
+        try:
+            found = self._converted(call)
+            views = found if isinstance(found, list) else [found]
+            self.views.update((ref.number, view) for ref, view in zip(call.results, views, strict=False))
+            self.refused.update(ref.number for ref in call.results[len(views) :])
+        except RefusedError as error:
+            self.refused.update(ref.number for ref in call.results)
+            self.problems.append(call.place.problem("E113", error.message, error.hint))
 
     def _converted(self, call: Call) -> View | list[View]:
         if isinstance(call.target, str):
             rule = FUNCTIONS.get(call.target)
             if rule is not None:
-                return rule(self, *call.arguments, **call.named)
+                found: View | list[View] = rule(self, *call.arguments, **call.named)
+                return found
             if call.target in neurons.FUNCTIONS:
                 x, *rest = call.arguments
                 more = [*rest, *(v for k, v in call.named.items() if k != "inplace")]
@@ -600,8 +619,9 @@ def join(c: Converter, word: str, views: Sequence[View], shape: tuple[int, ...])
     axes = max((view.axes for view in views), key=len)
     if any(view.axes not in (axes, "c") for view in views):
         raise RefusedError("tensors whose axes are in different orders meet")
-    ranks = {len(c.shape(view)) for view in views}
-    if len(ranks) != 1:
+    # In a product a vector holds for all places.
+    ranks = {len(c.shape(view)) for view in views} - ({1} if word == "mul" else set())
+    if len(ranks) > 1:
         raise RefusedError("tensors of different numbers of axes meet", "keep the axes of size 1")
     return c.join(word, views, shape, axes)
 
@@ -645,9 +665,7 @@ def multiplied(c: Converter, x: Any, y: Any, **_: Any) -> View:
     """`x * y`: of two values, with a number, or with a trained factor for each channel."""
     if isinstance(x, Ref) and isinstance(y, Ref):
         one, other = c.view(x), c.view(y)
-        if len(c.shape(one)) != len(c.shape(other)):
-            raise RefusedError("tensors of different numbers of axes are multiplied", "keep the axes of size 1")
-        shape = tuple(max(sizes) for sizes in zip(c.shape(one), c.shape(other), strict=True))
+        shape = tuple(max(sizes) for sizes in zip_longest(c.shape(one), c.shape(other), fillvalue=1))
         return join(c, "mul", [one, other], shape)
     value, factor = (x, y) if isinstance(x, Ref) else (y, x)
     view = c.view(value)
@@ -740,7 +758,8 @@ def _dropout(c: Converter, x: Ref, p: float = 0.5, *_: Any, **__: Any) -> View:
 def _functional_conv(c: Converter, x: Any, weight: Any, bias: Any = None, *rest: Any, **named: Any) -> View:
     view = c.plain(c.view(x), "a convolution")
     _constant(weight)
-    return convolution(c, view, weight, bias, *rest, **named, name=_holder(c, weight, "conv"))
+    settings = dict(zip(("stride", "padding", "dilation", "groups"), rest, strict=False)) | named
+    return convolution(c, view, weight, bias, **settings, name=_holder(c, weight, "conv"))
 
 
 def _functional_linear(c: Converter, x: Any, weight: Any, bias: Any = None) -> View:
@@ -828,9 +847,7 @@ def is_leaf(module: nn.Module) -> bool:
     for kind in MODULES:
         if isinstance(module, kind):
             own = type(module).__module__.split(".")[0]
-            return type(module).forward is kind.forward or own in ("torch", "spikingjelly")
-    if type(module).__name__ in ("StochasticDepth", "DropPath"):
-        return False
+            return type(module).forward is getattr(kind, "forward", None) or own in ("torch", "spikingjelly")
     try:
         return neurons.of_module(module) is not None
     except RefusedError:

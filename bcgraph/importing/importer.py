@@ -143,11 +143,11 @@ class _Reader:
                 place.problem("E110", f"the module returns a {what}, not one tensor", "return the logits alone")
             )
             return None
+        if found.number in self.converter.refused:
+            return None
         value = self.recording.values[found.number]
         if value.is_complex() or not value.is_floating_point():
             problems.append(place.problem("E110", f"the module returns values of {value.dtype}", "return floats"))
-            return None
-        if found.number in self.converter.refused:
             return None
         view = self.converter.views[found.number]
         layer = self.converter.layers[view.layer]

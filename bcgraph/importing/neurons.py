@@ -101,7 +101,8 @@ FUNCTIONS: Mapping[str, Callable[..., Activation]] = {
 def of_module(module: nn.Module) -> Activation | None:
     """The activation or the neuron that a module is; None for any other module."""
     for kind, make in _MODULES.items():
-        if isinstance(module, kind):
+        # A subclass that computes something of its own is read as what it computes.
+        if isinstance(module, kind) and type(module).forward is getattr(kind, "forward", None):
             return make(module)
     peer = _PEERS.get(type(module).__module__.split(".")[0])
     return None if peer is None else peer(module)
@@ -139,8 +140,7 @@ _LEAKY = (
     "neuron leaky(beta=0.9, threshold=1.0, reset=soft, surrogate=atan()) {\n"
     "  state v = 0\n"
     "  r = detach(spike(v - threshold, surrogate))\n"
-    "  u = beta * v + I\n"
-    "  v = u * (1 - r) if reset == hard else u - threshold * r\n"
+    "  v = beta * v * (1 - r) + I if reset == hard else beta * v + I - threshold * r\n"
     "  s = spike(v - threshold, surrogate)\n"
     "}"
 )

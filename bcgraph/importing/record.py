@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias
 
 import torch
@@ -62,7 +63,7 @@ class Call:
 
     def refs(self) -> tuple[Ref, ...]:
         """The values that are read."""
-        return tuple(_refs((self.arguments, tuple(self.named.values()))))
+        return tuple(refs_in((self.arguments, tuple(self.named.values()))))
 
 
 @dataclass(slots=True)
@@ -94,7 +95,7 @@ def record(module: nn.Module, example: Tensor, is_leaf: IsLeaf) -> Recording:
     except Exception as error:
         path = mode.stack[-1][0] if mode.stack else ""
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        place = Place(path, _span_of(error))
+        place = Place(path, span_of(error))
         shape = "x".join(map(str, example.shape))
         message = f"the module fails on the example of {shape}: {first}"
         found.problems.append(place.problem("E110", message, "give an example of the shape that the module takes"))
@@ -156,7 +157,7 @@ class _Recorder(TorchFunctionMode):
         if self.stack and self.stack[-1][1]:
             return func(*args, **named)
         given, given_named = self.replaced(tuple(args)), self.replaced(named)
-        read = list(_refs((given, tuple(given_named.values()))))
+        read = list(refs_in((given, tuple(given_named.values()))))
         name = getattr(func, "__name__", str(func))
         place = Place(self.stack[-1][0] if self.stack else "", _span() if read else None)
         if read and name in _DECIDES:
@@ -196,15 +197,16 @@ def _in_place(name: str) -> bool:
     return (name.endswith("_") and not name.endswith("__")) or name in ("__iadd__", "__imul__", "__isub__")
 
 
-def _refs(value: Any) -> Iterator[Ref]:
+def refs_in(value: Any) -> Iterator[Ref]:
+    """Every value of the recording in a structure."""
     if isinstance(value, Ref):
         yield value
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _refs(each)
+            yield from refs_in(each)
     elif isinstance(value, tuple | list):
         for each in value:
-            yield from _refs(each)
+            yield from refs_in(each)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -217,16 +219,16 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _span() -> Span | None:
     """The line of the module's source that runs: the innermost that is neither torch's nor ours."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         if not file.startswith((_TORCH, _OURS)) and not file.startswith("<"):
             return Span(file, frame.f_lineno, 1, frame.f_lineno, 1)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 
-def _span_of(error: BaseException) -> Span | None:
+def span_of(error: BaseException) -> Span | None:
     """The innermost line of an error that is neither torch's nor ours."""
     found = None
     trace = error.__traceback__

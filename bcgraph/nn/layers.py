@@ -169,11 +169,12 @@ class Attention(nn.Module):
 
 
 def multiply(*values: Tensor) -> Tensor:
-    """The product of values `[N, C, ...]`; one of fewer channels or of one place holds for all that it stands for."""
-    channels = max(value.shape[1] for value in values)
+    """The product of values `[N, C, ...]`; one of fewer channels, or without places, holds for all it stands for."""
+    channels, rank = max(value.shape[1] for value in values), max(value.dim() for value in values)
     result = None
     for value in values:
         wide = value if value.shape[1] == channels else value.repeat_interleave(channels // value.shape[1], 1)
+        wide = wide.view(*wide.shape, *[1] * (rank - wide.dim()))
         result = wide if result is None else result * wide
     assert result is not None
     return result

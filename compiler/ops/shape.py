@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from bcgraph.compiler.ir import Node
 from bcgraph.compiler.ops.base import Op, Trait, Zero, is_zero, must_build, sum_shape
@@ -18,7 +19,7 @@ def _concat(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
 
 
 def _product(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
-    return (tuple(max(sizes) for sizes in zip(*given, strict=True)),)
+    return (tuple(max(sizes) for sizes in zip_longest(*given, fillvalue=1)),)
 
 
 def _resize(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:

@@ -48,6 +48,10 @@ BODIES = {
         IMAGE,
         "mul {\nbranch { }\nbranch { adaptive_avgpool(1); a = conv(8, kernel=1, bias=true); sq = neuron() }\n}",
     ),
+    "mul-by-vector": (
+        IMAGE,
+        "mul {\nbranch { }\nbranch { adaptive_avgpool(1); flatten(); a = linear(4); sq = neuron() }\n}",
+    ),
     "mul-by-heads": (SIGNAL, "mul {\nbranch { channel_sum(2); qk = neuron() }\nbranch { a = conv(8, kernel=1) }\n}"),
     "iand": (IMAGE, "mul {\nbranch { }\nbranch { a = conv(8, kernel=3); s = neuron(); complement() }\n}"),
     "channels": (

@@ -273,6 +273,9 @@ class _Emitter:
         for index, (value, edge) in enumerate(zip(self.reads(node), node.inputs, strict=True)):
             name = f"{node.output.name}.{index}"
             wide = self.repeated(value, self.shape[edge.value], whole[0], name)
+            missing = range(len(self.shape[edge.value]) + 1, len(whole) + 1)
+            if missing:
+                wide = self.op("Unsqueeze", [wide, self.integers(*missing)], f"{name}.placed")
             last = index == len(node.inputs) - 1
             result = wide if result is None else self.op("Mul", [result, wide], node.output.name if last else name)
         assert result is not None

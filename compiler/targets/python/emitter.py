@@ -242,7 +242,9 @@ class _Writer:
         parts = []
         for name, edge in zip(self.reads(node), node.inputs, strict=True):
             own = self.shapes[edge.value][0]
-            parts.append(name if own in (1, channels) else f"{name}.repeat_interleave({channels // own}, 1)")
+            wide = name if own in (1, channels) else f"{name}.repeat_interleave({channels // own}, 1)"
+            missing = len(node.output.shape) - len(self.shapes[edge.value])
+            parts.append(f"{wide}[{', '.join([':', ':', *['None'] * missing])}]" if missing else wide)
         self.put(node, " * ".join(parts))
 
     def standard(self, node: Node) -> None:

@@ -1,0 +1,1 @@
+"""Commands on texts and on what is installed."""
