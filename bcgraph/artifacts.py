@@ -14,9 +14,11 @@ from bcgraph import data, keys, pruning, weights
 from bcgraph.compiler.driver import compile as compile_spec
 from bcgraph.compiler.targets.export import export
 from bcgraph.errors import BcgraphWarning, CompileError, DataError
-from bcgraph.schema import EvolveSpec
+from bcgraph.schema import SearchSpec
+from bcgraph.search.records.objectives import trains_supernet
 from bcgraph.search.result import SearchResult
 from bcgraph.search.supernet.pruned_run import trained
+from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.search.supernet.supernet import inherited
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def write(result: SearchResult) -> Artifacts:
     ones that step one scores with. For a network that ONNX cannot express there is a warning instead of a file. Raises
     RunError (E084).
     """
-    origin = _origin(result.spec.search.evolve)
+    origin = _origin(result.spec.search)
     state = _STATES[origin](result)
     path = result.path / WEIGHTS
     weights.save(path, state, spec=result.best, metadata={"origin": origin, "seed": str(result.seed)})
@@ -58,13 +60,15 @@ def write(result: SearchResult) -> Artifacts:
 def initial(result: SearchResult) -> dict[str, Tensor]:
     """The weights of the chosen network in the first initialization of step one."""
     seed = keys.derive(result.seed, "init", "weights", 0)
+    if result.best.search.space is not None:
+        return dict(SharedWeights(seed).root(result.best).state_dict())
     return dict(compile_spec(result.best, seed=seed).state_dict())
 
 
-def _origin(settings: EvolveSpec) -> Origin:
-    if settings.strategy == pruning.STRATEGY:
+def _origin(search: SearchSpec) -> Origin:
+    if search.evolve.strategy == pruning.STRATEGY:
         return "training"
-    return "supernet" if settings.score == "oneshot" else "initialization"
+    return "supernet" if trains_supernet(search) else "initialization"
 
 
 _STATES: dict[Origin, Callable[[SearchResult], dict[str, Tensor]]] = {

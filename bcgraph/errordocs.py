@@ -14,7 +14,7 @@ GROUPS: Mapping[str, str] = {
     "E020": "Names and structure",
     "E040": "Values",
     "E050": "The network that a text describes",
-    "E060": "Connections",
+    "E060": "Connections and spaces of them",
     "E070": "The temporal graph, and what is compiled from it",
     "E080": "Data, weights and runs",
 }
@@ -68,6 +68,8 @@ EXAMPLES: Mapping[str, str] = {
         "bcg 1\n", "bcg 1\n\nblock half(channels) {\n  resize(nearest)\n  conv = conv(channels // 2, 1)\n}\n"
     ),
     "E065": _in_network("backward @2 -> @0 { read = w }"),
+    "E066": _NETWORK + "\nsearch {\n  space { backward any -> any; fixed @2 -> @2; forbid any -> @2 }\n}\n",
+    "E067": _NETWORK + "\nsearch {\n  subject_to { energy <= 0.5 * baseline }\n}\n",
     "E080": _NETWORK + "\ndata = cifar()\n",
     "E089": _NETWORK + "\nsearch {\n  evolve { strategy = gains; keep = 20 }\n}\n",
 }

@@ -76,6 +76,8 @@ CODES: dict[str, str] = {
     "E063": "a delay is out of range",
     "E064": "a projection does not fit its connection",
     "E065": "a neuron has no such value to read",
+    "E066": "the search space cannot be met",
+    "E067": "an objective or a bound of a search cannot be met",
     # The temporal graph and what is compiled from it.
     "E070": "a cycle of delay zero",
     "E071": "a port cannot be reached",

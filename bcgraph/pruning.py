@@ -40,7 +40,7 @@ class Stage:
 
 def quiet(spec: NetworkSpec) -> NetworkSpec:
     """`spec` without connections, and with the gain of the search for all that come."""
-    fields = dict(spec.__dict__) | {"feedback": Projection(gain=spec.search.evolve.gain), "backward": ()}
+    fields = dict(spec.__dict__) | {"feedback": Projection(gain=spec.search.evolve.gain), "backward": (), "forward": ()}
     return NetworkSpec(**fields)
 
 
@@ -126,6 +126,13 @@ def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
     """What in the settings of the search cannot be met; nothing for another strategy."""
     settings = spec.search.evolve
     if settings.strategy != STRATEGY:
+        return
+    if spec.search.space is not None:
+        yield Contradiction(
+            "strategy",
+            f"`strategy = {STRATEGY}` trains all connections of the paper's space, not those of a `space`",
+            "another strategy, or leave `space` out",
+        )
         return
     found = count(spec)
     if found > MAX_CONNECTIONS or _weights(spec) > MAX_WEIGHTS:

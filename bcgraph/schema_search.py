@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from dataclasses import field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, SkipValidation, model_serializer, model_validator
+from pydantic.dataclasses import dataclass
 
+from bcgraph.errors import Span
 from bcgraph.schema_values import (
     Count,
+    Finite,
     Frozen,
     Gain,
     NotNegative,
     OnlyWith,
     PositiveInt,
     Probability,
+    Statements,
     name_of,
     only_with,
 )
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 else:
     ScoreName = name_of("score", "n", "e")
     FitnessName = name_of("score", "oneshot", "n", "e")
-    StrategyName = name_of("strategy", "evolutionary", "random", "tpe", "nsga2", "gains")
+    StrategyName = name_of("strategy", "evolutionary", "random", "tpe", "nsga2", "nsga3", "gains")
 
 
 class InitSpec(Frozen):
@@ -91,11 +96,125 @@ class EvolveSpec(Frozen):
         return {name: value for name, value in dump(self).items() if name not in left_out}
 
 
+if TYPE_CHECKING:
+    from bcgraph.schema import Through
+else:
+    # Projections are made of layers, which the whole specification knows; it checks them where it is built.
+    Through = Annotated[Any, SkipValidation]
+
+
+# --- The space --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class Rule:
+    """One line of a space: `backward any -> any { delay = [1, 2] }`, `forbid any -> lif1`.
+
+    `backward` and `forward` name a family of connections that may be found: every pair of ports that fits and runs
+    that way, with every delay, every projection, every join and every value that is read. What is not given is that of
+    a connection that gives nothing: delay 1, the network's `feedback`, `add`, `s`. `fixed` is one connection that is
+    always there. `forbid` takes connections out of the families, with any value where it gives none. A port is its
+    number, `any`, or, as the target of a family that runs forward, `later`.
+    """
+
+    kind: Literal["backward", "forward", "fixed", "forbid"]
+    source: Annotated[int, Field(ge=0)] | Literal["any"]
+    target: Annotated[int, Field(ge=0)] | Literal["any", "later"]
+    delay: tuple[Annotated[int, Field(ge=0, le=1_000)], ...] = ()
+    through: tuple[Through, ...] = ()
+    join: tuple[Literal["add", "mul"], ...] = ()
+    read: tuple[str, ...] = ()
+    span: Annotated[Span | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
+
+
+class SpaceSpec(Frozen):
+    """What may be found: families of connections, those that are always there, and how many are found at most.
+
+    `at_most` does not count the fixed ones.
+    """
+
+    rules: tuple[Rule, ...]
+    at_most: Count = 2
+
+    def of(self, *kinds: str) -> tuple[Rule, ...]:
+        """The lines of these kinds, in order."""
+        return tuple(rule for rule in self.rules if rule.kind in kinds)
+
+
+# --- Objectives and bounds --------------------------------------------------------------------------------
+
+COSTS = ("parameters", "operations", "state")
+"""Metrics that follow from the specification of a network alone, so that they can be bounded."""
+
+if TYPE_CHECKING:
+    MetricName: TypeAlias = str
+else:
+    MetricName = name_of("score", "accuracy", "n", "e", *COSTS, "energy", "spikes", "latency")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class Bound:
+    """A line of `subject_to`: `metric <= factor * baseline + constant`.
+
+    The baseline is the metric of the network that the file describes, with the connections that stand in it.
+    """
+
+    metric: Literal["parameters", "operations", "state"]
+    factor: Finite = 0.0
+    constant: Finite = 0.0
+    span: Annotated[Span | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        """As a file has it."""
+        parts = [f"{_plain(self.factor)} * baseline"] if self.factor else []
+        parts += [_plain(self.constant)] if self.constant or not parts else []
+        return f"{self.metric} <= {' + '.join(parts)}"
+
+
+def _plain(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+
+
 class SearchSpec(Frozen):
-    """The two-step search (paper 4.2)."""
+    """The two-step search (paper 4.2).
+
+    The evolution goes by `evolve.score`, or where there are any by the metrics in `maximize` and `minimize`, in this
+    order. A candidate that breaks a bound of `subject_to` is never evaluated.
+
+    Without a `space` it is the paper's: all backward pairs, at most `max_backward` of them. `same_resolution` leaves
+    out connections between ports of different height or width, in any space.
+    """
 
     max_backward: Count = 2
     same_resolution: bool = False
+    space: Annotated[SpaceSpec | None, Statements()] = None
+    maximize: tuple[MetricName, ...] = ()
+    minimize: tuple[MetricName, ...] = ()
+    subject_to: Annotated[tuple[Bound, ...], Statements()] = ()
     init: InitSpec = InitSpec()
     supernet: SupernetSpec = SupernetSpec()
     evolve: EvolveSpec = EvolveSpec()
+
+    @model_validator(mode="after")
+    def _different(self) -> SearchSpec:
+        named = (*self.maximize, *self.minimize)
+        for name in named:
+            if named.count(name) > 1:
+                raise ValueError(f"`{name}` is an objective twice")
+        if named and self.evolve.score != "oneshot":
+            raise ValueError(f"`score = {self.evolve.score}` is what the evolution goes by without `maximize`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> SearchSpec:
+        if self.space is not None and self.max_backward != 2:
+            raise ValueError("`max_backward` bounds the paper's space; a `space` has `at_most`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return {n: v for n, v in dump(self).items() if n not in _LATER or getattr(self, n) != _LATER[n]}
+
+
+# Settings that came later, with what they are where they are not given: they change no digest of what lacks them.
+_LATER: dict[str, Any] = {"space": None, "maximize": (), "minimize": (), "subject_to": ()}

@@ -46,6 +46,16 @@ class Named:
     own: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """Marks a setting that is written as `name { ... }` with statements of its own."""
+
+
+def has_statements(field: FieldInfo) -> bool:
+    """Whether a setting has the mark `Statements`."""
+    return any(isinstance(mark, Statements) for mark in field.metadata)
+
+
 def name_of(kind: plugins.Kind, *own: str) -> Any:
     """The type of a word that is one of `own`, or the name of something registered of that kind."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from bcgraph import dsl, schema, shapes
 from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.space.pairs import space_size
+from bcgraph.search.space.search_space import space_size
 
 FOLDER = Path(__file__).parents[1] / "specs" / "recipes"
 

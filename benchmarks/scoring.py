@@ -24,7 +24,7 @@ from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.rank_correlation import spearman
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from bcgraph.search.scores.scoring import ScoreResult
-from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.space.search_space import architecture_of
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixModel
 from benchmarks.harness import Row, pair

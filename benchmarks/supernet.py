@@ -11,7 +11,7 @@ import bcgraph
 from bcgraph import search
 from bcgraph.data.split import Split
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.space.search_space import architecture_of
 from bcgraph.search.supernet.one_shot import OneShot
 from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training.accuracy import evaluate

@@ -65,9 +65,9 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def connections(pairs: Iterable[Sequence[int]]) -> str:
-    """Backward connections, each `(source, target)`, as `@4 -> @0, @2 -> @2`; `none` when there are none."""
-    return ", ".join(f"@{source} -> @{target}" for source, target in pairs) or "none"
+def connections(found: Iterable[Sequence[Any]]) -> str:
+    """Connections, each `(source, target)` or a member, as `@4 -> @0, @2 -> @2`; `none` when there are none."""
+    return ", ".join(f"@{c[0]} -> @{c[1]}" if len(c) == 2 else str(c) for c in found) or "none"
 
 
 def _plain(value: Any) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from bcgraph import pruning, schema, shapes
+from bcgraph import pruning, schema, shapes, spaces
 from bcgraph.dsl import syntax
 from bcgraph.dsl.check import check_blocks
 from bcgraph.dsl.elaboration import kinds
@@ -20,6 +22,8 @@ from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
 from bcgraph.dsl.elaboration.expand import Expander
 from bcgraph.dsl.elaboration.layers import NORMS, Defaults, norm
 from bcgraph.dsl.elaboration.library import Definition, Library, Namespace, check_header
+from bcgraph.dsl.elaboration.search.section import search_section
+from bcgraph.dsl.elaboration.search.space import SpaceReader
 from bcgraph.dsl.elaboration.settings import Settings, place
 from bcgraph.dsl.elaboration.sizes import MAX_ACTIVATIONS, Budget, Size
 from bcgraph.dsl.source import Reporter
@@ -68,6 +72,7 @@ class _Elaboration:
         values: dict[str, Any] = {}
         networks: list[syntax.Network] = []
         seen: dict[str, Span] = {}
+        sections: list[syntax.Section] = []
         for statement in file.statements:
             match statement:
                 case syntax.Header() | syntax.Import() | syntax.Use() | syntax.Block() | syntax.Definition():
@@ -76,8 +81,7 @@ class _Elaboration:
                     networks.append(statement)
                 case syntax.Section() if statement.name in _SECTIONS:
                     if self.settings.first(statement.name, statement.name_span, seen):
-                        model = _SECTIONS[statement.name]
-                        values[statement.name] = self.settings.section(model, statement.body, statement.name)
+                        sections.append(statement)
                 case syntax.Assign(target=syntax.Name(name="data") as target):
                     if self.settings.first("data", target.span, seen):
                         values["data"] = self.settings.data(statement.value)
@@ -88,7 +92,10 @@ class _Elaboration:
             self.reporter.add("E021", message, network.name_span, f"the first is at {networks[0].name_span}")
         if not networks:
             self.reporter.add("E021", "the text has no network", Span(name, 1, 1, 1, 1), "write `network name { ... }`")
-        spec = self._network(networks[0], namespace) if networks else {}
+        nowhere = SpaceReader(self.settings, Ports((), complete=False), _unread)
+        spec, space = self._network(networks[0], namespace) if networks else ({}, nowhere)
+        for section in sections:
+            values[section.name] = self._section(section, space)
         check_blocks(namespace, self.library, self.settings.scope)
         if self.reporter:
             return None
@@ -97,10 +104,20 @@ class _Elaboration:
             where = [("search", "evolve", name) for name in (each.setting, "strategy")]
             span = next(span for path in where if (span := place(file.statements, path)) is not None)
             self.reporter.add("E089", each.message, span, each.hint)
+        place_of_space = _space_of(sections)
+        for error in spaces.check(found):
+            self.reporter.add_error(error, place_of_space)
         return found
 
-    def _network(self, network: syntax.Network, namespace: Namespace) -> dict[str, Any]:
-        """The fields of a specification that stand in the network itself."""
+    def _section(self, section: syntax.Section, space: SpaceReader) -> BaseModel:
+        """The settings of a section of the file."""
+        if section.name == "search":
+            return search_section(section, self.settings, space)
+        model: type[BaseModel] = _SECTIONS[section.name]
+        return self.settings.section(model, section.body, section.name)
+
+    def _network(self, network: syntax.Network, namespace: Namespace) -> tuple[dict[str, Any], SpaceReader]:
+        """The fields of a specification that stand in the network itself, and what reads a space of its connections."""
         written: dict[str, syntax.Expression] = {}
         connected: list[syntax.Connection] = []
         seen: dict[str, Span] = {}
@@ -159,7 +176,7 @@ class _Elaboration:
         values |= connections(connected, ports, size, replace(projections, feedback=given), self.settings)
         if "steps" in values:
             size.check_steps(values["steps"], written["steps"].span)
-        return values
+        return values, SpaceReader(self.settings, ports, partial(projections.read, name="through"))
 
     def _input_shape(self, given: Any, written: dict[str, syntax.Expression]) -> shapes.Shape | None:
         if given is None:
@@ -198,6 +215,17 @@ class _Elaboration:
             return None
         source = print_blocks(value.name, namespace)
         return schema.Backbone.build(schema.Call(value.name, arguments), source, tuple(body))
+
+
+def _unread(value: syntax.Expression) -> schema.Through:
+    """What reads a projection where there is no network."""
+    raise Failed
+
+
+def _space_of(sections: Iterable[syntax.Section]) -> Span | None:
+    """Where the space of a search stands."""
+    inner = [s for section in sections if section.name == "search" for s in section.body]
+    return next((s.name_span for s in inner if isinstance(s, syntax.Section) and s.name == "space"), None)
 
 
 def _named_norm(value: syntax.Expression | None) -> syntax.Call | None:

@@ -7,18 +7,19 @@ Equal specifications have equal texts, and a text means the specification it was
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from bcgraph import schema, schema_values
+from bcgraph import schema, schema_values, spaces
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.fmt import format_text
 from bcgraph.dsl.tokens import escape
 from bcgraph.dsl.unparse import scalar
 from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.errors import SpecError
+from bcgraph.schema_search import SpaceSpec
 
 if TYPE_CHECKING:
     pass
@@ -26,7 +27,20 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 # Settings beyond the paper's: written where they are not at their defaults.
-_EXTRA = frozenset(("accumulate", "augment", "clip", "ema", "gain", "label_smoothing", "mean_squared", "scales"))
+_EXTRA = frozenset(
+    (
+        "accumulate",
+        "augment",
+        "clip",
+        "ema",
+        "gain",
+        "label_smoothing",
+        "maximize",
+        "mean_squared",
+        "minimize",
+        "scales",
+    )
+)
 
 
 # --- Specifications ---------------------------------------------------------------------------------------
@@ -42,6 +56,7 @@ def format_spec(spec: schema.NetworkSpec) -> str:
     lines = ["bcg 1", "", *(f"use {escape(name)}" for name in spec.uses), *[""] * bool(spec.uses)]
     blocks = spec.backbone.source
     used = [spec.feedback, *(each.through for each in sorted(spec.backward) + sorted(spec.forward))]
+    used += [] if spec.search.space is None else [t for rule in spec.search.space.rules for t in rule.through]
     sources = [each.source for each in used if isinstance(each, schema.OwnProjection)]
     texts = dict.fromkeys(text for source in (spec.neuron.source, *sources) for text in source)
     lines += [part for text in texts if text not in blocks for part in (text, "")]
@@ -65,7 +80,7 @@ def format_spec(spec: schema.NetworkSpec) -> str:
         lines.append(f"{each.word} {spec.ports[each.source]} -> {spec.ports[each.target]}{_braces(each)}")
     lines += ["}", "", f"data = {_name(spec.data.name)}({_arguments(spec.data)})"]
     for name, section in (("search", spec.search), ("train", spec.train)):
-        lines += ["", f"{name} {{", *_settings(section), "}"]
+        lines += ["", f"{name} {{", *_settings(section, spec.ports), "}"]
     return format_text("\n".join(lines) + "\n", file=f"<{spec.name}>")
 
 
@@ -89,20 +104,46 @@ def _braces(connection: schema.Connection) -> str:
     return f" {{ {'; '.join(given)} }}" if given else ""
 
 
-def _settings(section: BaseModel) -> Iterator[str]:
+def _settings(section: BaseModel, ports: Sequence[str]) -> Iterator[str]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         beside = schema_values.only_with(field)
         if beside is None:
             left_out = name in _EXTRA and value == field.default
+            left_out |= name == "max_backward" and getattr(section, "space", None) is not None
+            left_out |= schema_values.has_statements(field) and value == field.default
         else:
             left_out = value is None or getattr(section, beside.setting) != beside.value
         if left_out:
             continue
+        if name == "subject_to":
+            yield f"subject_to {{ {'; '.join(map(str, value))} }}"
+            continue
+        if isinstance(value, SpaceSpec):
+            yield f"space {{\n{_lines(_space(value, ports))}\n}}"
+            continue
         if isinstance(value, BaseModel) and "kind" not in type(value).model_fields:
-            yield f"{name} {{ {_wrapped(_settings(value))} }}"
+            yield f"{name} {{ {_wrapped(_settings(value, ports))} }}"
         else:
             yield f"{name} = {_value(value)}"
+
+
+def _space(space: SpaceSpec, ports: Sequence[str]) -> Iterator[str]:
+    """The lines of a space, ports by name."""
+    for rule in space.rules:
+        given = [(name, getattr(rule, name)) for name in ("delay", "through", "join", "read")]
+        shown = [f"{name} = {_listed(found)}" for name, found in given if found]
+        yield spaces.line(rule, ports) + (f" {{ {'; '.join(shown)} }}" if shown else "")
+    yield f"at_most = {space.at_most}"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    shown = [_through(each) if isinstance(each, schema.Through) else _value(each) for each in values]
+    return shown[0] if len(shown) == 1 else f"[{', '.join(shown)}]"
+
+
+def _lines(found: Iterable[str]) -> str:
+    return "\n".join(found)
 
 
 def _wrapped(settings: Iterable[str]) -> str:

@@ -19,20 +19,19 @@ from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.options import Options
-from bcgraph.search.records import directory, storage
+from bcgraph.search.records import directory, objectives, storage
 from bcgraph.search.records.evaluations import (
     Evaluation,
     Note,
     Record,
-    fitness,
-    ranking,
 )
 from bcgraph.search.records.log import Log
 from bcgraph.search.records.study import Studies, StudyLayout
-from bcgraph.search.result import SearchResult, describe
+from bcgraph.search.result import SearchResult, describe, write_front
 from bcgraph.search.scores.stability import stability
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.space.pairs import Architecture
+from bcgraph.search.space.limits import Limits
+from bcgraph.search.space.search_space import Architecture, wired
 from bcgraph.search.strategies import selection
 from bcgraph.search.strategies.evolution import Evaluate, evolve
 from bcgraph.search.strategies.gains import TrainStage, prune
@@ -102,6 +101,7 @@ def run(
             log.close()
         for hook in hooks:
             hook(result)
+        write_front(result)
         # Last: this file marks the run as finished.
         files.write_text(out / BEST, describe(result))
         return result
@@ -155,12 +155,14 @@ class _Search:
     def __post_init__(self) -> None:
         self.notes = list(self.log.history.notes)
         self.records = list(self.log.history.records)
+        self.limits = Limits.of(self.spec)
+        self.by = objectives.of_search(self.spec.search)
 
     def result(self, out: Path, device: str) -> SearchResult:
         """Run both steps, apart from what the log holds already."""
         one_run = self.spec.search.evolve.strategy == pruning.STRATEGY
         chosen = self._pruning() if one_run else self._evolution(self._initial())
-        best = (pruning.quiet(self.spec) if one_run else self.spec).with_backward(chosen.architecture)
+        best = wired(pruning.quiet(self.spec) if one_run else self.spec, chosen.architecture)
         return SearchResult(out, self.seed, self.spec, best, chosen, tuple(self.records), tuple(self.notes), device)
 
     def note(self, note: Note) -> None:
@@ -178,9 +180,12 @@ class _Search:
     def _initial(self) -> list[Architecture]:
         """Step one: score the pool and select, or start from random architectures."""
         settings = self.spec.search.init
-        pool = selection.pool(self.spec, self.seed)
         if settings.pool == 0:
-            return selection.unscored(self.spec, self.seed)
+            first = selection.unscored(self.spec, self.seed, self.limits)
+            self._count_rejected("step one")
+            return first
+        pool = selection.pool(self.spec, self.seed, self.limits)
+        self._count_rejected("step one")
         known = [r for r in self.records if r.stage == "init"]
         _expect(known, pool)
         rest = pool[len(known) :]
@@ -197,29 +202,38 @@ class _Search:
             self.note(note)
         return [r.architecture for r in selection.select(known, settings.scores, settings.keep)]
 
+    def _count_rejected(self, stage: str) -> None:
+        """Note how many candidates of a stage broke a bound, which cost no evaluation."""
+        for text in self.limits.notes(stage):
+            self.note(Note(text))
+        self.limits.rejected.clear()
+
     def _evolution(self, initial: list[Architecture]) -> Record:
         """Step two; returns the chosen record."""
         settings = self.spec.search.evolve
-        measure = fitness(settings.score)
         known = [r for r in self.records if r.stage == "evolve"]
         total = len(initial) + settings.iterations * settings.population
-        best = max((r.evaluation.value(measure) for r in known), default=-math.inf)
+        first = self.by[0]
+        best = max((first.value(r.evaluation) for r in known), default=-math.inf)
         evaluate = _Once(lambda: self.evaluators.evolve(self.progress))
-        for entry in evolve(self.spec, evaluate, seed=self.seed, initial=initial, history=known):
+        for entry in evolve(self.spec, evaluate, seed=self.seed, initial=initial, history=known, limits=self.limits):
             if isinstance(entry, Note):
                 self.note(entry)
                 continue
             self.keep(entry)
             known.append(entry)
-            best = max(best, entry.evaluation.value(measure))
-            self.progress(Event("evolve", len(known), total, best if math.isfinite(best) else None))
+            best = max(best, first.value(entry.evaluation))
+            shown = best if first.maximize else -best
+            self.progress(Event("evolve", len(known), total, shown if math.isfinite(best) else None))
         self.studies.flush()
-        chosen = ranking(known, measure)[0]
-        if not math.isfinite(chosen.evaluation.value(measure)):
+        self._count_rejected("step two")
+        chosen = objectives.ranking(known, self.by)[0]
+        if not all(math.isfinite(each.value(chosen.evaluation)) for each in self.by):
             reasons = dict(chosen.evaluation.reasons)
+            why = next((reasons[each.measure] for each in self.by if each.measure in reasons), "no finite value")
             raise SearchError(
                 "E089",
-                f"none of the {len(known)} candidates is alive: {reasons.get(measure, 'no finite value')}",
+                f"none of the {len(known)} candidates is alive: {why}",
                 hint="check the data, the threshold and the depth of the network",
             )
         return chosen

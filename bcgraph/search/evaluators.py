@@ -13,8 +13,13 @@ import torch
 from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.schema import NetworkSpec
+from bcgraph.schema_search import COSTS
 from bcgraph.search.events import Event, Progress
+from bcgraph.search.metrics.composite import Composite, Costs
+from bcgraph.search.metrics.firing import Firing
+from bcgraph.search.metrics.latency import Latencies
 from bcgraph.search.records.evaluations import Evaluation, Measure
+from bcgraph.search.records.objectives import of_search
 from bcgraph.search.scores.precision import precision
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from bcgraph.search.space.candidate import Candidate
@@ -26,6 +31,9 @@ from bcgraph.search.supernet.pruned_run import PrunedRun
 from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.options import Options
+
+# What the spikes on validation data say.
+_FIRED = ("energy", "spikes")
 
 
 class Standard:
@@ -67,9 +75,23 @@ class Standard:
 
     def evolve(self, progress: Progress) -> Evaluate:
         """The evaluator of the fitness in step two."""
-        score = self.spec.search.evolve.score
-        # Any other is a score at initialization.
-        return self._oneshot(progress) if score == "oneshot" else self._scorer((score,))
+        measures = tuple(each.measure for each in of_search(self.spec.search))
+        if measures == ("accuracy",):
+            return self._oneshot(progress)
+        others = ("accuracy", *_FIRED, *COSTS, "latency")
+        scores = tuple(m for m in measures if m not in others)
+        if scores == measures:
+            return self._scorer(scores)
+        parts: list[Evaluate] = []
+        fired = tuple(m for m in _FIRED if m in measures)
+        if fired or "accuracy" in measures:
+            shot = self._oneshot(progress)
+            parts += [shot] if "accuracy" in measures else []
+            parts += [Firing(shot, fired)] if fired else []
+        parts += [self._scorer(scores)] if scores else []
+        parts += [Costs(found)] if (found := tuple(m for m in COSTS if m in measures)) else []
+        parts += [Latencies(keys.derive(self.seed, "latency"))] if "latency" in measures else []
+        return Composite(tuple(parts))
 
     def gains(self, progress: Progress) -> TrainStage:
         """What trains the stages of `strategy = gains`."""
@@ -88,7 +110,7 @@ class Standard:
         batch = ScoringBatch.draw(self.splits[0], size, key)
         return Scorer(batch, self.seed, measures, self.inits, self.precision, device=self.device)
 
-    def _oneshot(self, progress: Progress) -> Evaluate:
+    def _oneshot(self, progress: Progress) -> OneShot:
         settings = self.spec.search.supernet
         train, validation = self.splits
         supernet = Supernet(self.spec, self.seed, train, machine=self.machine, device=self.device)

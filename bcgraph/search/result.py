@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import bcgraph
-from bcgraph import dsl, pruning
+from bcgraph import dsl, files, pruning
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records.evaluations import Note, Record, fitness, name_of
-from bcgraph.search.space.pairs import size_text, space
+from bcgraph.search.records.evaluations import Note, Record, label, name_of
+from bcgraph.search.records.objectives import Objective, Objectives, front
+from bcgraph.search.records.objectives import of_search as of_settings
+from bcgraph.search.space.search_space import of_search, size_text, wired
+
+FRONT = "front"
+"""The folder of the networks that no other one beats in everything, where a search has several objectives."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +38,66 @@ class SearchResult:
 def describe(result: SearchResult) -> str:
     """The text of `best.bcg`: the chosen network, with a comment on how the search found it."""
     settings = result.spec.search
-    measure = fitness(settings.evolve.score)
-    value = result.chosen.evaluation.value(measure)
+    by = of_settings(settings)
+    found = values_text(result.chosen, by)
     if settings.evolve.strategy == pruning.STRATEGY:
         how = (
             f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {len(pruning.pairs(result.spec))} "
             f"connections trained at once.\n"
-            f"# Pruned in {settings.evolve.stages} stages to {len(result.chosen.architecture)}, {name_of(measure)} "
-            f"{value:.6g}.\n"
+            f"# Pruned in {settings.evolve.stages} stages to {len(result.chosen.architecture)}, "
+            f"{found}.\n"
         )
         return how + dsl.format_spec(result.best)
-    choices = space(result.spec, settings.max_backward, same_resolution=settings.same_resolution)
+    return how_found(result, result.chosen) + dsl.format_spec(result.best)
+
+
+def values_text(record: Record, by: Objectives, *, short: bool = False) -> str:
+    """What a search went by, and its values for a record: `validation accuracy 0.95, energy 1.2e-06`."""
+    named = label if short else name_of
+    return ", ".join(f"{named(each.measure)} {_value(record, each):.6g}" for each in by)
+
+
+def _value(record: Record, objective: Objective) -> float:
+    found = objective.value(record.evaluation)
+    return found if objective.maximize else -found
+
+
+def how_found(result: SearchResult, record: Record) -> str:
+    """A comment on how a search by populations found the network of a record."""
+    settings = result.spec.search
+    by = of_settings(settings)
+    choices = of_search(result.spec)
+    named = (*settings.maximize, *settings.minimize)
     scored = sum(r.stage == "init" for r in result.records)
     tried = len(result.records) - scored
     size = size_text(choices.size)
-    how = (
+    return (
         f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {size} architectures in the space.\n"
         f"# Step one scored {scored} of them; step two ({settings.evolve.strategy}) evaluated {tried} by "
-        f"{settings.evolve.score}.\n"
-        f"# Chosen: evaluation {result.chosen.index} of iteration {result.chosen.iteration}, "
-        f"{name_of(measure)} {value:.6g}.\n"
+        f"{settings.evolve.score if len(by) == 1 and not named else ', '.join(named)}.\n"
+        f"# Chosen: evaluation {record.index} of iteration {record.iteration}, {values_text(record, by)}.\n"
     )
-    return how + dsl.format_spec(result.best)
+
+
+def write_front(result: SearchResult) -> None:
+    """Write every network that no other one beats in everything to `front/`, by the first objective.
+
+    `front/front.json` has their values. Raises RunError (E084).
+    """
+    by = of_settings(result.spec.search)
+    if len(by) < 2:
+        return
+    records = front([r for r in result.records if r.stage == "evolve"], by)
+    folder = result.path / FRONT
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise files.cannot_write(folder, error) from error
+    members = []
+    for number, record in enumerate(records):
+        name = f"{number:03}.bcg"
+        found = wired(result.spec, record.architecture)
+        files.write_text(folder / name, how_found(result, record) + dsl.format_spec(found))
+        members.append({"file": name, **record.as_data()})
+    described = {"objectives": [{"measure": b.measure, "maximize": b.maximize} for b in by], "front": members}
+    files.write_text(folder / "front.json", json.dumps(described, indent=1) + "\n")

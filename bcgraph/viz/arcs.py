@@ -19,7 +19,7 @@ from matplotlib.path import Path as Curve
 from bcgraph import files
 from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.schema import BackwardConnection, NetworkSpec
-from bcgraph.search.space.pairs import port_resolutions
+from bcgraph.search.space.search_space import port_resolutions
 
 FORMATS = ("svg", "png")
 DPI = 150

@@ -12,7 +12,7 @@ import jinja2
 from bcgraph import dsl, files, pruning
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.directory import SPEC
-from bcgraph.search.records.evaluations import fitness, name_of
+from bcgraph.search.records.evaluations import fitness, keys_in, name_of
 from bcgraph.search.records.history import history
 from bcgraph.viz import charts
 
@@ -51,6 +51,7 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     )
     return environment.get_template("report.html.j2").render(
         found=found,
+        keys_in=keys_in,
         spec=spec,
         label=name_of(measure),
         names=name_of,

@@ -25,7 +25,7 @@ from typing import TypeAlias
 from bcgraph import dsl, files, keys
 from bcgraph.cli.output import table
 from bcgraph.schema import BackwardConnection, NetworkSpec
-from bcgraph.search.space.pairs import Architecture
+from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import rows, work
 
 SPEC = Path(__file__).parents[2] / "specs" / "digits_resnet18.bcg"

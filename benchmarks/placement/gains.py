@@ -30,7 +30,7 @@ from typing import TypeAlias
 from bcgraph import dsl, files, keys, pruning
 from bcgraph.cli.output import table
 from bcgraph.schema import EvolveSpec, NetworkSpec, SearchSpec
-from bcgraph.search.space.pairs import space
+from bcgraph.search.space.search_space import space
 from benchmarks.placement import records, rows
 from benchmarks.placement.tables import markdown
 

@@ -23,7 +23,8 @@ from typing import TypeAlias
 from bcgraph import dsl, files, keys
 from bcgraph.cli.output import table
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.space.pairs import Architecture, Space
+from bcgraph.search.space.pairs import Space
+from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import records, rows, work
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"

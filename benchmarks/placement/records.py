@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bcgraph import dsl
 from bcgraph.schema import NetworkSpec, SearchSpec
-from bcgraph.search.space.pairs import Architecture
+from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import rows
 
 TABLE = Path(__file__).with_name("digits_rows.csv")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bcgraph.schema import EvolveSpec, InitSpec, NetworkSpec, SearchSpec
 from bcgraph.search.records.evaluations import FITNESS, Evaluation, Measure, Record, ranking
-from bcgraph.search.space.pairs import Architecture, architecture_of
+from bcgraph.search.space.search_space import Architecture, architecture_of
 from bcgraph.search.strategies import selection
 from bcgraph.search.strategies.evolution import evolve
 from benchmarks.placement import records, values

@@ -13,7 +13,7 @@ from bcgraph import dsl, keys
 from bcgraph.schema import EvolveSpec, InitSpec
 from bcgraph.search.records.evaluations import FITNESS
 from bcgraph.search.scores.rank_correlation import ranks as ranking
-from bcgraph.search.space.pairs import Architecture
+from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import records, replay, values
 from benchmarks.placement.__main__ import SPEC, known
 from benchmarks.placement.replay import Lookup

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from bcgraph import dsl
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.space.pairs import Architecture, Space
+from bcgraph.search.space.pairs import Space
+from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import records, rows
 from benchmarks.placement.records import Record
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from bcgraph import dsl, pruning, schema, schema_values
+from bcgraph import dsl, pruning, schema, schema_values, spaces
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
+from bcgraph.schema_search import COSTS, Bound, Rule, SpaceSpec
 
 _GAINS = st.sampled_from([0.0, 0.1, 1.0, 2.5])
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -53,7 +55,7 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Any instance of a class of settings; the fields that must be given come from `fixed`."""
     fields: dict[str, st.SearchStrategy[Any]] = dict(fixed)
     for name, field in kinds.fields(cls).items():
-        if name in fixed or name == "kind":
+        if name in fixed or name == "kind" or schema_values.has_statements(field):
             continue
         section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
         fields[name] = (
@@ -66,6 +68,11 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         idle = {n for n, mark in beside.items() if values[mark.setting] != mark.value}
         if cls is schema.SGD and not values["momentum"]:
             idle.add("nesterov")
+        if cls is schema.SearchSpec:
+            # One thing is an objective once, and none stands beside a score.
+            by_score = values["evolve"].score != "oneshot"
+            small = tuple(m for m in values["minimize"] if m not in values["maximize"])
+            values |= {"maximize": (), "minimize": ()} if by_score else {"minimize": small}
         return cls(**{n: v for n, v in values.items() if n not in idle})
 
     return st.builds(made, **fields)
@@ -216,8 +223,32 @@ def specs(draw: st.DrawFn) -> schema.NetworkSpec:
         schema.BackwardConnection(j, i, draw(st.sampled_from([1, 2, 1000])), draw(st.none() | _GAINS))
         for j, i in chosen
     )
-    fields = dict(spec.__dict__) | {"data": draw(DATA), "search": draw(SEARCH), "train": draw(TRAIN)}
+    search = draw(SEARCH)
+    if draw(st.booleans()):
+        space = draw(described(len(spec.ports)))
+        some = {"subject_to": draw(st.lists(BOUNDS, max_size=3, unique_by=lambda b: b.metric).map(tuple))}
+        search = schema.SearchSpec(**(dict(search.__dict__) | {"space": space, "max_backward": 2} | some))
+    fields = dict(spec.__dict__) | {"data": draw(DATA), "search": search, "train": draw(TRAIN)}
     return possible(schema.NetworkSpec(**fields))
+
+
+_AMOUNTS = st.sampled_from((0.0, 0.5, 1.05, 3.0, 64_000.0))
+BOUNDS = st.builds(Bound, st.sampled_from(COSTS), _AMOUNTS, _AMOUNTS)
+
+
+def described(ports: int) -> st.SearchStrategy[SpaceSpec]:
+    """Any space of a network with so many ports; it may contradict itself."""
+    end = st.integers(0, ports - 1)
+    delays = st.lists(st.integers(1, 1_000), max_size=3, unique=True).map(tuple)
+    family = st.builds(Rule, st.just("backward"), st.just("any") | end, st.just("any") | end, delays)
+    fixed = st.builds(Rule, st.just("fixed"), end, end, delays.map(lambda found: found[:1]))
+    forbid = st.builds(Rule, st.just("forbid"), st.just("any") | end, st.just("any") | end, delays)
+    rules = st.tuples(
+        st.lists(family, min_size=1, max_size=2), st.lists(fixed, max_size=1), st.lists(forbid, max_size=1)
+    )
+    return st.builds(
+        SpaceSpec, rules=rules.map(lambda found: tuple(chain.from_iterable(found))), at_most=st.integers(0, 5)
+    )
 
 
 def possible(spec: schema.NetworkSpec) -> schema.NetworkSpec:
@@ -229,8 +260,10 @@ def possible(spec: schema.NetworkSpec) -> schema.NetworkSpec:
         if fields["strategy"] != "gains":
             fields = {name: fields[name] for name in schema.EvolveSpec().model_dump()}
         search = schema.SearchSpec(**(dict(spec.search.__dict__) | {"evolve": schema.EvolveSpec(**fields)}))
+        if choice == {"strategy": "evolutionary"}:
+            search = schema.SearchSpec(**(dict(search.__dict__) | {"space": None}))
         found = schema.NetworkSpec(**(dict(spec.__dict__) | {"search": search}))
-        if not list(pruning.contradictions(found)):
+        if not list(pruning.contradictions(found)) and not list(spaces.check(found)):
             return found
     raise AssertionError
 

@@ -67,7 +67,12 @@ def test_what_goes_beyond_the_paper_is_written_where_it_is_on() -> None:
     text = dsl.format_spec(dsl.parse(TINY % "" + sections % ("false", "0.5", "2")))
     assert 'data = folder(root="data", batch=128, augment=false)\n' in text
     assert text.endswith("  schedule   = cosine(warmup=0)\n  accumulate = 2\n  clip       = 0.5\n}\n")
-    known = {*schema.DataSpec.model_fields, *schema.TrainSpec.model_fields, *kinds.fields(schema.Norm)}
+    known = {
+        *schema.DataSpec.model_fields,
+        *schema.TrainSpec.model_fields,
+        *schema.SearchSpec.model_fields,
+        *kinds.fields(schema.Norm),
+    }
     assert set(printer._EXTRA) < known
 
 

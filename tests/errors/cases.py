@@ -35,6 +35,12 @@ def blocks(*lines: str, call: str = "body()", size: str = "3, 8, 8") -> str:
     )
 
 
+def space(*lines: str) -> str:
+    """A section with a space that has these lines from line 9 on, after a network of one line."""
+    body = "".join(f"  {line}\n" for line in lines)
+    return f"search {{\n  space {{\n{body}  }}\n}}\n"
+
+
 TINY = "backbone = tiny()"
 END = ("flatten()", "fc = linear(10)")
 
@@ -539,6 +545,98 @@ CASES = (
             Finding("E032", 8, 23, "dely", "did you mean `delay`?"),
             Finding("E040", 9, 31, "1.5"),
         ),
+    ),
+    Case(
+        "lines of a space",
+        network(
+            TINY,
+            after=space(
+                "backward any -> lif9",
+                "forward later -> any",
+                "fixed @1 -> @1 { delay = [1, 1001] }",
+                "forbid any -> any { dely = 1 }",
+                "backward any -> any { delay = [1, 1] }",
+                "at_mots = 3",
+                "train { epochs = 2 }",
+            ),
+        ),
+        (
+            Finding("E060", 9, 19, "lif9", "did you mean `lif1`?"),
+            Finding("E066", 10, 11, "later", "ports after the source"),
+            Finding("E063", 11, 32, "1001", "allowed: 0 to 1000"),
+            Finding("E032", 12, 23, "dely", "did you mean `delay`?"),
+            Finding("E041", 13, 37, "1"),
+            Finding("E032", 14, 3, "at_mots", "did you mean `at_most`?"),
+            Finding("E032", 15, 3, "train"),
+        ),
+    ),
+    Case(
+        "a space that contradicts itself",
+        network(
+            TINY,
+            after=space(
+                "backward @0 -> @3",
+                "fixed @4 -> @4",
+                "fixed @4 -> @4",
+                "backward @4 -> @0",
+                "forbid @4 -> any",
+                "fixed any -> @1",
+            ),
+        ),
+        (
+            Finding("E066", 9, 12, "@0 -> @3", "ends at its source or before it", "matches no connection"),
+            Finding("E066", 10, 9, "@4 -> @4", "one of the two lines", "is fixed, but `forbid @4 -> any`"),
+            Finding("E066", 11, 9, "@4 -> @4", "the first is at case.bcg:10:9", "fixed twice"),
+            Finding("E066", 11, 9, "@4 -> @4", "one of the two lines", "is fixed, but `forbid @4 -> any`"),
+            Finding("E066", 12, 12, "@4 -> @0", "forbid less", "leave nothing of `backward @4 -> @0`"),
+            Finding("E066", 14, 9, "any -> @1", "names two ports", "is not one connection"),
+        ),
+    ),
+    Case(
+        "delays and words that a line of a space cannot have",
+        network(TINY, after=space("backward any -> any { delay = [0, 1] }", "backward @3 -> later")),
+        (
+            Finding("E063", 9, 12, "any -> any", "1 to 1000"),
+            Finding("E066", 10, 12, "@3 -> later", "write `any`"),
+        ),
+    ),
+    Case(
+        "an empty space",
+        network(TINY, after=space()),
+        (Finding("E066", 8, 3, "space", "backward any -> any", "it names no connection"),),
+    ),
+    Case(
+        "two bounds of one search",
+        network(TINY, after="search {\n  max_backward = 3\n  space { backward any -> any }\n}\n"),
+        (Finding("E041", 9, 3, "space", None, "a `space` has `at_most`"),),
+    ),
+    Case(
+        "bounds of a search",
+        network(
+            TINY,
+            after="search {\n  subject_to {\n    energy <= 2 * baseline\n    state >= 9\n    parametres <= 5\n"
+            "    operations <= baseline ** 2\n    state <= 64_000\n    state <= baseline\n    parameters <= true\n"
+            "    7\n  }\n}\n",
+        ),
+        (
+            Finding("E067", 9, 5, "energy", None, "is measured, and a bound has to hold before"),
+            Finding("E067", 10, 5, "state >= 9", "parameters <= 1.1 * baseline"),
+            Finding("E067", 11, 5, "parametres", "did you mean `parameters`?"),
+            Finding("E067", 12, 19, "baseline ** 2", "parameters <= 1.1 * baseline"),
+            Finding("E033", 14, 5, "state", "case.bcg:13:5"),
+            Finding("E067", 15, 19, "true"),
+            Finding("E067", 16, 5, "7"),
+        ),
+    ),
+    Case(
+        "objectives of a search",
+        network(TINY, after="search {\n  maximize = [accuracy, speed]\n  minimize = [state]\n}\n"),
+        (Finding("E043", 8, 25, "speed"),),
+    ),
+    Case(
+        "an objective twice",
+        network(TINY, after="search {\n  maximize = [accuracy]\n  minimize = [accuracy]\n}\n"),
+        (Finding("E041", 8, 3, "maximize", None, "is an objective twice"),),
     ),
     Case(
         "an unknown data set",

@@ -10,7 +10,7 @@ from typing import Any
 from bcgraph import schema
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
-from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.space.search_space import architecture_of
 from tests.search.conftest import chain
 
 

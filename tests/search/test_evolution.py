@@ -10,7 +10,7 @@ from bcgraph import schema
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation, Note, Record, ranking
-from bcgraph.search.space.pairs import space
+from bcgraph.search.space.search_space import space
 from bcgraph.search.strategies import selection
 from bcgraph.search.strategies.evolution import STRATEGIES, evolve
 from tests.search import landscape

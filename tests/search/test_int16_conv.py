@@ -21,7 +21,7 @@ from bcgraph.search import Options, run
 from bcgraph.search.distributed.tasks import Accuracy
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
-from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.space.search_space import architecture_of
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.one_shot import OneShot
 from bcgraph.search.supernet.shared_weights import FoldedModules, SharedWeights, spike_readers

@@ -21,7 +21,7 @@ from bcgraph.compiler.targets.nir import limits, runtime
 from bcgraph.errors import BcgraphError, CompileError, RunError
 from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.space.pairs import port_resolutions, space
+from bcgraph.search.space.search_space import port_resolutions, space
 from tests import neurons
 from tests.equivalence import support
 from tests.equivalence.support import average, bn, conv, flatten, lif, linear, pool

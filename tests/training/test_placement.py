@@ -10,7 +10,7 @@ import pytest
 
 from bcgraph import dsl
 from bcgraph.search import driver
-from bcgraph.search.space.pairs import architecture_of
+from bcgraph.search.space.search_space import architecture_of
 from benchmarks.placement import __main__ as placement
 from benchmarks.placement import deep, records, replay, rows, science, tables, values, work
 from benchmarks.placement.records import Record

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bcgraph import pruning
 from bcgraph.cli.inputs import JsonOption, StorageOption
 from bcgraph.cli.output import connections, count, emit, emit_json, table
+
+if TYPE_CHECKING:
+    from bcgraph.search.records.objectives import Objective
 
 SHOWN = 10
 
@@ -43,9 +46,10 @@ def _scales(directory: Path) -> dict[tuple[int, int], float]:
 
 
 def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
-    from bcgraph.search.records.evaluations import fitness, label
+    from bcgraph.search.records import objectives
+    from bcgraph.search.records.evaluations import keys_in, label
 
-    measure = fitness(found["settings"]["evolve"]["score"])
+    by = objectives.objectives(found["settings"])
     evaluations: list[dict[str, Any]] = found["evaluations"]
     evolved = [e for e in evaluations if e["stage"] == "evolve"]
     one_run = found["settings"]["evolve"]["strategy"] == pruning.STRATEGY
@@ -55,7 +59,7 @@ def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
     else:
         done = [
             f"scored    {count(len(evaluations) - len(evolved), 'architecture')}",
-            f"evolved   {count(len(evolved), 'architecture')} by {label(measure)}",
+            f"evolved   {count(len(evolved), 'architecture')} by {', '.join(label(each.measure) for each in by)}",
         ]
     lines = [
         f"search    {found['spec']}, seed {found['seed']}, {'finished' if found['finished'] else 'not finished'}",
@@ -63,12 +67,15 @@ def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
         *(f"note      {note}" for note in found["notes"]),
     ]
     if found["chosen"] is not None:
-        lines.append(f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(found['chosen']['backward'])}")
+        lines.append(f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(keys_in(found['chosen']))}")
     if found["finished"] and scales:
         lines.append(f"scales    {', '.join(f'@{j} -> @{i}: {scale:.2f}' for (j, i), scale in scales.items())}")
     if one_run and evolved:
         return "\n".join([*lines, "", _stages(evolved)])
-    best = sorted(evolved or evaluations, key=lambda e: -_value(e, measure))[:SHOWN]
+    if len(by) > 1 and found["front"]:
+        lines.append(f"front     {count(len(found['front']), 'network')}, below")
+        return "\n".join([*lines, "", _best(found["front"])])
+    best = sorted(evolved or evaluations, key=lambda e: _order(e, by[0]))[:SHOWN]
     return "\n".join([*lines, "", _best(best)]) if best else "\n".join(lines)
 
 
@@ -82,23 +89,23 @@ def _stages(evaluations: Sequence[dict[str, Any]]) -> str:
 
 
 def _best(evaluations: Sequence[dict[str, Any]]) -> str:
-    from bcgraph.search.records.evaluations import MEASURES, label, value_in
+    from bcgraph.search.records.evaluations import MEASURES, keys_in, label, value_in
 
     every = dict.fromkeys([*MEASURES, *(m for e in evaluations for m in e.get("scores", {}))])
     measures = [m for m in every if any(value_in(e, m) is not None or m in e["reasons"] for e in evaluations)]
     rows = [
-        (connections(e["backward"]), *(_shown(e, m) for m in measures), e["origin"], e["iteration"])
-        for e in evaluations
+        (connections(keys_in(e)), *(_shown(e, m) for m in measures), e["origin"], e["iteration"]) for e in evaluations
     ]
     header = ("backward connections", *(label(m) for m in measures), "origin", "iteration")
     return table(header, rows, right=(*range(1, 1 + len(measures)), len(header) - 1))
 
 
-def _value(evaluation: dict[str, Any], measure: str) -> float:
+def _order(evaluation: dict[str, Any], objective: Objective) -> float:
+    """The place among evaluations by one objective: the best come first, what was not measured last."""
     from bcgraph.search.records.evaluations import value_in
 
-    value = value_in(evaluation, measure)
-    return float("-inf") if value is None else float(value)
+    value = value_in(evaluation, objective.measure)
+    return float("inf") if value is None else -value if objective.maximize else value
 
 
 def _shown(evaluation: dict[str, Any], measure: str) -> str:

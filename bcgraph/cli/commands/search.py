@@ -110,14 +110,15 @@ def _used(usage: dict[str, Any]) -> str:
 def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> None:
     """Audit the scores once, if the search used them and there are enough candidates to compare."""
     from bcgraph.search.evaluators import Standard
+    from bcgraph.search.records import objectives
     from bcgraph.search.scores.audit import LEAST, audit, kept
-    from bcgraph.search.space import space_size
+    from bcgraph.search.space.search_space import of_search
 
     settings = result.spec.search
-    size = space_size(result.spec, settings.max_backward, same_resolution=settings.same_resolution)
-    wanted = min(candidates, size)
+    wanted = min(candidates, of_search(result.spec).size)
     one_run = settings.evolve.strategy == pruning.STRATEGY
-    unused = one_run or (settings.init.pool == 0 and settings.evolve.score == "oneshot")
+    by = objectives.of_search(settings)
+    unused = one_run or (settings.init.pool == 0 and {"n", "e"}.isdisjoint(each.measure for each in by))
     if unused or wanted < LEAST or kept(result.path, wanted):
         return
     train, _ = Standard(result.spec, result.seed, result.path).splits
@@ -126,11 +127,12 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> 
 
 
 def _text(result: SearchResult, artifacts: Artifacts) -> str:
-    from bcgraph.search.records.evaluations import fitness, label
+    from bcgraph.search.records import objectives
+    from bcgraph.search.result import FRONT, values_text
     from bcgraph.viz import report
 
     settings = result.spec.search.evolve
-    measure = fitness(settings.score)
+    by = objectives.of_search(result.spec.search)
     one_run = settings.strategy == pruning.STRATEGY
     whence = (
         f"left of {count(len(result.records[0].architecture), 'connection')}"
@@ -139,9 +141,12 @@ def _text(result: SearchResult, artifacts: Artifacts) -> str:
     )
     lines = [
         f"{result.path / 'best.bcg'}: {connections(result.chosen.architecture)}, "
-        f"{label(measure)} {result.chosen.evaluation.value(measure):.6g}, {whence}",
+        f"{values_text(result.chosen, by, short=True)}, {whence}",
         f"{artifacts.weights}: {ORIGINS[artifacts.origin].format(seed=result.seed)}",
     ]
+    if len(by) > 1:
+        front = objectives.front([r for r in result.records if r.stage == "evolve"], by)
+        lines.append(f"{result.path / FRONT}: {count(len(front), 'network')} that no other one beats in everything")
     if artifacts.exported is not None and (proof := artifacts.exported.proof) is not None:
         lines.append(
             f"{artifacts.exported.path}: {artifacts.exported.size:,} bytes, {proof.differing_samples:.2%} of "

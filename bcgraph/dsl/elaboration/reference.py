@@ -11,6 +11,7 @@ from bcgraph import schema
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.library import standard_folder, standard_names
 from bcgraph.names import DEFAULT_NEURON
+from bcgraph.schema_values import has_statements
 
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
 _LIBRARY = re.compile(r"<!-- every (\w+) of the library -->\n.*?<!-- end -->\n", re.DOTALL)
@@ -51,7 +52,7 @@ def settings_table(name: str) -> str:
     for setting, field in kinds.fields(model).items():
         if setting in _LEFT_OUT:
             continue
-        if kinds.is_section(field.annotation):
+        if kinds.is_section(field.annotation) or has_statements(field):
             rows.append(f"| `{setting} {{ ... }}` | see below | |")
         elif field.annotation is schema.Backbone:
             rows.append(f"| `{setting}` | a call of a block | required |")

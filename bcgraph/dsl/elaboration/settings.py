@@ -38,23 +38,36 @@ class Settings:
         except Failed:
             return
 
-    def section(self, model: type[Model], body: Iterable[syntax.Statement], label: str) -> Model:
-        """An instance of `model` from the settings and sections in `body`."""
+    def section(
+        self,
+        model: type[Model],
+        body: Iterable[syntax.Statement],
+        label: str,
+        *,
+        given: Mapping[str, Any] | None = None,
+        seen: dict[str, Span] | None = None,
+    ) -> Model:
+        """An instance of `model` from the settings and sections in `body`.
+
+        `given` are values of what has statements of its own, which are read elsewhere, and `seen` says where those are.
+        """
         fields = kinds.fields(model)
         inner = {name: f.annotation for name, f in fields.items() if kinds.is_section(f.annotation)}
-        values: dict[str, Any] = {}
-        seen: dict[str, Span] = {}
+        read = {name for name in fields if name not in inner and not schema_values.has_statements(fields[name])}
+        values: dict[str, Any] = dict(given or {})
+        seen = {} if seen is None else seen
         for statement in body:
             match statement:
                 case syntax.Section(name=name) if name in inner:
                     if self.first(name, statement.name_span, seen):
                         section: Any = inner[name]
                         values[name] = self.section(section, statement.body, name)
-                case syntax.Assign(target=syntax.Name(name=name) as target) if name in fields and name not in inner:
+                case syntax.Assign(target=syntax.Name(name=name) as target) if name in read:
                     if self.first(name, target.span, seen):
                         self.read(values, name, statement.value, kinds.kind_of(fields[name]))
                 case _:
-                    self.stray(statement, f"in `{label}`", tuple(fields), tuple(inner))
+                    braced = tuple(name for name in fields if name not in read)
+                    self.stray(statement, f"in `{label}`", tuple(fields), braced)
         self._stand_beside(fields, values, seen)
         try:
             made: Model = build(model, values, seen, next(iter(seen.values()), syntax.NOWHERE), self.scope)

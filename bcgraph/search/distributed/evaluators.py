@@ -12,8 +12,11 @@ from bcgraph.search.distributed.tasks import PooledEvaluator
 from bcgraph.search.distributed.worker import Workload
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Progress
+from bcgraph.search.metrics.composite import Composite
+from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.strategies.evolution import Evaluate
 from bcgraph.search.strategies.gains import TrainStage
+from bcgraph.search.supernet.one_shot import OneShot
 
 
 @dataclass(eq=False)
@@ -46,11 +49,18 @@ class Distributed:
 
     def init(self) -> Evaluate:
         """The scores of the pool."""
-        return PooledEvaluator(self.standard.init(), self.standard.spec, self._pool)
+        return self._pooled(self.standard.init())
 
     def evolve(self, progress: Progress) -> Evaluate:
-        """The fitness of the evolution."""
-        return PooledEvaluator(self.standard.evolve(progress), self.standard.spec, self._pool)
+        """The fitness of the evolution; of several metrics the workers measure the first that they can."""
+        found = self.standard.evolve(progress)
+        if not isinstance(found, Composite):
+            return self._pooled(found)
+        place = next((k for k, part in enumerate(found.parts) if isinstance(part, OneShot | Scorer)), None)
+        return Composite(tuple(self._pooled(part) if k == place else part for k, part in enumerate(found.parts)))
+
+    def _pooled(self, evaluate: Evaluate) -> PooledEvaluator:
+        return PooledEvaluator(evaluate, self.standard.spec, self._pool)
 
     def gains(self, progress: Progress) -> TrainStage:
         """One training run, which workers cannot share: this process trains (`Options.check` refuses workers)."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bcgraph.data.split import Split
-from bcgraph.schema import BackwardConnection, NetworkSpec
+from bcgraph.schema import BackwardConnection, ForwardConnection, NetworkSpec
 from bcgraph.search.distributed.chunks import Chunks, FixedTasks, divide
 from bcgraph.search.distributed.pool import Pool
 from bcgraph.search.distributed.worker import Work, Workload
@@ -21,7 +21,7 @@ from bcgraph.search.strategies.evolution import Evaluate
 from bcgraph.search.supernet.one_shot import OneShot, Tally
 from bcgraph.search.supernet.supernet import Supernet
 
-Connections: TypeAlias = tuple[BackwardConnection, ...]
+Connections: TypeAlias = tuple[tuple[BackwardConnection, ...], tuple[ForwardConnection, ...]]
 """All that differs between candidates, and so all of a candidate that travels to a worker."""
 
 # Parts of the validation data for each worker.
@@ -80,13 +80,13 @@ class Accuracy:
 
 
 def _evaluated(spec: NetworkSpec, evaluate: Evaluate, task: Sequence[Connections]) -> list[Evaluation]:
-    return list(evaluate([spec.with_backward(connections) for connections in task]))
+    return list(evaluate([spec.with_connections(*connections) for connections in task]))
 
 
 def _tallied(spec: NetworkSpec, shot: OneShot, task: tuple[Sequence[Connections], range]) -> list[Tally]:
     candidates, samples = task
     part = replace(shot, validation=shot.validation.subset(samples))
-    return part.tally([spec.with_backward(connections) for connections in candidates])
+    return part.tally([spec.with_connections(*connections) for connections in candidates])
 
 
 @dataclass(eq=False)
@@ -119,7 +119,7 @@ class PooledEvaluator:
         return Scoring(self.spec, self.evaluate)
 
     def _by_candidates(self, pool: Pool, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
-        for found in pool.run(Chunks([spec.backward for spec in specs], pool.workers)):
+        for found in pool.run(Chunks([(spec.backward, spec.forward) for spec in specs], pool.workers)):
             yield from found
 
     def _by_samples(self, pool: Pool, shot: OneShot, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
@@ -129,7 +129,7 @@ class PooledEvaluator:
         """
         samples = len(shot.validation)
         cut = tiles(len(specs), samples, shot.batch(specs[0]), pool.workers)
-        tasks: list[Any] = [([specs[i].backward for i in group], part) for group, part in cut]
+        tasks: list[Any] = [([(specs[i].backward, specs[i].forward) for i in group], part) for group, part in cut]
         tallies = [Tally()] * len(specs)
         for (group, _), found in zip(cut, pool.run(FixedTasks(tasks)), strict=True):
             for place, tally in zip(group, found, strict=True):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
-from bcgraph import foreign, plugins, pruning
+from bcgraph import foreign, plugins
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.space.pairs import Architecture
+from bcgraph.search.space.search_space import Architecture
+from bcgraph.spaces import Member
 
 Measure: TypeAlias = str
 """One of `MEASURES`, or the name of a registered score."""
@@ -20,7 +21,17 @@ Stage: TypeAlias = Literal["init", "evolve"]
 
 MEASURES: tuple[Measure, ...] = ("n", "e", "accuracy")
 
-NAMES: dict[Measure, str] = {"n": "N-score", "e": "E-score", "accuracy": "validation accuracy"}
+NAMES: dict[Measure, str] = {
+    "n": "N-score",
+    "e": "E-score",
+    "accuracy": "validation accuracy",
+    "parameters": "parameters",
+    "operations": "multiply-accumulates a step",
+    "state": "state values",
+    "energy": "energy (J a sample)",
+    "spikes": "spikes a sample",
+    "latency": "latency (ms a sample)",
+}
 
 LABELS: dict[Measure, str] = NAMES | {"accuracy": "accuracy"}
 """Names where space is short: in the tables and lines that commands print."""
@@ -128,7 +139,7 @@ class Record:
             "stage": self.stage,
             "iteration": self.iteration,
             "index": self.index,
-            "backward": [list(pair) for pair in self.architecture],
+            **_connections(self.architecture),
             **{m: _finite(v) for m, v in found.items()},
             "reasons": dict(self.evaluation.reasons),
             "origin": self.origin,
@@ -141,6 +152,8 @@ class Record:
     def from_data(data: Mapping[str, Any]) -> Record:
         """The inverse of `as_data`. Raises ValueError when `data` is not a record."""
         found = foreign.checked(data, _SHAPE)
+        if found.connections is not None and {m[:2] for m in found.connections if not m.forward} != set(found.backward):
+            raise ValueError("its pairs are not those of its connections")
         if found.scales and len(found.scales) != len(found.backward):
             raise ValueError(f"it has {len(found.scales)} scales for {len(found.backward)} connections")
         written: dict[Measure, float | None] = {"n": found.n, "e": found.e, "accuracy": found.accuracy, **found.scores}
@@ -157,13 +170,34 @@ class Record:
             stage=found.stage,
             iteration=found.iteration,
             index=found.index,
-            architecture=found.backward,
+            architecture=found.backward if found.connections is None else found.connections,
             evaluation=Evaluation.of(
                 values, reasons=tuple(found.reasons.items()), samples=samples, scales=found.scales
             ),
             origin=found.origin,
             seconds=found.seconds,
         )
+
+
+def keys_in(data: Mapping[str, Any]) -> list[Sequence[Any]]:
+    """The connections of an evaluation as `Record.as_data` gives it: pairs, or members where it has more of them."""
+    found = data.get("connections")
+    return data["backward"] if found is None else [Member(**each) for each in found]
+
+
+def _connections(architecture: Architecture) -> dict[str, Any]:
+    """The connections of an architecture as plain data: those of the paper's space are their pairs.
+
+    Those of another space have all that they are made of as well, in `connections`; `backward` then has the pairs of
+    those that run backward.
+    """
+    if not all(isinstance(key, Member) for key in architecture) or not architecture:
+        return {"backward": [list(key) for key in architecture]}
+    members = [key for key in architecture if isinstance(key, Member)]
+    return {
+        "backward": [[m.source, m.target] for m in members if not m.forward],
+        "connections": [m._asdict() for m in members],
+    }
 
 
 _Count: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
@@ -187,6 +221,7 @@ class _Data:
     scales: tuple[Annotated[_Float, Field(ge=0, allow_inf_nan=False)], ...] = ()
     scores: dict[Measure, _Float | None] = field(default_factory=dict)
     seconds: _Float = 0.0
+    connections: tuple[Member, ...] | None = None
 
 
 _SHAPE = TypeAdapter(_Data)
@@ -203,18 +238,8 @@ class Note:
 
 
 def ranking(records: list[Record], measure: Measure) -> list[Record]:
-    """The records from best to worst; of equal values the earlier comes first."""
+    """The records from best to worst by one measure; of equal values the earlier comes first."""
     return sorted(records, key=lambda r: -r.evaluation.value(measure))
-
-
-def chosen(records: list[Record], strategy: str, measure: Measure) -> Record | None:
-    """Of the records of step two the one that the search chooses, or would if it ended now; None without records.
-
-    It is the best, but where a strategy prunes one training run the last: earlier stages hold too many connections.
-    """
-    if strategy == pruning.STRATEGY:
-        return records[-1] if records else None
-    return next(iter(ranking(records, measure)), None)
 
 
 def _finite(value: float | None) -> float | None:

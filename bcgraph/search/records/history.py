@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from bcgraph import foreign
 from bcgraph.errors import BcgraphWarning
 from bcgraph.search.records import directory, log, sealed
-from bcgraph.search.records.evaluations import Measure, chosen, fitness
+from bcgraph.search.records.evaluations import Measure
+from bcgraph.search.records.objectives import chosen, front, objectives
 
 AUDIT = "audit.json"
 
@@ -30,8 +31,10 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     """
     identity = directory.read_identity(path)
     logged = log.read(path, identity["study"], identity["spec"]["search"])
-    settings = identity["spec"]["search"]["evolve"]
-    found = chosen(logged.stage("evolve"), settings["strategy"], fitness(settings["score"]))
+    settings = identity["spec"]["search"]
+    by = objectives(settings)
+    evolved = logged.stage("evolve")
+    found = chosen(evolved, settings["evolve"]["strategy"], by)
     return {
         "spec": identity["spec"]["name"],
         "version": identity["version"],
@@ -42,6 +45,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
         "evaluations": [record.as_data() for record in logged.records],
         "chosen": None if found is None else found.as_data(),
         "audit": audit(path),
+        **({"front": [record.as_data() for record in front(evolved, by)]} if len(by) > 1 else {}),
         "finished": (path / "best.bcg").exists(),
     }
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from bcgraph import pruning
 from bcgraph.search.records.evaluations import Record
-from bcgraph.search.space.pairs import Architecture
+from bcgraph.search.space.search_space import Architecture
+from bcgraph.spaces import Member
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Order:
             return f"{name} ({record.stage}) does not follow the one before it"
         if record.architecture in self._seen and not _one_run(self.search):
             return f"{name} repeats an architecture"
-        if any(source < target or target < 0 for source, target in record.architecture):
+        if any(key[0] < key[1] or key[1] < 0 for key in record.architecture if not isinstance(key, Member)):
             return f"{name} has a connection that does not run backward"
         if self.search is not None and (limit := _beyond(record, self.search)) is not None:
             return f"{name} is one more than the search makes: {limit}"
@@ -53,8 +54,13 @@ def _beyond(record: Record, search: Mapping[str, Any]) -> str | None:
     if _one_run(search):
         within = record.stage == "evolve" and record.index == 0 and record.iteration <= evolve["stages"]
         return None if within else f"stages = {evolve['stages']}"
-    if len(record.architecture) > search["max_backward"]:
+    space = search.get("space")
+    if space is None and len(record.architecture) > search["max_backward"]:
         return f"max_backward = {search['max_backward']}"
+    if space is not None:
+        fixed = sum(rule["kind"] == "fixed" for rule in space["rules"])
+        if len(record.architecture) > space["at_most"] + fixed:
+            return f"at_most = {space['at_most']}"
     if record.stage == "init":
         return None if init["pool"] == "all" or record.index < init["pool"] else f"pool = {init['pool']}"
     if record.iteration > evolve["iterations"]:

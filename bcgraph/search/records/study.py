@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import optuna
 from optuna import Study
-from optuna.distributions import IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
@@ -29,9 +29,12 @@ from bcgraph.errors import RunError
 from bcgraph.memory import ran_out
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.directory import Identity
-from bcgraph.search.records.evaluations import Measure, Record, Stage, fitness
+from bcgraph.search.records.evaluations import Measure, Record, Stage
+from bcgraph.search.records.objectives import of_search
 from bcgraph.search.records.storage import FAILURES, PATIENCE, Away, connect, reachable, unreachable
-from bcgraph.search.space.pairs import Space, space
+from bcgraph.search.space.members import MemberSpace
+from bcgraph.search.space.search_space import described
+from bcgraph.spaces import Member
 
 NAME = "study.log"
 
@@ -44,42 +47,62 @@ OVERHEAD = 0.04
 
 @dataclass(frozen=True)
 class StudyLayout:
-    """How architectures and values appear in the studies of a run."""
+    """How architectures and values appear in the studies of a run.
+
+    `values` are, for a space that a file describes, all values of what else a connection may have beside its ports and
+    its delay.
+    """
 
     name: str
-    space: Space
+    ports: int
     measures: dict[Stage, tuple[Measure, ...]]
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    minimized: frozenset[Measure] = frozenset()
+
+    def directions(self, stage: Stage) -> list[StudyDirection]:
+        """Of each measure of a stage whether it is to be large or small."""
+        small = self.minimized if stage == "evolve" else frozenset()
+        return [StudyDirection.MINIMIZE if m in small else StudyDirection.MAXIMIZE for m in self.measures[stage]]
 
     @staticmethod
     def of(spec: NetworkSpec, seed: int) -> StudyLayout:
         """The layout of the studies of a search."""
         settings = spec.search
         if settings.evolve.strategy == pruning.STRATEGY:
-            # A stage holds as many connections as the space has.
-            every = space(spec, len(pruning.pairs(spec)), same_resolution=settings.same_resolution)
-            return StudyLayout(Identity(spec, seed).study_name, every, {"evolve": ("accuracy",)})
-        choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
-        measures: dict[Stage, tuple[Measure, ...]] = {"evolve": (fitness(settings.evolve.score),)}
+            return StudyLayout(Identity(spec, seed).study_name, len(spec.ports), {"evolve": ("accuracy",)})
+        by = of_search(settings)
+        measures: dict[Stage, tuple[Measure, ...]] = {"evolve": tuple(each.measure for each in by)}
         if settings.init.pool != 0:
             measures = {"init": settings.init.scores, **measures}
-        return StudyLayout(Identity(spec, seed).study_name, choices, measures)
+        values = {} if settings.space is None else _values(described(spec))
+        minimized = frozenset(each.measure for each in by if not each.maximize)
+        return StudyLayout(Identity(spec, seed).study_name, len(spec.ports), measures, values, minimized)
 
     def study_name(self, stage: Stage) -> str:
         """The name of the study of a stage."""
         return f"{self.name}/{stage}"
 
     def trial(self, record: Record) -> FrozenTrial:
-        """A finished trial that holds the whole record. Its parameters are the ports of its connections."""
-        ports = IntDistribution(0, self.space.ports - 1)
-        parameters = {
-            f"bc{k}.{end}": port
-            for k, pair in enumerate(record.architecture)
-            for end, port in zip(("source", "target"), pair, strict=True)
-        }
+        """A finished trial that holds the whole record. Its parameters are what its connections are made of."""
+        ports = IntDistribution(0, self.ports - 1)
+        every: dict[str, BaseDistribution] = {"source": ports, "target": ports}
+        if self.values:
+            every["delay"] = IntDistribution(0, 1_000)
+            every |= {name: CategoricalDistribution(values) for name, values in self.values.items()}
+        parameters: dict[str, Any] = {}
+        distributions: dict[str, BaseDistribution] = {}
+        for k, key in enumerate(record.architecture):
+            for (name, distribution), value in zip(every.items(), key, strict=True):
+                parameters[f"bc{k}.{name}"] = value
+                distributions[f"bc{k}.{name}"] = distribution
         trial = create_trial(
-            values=[record.evaluation.value(m) for m in self.measures[record.stage]],
+            values=[
+                -value if direction == StudyDirection.MINIMIZE and math.isinf(value) else value
+                for m, direction in zip(self.measures[record.stage], self.directions(record.stage), strict=True)
+                for value in [record.evaluation.value(m)]
+            ],
             params=parameters,
-            distributions=dict.fromkeys(parameters, ports),
+            distributions=distributions,
             user_attrs=record.as_data(),
         )
         trial.datetime_complete = datetime.now()
@@ -147,11 +170,11 @@ class Studies:
     def _open(storage: BaseStorage, layout: StudyLayout, url: str | None, records: Sequence[Record]) -> Studies:
         opened: dict[Stage, Study] = {}
         with reachable(url):
-            for stage, measures in layout.measures.items():
+            for stage in layout.measures:
                 opened[stage] = optuna.create_study(
                     storage=storage,
                     study_name=layout.study_name(stage),
-                    directions=["maximize"] * len(measures),
+                    directions=layout.directions(stage),
                     load_if_exists=True,
                 )
             found = Studies(layout, url, opened)
@@ -208,7 +231,7 @@ class Studies:
         """All trials in the studies, by their places."""
         found: dict[Place, FrozenTrial] = {}
         for stage, study in self._studies.items():
-            if self.url is None and study.directions != [StudyDirection.MAXIMIZE] * len(self.layout.measures[stage]):
+            if self.url is None and study.directions != self.layout.directions(stage):
                 raise _MisfitError("other directions")
             for trial in study.get_trials(deepcopy=False):
                 place = (stage, trial.user_attrs.get("iteration", -1), trial.user_attrs.get("index", -1))
@@ -217,6 +240,12 @@ class Studies:
                 # A database that repeats a write, whose answer it has lost, holds a trial twice.
                 found.setdefault(place, trial)
         return found
+
+
+def _values(space: MemberSpace) -> dict[str, tuple[str, ...]]:
+    """All values that the connections of a space have, of what is not a number."""
+    members = (*space.fixed, *space.members)
+    return {name: tuple(sorted({getattr(m, name) for m in members})) for name in Member._fields[3:]}
 
 
 class _MisfitError(Exception):

@@ -26,7 +26,7 @@ from bcgraph.search.scores.e_score import e_score_from_jacobian
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.rank_correlation import spearman
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
-from bcgraph.search.space.pairs import port_shapes, space
+from bcgraph.search.space.search_space import of_search, port_shapes, wired
 from bcgraph.shapes import spatial
 
 Kind: TypeAlias = Literal["reproducibility", "noise floor", "descriptor"]
@@ -100,9 +100,9 @@ def audit(
     if candidates < LEAST:
         raise SearchError("E089", f"an audit of {candidates} candidates says nothing", hint=f"take at least {LEAST}")
     settings = spec.search
-    choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
+    choices = of_search(spec)
     drawn = choices.sample(keys.rng(seed, "audit"), min(candidates, choices.size))
-    specs = [spec.with_backward(architecture) for architecture in drawn]
+    specs = [wired(spec, architecture) for architecture in drawn]
     measures = settings.init.scores
 
     def batch(purpose: str) -> ScoringBatch:

@@ -2,7 +2,7 @@
 
 from bcgraph.search.space.crossover import crossover
 from bcgraph.search.space.mutate import mutate
-from bcgraph.search.space.pairs import space, space_size
 from bcgraph.search.space.sample import sample
+from bcgraph.search.space.search_space import space, space_size
 
 __all__ = ["crossover", "mutate", "sample", "space", "space_size"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from bcgraph.schema import BackwardConnection, NetworkSpec
-from bcgraph.search.space.pairs import Space, port_resolutions, rank_pair, space
+from bcgraph.search.space import member_crossover
+from bcgraph.search.space.pairs import Space, rank_pair
+from bcgraph.search.space.search_space import described, members_of, port_resolutions, space, wired
 
 
 def crossover(spec: NetworkSpec, rng: Random, max_backward: int = 2, *, same_resolution: bool = False) -> NetworkSpec:
@@ -15,8 +17,13 @@ def crossover(spec: NetworkSpec, rng: Random, max_backward: int = 2, *, same_res
     more, two of them swap their targets (input ports); a connection keeps its source and its delay. The swap is drawn
     evenly among the valid ones, which gives the odds of drawing again until one is valid. A swap is valid when both
     connections still run backward, no pair occurs twice, and the network changes.
-    Where no valid swap exists, or one connection more would exceed `max_backward`, `spec` itself is returned.
+    Where no valid swap exists, or one connection more would exceed `max_backward`, `spec` itself is returned. Where
+    `spec` has a space of its own (`space { }`), they are crossed in that one (`member_crossover`).
     """
+    if spec.search.space is not None:
+        parent = members_of(spec)
+        child = member_crossover.crossover(described(spec), parent, rng)
+        return spec if child == parent else wired(spec, child)
     if len(spec.backward) < 2:
         return _extend(spec, rng, max_backward, same_resolution)
     swaps = _swaps(spec, same_resolution)
@@ -34,6 +41,7 @@ def _extend(spec: NetworkSpec, rng: Random, max_backward: int, same_resolution: 
     if len(spec.backward) >= max_backward:
         return spec
     choices = space(spec, max_backward, same_resolution=same_resolution)
+    assert isinstance(choices, Space)
     taken = sorted(r for bc in spec.backward if (r := _index(choices, bc)) is not None)
     free = choices.pairs - len(taken)
     if free < 1:

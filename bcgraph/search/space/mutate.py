@@ -7,10 +7,10 @@ from random import Random
 from typing import TypeAlias
 
 from bcgraph.schema import BackwardConnection, NetworkSpec
-from bcgraph.search.space.pairs import Pair, port_resolutions
-
-REACH = 2
-"""How far a port may move."""
+from bcgraph.search.space import member_mutation
+from bcgraph.search.space.member_mutation import REACH
+from bcgraph.search.space.pairs import Pair
+from bcgraph.search.space.search_space import described, members_of, port_resolutions, wired
 
 _STEPS = tuple(d for d in range(-REACH, REACH + 1) if d)
 
@@ -25,8 +25,10 @@ def mutate(spec: NetworkSpec, rng: Random, probability: float = 0.2, *, same_res
     that keep the source at or after the target, stay on the network and repeat no connection that the network then
     has. When the drawn port has no such move, the other port moves, so that a connection that mutates stays as it
     is only when neither port can move. A delay travels with its connection. Where nothing moves, `spec` itself is
-    returned.
+    returned. Where `spec` has a space of its own (`space { }`), connections move in that one (`member_mutation`).
     """
+    if spec.search.space is not None:
+        return _in_described(spec, rng, probability)
     connections = list(spec.backward)
     taken = {(bc.source, bc.target) for bc in connections}
     sizes = port_resolutions(spec) if same_resolution else None
@@ -47,6 +49,12 @@ def mutate(spec: NetworkSpec, rng: Random, probability: float = 0.2, *, same_res
         connections[place] = BackwardConnection(moved[0], moved[1], bc.delay)
         changed = True
     return spec.with_backward(connections) if changed else spec
+
+
+def _in_described(spec: NetworkSpec, rng: Random, probability: float) -> NetworkSpec:
+    found, parent = described(spec), members_of(spec)
+    child = member_mutation.mutate(found, parent, rng, probability)
+    return spec if child == parent else wired(spec, child)
 
 
 def _moves(

@@ -14,9 +14,11 @@ from typing import TypeAlias
 from bcgraph import plugins, pruning
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records.evaluations import Evaluation, Note, Record, fitness
+from bcgraph.search.records import objectives
+from bcgraph.search.records.evaluations import Evaluation, Note, Record
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.space.pairs import Architecture, space
+from bcgraph.search.space.limits import Limits
+from bcgraph.search.space.search_space import Architecture, of_search
 from bcgraph.search.strategies import registered
 from bcgraph.search.strategies.evolutionary import evolutionary, random_search
 from bcgraph.search.strategies.population import Population, Strategy
@@ -32,18 +34,20 @@ def evolve(
     seed: int,
     initial: Sequence[Architecture],
     history: Sequence[Record] = (),
+    limits: Limits | None = None,
 ) -> Iterator[Record | Note]:
     """Evaluate `initial` (iteration 0), then `iterations` populations of the strategy in `spec.search.evolve`.
 
     Yields each new record as soon as it arrives. Candidates recorded in `history` (in the order in which an earlier
     call yielded them) are not evaluated again. When the space is exhausted, yields a note and ends. Raises RunError
-    (E085) when `history` does not belong to these arguments, SearchError (E089) for a strategy without populations,
-    and PluginError (E095) when a registered strategy fails.
+    (E085) when `history` does not belong to these arguments, SearchError (E089) for a strategy without populations
+    and (E067) for bounds that leave nothing, and PluginError (E095) when a registered strategy fails. Candidates that
+    break a bound are counted in `limits`.
     """
     settings = spec.search
     propose = _strategy(spec)
-    choices = space(spec, settings.max_backward, same_resolution=settings.same_resolution)
-    population = Population(spec, seed, fitness(settings.evolve.score), choices)
+    choices = of_search(spec)
+    population = Population(spec, seed, objectives.of_search(settings), choices, limits=limits or Limits.of(spec))
     past = list(history)
     for iteration in range(settings.evolve.iterations + 1):
         if iteration == 0:
@@ -52,7 +56,10 @@ def evolve(
             proposals = propose(population, iteration)
         if not proposals:
             _expect_end(past)
-            yield Note(f"all {choices.size} architectures are evaluated after iteration {iteration - 1}")
+            if population.limits.none:
+                yield Note(f"all {choices.size} architectures are evaluated after iteration {iteration - 1}")
+            else:
+                yield Note(f"no other architecture within the bounds is found after iteration {iteration - 1}")
             return
         known, past = past[: len(proposals)], past[len(proposals) :]
         for index, (record, candidate) in enumerate(zip(known, proposals, strict=False)):
@@ -115,9 +122,16 @@ def _nsga2(population: Population, iteration: int) -> list[Candidate]:
     return samplers.nsga2(population, iteration)
 
 
+def _nsga3(population: Population, iteration: int) -> list[Candidate]:
+    from bcgraph.search.strategies import samplers
+
+    return samplers.nsga3(population, iteration)
+
+
 STRATEGIES: dict[str, Strategy] = {
     "evolutionary": evolutionary,
     "random": random_search,
     "tpe": _tpe,
     "nsga2": _nsga2,
+    "nsga3": _nsga3,
 }

@@ -9,7 +9,7 @@ from bcgraph import keys
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space import crossover, mutate
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.space.pairs import Architecture
+from bcgraph.search.space.search_space import Architecture
 from bcgraph.search.strategies.population import TRIES, Population, draw_new
 
 
@@ -29,7 +29,7 @@ def evolutionary(population: Population, iteration: int) -> list[Candidate]:
             for _ in range(TRIES):
                 parent = parents[rng.randrange(len(parents))]
                 child = Candidate.of(operator(population, parent.spec, rng), origin)
-                if child.architecture not in seen:
+                if child.architecture not in seen and population.allows(child):
                     seen.add(child.architecture)
                     found.append(child)
                     break
@@ -44,14 +44,13 @@ def random_search(population: Population, iteration: int) -> list[Candidate]:
 def fill(population: Population, iteration: int, seen: set[Architecture], count: int) -> list[Candidate]:
     """`count` new candidates, each uniform over the architectures not in `seen`; fewer when the space runs out."""
     found: list[Candidate] = []
-    choices = population.space
     for index in range(count):
         rng = keys.rng(population.seed, "evolve", iteration, "random", index)
-        drawn = draw_new(choices, rng, seen)
+        drawn = draw_new(population, rng, seen)
         if drawn is None:
             break
-        seen.add(drawn)
-        found.append(Candidate.at(population.spec, drawn, "random"))
+        seen.add(drawn.architecture)
+        found.append(drawn)
     return found
 
 

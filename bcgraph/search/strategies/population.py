@@ -8,9 +8,11 @@ from random import Random
 from typing import TypeAlias
 
 from bcgraph.schema import EvolveSpec, NetworkSpec
-from bcgraph.search.records.evaluations import Measure, Record, ranking
+from bcgraph.search.records.evaluations import Record
+from bcgraph.search.records.objectives import Objectives, ranking
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.space.pairs import Architecture, Space
+from bcgraph.search.space.limits import Limits
+from bcgraph.search.space.search_space import Architecture, SearchSpace
 
 TRIES = 10
 """How many draws a new child may take (design 1.12)."""
@@ -22,10 +24,11 @@ class Population:
 
     spec: NetworkSpec
     seed: int
-    measure: Measure
-    space: Space
+    objectives: Objectives
+    space: SearchSpace
     records: list[Record] = field(default_factory=list)
     evaluated: dict[Architecture, Candidate] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def settings(self) -> EvolveSpec:
@@ -37,21 +40,38 @@ class Population:
         self.records.append(record)
         self.evaluated[candidate.architecture] = candidate
 
-    def top(self) -> list[Candidate]:
-        """P_top: the best k ever evaluated, best first."""
-        return [self.evaluated[r.architecture] for r in ranking(self.records, self.measure)[: self.settings.top]]
+    def allows(self, candidate: Candidate) -> bool:
+        """Whether a candidate keeps within the bounds of the search; counts those that do not."""
+        return self.limits.allows(candidate)
 
+    def top(self) -> list[Candidate]:
+        """P_top: the best k ever evaluated, best first (see `objectives.ranking`)."""
+        return [self.evaluated[r.architecture] for r in ranking(self.records, self.objectives)[: self.settings.top]]
+
+
+MAX_DRAWS = 2_000
+"""Draws for one random candidate where there are bounds."""
+
+MAX_LISTED = 50_000
+"""Architectures that are all compared with the bounds where draws find none within them."""
 
 Strategy: TypeAlias = Callable[[Population, int], list[Candidate]]
 """Proposes the candidates of an iteration, none of them evaluated before; none when the space is exhausted."""
 
 
-def draw_new(choices: Space, rng: Random, seen: set[Architecture]) -> Architecture | None:
-    """An architecture that is not in `seen`, uniform over those; None when there is none."""
-    for _ in range(100):
+def draw_new(population: Population, rng: Random, seen: set[Architecture]) -> Candidate | None:
+    """A candidate that is not in `seen` and within the bounds, uniform over those; None when there is none.
+
+    With bounds it is None, too, where `MAX_DRAWS` draws from a space too large to list find none.
+    """
+    choices = population.space
+    for _ in range(100 if population.limits.none else MAX_DRAWS):
         drawn = choices.architecture(rng.randrange(choices.size))
-        if drawn not in seen:
-            return drawn
-    # 100 misses mean that most of the space was seen, so it is small enough to list.
-    left = [a for a in choices if a not in seen]
+        if drawn not in seen and population.allows(found := Candidate.at(population.spec, drawn, "random")):
+            return found
+    if choices.size > MAX_LISTED and not population.limits.none:
+        return None
+    # So many misses mean that most of the space was seen or breaks a bound: it is small enough to list.
+    every = (Candidate.at(population.spec, a, "random") for a in choices if a not in seen)
+    left = [candidate for candidate in every if population.limits.keeps(candidate)]
     return left[rng.randrange(len(left))] if left else None

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from bcgraph import keys, plugins
 from bcgraph.errors import SpecError
 from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.candidate import Candidate
+from bcgraph.search.space.members import Members, MemberSpace
+from bcgraph.search.space.pairs import Pairs
+from bcgraph.search.space.search_space import architecture_of
 from bcgraph.search.strategies.evolutionary import fill
 from bcgraph.search.strategies.population import Population
+from bcgraph.spaces import Member
 
 MOST = 100
 """Proposals that are looked at for each candidate of a population."""
@@ -31,7 +35,7 @@ def propose(entry: plugins.Entry, population: Population, iteration: int) -> lis
     with plugins.calling(entry):
         for proposal in islice(strategy.propose(population, rng), MOST * wanted):
             candidate = _candidate(entry, proposal, population)
-            if candidate.architecture not in seen:
+            if candidate.architecture not in seen and population.allows(candidate):
                 seen.add(candidate.architecture)
                 found.append(candidate)
             if len(found) == wanted:
@@ -40,23 +44,36 @@ def propose(entry: plugins.Entry, population: Population, iteration: int) -> lis
 
 
 def _candidate(entry: plugins.Entry, proposal: Any, population: Population) -> Candidate:
-    """A proposal, a specification or pairs of ports, as a candidate."""
+    """A proposal, a specification or connections, as a candidate."""
     try:
-        pairs: Iterable[Any] = (
-            ((bc.source, bc.target) for bc in proposal.backward) if isinstance(proposal, NetworkSpec) else proposal
-        )
-        candidate = Candidate.of(population.spec.with_backward(sorted(map(tuple, pairs))), entry.name)
-    except (SpecError, TypeError) as error:
+        candidate = _proposed(entry, proposal, population)
+    except (SpecError, TypeError, ValueError, LookupError) as error:
         why = error.diagnostics[0].message if isinstance(error, SpecError) else plugins.reason(error)
         raise _outside(entry, proposal, why) from error
     space = population.space
+    if isinstance(space, MemberSpace):
+        if not space.holds(cast(Members, candidate.architecture)):
+            raise _outside(entry, proposal, "it is not in the `space` of the file")
+        return candidate
     if len(candidate.architecture) > space.max_backward:
         raise _outside(entry, proposal, f"max_backward = {space.max_backward}")
     if space.allowed is not None:
         allowed = {space.pair(index) for index in range(space.pairs)}
-        if not allowed.issuperset(candidate.architecture):
+        if not allowed.issuperset(cast(Pairs, candidate.architecture)):
             raise _outside(entry, proposal, "same_resolution = true")
     return candidate
+
+
+def _proposed(entry: plugins.Entry, proposal: Any, population: Population) -> Candidate:
+    """The network that a proposal names; the fixed connections of a space need not be among them."""
+    space, base = population.space, population.spec
+    if isinstance(space, MemberSpace):
+        named = architecture_of(proposal) if isinstance(proposal, NetworkSpec) else [Member(*each) for each in proposal]
+        return Candidate.at(base, tuple(sorted({*space.fixed, *named})), entry.name)
+    pairs: Iterable[Any] = (
+        ((bc.source, bc.target) for bc in proposal.backward) if isinstance(proposal, NetworkSpec) else proposal
+    )
+    return Candidate.of(base.with_backward(sorted(map(tuple, pairs))), entry.name)
 
 
 def _outside(entry: plugins.Entry, proposal: Any, why: str) -> plugins.PluginError:

@@ -1,68 +1,130 @@
 """Baseline strategies: Optuna's own samplers, asked for one population at a time.
 
 Each iteration builds its sampler again, seeds it by key and shows it all evaluations so far. So a resumed run gets the
-proposals of an uninterrupted one.
+proposals of an uninterrupted one. Every setting whose default differs between versions of Optuna is given.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import optuna
-from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bcgraph import keys
+from bcgraph.search.records.objectives import values
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.space.encoding import decode, distributions, encode
+from bcgraph.search.space.encoding import Encoding
 from bcgraph.search.strategies.population import TRIES, Population, draw_new
+
+_GENERATION = "generation"
+"""The attribute of a trial that holds its generation."""
 
 
 def tpe(population: Population, iteration: int) -> list[Candidate]:
-    """A population proposed by the tree-structured Parzen estimator."""
+    """A population proposed by the tree-structured Parzen estimator, which sees all parameters together."""
     # constant_liar: a proposal that is not evaluated yet counts as bad, which spreads the proposals of a population.
-    return _ask(population, iteration, "tpe", TPESampler(seed=_seed(population, iteration, "tpe"), constant_liar=True))
+    return _ask(
+        population, iteration, "tpe", lambda seed, _: TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    )
 
 
 def nsga2(population: Population, iteration: int) -> list[Candidate]:
     """A population proposed by NSGA-II; an iteration is a generation."""
-    size = max(2, population.settings.population)
-    sampler = NSGAIISampler(population_size=size, seed=_seed(population, iteration, "nsga2"))
-    return _ask(population, iteration, "nsga2", sampler)
+    return _ask(
+        population, iteration, "nsga2", lambda seed, now: _NSGA2(now, population_size=_size(population), seed=seed)
+    )
 
 
-def _seed(population: Population, iteration: int, name: str) -> int:
-    return keys.derive(population.seed, "evolve", iteration, name) % 2**32
+def nsga3(population: Population, iteration: int) -> list[Candidate]:
+    """A population proposed by NSGA-III; an iteration is a generation."""
+    return _ask(
+        population, iteration, "nsga3", lambda seed, now: _NSGA3(now, population_size=_size(population), seed=seed)
+    )
 
 
-def _ask(population: Population, iteration: int, name: str, sampler: BaseSampler) -> list[Candidate]:
-    """Up to a population of new candidates; a proposal that is not new after 10 draws is replaced by a random one."""
-    parameters = distributions(population.space)
-    study = _study(population, sampler)
+class _Generations:
+    """What a genetic sampler asks of generations, from the attributes of our own trials.
+
+    `now` is the generation of the trials that are proposed.
+    """
+
+    def __init__(self, now: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.now = now
+
+    def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        """The generation of a trial that is proposed."""
+        return self.now
+
+    def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        """The evaluated trials of a generation."""
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial for trial in done if trial.user_attrs[_GENERATION] == generation]
+
+
+class _NSGA2(_Generations, NSGAIISampler):
+    pass
+
+
+class _NSGA3(_Generations, NSGAIIISampler):
+    pass
+
+
+def _size(population: Population) -> int:
+    return max(2, population.settings.population)
+
+
+def _ask(population: Population, iteration: int, name: str, make: Callable[[int, int], BaseSampler]) -> list[Candidate]:
+    """Up to a population of new candidates; a proposal that is not new after 10 draws is replaced by a random one.
+
+    `make` gives the sampler for a seed and the generation that is proposed.
+    """
+    encoding = Encoding(population.space)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    past, now = _generations(population)
     seen = set(population.evaluated)
     found: list[Candidate] = []
-    for index in range(population.settings.population):
-        origin = name
-        for _ in range(TRIES):
-            trial = study.ask(parameters)
-            proposed = decode(trial.params)
-            if proposed not in seen:
+    with _experimental():
+        sampler = make(keys.derive(population.seed, "evolve", iteration, name) % 2**32, now)
+        by = population.objectives
+        # Of what is to be small the sampler sees the negative: what failed is minus infinity either way.
+        study = optuna.create_study(directions=["maximize"] * len(by), sampler=sampler)
+        for record, generation in zip(population.records, past, strict=True):
+            study.add_trial(
+                create_trial(
+                    values=values(record.evaluation, by),
+                    params=encoding.encode(record.architecture),
+                    distributions=dict(encoding.parameters),
+                    user_attrs={_GENERATION: generation},
+                )
+            )
+        for index in range(population.settings.population):
+            chosen: Candidate | None = None
+            for _ in range(TRIES):
+                trial = study.ask(dict(encoding.parameters))
+                proposed = encoding.decode(trial.params)
+                if proposed not in seen and population.allows(new := Candidate.at(population.spec, proposed, name)):
+                    chosen = new
+                    break
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                chosen = draw_new(population, keys.rng(population.seed, "evolve", iteration, "random", index), seen)
+            if chosen is None:
                 break
-            study.tell(trial, state=TrialState.FAIL)
-        else:
-            drawn = draw_new(population.space, keys.rng(population.seed, "evolve", iteration, "random", index), seen)
-            if drawn is None:
-                break
-            proposed, origin = drawn, "random"
-        seen.add(proposed)
-        found.append(Candidate.at(population.spec, proposed, origin))
+            seen.add(chosen.architecture)
+            found.append(chosen)
     return found
 
 
-def _study(population: Population, sampler: BaseSampler) -> optuna.Study:
-    """All evaluations so far as a study in memory, which the sampler learns from."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    parameters = distributions(population.space)
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    # For NSGA-II a generation is complete once it has the size of the population.
+def _generations(population: Population) -> tuple[list[int], int]:
+    """The generation of each record, and that of the next trials: one is complete with the size of a population."""
+    found: list[int] = []
     generation, members, iteration = 0, 0, 0
     for record in population.records:
         if record.iteration > iteration:
@@ -70,12 +132,13 @@ def _study(population: Population, sampler: BaseSampler) -> optuna.Study:
             if members >= population.settings.population:
                 generation, members = generation + 1, 0
         members += 1
-        study.add_trial(
-            create_trial(
-                value=record.evaluation.value(population.measure),
-                params=encode(record.architecture, parameters),
-                distributions=parameters,
-                system_attrs={NSGAIISampler._get_generation_key(): generation},
-            )
-        )
-    return study
+        found.append(generation)
+    return found, generation + (members >= _size(population))
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Version 4 of Optuna warns of settings that version 5 has as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield

@@ -8,12 +8,17 @@ from bcgraph import keys, pruning
 from bcgraph.errors import SearchError
 from bcgraph.schema import NetworkSpec, SearchSpec
 from bcgraph.search.records.evaluations import Measure, Note, Record, ranking
-from bcgraph.search.space.pairs import Architecture, Space, size_text, space
+from bcgraph.search.space.candidate import Candidate
+from bcgraph.search.space.limits import Limits
+from bcgraph.search.space.search_space import Architecture, of_search, size_text
 
 MAX_POOL = 1_000_000
 """Architectures that step one may score: each takes more than a millisecond."""
 
-SAMPLERS = ("tpe", "nsga2")
+SAMPLERS = ("tpe", "nsga2", "nsga3")
+MAX_DRAWS = 2_000
+"""Draws in a row that may be no new architecture within the bounds before the pool is taken as it is."""
+
 MAX_CHOICES = 200_000
 """Values of all parameters together that Optuna's samplers are given."""
 
@@ -38,20 +43,20 @@ def select(records: Sequence[Record], scores: Sequence[Measure], keep: int) -> l
     return chosen
 
 
-def pool(spec: NetworkSpec, seed: int) -> list[Architecture]:
+def pool(spec: NetworkSpec, seed: int, limits: Limits | None = None) -> list[Architecture]:
     """The architectures that step one scores, all different: the whole space in its order, or a uniform draw from it.
 
-    Empty for `pool = 0`.
+    Empty for `pool = 0`. With bounds only what keeps within them; candidates that do not are counted in `limits`.
     """
-    found = _space(spec)
+    found = of_search(spec)
     wanted = found.size if spec.search.init.pool == "all" else min(spec.search.init.pool, found.size)
-    return _draw(found, wanted, seed, "pool")
+    return _draw(spec, wanted, seed, "pool", limits or Limits())
 
 
-def unscored(spec: NetworkSpec, seed: int) -> list[Architecture]:
+def unscored(spec: NetworkSpec, seed: int, limits: Limits | None = None) -> list[Architecture]:
     """The first population where nothing is scored (`pool = 0`): `keep` random architectures, all different."""
-    found = _space(spec)
-    return _draw(found, min(spec.search.init.keep, found.size), seed, "unscored")
+    found = of_search(spec)
+    return _draw(spec, min(spec.search.init.keep, found.size), seed, "unscored", limits or Limits())
 
 
 def check(spec: NetworkSpec) -> tuple[Note, ...]:
@@ -91,7 +96,7 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
                 hint="the best are chosen from what the population brings",
             )
         )
-    choices = _space(spec)
+    choices = of_search(spec)
     size = choices.size
     scored = size if init.pool == "all" else min(init.pool, size)
     if scored > MAX_POOL:
@@ -102,13 +107,14 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
                 hint="pool = 2000, as in the paper; or a smaller max_backward",
             )
         )
-    if evolve.strategy in SAMPLERS and choices.pairs * min(settings.max_backward, choices.pairs) > MAX_CHOICES:
+    if evolve.strategy in SAMPLERS and choices.count * min(choices.most, choices.count) > MAX_CHOICES:
+        noun, bound = ("pairs", "max_backward") if settings.space is None else ("connections", "at_most")
         found.append(
             SearchError(
                 "E089",
-                f"evolve.strategy = {evolve.strategy} cannot choose among {choices.pairs:,} pairs for each of "
-                f"{settings.max_backward:,} connections",
-                hint="strategy = evolutionary, or a smaller max_backward",
+                f"evolve.strategy = {evolve.strategy} cannot choose among {choices.count:,} {noun} for each of "
+                f"{choices.most:,} connections",
+                hint=f"strategy = evolutionary, or a smaller {bound}",
             )
         )
     if found:
@@ -121,11 +127,20 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
     return tuple(notes)
 
 
-def _space(spec: NetworkSpec) -> Space:
-    return space(spec, spec.search.max_backward, same_resolution=spec.search.same_resolution)
-
-
-def _draw(found: Space, count: int, seed: int, purpose: str) -> list[Architecture]:
+def _draw(spec: NetworkSpec, count: int, seed: int, purpose: str, limits: Limits) -> list[Architecture]:
+    found = of_search(spec)
     if count == found.size:
-        return list(found)
-    return found.sample(keys.rng(seed, "init", purpose), count)
+        return [a for a in found if limits.allows(Candidate.at(spec, a, "pool"))]
+    rng = keys.rng(seed, "init", purpose)
+    if limits.none:
+        return [*found.sample(rng, count)]
+    # One by one, since how many keep within the bounds is not known.
+    drawn: dict[Architecture, None] = {}
+    misses = 0
+    while len(drawn) < count and misses < MAX_DRAWS:
+        one = found.architecture(rng.randrange(found.size))
+        if one in drawn or not limits.allows(Candidate.at(spec, one, "pool")):
+            misses += 1
+            continue
+        drawn[one], misses = None, 0
+    return list(drawn)

@@ -17,6 +17,7 @@ from bcgraph import data, keys
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
+from bcgraph.search.records.objectives import trains_supernet
 from bcgraph.search.supernet.supernet import WEIGHTS, Supernet, SupernetEpoch
 from bcgraph.training import checks
 from bcgraph.training.distributed.devices import device_type, process_group
@@ -89,7 +90,7 @@ def settled(spec: NetworkSpec, out: Path, machine: Options, *, evaluates: bool =
     machine has no such device; when a supernet is still to be trained, also when there are not so many, and (E041) when
     its batch is too small to be shared.
     """
-    missing = spec.search.evolve.score == "oneshot" and not (out / WEIGHTS).exists()
+    missing = trains_supernet(spec.search) and not (out / WEIGHTS).exists()
     if missing:
         checks.parts(spec, machine.devices)
     here = evaluates and machine.accelerator == "cuda"

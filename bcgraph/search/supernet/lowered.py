@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from bcgraph import spaces
 from bcgraph.compiler import passes, pipelines
 from bcgraph.compiler.ir import Program, TemporalGraph
 from bcgraph.compiler.lower import lower
@@ -15,16 +17,26 @@ from bcgraph.schema import NetworkSpec
 class Lowered:
     """The network `spec` and its temporal graph.
 
+    `shared` are the names of its projections among the weights that all candidates share, where those are others:
+    a member of a space may not be the only one between its ports.
     Evaluators build one for each candidate and drop it afterwards: graphs of a whole pool would fill the memory.
     """
 
     spec: NetworkSpec
     graph: TemporalGraph
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(spec: NetworkSpec) -> Lowered:
         """Lower `spec`. Raises CompileError when it cannot run."""
-        return Lowered(spec, lower(spec))
+        return Lowered(spec, lower(spec), spaces.shared_names(spec))
+
+    def shared_name(self, module: str) -> str:
+        """The name of a module of this network among the weights that all candidates share."""
+        if not self.shared:
+            return module
+        prefix, _, part = module.rpartition(".")
+        return f"{self.shared[prefix]}.{part}" if prefix in self.shared else module
 
     @cached_property
     def program(self) -> Program:

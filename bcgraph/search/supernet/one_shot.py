@@ -116,10 +116,17 @@ class OneShot:
         each = model.size(1, self.supernet.dtype.itemsize)
         return max(1, min(BATCH, 1 << (PREFIX_MEMORY // each).bit_length() - 1 if each < PREFIX_MEMORY else 1))
 
-    def _recalibrated(self, spec: NetworkSpec) -> float:
+    @contextmanager
+    def model(self, spec: NetworkSpec) -> Iterator[nn.Module]:
+        """The network of a candidate with the supernet's weights, recalibrated where that is asked for."""
         model = self.supernet.weights.candidate(spec, self.supernet.schedule)
         with kept_statistics(model):
-            self._recalibrate(model)
+            if self.recalibrate:
+                self._recalibrate(model)
+            yield model
+
+    def _recalibrated(self, spec: NetworkSpec) -> float:
+        with self.model(spec) as model:
             return self._share(model, spec.readout)
 
     def _share(self, model: nn.Module, readout: str) -> float:

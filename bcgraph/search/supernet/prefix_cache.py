@@ -111,7 +111,7 @@ class PrefixModel:
     @staticmethod
     def of(modules: Modules, spec: NetworkSpec, *, inference: bool = False) -> PrefixModel:
         """The model for candidates with the backbone of `spec`. Ignores the connections of `spec` itself."""
-        plain = Lowered.of(spec.with_backward(()))
+        plain = Lowered.of(spec.with_connections())
         program = plain.program
         nodes = {node.name: node for node in program.nodes}
         cached = cacheable(program)

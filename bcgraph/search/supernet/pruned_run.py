@@ -100,7 +100,7 @@ class PrunedRun:
                 hint="the end of the log was lost; take it from a copy, or start in a new directory",
             )
         model = self.weights.compiled(Lowered.of(candidate.spec), SCHEDULE, pipelines.TRAINING)
-        scales = [self._scale(pair) for pair in candidate.architecture]
+        scales = [self._scale((bc.source, bc.target)) for bc in candidate.spec.backward]
         with ordinary_defaults(), torch.random.fork_rng(), reproducible():
             if self.done < self.stages[stage].end:
                 self._train(model, self.stages[stage].end, scales if stage + 1 < len(self.stages) else [])

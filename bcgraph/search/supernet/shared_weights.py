@@ -6,7 +6,7 @@ of candidates does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import torch
@@ -16,7 +16,7 @@ from bcgraph.compiler import passes, pipelines
 from bcgraph.compiler.driver import channels_last_pays
 from bcgraph.compiler.ir import TemporalGraph
 from bcgraph.compiler.targets.fx.module import to_fx
-from bcgraph.nn import modules
+from bcgraph.nn import modules, tree
 from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
 from bcgraph.nn.conv.int16 import Int16Weight, fits
 from bcgraph.nn.conv.winograd import TiledWeight, pays
@@ -76,7 +76,7 @@ class SharedWeights:
         """
         if self._layout is None:
             self._layout = torch.contiguous_format
-            last = channels_last_pays(self.root(spec.with_backward(())))
+            last = channels_last_pays(self.root(spec.with_connections()))
             self._layout = torch.channels_last if last else torch.contiguous_format
             for module in self.modules.values():
                 module.to(memory_format=self._layout)
@@ -92,19 +92,29 @@ class SharedWeights:
         graph = network.graph
         shapes = graph.values()
         spiking = spike_readers(graph) if self.whole else frozenset()
-        root = nn.Module()
+        root = tree.Tree()
         for node in graph.nodes:
             name = node.module
             if name is None:
                 continue
-            if name not in self.modules:
+            shared = network.shared_name(name)
+            if shared not in self.modules:
                 given = shapes[node.inputs[0].value].shape
-                built = modules.build([(name, node.attrs["layer"], given)], graph.steps, self.seed)
-                self.modules[name] = built.get_submodule(name).to(device=self.device, dtype=self.dtype)
-                self.modules[name].to(memory_format=layout)
+                built = modules.build([(shared, node.attrs["layer"], given)], graph.steps, self.seed)
+                self.modules[shared] = tree.find(built, shared).to(device=self.device, dtype=self.dtype)
+                self.modules[shared].to(memory_format=layout)
                 if self.frozen:
-                    self._freeze(self.modules[name], spikes=name in spiking)
-            _attach(root, name, self.modules[name])
+                    self._freeze(self.modules[shared], spikes=name in spiking)
+            tree.place(root, name, self.modules[shared])
+        return root
+
+    def whole_tree(self, specs: Iterable[NetworkSpec]) -> nn.Module:
+        """A tree of the modules of all these networks by their shared names. Creates those that are missing."""
+        root = tree.Tree()
+        for spec in specs:
+            self.root(spec)
+        for name, module in self.modules.items():
+            tree.place(root, name, module)
         return root
 
     def _freeze(self, module: nn.Module, *, spikes: bool) -> None:
@@ -155,14 +165,15 @@ class FoldedModules:
             if node.op != "conv" or name is None:
                 continue
             norm = norms.get(name)
-            if name not in self._folded:
-                conv, following = root.get_submodule(name), None if norm is None else root.get_submodule(norm)
+            shared = network.shared_name(name)
+            if shared not in self._folded:
+                conv, following = tree.find(root, name), None if norm is None else tree.find(root, norm)
                 assert isinstance(conv, modules.Conv)
                 _, height, width = shapes[node.inputs[0].value].shape
-                self._folded[name] = _FoldedConv(conv, following, (height, width), whole=name in spiking)
-            _attach(root, name, self._folded[name])
+                self._folded[shared] = _FoldedConv(conv, following, (height, width), whole=name in spiking)
+            tree.place(root, name, self._folded[shared])
             if norm is not None:
-                _attach(root, norm, _FoldedNorm())
+                tree.place(root, norm, _FoldedNorm())
         return root
 
 
@@ -211,14 +222,3 @@ def spike_readers(graph: TemporalGraph) -> frozenset[str]:
     """The names of the convolutions that read spikes, zeros and ones."""
     marked = passes.PASSES["pack_spikes"].run(graph)
     return frozenset(n.module for n in marked.nodes if n.op == "conv" and len(n.inputs) == 2 and n.module is not None)
-
-
-def _attach(root: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` at `name` in a tree. Replaces a module of that name."""
-    owner = root
-    *path, last = name.split(".")
-    for part in path:
-        if part not in owner._modules:
-            owner.add_module(part, nn.Module())
-        owner = owner.get_submodule(part)
-    owner.add_module(last, module)

@@ -22,13 +22,14 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, fx, nn
 
-from bcgraph import files, foreign, keys, names, weights
+from bcgraph import files, foreign, keys, names, spaces, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.nn.determinism import reproducible
 from bcgraph.schema import NetworkSpec, TrainSpec
-from bcgraph.search.space.pairs import Architecture, Space, space
+from bcgraph.search.space.members import MemberSpace
+from bcgraph.search.space.search_space import Architecture, SearchSpace, of_search, wired
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.training import checks
 from bcgraph.training.batches import Batch, batches, losses
@@ -72,22 +73,22 @@ class Supernet:
     dtype: torch.dtype = torch.float32
     machine: Options = field(default_factory=Options)
     device: torch.device | str = "cpu"
-    space: Space = field(init=False)
+    space: SearchSpace = field(init=False)
     full: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
-        settings = self.spec.search
-        self.space = space(self.spec, settings.max_backward, same_resolution=settings.same_resolution)
+        self.space = of_search(self.spec)
         self.weights = SharedWeights(
             keys.derive(self.seed, "supernet", "weights"), dtype=self.dtype, device=self.device
         )
-        self.full = self.weights.root(self._everything())
+        everything = self._everything()
+        self.full = self.weights.root(everything[0]) if len(everything) == 1 else self.weights.whole_tree(everything)
         self._compiled: OrderedDict[Architecture, fx.GraphModule] = OrderedDict()
 
     def model(self, architecture: Architecture) -> fx.GraphModule:
         """The network of an architecture, with the supernet's own weights."""
         if architecture not in self._compiled:
-            spec = self.spec.with_backward(architecture)
+            spec = wired(self.spec, architecture)
             self._compiled[architecture] = self.weights.candidate(spec, self.schedule)
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
@@ -124,7 +125,7 @@ class Supernet:
                 on_rank_zero(group, partial(self._keep, out / STATE, history, plain))
                 if group.is_global_zero:
                     progress(history[-1])
-        on_rank_zero(group, lambda: weights.save(out / WEIGHTS, self.full.state_dict(), spec=self._everything()))
+        on_rank_zero(group, lambda: weights.save(out / WEIGHTS, self.full.state_dict(), spec=self._named()))
         return history
 
     def take(self, out: Path) -> tuple[SupernetEpoch, ...]:
@@ -133,7 +134,7 @@ class Supernet:
         Raises WeightsError (E082, E083) when there is none, RunError (E085) when it is another.
         """
         _, history = self._kept(out / STATE)
-        weights.apply(self.full, weights.load(out / WEIGHTS, spec=self._everything()))
+        weights.apply(self.full, weights.load(out / WEIGHTS, spec=self._named()))
         return history
 
     def _epoch(self, epoch: int, train_step: TrainStep) -> SupernetEpoch:
@@ -189,16 +190,17 @@ class Supernet:
         """Whether the weights of a finished run are in `out`, whole. They can be written again from the checkpoint."""
         path = out / WEIGHTS
         try:
-            return path.exists() and bool(weights.load(path, spec=self._everything()))
+            return path.exists() and bool(weights.load(path, spec=self._named()))
         except WeightsError:
             return False
 
     def _identity(self) -> dict[str, Any]:
         settings = self.spec.search
         return {
-            "fingerprint": self._everything().fingerprint(),
+            "fingerprint": self._named().fingerprint(),
             "seed": self.seed,
             "max_backward": settings.max_backward,
+            **({} if settings.space is None else {"space": settings.space.model_dump(mode="json")}),
             "epochs": settings.supernet.epochs,
             "train": self.spec.train.model_dump(mode="json", exclude={"epochs"}),
             "batch": self.spec.data.batch,
@@ -209,8 +211,16 @@ class Supernet:
             **({} if self.machine == Options() else {"devices": self.machine.devices, "on": self.machine.accelerator}),
         }
 
-    def _everything(self) -> NetworkSpec:
-        return self.spec.with_backward(self.space.pair(i) for i in range(self.space.pairs))
+    def _everything(self) -> tuple[NetworkSpec, ...]:
+        """Networks that hold every connection of the space: one in the paper's, where all can stand together."""
+        if isinstance(self.space, MemberSpace):
+            return tuple(wired(self.spec, members) for members in self.space.covers())
+        return (self.spec.with_connections(self.space.pair(i) for i in range(self.space.pairs)),)
+
+    def _named(self) -> NetworkSpec:
+        """The network that files of the weights name: with all connections, or the backbone alone."""
+        everything = self._everything()
+        return everything[0] if len(everything) == 1 else wired(self.spec, ())
 
 
 class _Paths(nn.Module):
@@ -233,4 +243,6 @@ def inherited(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
     Raises WeightsError (E082) when there is no supernet.
     """
     found, _ = weights.unpack(path / WEIGHTS)
+    if best.search.space is not None:
+        return spaces.inherited(found, best)
     return names.of_network(found, {prefix: prefix for prefix in best.prefixes().values()})

@@ -1,0 +1,102 @@
+"""What a search goes by: one fitness, or several objectives with a documented order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from bcgraph import pruning
+from bcgraph.schema_search import SearchSpec
+from bcgraph.search.records.evaluations import Evaluation, Measure, Record, fitness
+
+Values: TypeAlias = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A measure that a search maximizes, or minimizes."""
+
+    measure: Measure
+    maximize: bool = True
+
+    def value(self, evaluation: Evaluation) -> float:
+        """The value to rank by, larger is better: -inf where it is missing or not a number."""
+        found = evaluation.measured(self.measure)
+        if found is None or math.isnan(found):
+            return -math.inf
+        # What failed is -inf whichever way it counts.
+        return found if self.maximize or found == -math.inf else -found
+
+
+Objectives: TypeAlias = tuple[Objective, ...]
+
+
+def objectives(settings: Mapping[str, Any]) -> Objectives:
+    """The objectives of the settings of a search as plain data, the first one first."""
+    found = [Objective(m) for m in settings.get("maximize", ())]
+    found += [Objective(m, maximize=False) for m in settings.get("minimize", ())]
+    return tuple(found) or (Objective(fitness(settings["evolve"]["score"])),)
+
+
+def of_search(search: SearchSpec) -> Objectives:
+    """The objectives of the settings of a search."""
+    named = {"maximize": search.maximize, "minimize": search.minimize}
+    return objectives({**named, "evolve": {"score": search.evolve.score}})
+
+
+def trains_supernet(search: SearchSpec) -> bool:
+    """Whether something that the search goes by needs trained weights."""
+    return not {"accuracy", "energy", "spikes"}.isdisjoint(each.measure for each in of_search(search))
+
+
+def values(evaluation: Evaluation, by: Objectives) -> Values:
+    """The values of all objectives, larger is better."""
+    return tuple(each.value(evaluation) for each in by)
+
+
+def ranking(records: Sequence[Record], by: Objectives) -> list[Record]:
+    """The records from best to worst; of equal ones the earlier comes first.
+
+    What failed in any objective comes last. With one objective the order is by its value. With several it is by
+    nondominated rank (0 for what no other record dominates, 1 for what only those do, and so on), and in a rank by the
+    first objective. A record dominates another when it is no worse in every objective and better in one.
+    """
+    found = [values(r.evaluation, by) for r in records]
+    ranks = _ranks(found) if len(by) > 1 else [0] * len(found)
+    failed = [not all(map(math.isfinite, each)) for each in found]
+    order = sorted(range(len(records)), key=lambda k: (failed[k], ranks[k], -found[k][0]))
+    return [records[k] for k in order]
+
+
+def front(records: Sequence[Record], by: Objectives) -> list[Record]:
+    """The records that no other one dominates and whose objectives are all finite, by the first objective."""
+    alive = [r for r in records if all(math.isfinite(v) for v in values(r.evaluation, by))]
+    found = [values(r.evaluation, by) for r in alive]
+    kept = [r for r, mine in zip(alive, found, strict=True) if not any(_dominates(v, mine) for v in found)]
+    return sorted(kept, key=lambda r: -by[0].value(r.evaluation))
+
+
+def chosen(records: Sequence[Record], strategy: str, by: Objectives) -> Record | None:
+    """Of the records of step two the one that the search chooses, or would if it ended now; None without records.
+
+    It is the best, but where a strategy prunes one training run the last: earlier stages hold too many connections.
+    """
+    if strategy == pruning.STRATEGY:
+        return records[-1] if records else None
+    return next(iter(ranking(records, by)), None)
+
+
+def _dominates(one: Values, other: Values) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def _ranks(found: Sequence[Values]) -> list[int]:
+    """The nondominated rank of each: the length of the longest chain of others that dominate one another and it."""
+    # In this order nothing is dominated by what comes after it.
+    order = sorted(range(len(found)), key=lambda k: found[k], reverse=True)
+    ranks = [0] * len(found)
+    for place, k in enumerate(order):
+        ranks[k] = max((ranks[o] + 1 for o in order[:place] if _dominates(found[o], found[k])), default=0)
+    return ranks
