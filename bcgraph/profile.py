@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bcgraph import schema, shapes
+from bcgraph import projections, schema, shapes
+from bcgraph.equations.neuron import SPIKES
 from bcgraph.layers import STANDARD
-from bcgraph.names import projection
-from bcgraph.schema import BackwardConnection, NetworkSpec
+from bcgraph.schema import NetworkSpec, Place
 from bcgraph.shapes import Shape
 
 ACCUMULATE = 0.9e-12
@@ -30,7 +30,7 @@ Rates = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One convolution, linear layer or backward projection, for one sample.
+    """One convolution or linear layer, of the backbone or of a projection, for one sample.
 
     `reads` is the number of the port whose spikes it reads, None when it reads numbers; `steps` is in how many steps it
     is computed, `delay` by how many its input is late. `operations` are multiply-accumulates in one step.
@@ -77,13 +77,28 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What one backward connection adds: `parameters` with its batch norm, `state_values` between the steps."""
+    """What one connection adds: `parameters` with its norms, `state_values` between the steps.
 
-    layer: Layer
+    `layers` are those of its projection that compute.
+    """
+
+    word: str
     source: int
     target: int
+    delay: int
     parameters: int
     state_values: int
+    layers: tuple[Layer, ...]
+
+    @property
+    def place(self) -> Place:
+        """What tells it from the others."""
+        return self.word, self.source, self.target, self.delay
+
+    @property
+    def operations(self) -> int:
+        """Multiply-accumulates in one step."""
+        return sum(layer.operations for layer in self.layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +185,34 @@ class Profile:
             **total,
             "by_step": [_given(asdict(cost)) for cost in self.by_step(accumulate, multiply_accumulate)],
             "layers": layers,
-            "backward": [
-                {
-                    "source": each.source,
-                    "target": each.target,
-                    "delay": each.layer.delay,
-                    **self._layer(each.layer, accumulate, multiply_accumulate),
-                    "parameters": each.parameters,
-                    "state_values": each.state_values,
-                }
-                for each in self.connections
-            ],
+            **{
+                word: [
+                    self._connection(each, accumulate, multiply_accumulate)
+                    for each in self.connections
+                    if each.word == word
+                ]
+                for word in dict.fromkeys(("backward", *(each.word for each in self.connections)))
+            },
             "states": [asdict(state) for state in self.states],
             "ports": [{"name": port.name, "shape": list(port.shape), "rates": list(port.rates)} for port in self.ports],
+        }
+
+    def _connection(self, each: Connection, accumulate: float, multiply_accumulate: float) -> dict[str, Any]:
+        layers = [self._layer(layer, accumulate, multiply_accumulate) for layer in each.layers]
+        first: dict[str, Any] = layers[0] if layers else {"name": None, "kind": each.word, "reads": None}
+        total = {key: sum(layer[key] for layer in layers) for key in ("synaptic", "energy")} if self.measured else {}
+        return {
+            "source": each.source,
+            "target": each.target,
+            "delay": each.delay,
+            "name": first["name"],
+            "kind": each.word,
+            "parameters": each.parameters,
+            "operations": each.operations,
+            "steps": max(0, self.steps - each.delay),
+            "reads": first["reads"],
+            **total,
+            "state_values": each.state_values,
         }
 
     def _layer(self, layer: Layer, accumulate: float, multiply_accumulate: float) -> dict[str, Any]:
@@ -211,13 +241,17 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
         for number, (name, shape) in enumerate(zip(spec.ports, counter.ports, strict=True))
     )
     states = _states(spec)
-    connections = tuple(_connection(bc, counter, spec, states) for bc in sorted(spec.backward))
+    prefixes = spec.prefixes()
+    connections = tuple(
+        _connection(each, prefixes[each.place], counter, spec, states)
+        for each in (*sorted(spec.backward), *sorted(spec.forward))
+    )
     own = sum(layer.parameters for layer in counter.layers) + counter.norms
     return Profile(
         network=spec.name,
         steps=spec.steps,
         parameters=own + sum(connection.parameters for connection in connections),
-        layers=(*counter.layers, *(connection.layer for connection in connections)),
+        layers=(*counter.layers, *(layer for connection in connections for layer in connection.layers)),
         ports=ports,
         connections=connections,
         states=states,
@@ -252,6 +286,11 @@ def measure(model: Any, batches: Iterator[tuple[Any, Any]]) -> dict[tuple[int, i
     return {place: fired[place] / values[place] for place in fired}
 
 
+def pointwise(layer: schema.Conv) -> bool:
+    """Whether a convolution looks at one place at a time."""
+    return (layer.kernel, layer.stride, layer.padding) == (1, 1, 0)
+
+
 class _Counter:
     """Walks a backbone in the order of the data, and keeps track of what the layers read."""
 
@@ -264,9 +303,16 @@ class _Counter:
 
     def body(self, body: schema.Body, shape: Shape, reads: int | None) -> tuple[Shape, int | None]:
         """The shape after `body`, and the port whose spikes come out of it (None: numbers)."""
+        small: Shape | None = None
         for node in body:
             after = shapes.infer(node, shape)
             match node:
+                case schema.Conv() if small is not None and pointwise(node):
+                    # It may change places with an enlargement before it.
+                    least = min(shape, small, key=math.prod)
+                    cost = shapes.parameters(node, shape), shapes.operations(node, least)
+                    self.layers.append(Layer(node.name, node.kind, *cost, self.steps, reads))
+                    reads = None
                 case schema.Conv() | schema.Linear():
                     cost = shapes.parameters(node, shape), shapes.operations(node, shape)
                     self.layers.append(Layer(node.name, node.kind, *cost, self.steps, reads))
@@ -292,24 +338,26 @@ class _Counter:
                     reads = ends.pop() if alone and len(ends) == 1 else None
                 case schema.Pool() | schema.AdaptivePool() if "avg" in node.kind:
                     reads = reads if after == shape else None
-                case _:  # The maximum of spikes is a spike; flattening and dropout change nothing.
+                case _:  # The maximum of spikes is a spike; flattening, resizing and dropout change nothing.
                     pass
+            small = shape if isinstance(node, schema.Resize) else None
             shape = after
         return shape, reads
 
 
-def _connection(bc: BackwardConnection, counter: _Counter, spec: NetworkSpec, states: tuple[State, ...]) -> Connection:
-    """A backward connection: its 1x1 convolution, computed at the smaller of the two resolutions."""
-    source, target = counter.ports[bc.source], counter.ports[bc.target]
-    reads = bc.source if counter.counting[bc.source] else None
-    weights = source[0] * target[0]
-    operations = shapes.projection_operations(source, target)
-    name = projection(bc.source, bc.target)
-    late = max(0, spec.steps - bc.delay)
-    norm = shapes.parameters(schema.BatchNorm(name=f"{name}.bn", norm=spec.norm), target, spec.steps)
-    layer = Layer(f"{name}.conv", "backward", weights, operations, late, reads, bc.delay)
-    held = sum(state.values for state in states if state.name.startswith(f"{name}."))
-    return Connection(layer, bc.source, bc.target, weights + norm, held)
+def _connection(
+    each: schema.Connection, prefix: str, counter: _Counter, spec: NetworkSpec, states: tuple[State, ...]
+) -> Connection:
+    """A connection: the layers of its projection, a pointwise convolution at the smaller of the two resolutions."""
+    late = max(0, spec.steps - each.delay)
+    inner = _Counter(late)
+    source = projections.as_map(counter.ports[each.source])
+    reads = each.source if each.read == SPIKES and counter.counting[each.source] else None
+    inner.body(projections.layers(spec, each, prefix), source, reads)
+    layers = tuple(replace(layer, kind=each.word, delay=each.delay) for layer in inner.layers)
+    parameters = sum(layer.parameters for layer in layers) + inner.norms
+    held = sum(state.values for state in states if state.name.startswith(f"{prefix}."))
+    return Connection(each.word, *each.key, parameters, held, layers)
 
 
 def _given(data: dict[str, Any]) -> dict[str, Any]:

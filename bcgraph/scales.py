@@ -1,4 +1,4 @@
-"""How loud training made each connection: the scale of its norm, read from a weights file without torch.
+"""How loud training made each connection: the scale of its last norm, read from a weights file without torch.
 
 A connection's projection ends in a batch norm (paper eq. 6). Its scale starts at the connection's gain and is trained,
 so its size says how much of the feedback the network uses.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from os import PathLike
 
-from bcgraph import tensorfiles
-from bcgraph.names import parse_projection
+from bcgraph import projections, tensorfiles
+from bcgraph.schema import NetworkSpec, Place
 
 
-def learned_scales(path: str | PathLike[str]) -> dict[tuple[int, int], float]:
-    """The mean size of the scale of each connection in a safetensors file, by (source, target).
+def learned_scales(path: str | PathLike[str], spec: NetworkSpec) -> dict[Place, float]:
+    """The mean size of the scale of each connection of `spec` in a safetensors file, by place.
 
-    Raises WeightsError (E082) when the file cannot be read.
+    Connections without a norm, or that the file does not hold, are left out. Raises WeightsError (E082) when the file
+    cannot be read.
     """
-    found: dict[tuple[int, int], float] = {}
-    for name, value in tensorfiles.arrays(tensorfiles.read(path)[0]).items():
-        projection = parse_projection(name)
-        if projection is not None and projection.part == "bn.weight":
-            found[projection.source, projection.target] = float(abs(value).mean())
-    return dict(sorted(found.items()))
+    arrays = tensorfiles.arrays(tensorfiles.read(path)[0])
+    prefixes = spec.prefixes()
+    found: dict[Place, float] = {}
+    for each in sorted(spec.backward) + sorted(spec.forward):
+        name = projections.scale_of(spec, each, prefixes[each.place])
+        if name in arrays:
+            found[each.place] = float(abs(arrays[name]).mean())
+    return found

@@ -515,6 +515,10 @@ class Backbone:
         return hash(self.digest)
 
 
+Place: TypeAlias = tuple[str, int, int, int]
+"""`backward` or `forward`, source, target and delay."""
+
+
 @dataclass(frozen=True, order=True, config=_CONFIG)
 class Connection:
     """What backward and forward connections have in common.
@@ -549,6 +553,11 @@ class Connection:
     def key(self) -> tuple[int, int, int]:
         """Source, target and delay: what two connections of a network may not share."""
         return self.source, self.target, self.delay
+
+    @property
+    def place(self) -> Place:
+        """The word and the key: what tells a connection from all others of its network."""
+        return self.word, *self.key
 
     @property
     def settings(self) -> str:
@@ -700,7 +709,7 @@ class NetworkSpec(Frozen):
 
     @model_validator(mode="after")
     def _connections(self) -> NetworkSpec:
-        seen: set[tuple[str, int, int, int]] = set()
+        seen: set[Place] = set()
         ports = len(self.backbone.ports)
         for each in self.connections:
             ends = each.source, each.target
@@ -708,12 +717,12 @@ class NetworkSpec(Frozen):
                 connections.unknown_number(each.source, ports, each.span)
                 or connections.unknown_number(each.target, ports, each.span)
                 or connections.wrong_way(each.word, *ends, each.span)
-                or (connections.repeated(each.word, *each.key, each.span) if (each.word, *each.key) in seen else None)
+                or (connections.repeated(*each.place, each.span) if each.place in seen else None)
                 or (each.read != SPIKES and connections.unreadable(each.read, self.neuron_of(each.source), each.span))
             )
             if error:
                 raise error
-            seen.add((each.word, *each.key))
+            seen.add(each.place)
         if self.train.mean_squared and self.neuron.threshold is None:
             raise SpecError(
                 "E041",
@@ -770,14 +779,14 @@ class NetworkSpec(Frozen):
         """The first scale of a connection's last norm; None where its projection has no norm."""
         return self.through(connection).gain if connection.gain is None else connection.gain
 
-    def prefixes(self) -> dict[tuple[str, int, int, int], str]:
-        """For the word and key of each connection, the beginning of its parameters' names: `backward.4_0`.
+    def prefixes(self) -> dict[Place, str]:
+        """For the place of each connection, the beginning of its parameters' names: `backward.4_0`.
 
         Of several connections between the same ports all but the one of the shortest delay have it in their name.
         """
-        found: dict[tuple[str, int, int, int], str] = {}
+        found: dict[Place, str] = {}
         taken: set[tuple[str, int, int]] = set()
-        for word, source, target, delay in sorted((each.word, *each.key) for each in self.connections):
+        for word, source, target, delay in sorted(each.place for each in self.connections):
             further = (word, source, target) in taken
             prefix = projection(source, target, word=word, delay=delay if further else None)
             found[word, source, target, delay] = prefix
@@ -805,7 +814,7 @@ class NetworkSpec(Frozen):
             "backward": sorted(bc.key for bc in self.backward),
         }
         # What came later is left out where it is not used, so that older weights go on fitting.
-        wired = [(each.word, *each.key, *_wiring(self, each)) for each in self.connections]
+        wired = [(*each.place, *_wiring(self, each)) for each in self.connections]
         if more := sorted(each for each in wired if each[0] != "backward" or each[4:] != _PLAIN):
             content["connections"] = more
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bcgraph import files, foreign, seals, tensorfiles
 from bcgraph.errors import WeightsError, nearest
 from bcgraph.memory import ran_out, room
-from bcgraph.schema import BackwardConnection, NetworkSpec
+from bcgraph.schema import Connection, NetworkSpec
 
 LISTED = 8
 
@@ -184,7 +184,8 @@ def describe(spec: NetworkSpec) -> dict[str, object]:
         "network": spec.name,
         "backbone": spec.backbone.call.name,
         "steps": spec.steps,
-        "backward": ", ".join(_backward(bc) for bc in sorted(spec.backward)) or "none",
+        "backward": ", ".join(map(_connection, sorted(spec.backward))) or "none",
+        **({"forward": ", ".join(map(_connection, sorted(spec.forward)))} if spec.forward else {}),
     }
 
 
@@ -253,8 +254,8 @@ def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> tupl
     return found or ("they differ in a setting of the input, the neuron, the normalization or the layers",)
 
 
-def _backward(bc: BackwardConnection) -> str:
-    return f"@{bc.source} -> @{bc.target}" + (f" delay {bc.delay}" if bc.delay > 1 else "")
+def _connection(each: Connection) -> str:
+    return f"@{each.source} -> @{each.target}" + (f" delay {each.delay}" if each.delay != 1 else "")
 
 
 def _listed(found: tuple[str, ...]) -> str:

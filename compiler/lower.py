@@ -83,7 +83,7 @@ class _Builder:
 
     def parts(self, connection: schema.Connection) -> tuple[str, str, schema.Body]:
         """Where the values of a connection's projection are named, what it reads, and its layers."""
-        prefix = self.prefixes[connection.word, *connection.key]
+        prefix = self.prefixes[connection.place]
         sent = f"{self.spec.ports[connection.source]}.{connection.read}"
         body = projections.layers(self.spec, connection, prefix)
         return prefix, sent, body

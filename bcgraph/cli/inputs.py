@@ -13,7 +13,7 @@ import typer
 from bcgraph.errors import RunError, WeightsError
 
 if TYPE_CHECKING:
-    from bcgraph.schema import NetworkSpec
+    from bcgraph.schema import NetworkSpec, Place
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A .bcg file, or - for standard input.")]
 RunArgument = Annotated[
@@ -60,11 +60,11 @@ class Source:
     spec: NetworkSpec
     weights: Path | None = None
 
-    def scales(self) -> dict[tuple[int, int], float]:
+    def scales(self) -> dict[Place, float]:
         """The learned scale of each connection, where there are weights. Raises WeightsError (E082)."""
         from bcgraph.scales import learned_scales
 
-        return {} if self.weights is None else learned_scales(self.weights)
+        return {} if self.weights is None else learned_scales(self.weights, self.spec)
 
 
 def read_spec(argument: str) -> NetworkSpec:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from bcgraph import schema, shapes
+from bcgraph import projections, schema, shapes
 from bcgraph.compiler.schedules import SCHEDULES
 from bcgraph.data.split import Split
 from bcgraph.errors import CompileError, DataError, RunError, nearest
-from bcgraph.names import projection
 from bcgraph.schema import NetworkSpec
 from bcgraph.shapes import Shape
 
@@ -92,10 +91,11 @@ def _frame(spec: NetworkSpec) -> Shape:
 
 def _normalized(spec: NetworkSpec) -> Iterator[tuple[str, int]]:
     """Every batch norm with the number of places at which it sees a sample, those of connections included."""
-    targets = {spec.ports[bc.target]: projection(bc.source, bc.target, "bn") for bc in spec.backward}
+    prefixes = spec.prefixes()
     for node, shape in shapes.walk(spec.backbone.body, _frame(spec)):
-        places = math.prod(shapes.spatial(shape))
         if isinstance(node, schema.BatchNorm):
-            yield node.name, places
-        elif isinstance(node, schema.NeuronLayer) and node.name in targets:
-            yield targets[node.name], places
+            yield node.name, math.prod(shapes.spatial(shape))
+    for each in spec.connections:
+        for node, shape in projections.walk(spec, each, prefixes[each.place]):
+            if isinstance(node, schema.BatchNorm):
+                yield node.name, math.prod(shapes.spatial(shape))

@@ -1,4 +1,7 @@
-"""Pictures of architectures: the ports in a row, backward connections as arcs over them (paper figures 7 and 8)."""
+"""Pictures of architectures: the ports in a row, backward connections as arcs over them (paper figures 7 and 8).
+
+Forward connections are arcs below the row.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import io
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,8 +21,9 @@ from matplotlib.patches import FancyArrowPatch, PathPatch
 from matplotlib.path import Path as Curve
 
 from bcgraph import files
+from bcgraph.equations.neuron import SPIKES
 from bcgraph.errors import BcgraphWarning, RunError
-from bcgraph.schema import BackwardConnection, NetworkSpec
+from bcgraph.schema import BackwardConnection, Connection, ForwardConnection, NetworkSpec, Place, Projection
 from bcgraph.search.space.search_space import port_resolutions
 
 FORMATS = ("svg", "png")
@@ -36,8 +41,8 @@ _WIDTH = 1.8
 STYLE: Any = {"svg.hashsalt": "bcgraph", "svg.fonttype": "path", "font.family": "DejaVu Sans"}
 
 
-Scales: TypeAlias = Mapping[tuple[int, int], float]
-"""The learned scale of connections by (source, target)."""
+Scales: TypeAlias = Mapping[Place, float]
+"""The learned scale of connections by their place."""
 
 
 def draw(spec: NetworkSpec, path: str | os.PathLike[str] | None = None, *, scales: Scales | None = None) -> str | None:
@@ -88,6 +93,7 @@ def plot(
     ports: Sequence[str],
     backward: Iterable[BackwardConnection | tuple[int, int]],
     *,
+    forward: Iterable[ForwardConnection] = (),
     sizes: Sequence[tuple[int, int]] = (),
     labels: bool = True,
     scales: Scales | None = None,
@@ -97,22 +103,24 @@ def plot(
     Port i stands at x = i, y = 0. `sizes` (height and width of each port) shades stretches of one resolution;
     `labels` writes the names of the ports; `scales` sets the widths of lines.
     """
-    connections = sorted(
-        bc if isinstance(bc, BackwardConnection) else BackwardConnection(bc[0], bc[1]) for bc in backward
-    )
+    above = sorted(bc if isinstance(bc, BackwardConnection) else BackwardConnection(bc[0], bc[1]) for bc in backward)
+    below = sorted(forward)
     count = len(ports)
-    top = max((_height(bc) for bc in connections), default=0.4) + 0.5
-    low = -0.5 - (_label_room(ports) if labels else 0.0)
+    top = _height(above) + 0.5
+    depth = _depth(below)
+    low = -0.5 - depth - (_label_room(ports) if labels else 0.0)
     _bands(axes, sizes, top)
     axes.plot([0, count - 1], [0, 0], color=_FAINT, linewidth=1.4, zorder=1)
     loudest = max((scales or {}).values(), default=0.0)
-    for place, bc in enumerate(connections):
-        scale = (scales or {}).get((bc.source, bc.target))
+    connections: list[Connection] = [*above, *below]
+    heights = [*_heights(above), *_heights(below)]
+    for place, (each, height) in enumerate(zip(connections, heights, strict=True)):
+        scale = (scales or {}).get(each.place)
         width = _WIDTH if scale is None else _WIDTH * (0.3 + 1.7 * scale / (loudest or 1.0))
-        _arc(axes, bc, COLORS[place % len(COLORS)], width, "" if scale is None else f", scale {scale:.2f}")
-    ends = {p for bc in connections for p in (bc.source, bc.target)}
+        _arc(axes, each, height, COLORS[place % len(COLORS)], width, "" if scale is None else f", scale {scale:.2f}")
+    ends = {p for each in connections for p in (each.source, each.target)}
     for number, name in enumerate(ports):
-        _port(axes, number, name if labels else "", strong=number in ends)
+        _port(axes, number, name if labels else "", depth, strong=number in ends)
     axes.set_xlim(-0.75, count - 0.25)
     axes.set_ylim(low, top)
     axes.set_aspect("equal")
@@ -121,29 +129,51 @@ def plot(
 
 def _figure(spec: NetworkSpec, scales: Scales) -> Figure:
     count = len(spec.ports)
-    heights = max((_height(bc) for bc in spec.backward), default=0.4) + 1.0 + _label_room(spec.ports)
+    heights = _height(spec.backward) + 1.0 + _label_room(spec.ports)
+    heights += _depth(spec.forward)
     unit = 0.62 if count > 10 else 0.8
     figure = Figure(figsize=(max(3.6, unit * (count + 0.5)), unit * heights + 0.45), layout="constrained")
     axes = figure.add_subplot()
-    plot(axes, spec.ports, spec.backward, sizes=port_resolutions(spec), scales=scales)
+    # A projection that the network gives to all is said once, by the title.
+    plot(axes, spec.ports, spec.backward, forward=spec.forward, sizes=port_resolutions(spec), scales=scales)
     kinds = len(spec.backward)
     word = "connection" if kinds == 1 else "connections"
-    axes.set_title(
-        f"{spec.name}: {kinds or 'no'} backward {word}, T = {spec.steps}", fontsize=10, color=_INK, loc="left"
+    forward = f", {len(spec.forward)} forward" if spec.forward else ""
+    through = (
+        "" if spec.feedback in (Projection(), Projection(gain=spec.feedback.gain or 0.0)) else f", {spec.feedback}"
     )
+    title = f"{spec.name}: {kinds or 'no'} backward {word}{forward}{through}, T = {spec.steps}"
+    axes.set_title(title, fontsize=10, color=_INK, loc="left")
     return figure
 
 
-def _height(bc: BackwardConnection) -> float:
-    """How high the arc of a connection rises."""
-    return 0.95 if bc.source == bc.target else 0.5 + 0.24 * (bc.source - bc.target)
+def _heights(connections: Sequence[Connection]) -> list[float]:
+    """How far the arc of each connection is from the row; of several between the same ports each is further."""
+    found: list[float] = []
+    seen: Counter[tuple[int, int]] = Counter()
+    for each in connections:
+        ends = each.source, each.target
+        length = abs(each.source - each.target)
+        found.append((0.95 if length == 0 else 0.5 + 0.24 * length) + 0.35 * seen[ends])
+        seen[ends] += 1
+    return found
+
+
+def _height(connections: Iterable[BackwardConnection]) -> float:
+    """How much room the arcs above the row take."""
+    return max(_heights(sorted(connections)), default=0.4)
+
+
+def _depth(connections: Iterable[ForwardConnection]) -> float:
+    """How much room the arcs below the row take, with what is written under them."""
+    return max((height + 0.35 for height in _heights(sorted(connections))), default=0.0)
 
 
 def _label_room(ports: Sequence[str]) -> float:
     return 0.062 * max((len(p) for p in ports), default=0)
 
 
-def _port(axes: Axes, number: int, name: str, *, strong: bool) -> None:
+def _port(axes: Axes, number: int, name: str, depth: float, *, strong: bool) -> None:
     axes.scatter(
         [number],
         [0],
@@ -158,7 +188,7 @@ def _port(axes: Axes, number: int, name: str, *, strong: bool) -> None:
     if name:
         axes.text(
             number + 0.08,
-            -0.32,
+            -0.32 - depth,
             name,
             ha="right",
             va="top",
@@ -169,18 +199,32 @@ def _port(axes: Axes, number: int, name: str, *, strong: bool) -> None:
         )
 
 
-def _arc(axes: Axes, bc: BackwardConnection, color: str, width: float, note: str) -> None:
-    height = _height(bc)
-    text = f"{bc.source}\N{RIGHTWARDS ARROW}{bc.target}" + (f", delay {bc.delay}" if bc.delay > 1 else "")
-    text += note
-    if bc.source == bc.target:
-        x, spread = bc.source, 0.42
+def _note(connection: Connection) -> str:
+    """What is not the paper's of a connection: delay, kernel or block, join, and what it reads."""
+    found = [f"delay {connection.delay}"] if connection.delay != 1 else []
+    through = connection.through
+    if isinstance(through, Projection):
+        found += [f"{through.kernel}\N{MULTIPLICATION SIGN}{through.kernel}"] if through.kernel != 1 else []
+    elif through is not None:
+        found.append(through.call.name)
+    found += ["times"] if connection.join == "mul" else []
+    found += [f"reads {connection.read}"] if connection.read != SPIKES else []
+    return "".join(f", {each}" for each in found)
+
+
+def _arc(axes: Axes, connection: Connection, height: float, color: str, width: float, note: str) -> None:
+    source, target = connection.source, connection.target
+    text = f"{source}\N{RIGHTWARDS ARROW}{target}{_note(connection)}{note}"
+    side = -1 if isinstance(connection, ForwardConnection) else 1
+    if source == target:
+        x, spread = source, 0.42
         points = [(x + 0.12, _RADIUS), (x + spread, height * 1.2), (x - spread, height * 1.2), (x - 0.12, _RADIUS)]
         at = (float(x), height)
     else:
         # A cubic with both handles at 4/3 of the height peaks at the height.
-        points = [(bc.source, _RADIUS), (bc.source, height * 4 / 3), (bc.target, height * 4 / 3), (bc.target, _RADIUS)]
-        at = ((bc.source + bc.target) / 2, height + 0.07)
+        peak = side * height * 4 / 3
+        points = [(source, side * _RADIUS), (source, peak), (target, peak), (target, side * _RADIUS)]
+        at = ((source + target) / 2, side * (height + 0.07))
     curve = Curve(points, [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4])
     axes.add_patch(PathPatch(curve, facecolor="none", edgecolor=color, linewidth=width, zorder=2))
     tip, before = points[3], points[2]
@@ -196,7 +240,7 @@ def _arc(axes: Axes, bc: BackwardConnection, color: str, width: float, note: str
         at[1],
         text,
         ha="center",
-        va="bottom",
+        va="bottom" if side > 0 else "top",
         fontsize=8,
         color=color,
         zorder=6,

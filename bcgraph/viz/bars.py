@@ -62,7 +62,7 @@ def _figure(profile: Profile, costs: list[float], unit: str) -> Figure:
     figure = Figure(figsize=(9 if profile.measured else 5.5, 1.2 + 0.2 * rows), layout="constrained")
     columns = figure.subplots(1, 2 if profile.measured else 1, squeeze=False)[0]
     colors = [
-        _BACKWARD if layer.kind == "backward" else _NUMBERS if layer.reads is None else _SPIKES
+        _BACKWARD if layer.kind in ("backward", "forward") else _NUMBERS if layer.reads is None else _SPIKES
         for layer in profile.layers
     ]
     _bars(columns[0], [layer.name for layer in profile.layers], costs, colors, unit)

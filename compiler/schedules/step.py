@@ -50,7 +50,7 @@ def _meaning(name: str, flags: set[str]) -> str:
     if name in flags:
         return "1 when the step existed, else 0"
     if (found := parse_projection(name)) is not None:
-        return f"projection of backward connection {found.source} -> {found.target}"
+        return f"projection of {found.word} connection {found.source} -> {found.target}"
     owner, _, part = name.rpartition(".")
     if part == "v":
         return f"membrane of {owner}"

@@ -15,6 +15,7 @@ from bcgraph.errors import DataError
 
 if TYPE_CHECKING:
     from bcgraph.profile import Layer, Profile
+    from bcgraph.schema import Place
 
 PICO = 1e-12
 UNMEASURED = "`--batches 0` counts parameters and operations without any data"
@@ -54,16 +55,17 @@ def profile_command(
         bars.format_of(picture)  # before anything is measured
     rates = _measured(source, weights, seed, batches) if batches else None
     found = profile(source.spec, rates)
-    scales = replace(source, weights=weights or source.weights).scales() if source.spec.backward else {}
-    if any((bc.source, bc.target) not in scales for bc in source.spec.backward):
+    scales = replace(source, weights=weights or source.weights).scales() if source.spec.connections else {}
+    if any(each.place not in scales for each in source.spec.connections if source.spec.gain(each) is not None):
         scales = {}  # weights of another network, which nothing but a measurement refuses
     energies = (accumulate * PICO, multiply_accumulate * PICO)
     if picture is not None:
         bars.draw(found, picture, accumulate=energies[0], multiply_accumulate=energies[1])
     if as_json:
         data = found.as_data(*energies)
-        for each in data["backward"] if scales else ():
-            each["scale"] = scales[each["source"], each["target"]]
+        for word in ("backward", "forward") if scales else ():
+            for each in data.get(word, ()):
+                each["scale"] = scales.get((word, each["source"], each["target"], each["delay"]))
         emit_json(data)
     else:
         emit(_text(found, *energies, scales))
@@ -91,12 +93,12 @@ def _measured(source: Source, asked: Path | None, seed: int, batches: int) -> di
     return measure(model, islice(split.batches(network.data.batch), batches))
 
 
-def _text(found: Profile, accumulate: float, multiply_accumulate: float, scales: dict[tuple[int, int], float]) -> str:
-    def costs(layer: Layer) -> list[str]:
+def _text(found: Profile, accumulate: float, multiply_accumulate: float, scales: dict[Place, float]) -> str:
+    def costs(*layers: Layer) -> list[str]:
         if not found.measured:
             return []
-        energy = found.energy(layer, accumulate, multiply_accumulate)
-        return [f"{layer.synaptic(found.rates):,.0f}", _nano(energy)]
+        energy = sum(found.energy(layer, accumulate, multiply_accumulate) for layer in layers)
+        return [f"{sum(layer.synaptic(found.rates) for layer in layers):,.0f}", _nano(energy)]
 
     measured = ["synaptic/sample", "nJ/sample"] if found.measured else []
     layers: list[list[object]] = [
@@ -108,19 +110,19 @@ def _text(found: Profile, accumulate: float, multiply_accumulate: float, scales:
         connections: list[list[object]] = [
             [
                 f"@{each.source} -> @{each.target}",
-                each.layer.delay,
-                *([f"{scales[each.source, each.target]:.2f}"] if scales else []),
+                each.delay,
+                *([f"{scales[each.place]:.2f}" if each.place in scales else "-"] if scales else []),
                 f"{each.parameters:,}",
-                f"{each.layer.operations:,}",
-                f"{each.layer.operations / (found.operations or 1):.2%}",
+                f"{each.operations:,}",
+                f"{each.operations / (found.operations or 1):.2%}",
                 f"{each.state_values:,}",
-                *costs(each.layer),
+                *costs(*each.layers),
             ]
             for each in found.connections
         ]
         learned = ["scale"] if scales else []
         header = [
-            "backward",
+            "connection" if any(each.word == "forward" for each in found.connections) else "backward",
             "delay",
             *learned,
             "parameters",

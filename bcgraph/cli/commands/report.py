@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcgraph import pruning
+from bcgraph import dsl, pruning
 from bcgraph.cli.inputs import JsonOption, StorageOption
 from bcgraph.cli.output import connections, count, emit, emit_json, table
 
 if TYPE_CHECKING:
+    from bcgraph.schema import Place
     from bcgraph.search.records.objectives import Objective
 
 SHOWN = 10
@@ -37,15 +38,15 @@ def report_command(
         emit(_text(found, _scales(directory)))
 
 
-def _scales(directory: Path) -> dict[tuple[int, int], float]:
+def _scales(directory: Path) -> dict[Place, float]:
     """How loud the connections of a finished search are, by the weights that it leaves."""
     from bcgraph.scales import learned_scales
 
     path = directory / "best.safetensors"
-    return learned_scales(path) if path.is_file() else {}
+    return learned_scales(path, dsl.load(directory / "best.bcg")) if path.is_file() else {}
 
 
-def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
+def _text(found: dict[str, Any], scales: dict[Place, float]) -> str:
     from bcgraph.search.records import objectives
     from bcgraph.search.records.evaluations import keys_in, label
 
@@ -69,7 +70,8 @@ def _text(found: dict[str, Any], scales: dict[tuple[int, int], float]) -> str:
     if found["chosen"] is not None:
         lines.append(f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(keys_in(found['chosen']))}")
     if found["finished"] and scales:
-        lines.append(f"scales    {', '.join(f'@{j} -> @{i}: {scale:.2f}' for (j, i), scale in scales.items())}")
+        listed = (f"@{source} -> @{target}: {scale:.2f}" for (_, source, target, _), scale in scales.items())
+        lines.append(f"scales    {', '.join(listed)}")
     if one_run and evolved:
         return "\n".join([*lines, "", _stages(evolved)])
     if len(by) > 1 and found["front"]:

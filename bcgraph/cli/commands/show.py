@@ -9,10 +9,13 @@ import typer
 
 from bcgraph.cli.inputs import JsonOption, RunArgument, read_source
 from bcgraph.cli.output import count, emit, emit_json, table
+from bcgraph.equations.neuron import SPIKES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bcgraph.compiler.ir import TemporalGraph
-    from bcgraph.schema import NetworkSpec
+    from bcgraph.schema import NetworkSpec, Place
 
 
 def show_command(
@@ -102,7 +105,7 @@ def _port_shapes(network: NetworkSpec, graph: TemporalGraph) -> list[tuple[int, 
     return [values[f"{name}.s"].shape for name in network.ports]
 
 
-Scales: TypeAlias = dict[tuple[int, int], float]
+Scales: TypeAlias = "Mapping[Place, float]"
 
 
 def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
@@ -110,11 +113,15 @@ def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
 
     size, shape = _size(graph), network.input
     feeds: dict[int, list[str]] = {}
-    for bc in sorted(network.backward):
-        notes = [f"delay {bc.delay}"] if bc.delay > 1 else []
-        notes += [f"gain {network.gain(bc):g}"] if network.gain(bc) != 1.0 else []
-        notes += [f"scale {scales[bc.source, bc.target]:.2f}"] if (bc.source, bc.target) in scales else []
-        feeds.setdefault(bc.target, []).append(f"@{bc.source}" + (f" ({', '.join(notes)})" if notes else ""))
+    for each in [*sorted(network.backward), *sorted(network.forward)]:
+        notes = [f"delay {each.delay}"] if each.delay != 1 else []
+        gain = network.gain(each)
+        notes += [f"gain {gain:g}"] if gain is not None and gain != 1.0 else []
+        notes += [str(each.through)] if each.through is not None else []
+        notes += ["times the current"] if each.join == "mul" else []
+        notes += [f"reads {each.read}"] if each.read != SPIKES else []
+        notes += [f"scale {scales[each.place]:.2f}"] if each.place in scales else []
+        feeds.setdefault(each.target, []).append(f"@{each.source}" + (f" ({', '.join(notes)})" if notes else ""))
     ports = [
         (f"@{number}", name, shapes.text(found), ", ".join(feeds.get(number, [])))
         for number, (name, found) in enumerate(zip(network.ports, _port_shapes(network, graph), strict=True))
@@ -126,7 +133,15 @@ def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
         f"size      {count(size.parameters, 'parameter')}, "
         f"{count(size.operations, 'multiply-accumulate')} per sample and step",
     ]
-    return "\n".join([*head, "", table(("port", "name", "shape", "backward connections from"), ports)])
+    kind = "connections" if network.forward else "backward connections"
+    return "\n".join([*head, "", table(("port", "name", "shape", f"{kind} from"), ports)])
+
+
+def _scale(place: Place, scale: float, network: NetworkSpec) -> dict[str, Any]:
+    word, source, target, delay = place
+    several = len({each.key[:2] for each in network.backward}) < len(network.backward)
+    more = {"connection": word, "delay": delay} if several or network.forward else {}
+    return {"source": source, "target": target, **more, "scale": scale}
 
 
 def _data(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> dict[str, Any]:
@@ -138,7 +153,7 @@ def _data(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> dict[st
             {"number": number, "name": name, "shape": list(shape)}
             for number, (name, shape) in enumerate(zip(network.ports, _port_shapes(network, graph), strict=True))
         ],
-        "scales": [{"source": j, "target": i, "scale": scale} for (j, i), scale in scales.items()],
+        "scales": [_scale(place, scale, network) for place, scale in scales.items()],
         "parameters": size.parameters,
         "operations": size.operations,
         "spec": network.model_dump(mode="json"),

@@ -192,7 +192,7 @@ def connections(
     """
     numbers = {name: number for number, (name, _) in enumerate(ports.ports)}
     found: dict[str, list[schema.Connection]] = {word: [] for word in KINDS}
-    seen: dict[tuple[str, int, int, int], Span] = {}
+    seen: dict[schema.Place, Span] = {}
     for statement in statements:
         kind = KINDS[statement.word]
         given, places = _settings(statement, kind, projections, settings)
@@ -207,10 +207,10 @@ def connections(
                 settings.reporter.add_error(error)
             continue
         connection = kind(source, target, **given, span=statement.span)
-        if (first := seen.get((statement.word, *connection.key))) is not None:
-            settings.reporter.add_error(rules.repeated(statement.word, *connection.key, statement.span, first))
+        if (first := seen.get(connection.place)) is not None:
+            settings.reporter.add_error(rules.repeated(*connection.place, statement.span, first))
             continue
-        seen[statement.word, *connection.key] = statement.span
+        seen[connection.place] = statement.span
         if ports.complete:
             projections.measure(connection, ports, size, places)
         found[statement.word].append(connection)

@@ -82,9 +82,7 @@ def _carried(request: Request, found: tuple[limits.Loss, ...]) -> Request:
     spec = limits.carried(request.spec, found)
     weights = request.state_dict
     before, after = request.spec.prefixes(), spec.prefixes()
-    prefixes = {
-        before[each.word, *each.key]: after[limits.key(each, found)] for each in limits.kept(request.spec, found)
-    }
+    prefixes = {before[each.place]: after[limits.key(each, found)] for each in limits.kept(request.spec, found)}
     kept = None if weights is None else of_network(weights, prefixes)
     return replace(request, spec=spec, state_dict=kept)
 
