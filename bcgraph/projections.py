@@ -31,7 +31,11 @@ def layers(spec: schema.NetworkSpec, connection: schema.Connection, prefix: str)
     if connection.gain is not None:
         body = schema.with_gain(body, connection.gain)
     body = _without_idle_resizes(body, source)
-    return schema.changed(body, lambda layer: dataclasses.replace(layer, name=f"{prefix}.{layer.name}"))
+
+    def place(layer: schema.LayerNode) -> schema.LayerNode:
+        return dataclasses.replace(layer, name=f"{prefix}.{layer.name}", span=layer.span or connection.span)
+
+    return schema.changed(body, place)
 
 
 def _without_idle_resizes(body: schema.Body, shape: Shape) -> schema.Body:

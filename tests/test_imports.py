@@ -19,10 +19,10 @@ ROOT = Path(__file__).parent.parent
 # for a module or for all modules of a package that have no longer name here.
 ORDER = """
 errors keys lazy urls names readout foreign seals normalization
-files connections memory tensorfiles scales plugins
+files connections memory tensorfiles plugins
 equations
 layers schema_values schema_search schema
-shapes projections pruning spaces
+shapes projections pruning scales spaces
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl
 errordocs signature runtime weights data nn

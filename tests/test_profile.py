@@ -60,17 +60,17 @@ def test_what_a_connection_costs() -> None:
     found, before = profile(spec), profile(alone)
     assert before.connections == ()
     late, own = found.connections[1], found.connections[0]
-    assert (own.source, own.target, own.layer.delay) == (8, 8, 3)
-    assert (late.source, late.target, late.layer.delay) == (16, 0, 1)
+    assert (own.source, own.target, own.delay) == (8, 8, 3)
+    assert (late.source, late.target, late.delay) == (16, 0, 1)
     # The projection, and weight and bias of its batch norm.
     assert late.parameters == 512 * 64 + 2 * 64
     assert own.parameters == 128 * 128 + 2 * 128
     assert found.parameters - before.parameters == late.parameters + own.parameters
-    assert found.operations - before.operations == late.layer.operations + own.layer.operations
+    assert found.operations - before.operations == late.operations + own.operations
     for pair, cost in (((16, 0), late), ((8, 8, 3), own)):
         # Beside its values the step form keeps one flag for each step back.
         added = profile(alone.with_backward([pair])).state_values - before.state_values
-        assert cost.state_values == added - cost.layer.delay
+        assert cost.state_values == added - cost.delay
 
 
 def test_operations_by_step() -> None:
@@ -203,3 +203,23 @@ def test_numbers_are_multiplied_and_whole_numbers_accumulated(neuron: str, count
         layer = by_name[name]
         assert (layer.reads is not None) == counts
         assert layer.synaptic(found.rates) == (1.5 * layer.operations * steps if counts else 0)
+
+
+def test_what_connections_of_other_kinds_cost() -> None:
+    """Each layer of a projection is counted where it stands; only a 1x1 convolution changes places with a resize."""
+    block = (
+        "block deep(channels) { a = conv(input.channels // 2, 1); bn1 = bn(); resize(nearest)\n"
+        "b = conv(channels, 3) }\n"
+    )
+    lines = "backward @16 -> @0 { through = deep() }; forward @0 -> @1 { through = project(kernel=3); read = u }\n"
+    text = (
+        dsl.format_spec(resnet()).replace("network ", f"{block}network ", 1).replace("}\n\ndata", f"{lines}}}\n\ndata")
+    )
+    found = profile(dsl.parse(text))
+    deep, ahead = found.connections
+    assert [layer.operations for layer in deep.layers] == [512 * 256 * 4 * 4, 256 * 64 * 9 * 32 * 32]
+    assert deep.parameters == 512 * 256 + 2 * 256 + 256 * 64 * 9
+    assert (ahead.word, ahead.operations) == ("forward", 64 * 64 * 9 * 32 * 32)
+    # What reads a membrane, or the numbers of another layer, pays for multiplications.
+    assert [layer.reads for layer in (*deep.layers, *ahead.layers)] == [16, None, None]
+    assert [each["kind"] for each in found.as_data()["forward"]] == ["forward"]
