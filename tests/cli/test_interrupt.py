@@ -38,13 +38,13 @@ def _interrupted(process: subprocess.Popen[bytes], after: Path) -> tuple[int, st
 
 @pytest.mark.slow
 def test_training_goes_on_to_the_same_weights(process: Command, tiny: Path, tmp_path: Path) -> None:
-    arguments = ["train", "net.bcg", "--out", "run", "--epochs", "6"]
+    arguments = ["train", "net.bcg", "--out", "run", "--epochs", "4"]
     code, err = interrupt(arguments, tmp_path, Path("run/state.safetensors"))
     assert code == 130
-    assert err.endswith("interrupted; resume with: bcgraph train net.bcg --out run --epochs 6\n")
+    assert err.endswith("interrupted; resume with: bcgraph train net.bcg --out run --epochs 4\n")
     # Each in a process of its own, as a user has it: this one has run other tests.
     assert process(*arguments).code == 0
-    assert process("train", "net.bcg", "--out", "whole", "--epochs", "6").code == 0
+    assert process("train", "net.bcg", "--out", "whole", "--epochs", "4").code == 0
     assert (tmp_path / "run/last.safetensors").read_bytes() == (tmp_path / "whole/last.safetensors").read_bytes()
 
 

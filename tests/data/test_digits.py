@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
@@ -99,10 +100,21 @@ def test_arrays_hold_what_training_sees(name: str) -> None:
         assert arrays.classes == splits.classes
 
 
-def test_arrays_need_no_torch() -> None:
+def test_arrays_need_no_torch_and_no_scikit_learn() -> None:
     program = (
         "import sys, bcgraph.data as data\n"
         "assert len(data.arrays('digits').labels) == 597\n"
-        "assert 'torch' not in sys.modules"
+        "assert not {'torch', 'sklearn', 'scipy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_scikit_learn_is_imported_only_where_its_file_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kept, loaded in zip(digits._kept() or (), digits._loaded(), strict=True):
+        assert kept.dtype == loaded.dtype
+        assert np.array_equal(kept, loaded)
+    before = digits._read()
+    moved = ModuleSpec("sklearn", None, origin="/nowhere/sklearn/__init__.py")
+    monkeypatch.setattr(digits, "find_spec", lambda _: moved)
+    digits._read.cache_clear()
+    assert np.array_equal(digits._read()[0], before[0])

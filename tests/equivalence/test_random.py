@@ -200,7 +200,7 @@ def test_random_networks(schedule: str, case: tuple[schema.NetworkSpec, bool]) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_many_random_networks(schedule: str, case: tuple[schema.NetworkSpec, bool]) -> None:
     agree(case, schedule)
