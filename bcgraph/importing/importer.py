@@ -164,7 +164,8 @@ class _Reader:
         """What the module computes of the example, `[N, classes]`."""
         found = self.recording.output
         number = found[0].number if isinstance(found, tuple) else found.number
-        return self.recording.values[number]
+        value: Tensor = self.recording.values[number]
+        return value
 
 
 def _prepared(module: nn.Module, notes: list[str]) -> nn.Module:

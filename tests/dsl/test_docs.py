@@ -71,7 +71,7 @@ def test_backbones(name: str) -> None:
 def test_words_and_bounds() -> None:
     for word in (*wording.KEYWORDS, *DATA_SETS):
         assert f"`{word}`" in PAGE
-    assert set(standard_names()) == {*BACKBONES, "residual"}
+    assert set(standard_names()) == {*BACKBONES, "residual", "sew", "ms", "vgg"}
     for bound in (tokens.MAX_TOKENS, sizes.MAX_LAYERS, sizes.MAX_PARAMETERS, sizes.MAX_UNROLLED):
         assert f"{bound:,}" in PAGE
     assert f"at most {tokens.MAX_DEPTH} levels" in PAGE

@@ -12,10 +12,26 @@ from bcgraph.errors import CODES
 SPECS = Path(__file__).parents[2] / "specs"
 NETWORKS = sorted(SPECS.glob("*.bcg"))
 BACKBONES = {
+    "conv1d": ("sequence(1, 64)", 4, 139_338),
+    "mobilenet_v2": ("image(3, 32, 32)", 35, 2_236_682),
+    "ms_resnet18": ("image(3, 32, 32)", 17, 11_173_962),
+    "ms_resnet34": ("image(3, 32, 32)", 33, 21_282_122),
     "resnet18": ("image(3, 32, 32)", 17, 11_173_962),
+    "resnet18_imagenet": ("image(3, 64, 64)", 17, 11_181_642),
+    "resnet34_imagenet": ("image(3, 64, 64)", 33, 21_289_802),
+    "resnet50_imagenet": ("image(3, 64, 64)", 49, 23_528_522),
+    "rsnn": ("sequence(40)", 2, 23_050),
+    "sdt": ("image(3, 32, 32)", 19, 10_234_378),
+    "sew_resnet18": ("image(3, 32, 32)", 20, 11_173_962),
+    "sew_resnet34": ("image(3, 32, 32)", 36, 21_282_122),
+    "sew_resnet50": ("image(3, 32, 32)", 53, 23_520_842),
+    "spikformer": ("image(3, 32, 32)", 25, 9_310_906),
     "resnet19": ("image(3, 32, 32)", 18, 12_697_994),
     "resnet34": ("image(3, 32, 32)", 33, 21_282_122),
     "tiny": ("image(3, 32, 32)", 5, 19_994),
+    "vgg11": ("image(3, 32, 32)", 10, 28_149_514),
+    "vgg16": ("image(3, 32, 32)", 15, 33_646_666),
+    "vgg9": ("image(3, 32, 32)", 8, 5_942_218),
     "vggsnn": ("sequence(2, 48, 48)", 8, 9_268_746),
 }
 
@@ -28,7 +44,7 @@ def trained(body: schema.Body, shape: shapes.Shape) -> dict[str, int]:
     """The number of trained values of each layer that has any."""
     found: dict[str, int] = {}
     for layer in body:
-        if isinstance(layer, schema.Sum | schema.Concat):
+        if isinstance(layer, schema.Join):
             for branch in layer.branches:
                 found |= trained(branch, shape)
         elif count := shapes.parameters(layer, shape):
@@ -44,8 +60,8 @@ def shape(spec: schema.NetworkSpec) -> shapes.Shape:
 def test_every_backbone_file_has_a_row() -> None:
     names = standard_names()
     assert set(names) == {path.stem for path in (SPECS / "backbones").glob("*.bcg")}
-    # `residual` holds parts.
-    assert set(names) - {"residual"} == set(BACKBONES)
+    # These hold parts.
+    assert set(names) - {"residual", "sew", "ms", "vgg"} == set(BACKBONES)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

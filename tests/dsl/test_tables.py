@@ -59,7 +59,9 @@ def test_layers() -> None:
     made = {option for layer in union for option in get_args(kinds.fields(layer)["kind"].annotation)}
     joins = {"sum", "concat", "mul"}
     assert set(LAYERS) == made - {*joins, "neuron", "registered", "standard"} | {"tdbn", "tebn"} | set(STANDARD)
-    assert {"hard", "soft", "nearest", "per_step", "shared", *standard_names("surrogate")} == WORDS
+    backbones = {"add", "mul", "iand", "cifar", "imagenet"}
+    settings = {"hard", "soft", "nearest", "per_step", "shared"}
+    assert {*settings, *backbones, *standard_names("surrogate")} == WORDS
 
 
 def test_keywords_are_those_of_the_grammar() -> None:

@@ -26,6 +26,8 @@ def _word_options(kind: Kind | None) -> tuple[str, ...]:
 WORDS = frozenset(
     {w for layer in LAYERS.values() for p in layer.parameters for w in _word_options(p.kind)}
     | {"hard", "soft"}
+    # How the standard backbones join branches, and which images they begin with.
+    | {"add", "mul", "iand", "cifar", "imagenet"}
     | set(standard_names("surrogate"))
 )
 
