@@ -311,7 +311,18 @@ def check(spec: NetworkSpec) -> Iterator[SpecError]:
 
 
 def notes(spec: NetworkSpec) -> Iterator[str]:
-    """What a user should know about the space of `spec`: delays that never act."""
+    """What a user should know about the space of `spec`: connections that take no part, delays that never act."""
+    left = set(spec.connections) if spec.search.space is None else {
+        each for each in spec.connections if member(each, spec) not in space(spec).fixed
+    }  # fmt: skip
+    if left:
+        which = "1 connection that stands" if len(left) == 1 else f"{len(left)} connections that stand"
+        yield f"the {which} in the network of the file: no part of the search, which `fixed` in a `space` would change"
+    yield from idle_delays(spec)
+
+
+def idle_delays(spec: NetworkSpec) -> Iterator[str]:
+    """A note on each delay of the space of `spec` that is longer than the network runs."""
     if spec.search.space is None:
         return
     for delay in sorted({d for rule in spec.search.space.rules if rule.kind != "forbid" for d in rule.delay}):

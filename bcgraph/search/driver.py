@@ -19,7 +19,7 @@ from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.options import Options
-from bcgraph.search.records import directory, objectives, storage
+from bcgraph.search.records import beside, directory, objectives, storage
 from bcgraph.search.records.evaluations import (
     Evaluation,
     Note,
@@ -157,11 +157,15 @@ class _Search:
         self.records = list(self.log.history.records)
         self.limits = Limits.of(self.spec)
         self.by = objectives.of_search(self.spec.search)
+        self.evaluate = _Once(lambda: self.evaluators.evolve(self.progress))
 
     def result(self, out: Path, device: str) -> SearchResult:
         """Run both steps, apart from what the log holds already."""
         one_run = self.spec.search.evolve.strategy == pruning.STRATEGY
         chosen = self._pruning() if one_run else self._evolution(self._initial())
+        if others := dict(beside.missing(out, self.spec)):
+            found = self.evaluate(list(others.values()))
+            beside.write(out, dict(zip(others, zip(others.values(), found, strict=True), strict=True)))
         best = wired(pruning.quiet(self.spec) if one_run else self.spec, chosen.architecture)
         return SearchResult(out, self.seed, self.spec, best, chosen, tuple(self.records), tuple(self.notes), device)
 
@@ -215,7 +219,7 @@ class _Search:
         total = len(initial) + settings.iterations * settings.population
         first = self.by[0]
         best = max((first.value(r.evaluation) for r in known), default=-math.inf)
-        evaluate = _Once(lambda: self.evaluators.evolve(self.progress))
+        evaluate = self.evaluate
         for entry in evolve(self.spec, evaluate, seed=self.seed, initial=initial, history=known, limits=self.limits):
             if isinstance(entry, Note):
                 self.note(entry)

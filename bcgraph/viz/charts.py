@@ -9,6 +9,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from bcgraph.search.records.evaluations import name_of
+from bcgraph.search.records.objectives import Objectives
 from bcgraph.viz.arcs import COLORS, STYLE, plot
 
 _INK, _FAINT = "#333333", "#B5B5B0"
@@ -17,7 +19,7 @@ _MAIN, _ACCENT = COLORS[1], COLORS[0]
 Evaluation = Mapping[str, Any]
 
 
-def progress(evaluations: Sequence[Evaluation], measure: str, label: str) -> str:
+def progress(evaluations: Sequence[Evaluation], measure: str, label: str, *, maximize: bool = True) -> str:
     """The fitness of each evaluation in order, and the best so far; iterations are shaded in turn."""
     values = [(i, e[measure], e["iteration"]) for i, e in enumerate(evaluations) if e[measure] is not None]
     figure, axes = _figure(7.2, 3.0)
@@ -27,9 +29,10 @@ def progress(evaluations: Sequence[Evaluation], measure: str, label: str) -> str
         if place % 2:
             axes.axvspan(start - 0.5, end - 0.5, color="#F1F1EE", linewidth=0, zorder=0)
     axes.scatter([i for i, _, _ in values], [v for _, v, _ in values], s=14, color=_MAIN, alpha=0.65, linewidth=0)
-    best, line = float("-inf"), []
+    better = max if maximize else min
+    best, line = values[0][1] if values else 0.0, []
     for _, value, _ in values:
-        best = max(best, value)
+        best = better(best, value)
         line.append(best)
     axes.step([i for i, _, _ in values], line, where="post", color=_ACCENT, linewidth=1.6, label="best so far")
     axes.set_xlabel("evaluation (iterations shaded in turn)")
@@ -58,6 +61,27 @@ def plane(pool: Sequence[Evaluation], chosen: Sequence[Any]) -> str:
         )
     axes.set_xlabel("N-score")
     axes.set_ylabel("E-score")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def front(evaluations: Sequence[Evaluation], kept: Sequence[Evaluation], by: Objectives) -> str:
+    """All evaluations by the first two objectives, with those that no other one beats in everything."""
+    figure, axes = _figure(5.6, 3.6)
+    x, y = (each.measure for each in by[:2])
+    for strong, group in ((False, evaluations), (True, kept)):
+        points = [(e[x], e[y]) for e in group if e[x] is not None and e[y] is not None]
+        axes.scatter(
+            [a for a, _ in points],
+            [b for _, b in points],
+            s=26 if strong else 12,
+            color=_ACCENT if strong else _FAINT,
+            linewidth=0,
+            label="on the front" if strong else "evaluated",
+            zorder=2 + strong,
+        )
+    for set_label, each in zip((axes.set_xlabel, axes.set_ylabel), by, strict=False):
+        set_label(f"{name_of(each.measure)} ({'large' if each.maximize else 'small'} is good)")
     axes.legend(frameon=False)
     return _svg(figure)
 

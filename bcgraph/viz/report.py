@@ -11,8 +11,9 @@ import jinja2
 
 from bcgraph import dsl, files, pruning
 from bcgraph.schema import NetworkSpec
+from bcgraph.search.records import objectives
 from bcgraph.search.records.directory import SPEC
-from bcgraph.search.records.evaluations import fitness, keys_in, name_of
+from bcgraph.search.records.evaluations import keys_in, name_of
 from bcgraph.search.records.history import history
 from bcgraph.viz import charts
 
@@ -34,14 +35,19 @@ def write(directory: Path) -> Path:
 
 def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     """The page for a history (as `bcgraph.search.history` gives it) of a search of `spec`."""
-    measure = fitness(found["settings"]["evolve"]["score"])
+    by = objectives.objectives(found["settings"])
+    measure = by[0].measure
     # Registered scores stand beside the others: none has the name of a field.
     found = {**found, "evaluations": [_flat_scores(e) for e in found["evaluations"]]}
     found["chosen"] = found["chosen"] and _flat_scores(found["chosen"])
+    found |= {name: [_flat_scores(e) for e in found.get(name, ())] for name in ("front", "beside")}
     pool = [e for e in found["evaluations"] if e["stage"] == "init"]
     evolved = [e for e in found["evaluations"] if e["stage"] == "evolve"]
     stages = evolved if found["settings"]["evolve"]["strategy"] == pruning.STRATEGY else []
-    best = stages[::-1] or sorted(evolved, key=lambda e: -math.inf if e[measure] is None else e[measure], reverse=True)
+    sign = 1 if by[0].maximize else -1
+    best = stages[::-1] or sorted(
+        evolved, key=lambda e: -math.inf if e[measure] is None else sign * e[measure], reverse=True
+    )
     tenth = best[: max(1, math.ceil(len(best) / 10))] if best else []
     ports = len(spec.ports)
     start = [e["backward"] for e in evolved if e["iteration"] == 0]
@@ -52,6 +58,9 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     return environment.get_template("report.html.j2").render(
         found=found,
         keys_in=keys_in,
+        by=by,
+        goal=found["settings"]["evolve"]["score"] if not found["front"] else ", ".join(b.measure for b in by),
+        front=charts.front(evolved, found["front"], by) if found["front"] else "",
         spec=spec,
         label=name_of(measure),
         names=name_of,
@@ -61,7 +70,7 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
         stages=stages,
         best=best[:_ROWS],
         drawn=[(e, charts.architecture(spec.ports, e["backward"])) for e in best[:_DRAWN]],
-        progress=charts.progress(evolved, measure, name_of(measure)) if evolved else "",
+        progress=charts.progress(evolved, measure, name_of(measure), maximize=by[0].maximize) if evolved else "",
         plane=charts.plane(pool, start) if both else "",
         heat=charts.heat(evolved, measure, name_of(measure), ports) if evolved else "",
         positions=charts.positions(evolved, tenth, ports) if evolved else "",

@@ -69,6 +69,10 @@ def _text(found: dict[str, Any], scales: dict[Place, float]) -> str:
     ]
     if found["chosen"] is not None:
         lines.append(f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(keys_in(found['chosen']))}")
+    for entry in found.get("beside", ()):
+        measured = ", ".join(f"{label(each.measure)} {_shown(entry, each.measure)}" for each in by)
+        title = "no connections" if entry["name"] == "none" else connections(keys_in(entry))
+        lines.append(f"{entry['name']:<8}  {title}: {measured}")
     if found["finished"] and scales:
         listed = (f"@{source} -> @{target}: {scale:.2f}" for (_, source, target, _), scale in scales.items())
         lines.append(f"scales    {', '.join(listed)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcgraph import pruning
+from bcgraph import pruning, spaces
 from bcgraph.cli.guard import adopt
 from bcgraph.cli.inputs import (
     InitsOption,
@@ -71,6 +71,8 @@ def search_command(
 ) -> None:
     """Search, and leave in DIR the best network found, its weights, a report, and every evaluation on the way."""
     network = read_spec(spec)
+    for text in spaces.notes(network):
+        say(f"note: {text}")
     from bcgraph import search
     from bcgraph.artifacts import write
     from bcgraph.search.distributed import usage

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from bcgraph.cli.inputs import JsonOption, RunArgument, read_source
-from bcgraph.cli.output import count, emit, emit_json, table
+from bcgraph.cli.output import count, emit, emit_json, say, table
 from bcgraph.equations.neuron import SPIKES
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ Scales: TypeAlias = "Mapping[Place, float]"
 
 
 def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
-    from bcgraph import shapes
+    from bcgraph import shapes, spaces
+    from bcgraph.search.space.words import describe
 
     size, shape = _size(graph), network.input
     feeds: dict[int, list[str]] = {}
@@ -133,6 +134,10 @@ def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
         f"size      {count(size.parameters, 'parameter')}, "
         f"{count(size.operations, 'multiply-accumulate')} per sample and step",
     ]
+    first, *rest = describe(network)
+    head += [f"space     {first}", *(f"          {line}" for line in rest)]
+    for note in spaces.idle_delays(network):
+        say(f"note: {note}")
     kind = "connections" if network.forward else "backward connections"
     return "\n".join([*head, "", table(("port", "name", "shape", f"{kind} from"), ports)])
 

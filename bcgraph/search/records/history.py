@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from bcgraph import foreign
 from bcgraph.errors import BcgraphWarning
-from bcgraph.search.records import directory, log, sealed
+from bcgraph.search.records import beside, directory, log, sealed
 from bcgraph.search.records.evaluations import Measure
 from bcgraph.search.records.objectives import chosen, front, objectives
 
@@ -22,12 +22,14 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     """The whole history of the run in `path`, also while it is running.
 
     `evaluations` holds for each, in order: `stage` ("init" or "evolve"), `iteration`, `index`, `backward` (pairs), `n`,
-    `e`, `accuracy` (null where not measured, or not finite: then `reasons` says why), and `origin`. With `strategy =
-    gains` an evaluation is a stage of the training run, `iteration` its number, and `scales` how loud each connection
-    has become. `chosen` is the best of the evolution so far (with `gains` the last stage), null before it begins;
-    `finished` says whether it is final. `audit` is the audit of the scores, null where there is none. Everything comes
-    from the directory of the run, so a storage need not be reachable: `storage` has no effect, and is accepted from
-    scripts that name one. Raises RunError (E085).
+    `e`, `accuracy` (null where not measured, or not finite: then `reasons` says why), and `origin`; in a space that the
+    file describes also `connections`, with all that they are made of. With `strategy = gains` an evaluation is a stage
+    of the training run, `iteration` its number, and `scales` how loud each connection has become. `chosen` is the best
+    of the evolution so far (with `gains` the last stage), null before it begins; `finished` says whether it is final.
+    With several objectives `front` has the evaluations that no other one beats in everything. `beside` has the file's
+    own network and the one without connections, where the file has connections. `audit` is the audit of the scores,
+    null where there is none. Everything comes from the directory of the run, so a storage need not be reachable:
+    `storage` has no effect, and is accepted from scripts that name one. Raises RunError (E085).
     """
     identity = directory.read_identity(path)
     logged = log.read(path, identity["study"], identity["spec"]["search"])
@@ -46,6 +48,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
         "chosen": None if found is None else found.as_data(),
         "audit": audit(path),
         **({"front": [record.as_data() for record in front(evolved, by)]} if len(by) > 1 else {}),
+        **({"beside": others} if (others := beside.read(path)) else {}),
         "finished": (path / "best.bcg").exists(),
     }
 
