@@ -52,6 +52,7 @@ def ran(path: Path, own: str, searched: str) -> SearchResult:
     return search.run(spec, path, hooks=(artifacts.write, lambda result: report.write(result.path)))
 
 
+@pytest.mark.slow
 def test_half_of_the_state(tmp_path: Path) -> None:
     """The network of the file has all connections; what is found has at most half of its state."""
     result = ran(tmp_path, EVERY, "subject_to { state <= 0.5 * baseline }")
@@ -64,6 +65,7 @@ def test_half_of_the_state(tmp_path: Path) -> None:
     assert all(0 <= entry["accuracy"] <= 1 for entry in beside)
 
 
+@pytest.mark.slow
 def test_two_objectives_in_a_space_of_the_file(tmp_path: Path) -> None:
     result = ran(tmp_path, "", f"{SPACE}; maximize = [accuracy]; minimize = [energy]")
     found = search.history(tmp_path)
@@ -121,6 +123,7 @@ def test_each_member_has_a_projection_of_its_own() -> None:
     assert torch.equal(both["backward.3_1_2.conv.weight"], second)
 
 
+@pytest.mark.slow
 def test_every_metric_is_measured(tmp_path: Path) -> None:
     metrics = "maximize = [accuracy, n]; minimize = [parameters, operations, state, energy, spikes, latency]"
     spec = bcgraph.parse(TEXT.format(own="", search=metrics))
