@@ -418,6 +418,8 @@ def average_pool(
 
 
 def _pool(c: Converter, kind: str, x: Ref, kernel_size: Any, stride: Any, padding: Any, *, ceil: bool) -> View:
+    if kind == "avgpool" and c.view(x).axes == "gc" and stride == kernel_size and size(padding) == 0:
+        return _vote(c, c.view(x), size(kernel_size))
     view = c.plain(c.view(x), "pooling")
     kernel = size(kernel_size)
     stride = kernel if stride is None or stride == () or stride == [] else size(stride)
@@ -431,6 +433,15 @@ def _pool(c: Converter, kind: str, x: Ref, kernel_size: Any, stride: Any, paddin
             raise RefusedError("an average over windows that are not full cannot be said")
         given["ceil"] = True
     return c.unnamed(kind, view, c.result(), view.axes, kernel=kernel, **given)
+
+
+def _vote(c: Converter, view: View, count: int) -> View:
+    """The average of each `count` features of a vector, which the module reads as one channel of places."""
+    (features,) = c.shape(view)
+    if c.result() != (1, features // count) or features % count:
+        raise RefusedError(f"{features} features do not divide into averages of {count}")
+    added = c.unnamed("channel_sum", view, (features // count,), view.axes, groups=features // count)
+    return c.unnamed("times", added, c.shape(added), view.axes, factor=1.0 / count)
 
 
 def _adaptive_module(kind: str) -> Callable[[Converter, Any, Ref], View]:
@@ -557,8 +568,8 @@ def reshaped(c: Converter, x: Ref, *_: Any, **__: Any) -> View:
     plain = view.axes == AXES[len(shape)]
     if len(after) == 1 and after[0] == math.prod(shape) and (plain or view.axes == "c"):
         return view if len(shape) == 1 else c.unnamed("flatten", view, after, "c")
-    if after == shape and plain:
-        return view
+    if after == shape and (plain or view.axes == "gc"):
+        return View(view.layer, AXES[len(shape)])
     if plain and len(shape) == 3 and after == (shape[0], shape[1] * shape[2]):
         return c.unnamed("tokens", view, after, "cl")
     if plain and len(after) == len(shape) + 1 and after[0] * after[1] == shape[0] and after[2:] == shape[1:]:
@@ -571,7 +582,8 @@ def reshaped(c: Converter, x: Ref, *_: Any, **__: Any) -> View:
         return View(view.layer, "c")
     if view.axes == "c" and after == shape:
         return View(view.layer, AXES[len(shape)])
-    raise RefusedError(f"a tensor of {_text(shape)} as {_text(after)} cannot be said")
+    hint = "a module that repeats its input over steps can be given as that of one step"
+    raise RefusedError(f"a tensor of {_text(shape)} as {_text(after)} cannot be said", hint)
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -27,6 +27,11 @@ _OURS = f"{Path(__file__).parent}{os.sep}"
 # Asking a tensor for its values makes the network depend on them.
 _DECIDES = frozenset({"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "nonzero"})
 
+# What reads nothing of a tensor but its shape gives constants.
+_SHAPED = frozenset(
+    ("new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Ref:
@@ -171,7 +176,7 @@ class _Recorder(TorchFunctionMode):
             # What a definition of a neuron can say of it: see `bcgraph.importing.importer`.
             named["approximate"] = "tanh"
         result = func(*args, **named)
-        if read and any(True for _ in _tensors(result)):
+        if read and name not in _SHAPED and any(True for _ in _tensors(result)):
             self.add(name, place.path, given, given_named, result, place)
         return result
 

@@ -47,6 +47,7 @@ def train(
     epochs: int | None = None,
     schedule: str = "unrolled",
     weights: str | PathLike[str] | Mapping[str, Tensor] | None = None,
+    partial: bool = False,
     progress: Progress | None = None,
     resume: bool = True,
     device: str = "cpu",
@@ -66,8 +67,9 @@ def train(
     The run consists of `spec.bcg`, `state.safetensors` (to resume from), `last.safetensors`, `best.safetensors` (best
     test accuracy), `log.csv`, and with `tensorboard` a folder of that name. A run that `out` holds already is resumed,
     or with `resume=False` begun anew. `weights` are the first ones: a file, a state dict, or `torchvision:NAME` for
-    published ones, of which those that do not fit are left out with a BcgraphWarning. `epochs` overrides that of
-    `spec`. `progress` is called with a `Step` after each update and an `Epoch` after each epoch.
+    published ones, of which those that do not fit are left out with a BcgraphWarning that lists them; with `partial`
+    so are those of any file, as of an ANN that is fine-tuned. `epochs` overrides that of `spec`. `progress` is called
+    with a `Step` after each update and an `Epoch` after each epoch.
 
     Raises CompileError (E072) for a schedule that cannot be trained with, DataError (E080, E081), WeightsError (E082,
     E083), RunError: E041 when a batch is too small for its parts, E074 when the machine has no such devices, E084 when
@@ -90,7 +92,7 @@ def train(
         group = process_group(options, find_unused_parameters=any(c.delay >= spec.steps for c in spec.connections))
         model = compile_network(spec, schedule=schedule, dtype=options.dtype, device=group.device, seed=seed)
         if given is not None:
-            fit = weight_files.apply(model, given, partial=_is_published(weights))
+            fit = weight_files.apply(model, given, partial=partial or _is_published(weights))
             if not fit:
                 warnings.warn(BcgraphWarning("\n".join((f"not all of {weights} fits", *fit.lines()))), stacklevel=2)
         if group.world_size > 1:

@@ -88,6 +88,18 @@ def test_published_weights_and_the_note_on_what_does_not_fit(
     assert not torch.equal(weights.load(tmp_path / "new" / "last.safetensors")["conv1.weight"], state["conv1.weight"])
 
 
+def test_weights_of_an_ann_are_taken_as_far_as_they_fit(bcgraph: Command, tiny: Path, trained: Path) -> None:
+    state = weights.load(trained / "last.safetensors")
+    ann = {**state, "fc.weight": torch.zeros(1000, 8)}
+    path = tiny.with_name("ann.safetensors")
+    weights.save(path, ann, spec=load(tiny))
+    bcgraph("train", tiny, "--out", "strict", *SHORT, "--weights", path).fault("E083")
+    done = bcgraph("train", tiny, "--out", "tuned", *SHORT, "--from-ann", path)
+    assert done.code == 0
+    assert "fits\nof another shape: fc.weight (1000x8 for 10x8)" in done.err
+    assert bcgraph("train", tiny, "--out", "both", "--weights", path, "--from-ann", path).code == 2
+
+
 def test_without_tensorboard(bcgraph: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bcgraph.training import tensorboard_log
 

@@ -39,6 +39,10 @@ def train_command(
         str | None,
         typer.Option("--weights", metavar="FILE", help="To begin with: a .safetensors file, or torchvision:NAME."),
     ] = None,
+    from_ann: Annotated[
+        str | None,
+        typer.Option("--from-ann", metavar="FILE", help="Fine-tune these weights as far as they fit: as --weights."),
+    ] = None,
     schedule: Annotated[str, typer.Option("--schedule", metavar="NAME", help="How the steps are run.")] = "unrolled",
     device: AcceleratorOption = "cpu",
     devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many of them share a batch.")] = 1,
@@ -56,6 +60,8 @@ def train_command(
         raise typer.BadParameter(
             "each of several devices reads it anew, which standard input does not allow: name a file", param_hint="SPEC"
         )
+    if weights is not None and from_ann is not None:
+        raise typer.BadParameter("give --weights or --from-ann, not both", param_hint="--from-ann")
     network = read_source(spec).spec
     advice = None if as_json else quieter(network)
     from bcgraph import training
@@ -74,7 +80,8 @@ def train_command(
             seed=seed,
             epochs=epochs,
             schedule=schedule,
-            weights=weights,
+            weights=weights if from_ann is None else from_ann,
+            partial=from_ann is not None,
             progress=on_event if advice is None else _noted(advice, on_event),
             resume=not fresh,
             options=options,
