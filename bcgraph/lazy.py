@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
 
@@ -25,3 +26,13 @@ def attach(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         return value
 
     return get
+
+
+def modules(package: str, folder: str = ".") -> tuple[str, ...]:
+    """The names of the modules and packages in a folder of `package`, in order. Imports none of them."""
+    names = set()
+    for each in files(package).joinpath(folder).iterdir():
+        name = each.name.removesuffix(".py")
+        if not name.startswith("_") and (name != each.name or each.joinpath("__init__.py").is_file()):
+            names.add(name)
+    return tuple(sorted(names))

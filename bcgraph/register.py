@@ -93,12 +93,12 @@ def data(name: str, source: Any) -> None:
     argument, the `bcgraph.data.sources.Request` of a network, that returns one of these or a
     `bcgraph.data.sources.DataSet`. Of a dataset without a test set a fixed 20 % of each class are held out.
     """
-    from bcgraph.data.catalog import LOADERS
+    from bcgraph.data import catalog
 
     sized = hasattr(source, "__getitem__") and hasattr(source, "__len__")
     if not sized and not callable(source):
         raise _wrong("a data set", name, "a torch Dataset, a pair of them, or a function that returns one", source)
-    _add("data", name, values.Data(source, takes_request=not sized), LOADERS)
+    _add("data", name, values.Data(source, takes_request=not sized), catalog.names())
 
 
 def score(name: str, measure: Callable[[Any, Any, Any], Any], *, label: str | None = None) -> None:

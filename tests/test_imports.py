@@ -29,7 +29,7 @@ errordocs signature runtime weights data nn
 compiler.ir compiler.ops compiler.printer compiler.verify compiler.lower compiler.scc
 compiler.passes compiler.schedules compiler.pipelines compiler
 compiler.targets.fx compiler.driver compiler.analysis compiler.export
-compiler.targets.onnx compiler.targets.nir compiler.targets.python compiler.targets
+compiler.targets.onnx compiler.targets.nir compiler.targets.pt2 compiler.targets.python compiler.targets
 training.options training.events training.losses training.ema training.optimizers training.distributed training
 profile
 search.events search.options search.space search.records search.strategies search.supernet search.scores

@@ -1,4 +1,4 @@
-"""The table of data sets, and loading by name."""
+"""Loading a data set by its name: one of `bcgraph.data.sets`, or a registered one."""
 
 from __future__ import annotations
 
@@ -13,27 +13,11 @@ import numpy as np
 from bcgraph import plugins
 from bcgraph.data.sources import DataSet, Floats, Integers, Loader, Request
 from bcgraph.errors import DataError, nearest
+from bcgraph.lazy import modules
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput, SignalInput, VectorInput
 
 if TYPE_CHECKING:
     from bcgraph.data.split import Splits
-
-# Name -> module and function; a module is imported when its data set is asked for.
-LOADERS: dict[str, tuple[str, str]] = {
-    "cifar10": ("bcgraph.data.cifar", "load_cifar10"),
-    "cifar100": ("bcgraph.data.cifar", "load_cifar100"),
-    "cifar10dvs": ("bcgraph.data.events", "load_cifar10dvs"),
-    "digits": ("bcgraph.data.digits", "load_images"),
-    "digits_rows": ("bcgraph.data.digits", "load_rows"),
-    "folder": ("bcgraph.data.folders", "load_folder"),
-    "tiny_imagenet": ("bcgraph.data.folders", "load_tiny_imagenet"),
-}
-
-# The network input and the steps that a data set of a fixed form has, for `arrays` without a network.
-FORMS: dict[str, tuple[InputSpec, int]] = {
-    "digits": (ImageInput(1, 8, 8), 1),
-    "digits_rows": (SequenceInput(1, 1, 8), 8),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +31,17 @@ class Arrays:
 
 def names() -> tuple[str, ...]:
     """The names of all data sets of bcgraph itself."""
-    return tuple(LOADERS)
+    return modules("bcgraph", "data/sets")
+
+
+def _form(name: str) -> tuple[InputSpec, int] | None:
+    """The input and the steps of a network for a data set that has one form only."""
+    found: tuple[InputSpec, int] | None = getattr(_own(name), "FORM", None) if name in names() else None
+    return found
+
+
+def _own(name: str) -> Any:
+    return importlib.import_module(f"bcgraph.data.sets.{name}")
 
 
 def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
@@ -71,9 +65,8 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
 
 
 def _loader(name: str) -> Loader:
-    if name in LOADERS:
-        module, function = LOADERS[name]
-        return cast("Loader", getattr(importlib.import_module(module), function))
+    if name in names():
+        return cast("Loader", _own(name).load)
     entry = plugins.find("data", name)
     if entry is None:
         known = (*names(), *(e.name for e in plugins.REGISTRY.entries() if e.kind == "data"))
@@ -136,8 +129,8 @@ def arrays(
     `form` and `steps` are those of the network; `digits` and `digits_rows` have a form of their own and need none.
     Raises DataError (E080, E081).
     """
-    own = FORMS.get(name)
-    if own is None and name in LOADERS and (form is None or steps is None):
+    own = _form(name)
+    if own is None and name in names() and (form is None or steps is None):
         raise DataError("E081", f"the data set `{name}` is read for a network: its input and steps are needed")
     known_form, known_steps = own or (ImageInput(1, 1, 1), 1)
     found = read(DataSpec(name=name, root=root), form or known_form, known_steps if steps is None else steps)

@@ -33,6 +33,7 @@ from bcgraph.schema import EvolveSpec, NetworkSpec, SearchSpec
 from bcgraph.search.space.search_space import space
 from benchmarks.placement import records, rows
 from benchmarks.placement.tables import markdown
+from benchmarks.placement.work import one_thread
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 SIFTED = SPEC.with_stem(SPEC.stem + "_sifted")
@@ -153,11 +154,13 @@ def _searched(base: NetworkSpec, search: SearchSpec) -> NetworkSpec:
 
 def attempt(text: str, way: str, seed: int, budget: float) -> Try:
     """Try one way, on one thread."""
-    import torch
+    with one_thread():
+        return _tried(text, way, seed, budget)
 
+
+def _tried(text: str, way: str, seed: int, budget: float) -> Try:
     from bcgraph import training
 
-    torch.set_num_threads(1)
     base = dsl.parse(text)
     # What is imported and read once belongs to no way.
     from bcgraph import artifacts, data  # noqa: F401

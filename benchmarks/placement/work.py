@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -50,15 +51,25 @@ def train(job: Job) -> Record:
     return Record(settings, records.written(architecture), seed, found.accuracy, found.best, found.loss, found.seconds)
 
 
-def outcome(spec: NetworkSpec, seed: int) -> Outcome:
-    """Train `spec` on one thread."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on one thread."""
     import torch
 
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def outcome(spec: NetworkSpec, seed: int) -> Outcome:
+    """Train `spec` on one thread."""
     from bcgraph import training
 
-    torch.set_num_threads(1)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
         result = training.train(spec, out=Path(folder) / "run", seed=seed)
     seconds = round(time.perf_counter() - started, 1)
     return Outcome(result.accuracy, result.best, result.history[-1].loss, seconds)

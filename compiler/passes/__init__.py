@@ -1,51 +1,37 @@
-"""Passes, one a file: temporal graph in, temporal graph out. `PASSES` is the table of them."""
+"""Passes, one a file: temporal graph in, temporal graph out. `PASSES` has those that the files here define."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 
 from bcgraph import plugins
 from bcgraph.compiler.passes.base import Pass, run
-from bcgraph.compiler.passes.dce import Dce
-from bcgraph.compiler.passes.defer_norm import DeferNorm
-from bcgraph.compiler.passes.defer_sums import DeferSums
-from bcgraph.compiler.passes.fold_bn import FoldBn
-from bcgraph.compiler.passes.fold_sums import FoldSums
-from bcgraph.compiler.passes.fuse_conv import FuseConv
-from bcgraph.compiler.passes.fuse_neuron import FuseNeuron
-from bcgraph.compiler.passes.hoist import Hoist
-from bcgraph.compiler.passes.merge_projections import MergeProjections
-from bcgraph.compiler.passes.pack_spikes import PackSpikes
-from bcgraph.compiler.passes.sink_resize import SinkResize
 from bcgraph.errors import CompileError, nearest
+from bcgraph.lazy import modules
 
 __all__ = ["PASSES", "Pass", "find", "run"]
-
-PASSES: Mapping[str, Pass] = {
-    p.name: p
-    for p in (
-        Dce(),
-        SinkResize(),
-        MergeProjections(),
-        FoldBn(),
-        FoldSums(),
-        FuseNeuron(),
-        Hoist(),
-        PackSpikes(),
-        DeferNorm(),
-        DeferSums(),
-        FuseConv(),
-    )
-}
-
-
-# Names that passes had before.
-_FORMER: Mapping[str, str] = {"fuse_lif": "fuse_neuron"}
 
 
 def is_pass(value: object) -> bool:
     """Whether a value has all that a pass has."""
     return all(hasattr(value, part) for part in ("name", "inference_only", "run"))
+
+
+def _found() -> Iterator[Pass]:
+    """A value of each pass that a module of this folder defines, with the options that it has unless told otherwise."""
+    for name in modules(__name__):
+        module = import_module(f"{__name__}.{name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and value.__module__ == module.__name__ and is_pass(value):
+                yield value()
+
+
+PASSES: Mapping[str, Pass] = {each.name: each for each in _found()}
+
+
+# Names that passes had before.
+_FORMER: Mapping[str, str] = {"fuse_lif": "fuse_neuron"}
 
 
 def find(chosen: Sequence[str | Pass]) -> tuple[Pass, ...]:

@@ -20,7 +20,7 @@ from bcgraph.compiler.targets.fx import nodes as fx_nodes
 from bcgraph.compiler.targets.nir import emitter as nir_emitter
 from bcgraph.compiler.targets.nir import limits
 from bcgraph.compiler.targets.onnx import emitter as onnx_emitter
-from bcgraph.compiler.targets.python import emitter as python_emitter
+from bcgraph.compiler.targets.python import file as python_emitter
 from bcgraph.errors import Span
 from bcgraph.schema import Registered, Standard
 from tests.plugins.conftest import Install

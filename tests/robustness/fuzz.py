@@ -1,5 +1,7 @@
 """Nightly, `python -m tests.robustness.fuzz`: a million texts with random faults, through `parse` and `format`.
 
+`--minutes 10` ends after so many minutes, `--processes 1` keeps to one core.
+
 Each text is one of the files in `specs/` with words dropped, repeated, swapped or replaced, and now and then bytes. It
 must give a specification that survives formatting, or diagnostics that point into it, within `--seconds` of processor
 time. The figures are printed at the end; any other outcome prints the text and ends with 1. A text follows from its
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import math
 import multiprocessing
 import random
 import resource
@@ -25,18 +28,20 @@ from bcgraph.dsl.parser import grammar
 from tests.dsl.test_fuzz import PIECES, check
 
 SPECS = Path(__file__).parents[2] / "specs"
-CHUNK = 500
+CHUNK = 100
 
 
 @dataclass
 class Figures:
     """What came of some texts."""
 
+    texts: int = 0
     codes: collections.Counter[str] = field(default_factory=collections.Counter)
     slowest: tuple[float, int] = (0.0, 0)
     faults: list[tuple[int, str, str]] = field(default_factory=list)
 
     def add(self, other: Figures) -> None:
+        self.texts += other.texts
         self.codes.update(other.codes)
         self.slowest = max(self.slowest, other.slowest)
         self.faults += other.faults
@@ -85,6 +90,7 @@ def chunk(numbers: range) -> Figures:
     """Texts of consecutive numbers."""
     found = Figures()
     for number in numbers:
+        found.texts += 1
         text = text_of(number)
         started = time.process_time()
         try:
@@ -102,6 +108,7 @@ def main() -> int:
     options.add_argument("--first", type=int, default=0)
     options.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     options.add_argument("--seconds", type=float, default=20.0)
+    options.add_argument("--minutes", type=float, default=math.inf)
     asked = options.parse_args()
     last = asked.first + asked.texts
     chunks = [range(n, min(n + CHUNK, last)) for n in range(asked.first, last, CHUNK)]
@@ -109,8 +116,14 @@ def main() -> int:
     with multiprocessing.Pool(asked.processes) as pool:
         for found in pool.imap_unordered(chunk, chunks):
             total.add(found)
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"{asked.texts:,} texts from {asked.first:,} in {time.monotonic() - started:,.0f} s")
+            if time.monotonic() - started > 60 * asked.minutes:
+                break
+        pool.terminate()
+        pool.join()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{total.texts:,} texts from {asked.first:,} in {time.monotonic() - started:,.0f} s")
+    print(f"{1000 * (used.ru_utime + used.ru_stime) / max(1, total.texts):.1f} ms of processor time each")
+    memory = used.ru_maxrss / 1024
     print(f"slowest: text {total.slowest[1]}, {total.slowest[0]:.2f} s of processor time, memory {memory:.0f} MiB")
     for code, count in sorted(total.codes.items()):
         print(f"{code:>6} {count:>10,}")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph.compiler.targets import pt2
+from bcgraph.compiler.targets.pt2 import file as pt2
 from bcgraph.errors import CompileError
 from bcgraph.normalization import Normalization
 from tests.targets.test_onnx import agreeing, inputs, lively, network

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph.compiler.targets.python import emitter
+from bcgraph.compiler.targets.python import file as emitter
 from bcgraph.errors import CompileError, RunError
 from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec

@@ -17,9 +17,10 @@ from bcgraph.dsl.elaboration.values import build, convert, convert_all, paramete
 from bcgraph.dsl.source import Reporter
 from bcgraph.dsl.wording import statement_name
 from bcgraph.errors import Span, nearest
+from bcgraph.lazy import modules
 
 # Their meaning is the business of `bcgraph.data`; the language knows the names so that a typing error has a place.
-DATA_SETS = ("cifar10", "cifar100", "cifar10dvs", "digits", "digits_rows", "folder", "tiny_imagenet")
+DATA_SETS = modules("bcgraph", "data/sets")
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -55,16 +55,17 @@ class Kernel:
         self.after: tuple[str, ...] = equations.gives
         self.next: tuple[str, ...] = tuple(Read(name, 1).key for name in equations.gives)
         """What the next step calls the values in `after`."""
-
-    @cached_property
-    def plain(self) -> Plain:
+        # Made here and not when they are first read: torch.compile traces what reads them, and takes no lock.
+        self.plain: Plain = self._plain()
         """All equations as torch's own operations: current, states, uniform values in, what it gives out."""
+        self.prologue: Plain = self._prologue()
+        """The uniform values that the rest reads, from the learned parameters."""
+
+    def _plain(self) -> Plain:
         inputs = (CURRENT, *self.states, *self.uniform)
         return function(self.flat.lines, [leaf for _, leaf in self.flat.results], inputs, self.uniform)
 
-    @cached_property
-    def prologue(self) -> Plain:
-        """The uniform values that the rest reads, from the learned parameters."""
+    def _prologue(self) -> Plain:
         builder = Builder()
         known = dict(self.equations.uniform)
         wanted = [builder.flat(known.get(key, Read(key))) for key in self.uniform]

@@ -1,1 +1,3 @@
 """Target ONNX: a program as an ONNX file."""
+
+ENDING = ".onnx"

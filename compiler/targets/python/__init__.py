@@ -1,1 +1,3 @@
 """Target Python: a program as readable PyTorch text."""
+
+ENDING = ".py"

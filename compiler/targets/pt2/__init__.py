@@ -1,0 +1,3 @@
+"""Target .pt2: a program of torch.export."""
+
+ENDING = ".pt2"
