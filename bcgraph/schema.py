@@ -33,7 +33,7 @@ from bcgraph.equations.expression import Expression, text
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.equations.simplify import ONE
 from bcgraph.errors import Span, SpecError
-from bcgraph.names import DEFAULT_NEURON, projection
+from bcgraph.names import DEFAULT_NEURON, FORWARD, projection
 from bcgraph.schema_search import EvolveSpec as EvolveSpec
 from bcgraph.schema_search import InitSpec as InitSpec
 from bcgraph.schema_search import SearchSpec as SearchSpec
@@ -557,7 +557,7 @@ class Connection:
     @property
     def place(self) -> Place:
         """The word and the key: what tells a connection from all others of its network."""
-        return self.word, *self.key
+        return self.word, self.source, self.target, self.delay
 
     @property
     def settings(self) -> str:
@@ -709,20 +709,7 @@ class NetworkSpec(Frozen):
 
     @model_validator(mode="after")
     def _connections(self) -> NetworkSpec:
-        seen: set[Place] = set()
-        ports = len(self.backbone.ports)
-        for each in self.connections:
-            ends = each.source, each.target
-            error = (
-                connections.unknown_number(each.source, ports, each.span)
-                or connections.unknown_number(each.target, ports, each.span)
-                or connections.wrong_way(each.word, *ends, each.span)
-                or (connections.repeated(*each.place, each.span) if each.place in seen else None)
-                or (each.read != SPIKES and connections.unreadable(each.read, self.neuron_of(each.source), each.span))
-            )
-            if error:
-                raise error
-            seen.add(each.place)
+        self._check_connections()
         if self.train.mean_squared and self.neuron.threshold is None:
             raise SpecError(
                 "E041",
@@ -730,6 +717,26 @@ class NetworkSpec(Frozen):
                 hint="leave `mean_squared` out",
             )
         return self
+
+    def _check_connections(self) -> None:
+        seen: set[Place] = set()
+        ports = len(self.backbone.ports)
+        for some in (self.backward, self.forward):
+            for each in some:
+                source, target, place = each.source, each.target, each.place
+                # What is right is told quickly: a search makes many specifications.
+                right = source < ports and target < ports and (source < target) == (each.word == FORWARD)
+                if not right or place in seen or each.read != SPIKES:
+                    error = (
+                        connections.unknown_number(source, ports, each.span)
+                        or connections.unknown_number(target, ports, each.span)
+                        or connections.wrong_way(each.word, source, target, each.span)
+                        or (connections.repeated(*place, each.span) if place in seen else None)
+                        or connections.unreadable(each.read, self.neuron_of(source), each.span)
+                    )
+                    if error is not None:
+                        raise error
+                seen.add(place)
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
@@ -749,7 +756,7 @@ class NetworkSpec(Frozen):
         Each is a `BackwardConnection` or a tuple `(source, target)` or `(source, target, delay)`. Raises
         SpecError when one is not on the network, does not run backward, or repeats another.
         """
-        return self.with_connections(backward, self.forward)
+        return self._connected(backward=tuple(_connection(each, BackwardConnection) for each in backward))
 
     def with_connections(
         self,
@@ -757,10 +764,16 @@ class NetworkSpec(Frozen):
         forward: Iterable[ForwardConnection | tuple[int, int] | tuple[int, int, int]] = (),
     ) -> NetworkSpec:
         """The same network with exactly these backward and forward connections, given as in `with_backward`."""
-        fields = dict(self.__dict__)
-        fields["backward"] = tuple(_connection(each, BackwardConnection) for each in backward)
-        fields["forward"] = tuple(_connection(each, ForwardConnection) for each in forward)
-        return NetworkSpec(**fields)
+        return self._connected(
+            backward=tuple(_connection(each, BackwardConnection) for each in backward),
+            forward=tuple(_connection(each, ForwardConnection) for each in forward),
+        )
+
+    def _connected(self, **some: tuple[Connection, ...]) -> NetworkSpec:
+        """The network with other connections, which are checked; all else has been."""
+        made = self.model_copy(update=some)
+        made._check_connections()
+        return made
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -859,7 +872,7 @@ _Kind = TypeVar("_Kind", bound=Connection)
 
 
 def _connection(given: _Kind | tuple[int, ...], kind: type[_Kind]) -> _Kind:
-    if isinstance(given, kind):
+    if type(given) is kind:
         return given
     if isinstance(given, Connection) or len(given) not in (2, 3) or not all(type(n) is int for n in given):
         raise SpecError("E040", f"{given!r} is not (source, target) or (source, target, delay)")

@@ -1,0 +1,83 @@
+"""Connections of every kind in files: written and proved by targets that can say them, else refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import bcgraph
+from bcgraph import schema
+from bcgraph.errors import CompileError
+from tests.equivalence.support import state
+from tests.equivalence.test_connections import CONNECTED, OWN
+
+EVERY = (
+    "backward @2 -> @0; backward @2 -> @0 { delay = 2; read = v }"
+    "; backward @3 -> @1 { through = deep(); join = mul }; backward @1 -> @1 { through = branched(); read = u }"
+    "; forward @0 -> @2 { delay = 2; through = project(kernel=3) }; forward @2 -> @3 { delay = 0; through = vector() }"
+)
+
+
+def own(connections: str, form: str = "image") -> schema.NetworkSpec:
+    return bcgraph.parse(OWN.replace("INPUT", form).replace("CONNECTIONS", connections))
+
+
+def weights(spec: schema.NetworkSpec) -> dict[str, torch.Tensor]:
+    """Values under which the ports fire, so that the proof has something to compare."""
+    return {name: value.float() if value.is_floating_point() else value for name, value in state(spec).items()}
+
+
+@pytest.mark.parametrize("form", ["image", "sequence"])
+@pytest.mark.parametrize("file", ["unrolled.onnx", "step.onnx", "scan.onnx", "net.py", "net.pt2"])
+def test_every_kind_of_connection_in_a_file(file: str, form: str, tmp_path: Path) -> None:
+    spec = own(EVERY, form)
+    options = {"form": file.removesuffix(".onnx")} if file.endswith(".onnx") else {}
+    report = bcgraph.export(spec, tmp_path / file, state_dict=weights(spec), **options)
+    assert report.proof is not None
+    assert 0.05 < report.proof.firing < 0.95
+    assert report.proof.differing_spikes == 0.0
+
+
+def test_the_file_of_a_block_with_a_bias_after_its_norm(tmp_path: Path) -> None:
+    """One step has to know that nothing came before the first."""
+    spec = own(CONNECTED["a bias after a norm"])
+    bcgraph.export(spec, tmp_path / "step.onnx", form="step", state_dict=weights(spec))
+
+
+def test_nir_carries_what_it_can_say(tmp_path: Path) -> None:
+    spec = own("backward @1 -> @0 { through = branched() }; forward @0 -> @1 { delay = 0 }")
+    report = bcgraph.export(spec, tmp_path / "net.nir", state_dict=weights(spec))
+    assert report.losses == ()
+
+
+@pytest.mark.parametrize(
+    ("connection", "reason"),
+    [
+        ("backward @1 -> @0 { join = mul }", "multiplies the current"),
+        ("backward @1 -> @0 { read = v }", "it sends `v`"),
+        ("backward @2 -> @0", "changes the resolution from 4x4 to 7x7"),
+        ("forward @0 -> @1 { delay = 1 }", "closes no loop"),
+        ("backward @1 -> @0 { delay = 2 }", "its delay is 2"),
+        ("backward @1 -> @0 { delay = 2 }; backward @1 -> @0", "another connection of these ports has 1"),
+        ("backward @1 -> @0 { through = pooled() }", "a layer of its projection is a maximum"),
+    ],
+)
+def test_nir_refuses_a_connection_by_name(connection: str, reason: str, tmp_path: Path) -> None:
+    pooled = "block pooled(channels) { maxpool(3, stride=1, padding=1); conv = conv(channels, 1) }\n\nblock net()"
+    text = OWN.replace("INPUT", "image").replace("CONNECTIONS", connection).replace("block net()", pooled)
+    spec = bcgraph.parse(text)
+    with pytest.raises(CompileError, match=reason) as refused:
+        bcgraph.export(spec, tmp_path / "net.nir", state_dict=weights(spec))
+    assert refused.value.code == "E073"
+    assert refused.value.diagnostics[0].span is not None
+    assert not (tmp_path / "net.nir").exists()
+
+
+def test_what_is_left_out_of_a_nir_file_leaves_the_others_their_weights(tmp_path: Path) -> None:
+    """The further connection of two becomes the only one, under the name that this has."""
+    spec = own("backward @1 -> @0 { read = u }; backward @1 -> @0 { delay = 2 }")
+    assert sorted(spec.prefixes().values()) == ["backward.1_0", "backward.1_0_2"]
+    report = bcgraph.export(spec, tmp_path / "net.nir", state_dict=weights(spec), allow_loss=True)
+    assert len(report.losses) == 2
