@@ -34,17 +34,25 @@ def mutate(space: MemberSpace, parent: Members, rng: Random, probability: float)
         if member in fixed or rng.random() >= probability:
             continue
         taken.remove(member.slot)
-        ways = [moves for of in _COORDINATES if (moves := of(space, member, taken))]
+        ways = list(moves(space, member, taken).values())
         if ways:
             found[place] = _draw(ways[rng.randrange(len(ways))], rng)
         taken.add(found[place].slot)
     return tuple(sorted(found))
 
 
-def _draw(moves: Moves, rng: Random) -> Member:
+def moves(space: MemberSpace, member: Member, taken: Collection[Slot]) -> dict[str, Moves]:
+    """The valid moves of a connection by coordinate, for the coordinates that have one.
+
+    `taken` are the slots of the other connections of its network.
+    """
+    return {name: found for name, of in _COORDINATES.items() if (found := of(space, member, taken))}
+
+
+def _draw(valid: Moves, rng: Random) -> Member:
     """One of the moves, by the odds of their weights."""
-    left = rng.randrange(sum(weight for _, weight in moves))
-    for member, weight in moves:
+    left = rng.randrange(sum(weight for _, weight in valid))
+    for member, weight in valid:
         left -= weight
         if left < 0:
             return member
@@ -54,7 +62,7 @@ def _draw(moves: Moves, rng: Random) -> Member:
 def _port(end: str) -> Callable[[MemberSpace, Member, Collection[Slot]], Moves]:
     """The moves of a port: `source` or `target`."""
 
-    def moves(space: MemberSpace, member: Member, taken: Collection[Slot]) -> Moves:
+    def of(space: MemberSpace, member: Member, taken: Collection[Slot]) -> Moves:
         found: Moves = []
         for step in range(-REACH, REACH + 1):
             moved = member._replace(**{end: getattr(member, end) + step})
@@ -63,7 +71,7 @@ def _port(end: str) -> Callable[[MemberSpace, Member, Collection[Slot]], Moves]:
                 found.append((moved, REACH // abs(step)))
         return found
 
-    return moves
+    return of
 
 
 def _delay(space: MemberSpace, member: Member, taken: Collection[Slot]) -> Moves:
@@ -77,19 +85,19 @@ def _delay(space: MemberSpace, member: Member, taken: Collection[Slot]) -> Moves
 def _alternative(name: str) -> Callable[[MemberSpace, Member, Collection[Slot]], Moves]:
     """The moves of a coordinate with which the slot stays: any other value."""
 
-    def moves(space: MemberSpace, member: Member, taken: Collection[Slot]) -> Moves:
+    def of(space: MemberSpace, member: Member, taken: Collection[Slot]) -> Moves:
         others = (space.members[number] for number in space.slots.get(member.slot, ()))
         value = getattr(member, name)
         return [(o, 1) for o in others if getattr(o, name) != value and o._replace(**{name: value}) == member]
 
-    return moves
+    return of
 
 
-_COORDINATES: tuple[Callable[[MemberSpace, Member, Collection[Slot]], Moves], ...] = (
-    _port("source"),
-    _port("target"),
-    _delay,
-    _alternative("through"),
-    _alternative("join"),
-    _alternative("read"),
-)
+_COORDINATES: dict[str, Callable[[MemberSpace, Member, Collection[Slot]], Moves]] = {
+    "source": _port("source"),
+    "target": _port("target"),
+    "delay": _delay,
+    "through": _alternative("through"),
+    "join": _alternative("join"),
+    "read": _alternative("read"),
+}

@@ -1,0 +1,37 @@
+"""`docs/search.md` shows what the commands print, and its picture is what the operators do."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import bcgraph
+from bcgraph.search.space.words import describe
+from bcgraph.viz import moves
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "search.md").read_text()
+EXAMPLES = [bcgraph.parse(text) for text in re.findall(r"```bcg\n(.*?)```", PAGE, re.DOTALL)]
+
+
+def test_the_space_is_described_as_the_page_has_it() -> None:
+    shown = re.search(r"```text\nspace     (.*?)\n```", PAGE, re.DOTALL)
+    assert shown is not None
+    assert [line.strip() for line in shown[1].split("\n")] == describe(EXAMPLES[0])
+
+
+def test_the_examples_are_what_the_page_says_of_them() -> None:
+    assert (EXAMPLES[1].search.maximize, EXAMPLES[1].search.minimize) == (("accuracy",), ("energy",))
+    assert [str(bound) for bound in EXAMPLES[1].search.subject_to] == [
+        "parameters <= 1.05 * baseline", "state <= 64000", "operations <= 1.1 * baseline",
+    ]  # fmt: skip
+
+
+def test_the_picture_is_that_of_the_operators() -> None:
+    """Texts are paths in an SVG, with what they say in a comment before them."""
+    assert "](moves.svg)" in PAGE
+    found = re.findall(r"<!-- (.*?) -->", moves.picture())
+    assert re.findall(r"<!-- (.*?) -->", (DOCS / "moves.svg").read_text()) == found
+    odds = [Fraction(chance) for text in found for chance in re.findall(r"\d+/\d+", text)]
+    assert sum(odds) == 1
