@@ -134,6 +134,13 @@ def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
             "another strategy, or leave `space` out",
         )
         return
+    for name in ("maximize", "minimize", "subject_to"):
+        if getattr(spec.search, name):
+            yield Contradiction(
+                "strategy",
+                f"`strategy = {STRATEGY}` measures no candidates, so that `{name}` means nothing to it",
+                f"another strategy, or leave `{name}` out",
+            )
     found = count(spec)
     if found > MAX_CONNECTIONS or _weights(spec) > MAX_WEIGHTS:
         yield Contradiction(

@@ -9,7 +9,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bcgraph.search.records.evaluations import name_of
+from bcgraph.schema import BackwardConnection, ForwardConnection
+from bcgraph.search.records.evaluations import keys_in, name_of
 from bcgraph.search.records.objectives import Objectives
 from bcgraph.viz.arcs import COLORS, STYLE, plot
 
@@ -44,11 +45,11 @@ def progress(evaluations: Sequence[Evaluation], measure: str, label: str, *, max
 def plane(pool: Sequence[Evaluation], chosen: Sequence[Any]) -> str:
     """The pool by N-score and E-score, with the architectures that were chosen from it."""
     figure, axes = _figure(4.6, 3.6)
-    kept = [tuple(map(tuple, c)) for c in chosen]
+    kept = {tuple(map(tuple, c)) for c in chosen}
     groups: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for e in pool:
         if e["n"] is not None and e["e"] is not None:
-            groups[tuple(map(tuple, e["backward"])) in kept].append((e["n"], e["e"]))
+            groups[tuple(map(tuple, keys_in(e))) in kept].append((e["n"], e["e"]))
     for strong, points in groups.items():
         axes.scatter(
             [n for n, _ in points],
@@ -128,12 +129,18 @@ def positions(evaluations: Sequence[Evaluation], best: Sequence[Evaluation], por
     return _svg(figure)
 
 
-def architecture(ports: Sequence[str], backward: Sequence[Any]) -> str:
+def architecture(ports: Sequence[str], backward: Sequence[Any], forward: Sequence[ForwardConnection] = ()) -> str:
     """One architecture as arcs, without the names of its ports."""
     width = min(7.2, 1.0 + 0.5 * len(ports))
     figure = Figure(figsize=(width, 0.62 * width), layout="constrained")
     axes = figure.add_subplot()
-    plot(axes, ports, [(source, target) for source, target in backward], labels=False)
+    plot(
+        axes,
+        ports,
+        [c if isinstance(c, BackwardConnection) else (c[0], c[1]) for c in backward],
+        forward=forward,
+        labels=False,
+    )
     return _svg(figure)
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import jinja2
 
-from bcgraph import dsl, files, pruning
+from bcgraph import dsl, files, pruning, spaces
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records import objectives
 from bcgraph.search.records.directory import SPEC
 from bcgraph.search.records.evaluations import keys_in, name_of
 from bcgraph.search.records.history import history
+from bcgraph.spaces import Member
 from bcgraph.viz import charts
 
 NAME = "report.html"
@@ -50,7 +51,7 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     )
     tenth = best[: max(1, math.ceil(len(best) / 10))] if best else []
     ports = len(spec.ports)
-    start = [e["backward"] for e in evolved if e["iteration"] == 0]
+    start = [keys_in(e) for e in evolved if e["iteration"] == 0]
     both = {"n", "e"} <= set(spec.search.init.scores) and pool
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bcgraph.viz", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -69,7 +70,7 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
         evolved=evolved,
         stages=stages,
         best=best[:_ROWS],
-        drawn=[(e, charts.architecture(spec.ports, e["backward"])) for e in best[:_DRAWN]],
+        drawn=[(e, _picture(spec, e)) for e in best[:_DRAWN]],
         progress=charts.progress(evolved, measure, name_of(measure), maximize=by[0].maximize) if evolved else "",
         plane=charts.plane(pool, start) if both else "",
         heat=charts.heat(evolved, measure, name_of(measure), ports) if evolved else "",
@@ -77,6 +78,15 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
         tenth=len(tenth),
         settings=_flat(found["settings"]),
     )
+
+
+def _picture(spec: NetworkSpec, evaluation: Mapping[str, Any]) -> str:
+    """An evaluated architecture as arcs, with all that its connections are made of."""
+    keys = keys_in(evaluation)
+    if "connections" not in evaluation:
+        return charts.architecture(spec.ports, keys)
+    network = spaces.wired(spec, [Member(*key) for key in keys])
+    return charts.architecture(spec.ports, network.backward, network.forward)
 
 
 def _flat_scores(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -634,6 +634,11 @@ CASES = (
         (Finding("E043", 8, 25, "speed"),),
     ),
     Case(
+        "objectives of a strategy that measures no candidates",
+        network(TINY, after="search {\n  minimize = [state]\n  evolve { strategy = gains }\n}\n"),
+        (Finding("E089", 9, 12, "strategy = gains", "leave `minimize` out", "measures no candidates"),),
+    ),
+    Case(
         "an objective twice",
         network(TINY, after="search {\n  maximize = [accuracy]\n  minimize = [accuracy]\n}\n"),
         (Finding("E041", 8, 3, "maximize", None, "is an objective twice"),),

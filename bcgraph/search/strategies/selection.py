@@ -62,7 +62,7 @@ def unscored(spec: NetworkSpec, seed: int, limits: Limits | None = None) -> list
 def check(spec: NetworkSpec) -> tuple[Note, ...]:
     """Check the `search` settings. Returns notes on those that ask for more than the space holds.
 
-    Raises SearchError (E089) with all settings that contradict each other.
+    Raises SearchError: E089 with all settings that contradict each other, E067 for bounds that leave nothing.
     """
     settings: SearchSpec = spec.search
     if settings.evolve.strategy == pruning.STRATEGY:
@@ -119,6 +119,7 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
         )
     if found:
         raise SearchError.of(d for error in found for d in error.diagnostics)
+    Limits.of(spec)
     notes = []
     if init.pool != "all" and init.pool > size:
         notes.append(Note(f"init.pool = {init.pool}, but the space has {size} architectures: all are scored"))
