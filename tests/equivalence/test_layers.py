@@ -122,6 +122,18 @@ def test_every_layer_is_run_above() -> None:
     assert all({"onnx", "python"} <= set(layer.emitters) for layer in STANDARD.values())
 
 
+@pytest.mark.parametrize(
+    ("given", "body"),
+    [
+        (IMAGE, "a = conv(6, kernel=[1, 5], stride=[1, 2], dilation=[1, 2]); bn2 = bn(); avgpool([2, 1])"),
+        (SIGNAL, "a = conv(6, kernel=3, stride=2, bias=true, groups=2); bn2 = bn()"),
+    ],
+    ids=["rectangular", "signal"],
+)
+def test_nir_says_rectangles_and_signals(given: str, body: str, tmp_path: Path) -> None:
+    assert bcgraph.export(network(given, body), tmp_path / "net.nir").proof.differing_samples <= 0.05
+
+
 def test_nir_says_scales_and_refuses_the_rest_by_name(tmp_path: Path) -> None:
     body = "s = scale(0.3); times(2.5)"
     assert bcgraph.export(network(IMAGE, body), tmp_path / "net.nir").proof.differing_samples <= 0.05

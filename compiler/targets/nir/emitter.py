@@ -142,8 +142,9 @@ class _Emitter:
         dilation: int | tuple[int, int] = 1,
     ) -> Wire:
         wire, factor = self.common(wire, label)
-        made = nir.Conv2d(
-            input_shape=wire.shape[1:],
+        signal = len(wire.shape) == 2
+        made = (nir.Conv1d if signal else nir.Conv2d)(
+            input_shape=wire.shape[1] if signal else wire.shape[1:],
             weight=(weight * factor).astype(np.float32),
             stride=stride,
             padding=padding,
@@ -158,7 +159,9 @@ class _Emitter:
         weight = np.diag(scale)
         if len(wire.shape) == 1:
             return self.linear_map(label, wire, weight, shift, wire.shape)
-        return self.convolution(label, wire, weight[:, :, None, None], shift, wire.shape)
+        return self.convolution(
+            label, wire, weight.reshape(*weight.shape, *[1] * (len(wire.shape) - 1)), shift, wire.shape
+        )
 
     # --- one method an operation ---
 
@@ -268,6 +271,7 @@ def dense(weight: np.ndarray, groups: int) -> np.ndarray:
 
 EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "conv": _Emitter.conv,
+    "conv1d": _Emitter.conv,
     "linear": _Emitter.linear,
     "bn": _Emitter.norm,
     "avgpool": _Emitter.avgpool,

@@ -181,10 +181,6 @@ def _statistics(node: Node, shape: shapes.Shape) -> str | None:
     return f"{told_apart(node)}, which one step cannot tell apart" if by_step else None
 
 
-def _norm(node: Node, shape: shapes.Shape) -> str | None:
-    return _statistics(node, shape) or _of_signal("normalizes")(node, shape)
-
-
 def _not_said(node: Node, shape: shapes.Shape) -> str | None:
     layer = node.attrs["layer"]
     return None if "nir" in STANDARD[layer.layer].emitters else f"is a `{layer.layer}`, which NIR does not have"
@@ -201,8 +197,7 @@ _REASONS: Mapping[str, Callable[[Node, shapes.Shape], str | None]] = {
     "maxpool": _always("is a maximum, which NIR does not have"),
     "adaptive_maxpool": _always("is a maximum, which NIR does not have"),
     "avgpool": _of_signal("pools"),
-    "bn": _norm,
-    "conv1d": _always("is a convolution of a signal, which the files of NIR that are read here do not have"),
+    "bn": _statistics,
     "to_signal": _always("takes feedback to a signal, which NIR has no such reshape for"),
     "mul": _always("is a product, which NIR does not have"),
     "standard": _not_said,

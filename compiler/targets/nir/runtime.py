@@ -207,6 +207,12 @@ def _conv(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
     return lambda x: F.conv2d(x, weight, bias, *window)
 
 
+def _conv_of_signal(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
+    weight, bias = _t(node.weight), _t(node.bias)
+    window = (int(node.stride), int(node.padding), int(node.dilation), int(node.groups))
+    return lambda x: F.conv1d(x, weight, bias, *window)
+
+
 def _linear(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
     weight, bias = _t(node.weight), _t(node.bias) if hasattr(node, "bias") else None
     return lambda x: F.linear(x, weight, bias)
@@ -262,6 +268,7 @@ def _cuba_lif(node: Any, dt: float) -> _Neuron:
 _MAKE: Mapping[str, Callable[[Any, float], Callable[[Tensor], Tensor] | _Neuron | None]] = {
     "Input": _identity,
     "Output": _identity,
+    "Conv1d": _conv_of_signal,
     "Conv2d": _conv,
     "Affine": _linear,
     "Linear": _linear,
