@@ -125,7 +125,7 @@ def test_every_layer_is_run_above() -> None:
 @pytest.mark.parametrize(
     ("given", "body"),
     [
-        (IMAGE, "a = conv(6, kernel=[1, 5], stride=[1, 2], dilation=[1, 2]); bn2 = bn(); avgpool([2, 1])"),
+        (IMAGE, "a = conv(6, kernel=3, stride=[1, 2], dilation=[1, 2]); bn2 = bn(); avgpool([2, 1])"),
         (SIGNAL, "a = conv(6, kernel=3, stride=2, bias=true, groups=2); bn2 = bn()"),
     ],
     ids=["rectangular", "signal"],
@@ -188,3 +188,8 @@ def test_a_layer_of_today_keeps_its_digest() -> None:
     square, listed = (bcgraph.parse(text.replace("SIZE", size)) for size in ("3", "[3, 3]"))
     assert square.backbone.digest == listed.backbone.digest
     assert [n.name for n in schema.walk(square.backbone.body)] == ["a.c", "l", "flatten"]
+
+
+def test_nir_refuses_kernels_that_are_not_square(tmp_path: Path) -> None:
+    with pytest.raises(errors.CompileError, match="`a` has a kernel that is not square"):
+        bcgraph.export(network(IMAGE, "a = conv(6, kernel=[1, 5])"), tmp_path / "net.nir")

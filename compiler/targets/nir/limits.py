@@ -181,6 +181,12 @@ def _statistics(node: Node, shape: shapes.Shape) -> str | None:
     return f"{told_apart(node)}, which one step cannot tell apart" if by_step else None
 
 
+def _rectangular(node: Node, shape: shapes.Shape) -> str | None:
+    kernel = node.attrs["layer"].kernel
+    said = "has a kernel that is not square, for which NIR's own library infers a wrong shape"
+    return said if isinstance(kernel, tuple) else None
+
+
 def _not_said(node: Node, shape: shapes.Shape) -> str | None:
     layer = node.attrs["layer"]
     return None if "nir" in STANDARD[layer.layer].emitters else f"is a `{layer.layer}`, which NIR does not have"
@@ -199,6 +205,7 @@ _REASONS: Mapping[str, Callable[[Node, shapes.Shape], str | None]] = {
     "avgpool": _of_signal("pools"),
     "bn": _statistics,
     "to_signal": _always("takes feedback to a signal, which NIR has no such reshape for"),
+    "conv": _rectangular,
     "mul": _always("is a product, which NIR does not have"),
     "standard": _not_said,
     "concat": _always("is a concatenation, which NIR does not have"),
