@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bcgraph.dsl import load, parse
     from bcgraph.errors import BcgraphError
     from bcgraph.importing import from_torch
-    from bcgraph.schema import BackwardConnection, NetworkSpec
+    from bcgraph.schema import BackwardConnection, ForwardConnection, NetworkSpec
     from bcgraph.training.loop import train
     from bcgraph.viz.arcs import draw
 
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BackwardConnection",
     "BcgraphError",
+    "ForwardConnection",
     "NetworkSpec",
     "compile",
     "compiler",
@@ -58,6 +59,7 @@ __getattr__ = lazy.attach(
     {
         "BackwardConnection": "bcgraph.schema:BackwardConnection",
         "BcgraphError": "bcgraph.errors:BcgraphError",
+        "ForwardConnection": "bcgraph.schema:ForwardConnection",
         "NetworkSpec": "bcgraph.schema:NetworkSpec",
         "compile": "bcgraph.compiler.driver:compile",
         "compiler": "bcgraph.compiler",

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = {
     "BackwardConnection",
     "BcgraphError",
+    "ForwardConnection",
     "NetworkSpec",
     "compile",
     "compiler",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.schema_search import COSTS, Bound, Rule, SpaceSpec
 
+_Kind = TypeVar("_Kind", bound=schema.Connection)
 _GAINS = st.sampled_from([0.0, 0.1, 1.0, 2.5])
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True).filter(
@@ -217,11 +218,14 @@ def networks(draw: st.DrawFn) -> str:
 def specs(draw: st.DrawFn) -> schema.NetworkSpec:
     """Any specification: a network of `networks` with connections, data, search and training drawn at random."""
     spec = dsl.parse(draw(networks()))
-    pairs = [(j, i) for j in range(len(spec.ports)) for i in range(j + 1)]
-    chosen = draw(st.lists(st.sampled_from(pairs), max_size=4, unique=True))
-    spec = spec.with_backward(
-        schema.BackwardConnection(j, i, draw(st.sampled_from([1, 2, 1000])), draw(st.none() | _GAINS))
-        for j, i in chosen
+    port = st.integers(0, len(spec.ports) - 1)
+    ends = st.tuples(port, port).map(lambda pair: (max(pair), min(pair)))
+    late, early = (
+        st.lists(st.tuples(ends, st.sampled_from(d)), max_size=4, unique=True) for d in ((1, 2, 1000), (0, 3))
+    )
+    spec = spec.with_connections(
+        [_kind(draw, schema.BackwardConnection, j, i, delay) for (j, i), delay in draw(late)],
+        [_kind(draw, schema.ForwardConnection, i, j, delay) for (j, i), delay in draw(early) if j != i],
     )
     search = draw(SEARCH)
     if draw(st.booleans()):
@@ -230,6 +234,12 @@ def specs(draw: st.DrawFn) -> schema.NetworkSpec:
         search = schema.SearchSpec(**(dict(search.__dict__) | {"space": space, "max_backward": 2} | some))
     fields = dict(spec.__dict__) | {"data": draw(DATA), "search": search, "train": draw(TRAIN)}
     return possible(schema.NetworkSpec(**fields))
+
+
+def _kind(draw: st.DrawFn, kind: type[_Kind], source: int, target: int, delay: int) -> _Kind:
+    through = st.none() | st.builds(schema.Projection, st.sampled_from((1, 3)), _GAINS)
+    gain, join, read = st.none() | _GAINS, st.sampled_from(("add", "mul")), st.sampled_from(("s", "u", "v"))
+    return kind(source, target, delay, draw(gain), draw(through), draw(join), draw(read))
 
 
 _AMOUNTS = st.sampled_from((0.0, 0.5, 1.05, 3.0, 64_000.0))

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from bcgraph.errors import BcgraphWarning, RunError
+from bcgraph.schema import BackwardConnection, ForwardConnection, Projection
 from bcgraph.viz import arcs
 from tests.search.conftest import chain
 
@@ -51,6 +52,22 @@ def test_what_is_drawn() -> None:
     assert {"16\N{MULTIPLICATION SIGN}16", "8\N{MULTIPLICATION SIGN}8"} <= set(texts)
     inside = axes.get_ylim()
     assert all(inside[0] <= t.get_position()[1] <= inside[1] for t in axes.texts)
+
+
+def test_forward_connections_are_drawn_below_and_say_what_they_are() -> None:
+    spec = chain(5, [(3, 1)]).with_connections(
+        [BackwardConnection(3, 1), BackwardConnection(3, 1, 2, join="mul", read="u")],
+        [ForwardConnection(0, 4, 0, through=Projection(kernel=3)), ForwardConnection(1, 2)],
+    )
+    axes = Figure().add_subplot()
+    arcs.plot(axes, spec.ports, spec.backward, forward=spec.forward)
+    places = {t.get_text(): t.get_position()[1] for t in axes.texts}
+    arrow = "\N{RIGHTWARDS ARROW}"
+    assert places[f"0{arrow}4, delay 0, 3\N{MULTIPLICATION SIGN}3"] < 0 > places[f"1{arrow}2"]
+    assert 0 < places[f"3{arrow}1"] < places[f"3{arrow}1, delay 2, times, reads u"]
+    # Names of ports stand below all arcs.
+    assert places["lif0"] < min(places[f"1{arrow}2"], places[f"0{arrow}4, delay 0, 3\N{MULTIPLICATION SIGN}3"])
+    assert axes.get_ylim()[0] <= min(places.values())
 
 
 @pytest.mark.parametrize("spec", [chain(1), chain(1, [(0, 0)]), chain(40, [(39, 0)])])
