@@ -176,6 +176,8 @@ class Reference:
                 for axis in range(2, x.dim()):
                     x = x.repeat_interleave(a["factor"], axis)
                 return x
+            case "pad":
+                return padded(x, a)
             case "tokens":
                 return x.reshape(n, c, -1)
             case "select":
@@ -311,6 +313,18 @@ def renamed(body: Sequence[schema.LayerNode], name: str) -> list[schema.LayerNod
     return found
 
 
+def padded(x: Tensor, a: Mapping[str, int]) -> Tensor:
+    """Zeros around `[N, C, H, W]` or `[N, C, L]`."""
+    size = (*x.shape[:2], *(s + a["top"] + a["bottom"] for s in x.shape[2:-1]), x.shape[-1] + a["left"] + a["right"])
+    result = x.new_zeros(size)
+    columns = slice(a["left"], a["left"] + x.shape[-1])
+    if x.dim() == 3:
+        result[:, :, columns] = x
+    else:
+        result[:, :, a["top"] : a["top"] + x.shape[2], columns] = x
+    return result
+
+
 def multiplied(values: Sequence[Tensor]) -> Tensor:
     """The product of values `[N, C, ...]`, each of them stretched to the largest."""
     channels = max(v.shape[1] for v in values)
@@ -368,6 +382,8 @@ def state_shapes(spec: schema.NetworkSpec) -> dict[str, tuple[int, ...]]:
                 return up(x, torch.empty(weight, device="meta"), None, *settings)
             case "upsample":
                 return x.new_empty(n, c, *[a["factor"] * size for size in places])
+            case "pad":
+                return padded(x, a)
             case "tokens":
                 return x.flatten(2)
             case "select":

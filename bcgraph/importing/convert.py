@@ -762,6 +762,18 @@ def same(c: Converter, x: Ref, *_: Any, **__: Any) -> View:
     return c.view(x)
 
 
+def padded(c: Converter, x: Ref, pad: Any, mode: str = "constant", value: Any = None) -> View:
+    """`pad` with zeros, to any side."""
+    sides = [int(each) for each in pad] + [0] * (4 - len(pad))
+    if not any(sides):
+        return c.view(x)
+    view = c.plain(c.view(x), "padding")
+    if mode != "constant" or value not in (None, 0) or len(sides) > 4 or min(sides) < 0:
+        raise RefusedError(f"padding by {tuple(pad)} with `{mode}` cannot be said", "padding is by zeros")
+    given = without(dict(zip(("left", "right", "top", "bottom"), sides, strict=True)), left=0, right=0, top=0, bottom=0)
+    return c.unnamed("pad", view, c.result(), view.axes, **given)
+
+
 def _dropout(c: Converter, x: Ref, p: float = 0.5, *_: Any, **__: Any) -> View:
     view = c.view(x)
     return c.unnamed("dropout", view, c.shape(view), view.axes, p=float(p)) if 0 < p < 1 else view
@@ -842,6 +854,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "group_norm": _functional_group_norm,
     "dropout": _dropout,
     "interpolate": interpolated,
+    "pad": padded,
     "permute": permuted,
     "transpose": transposed,
     "swapaxes": transposed,

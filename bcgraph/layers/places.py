@@ -119,6 +119,30 @@ def _upsample_python(x: str, weight: Any, given: Shape, factor: int) -> str:
     return f'F.interpolate({x}, scale_factor={factor}, mode="nearest")'
 
 
+# --- Padding ----------------------------------------------------------------------------------------------
+
+
+def _pad(given: Shape, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Shape:
+    for name, value in (("left", left), ("right", right), ("top", top), ("bottom", bottom)):
+        at_least(name, value, 0)
+    if len(given) == 1:
+        raise ValueError("padding needs places, and a vector has none")
+    if len(given) == 2 and (top or bottom):
+        raise ValueError("a signal has no top and no bottom")
+    return (given[0], *(size + top + bottom for size in given[1:-1]), given[-1] + left + right)
+
+
+def _pad_onnx(build: Any, x: Any, given: Shape, left: int, right: int, top: int, bottom: int) -> Any:
+    before, after = ((top, left), (bottom, right)) if len(given) == 3 else ((left,), (right,))
+    # With its axes named, onnxruntime does not draw it into a convolution, which breaks graphs that hold it twice.
+    axes = build.integers(*range(2, len(given) + 1))
+    return build.op("Pad", x, build.integers(*before, *after), None, axes, mode="constant")
+
+
+def _pad_python(x: str, weight: Any, given: Shape, left: int, right: int, top: int, bottom: int) -> str:
+    return f"F.pad({x}, ({left}, {right}, {top}, {bottom}))" if len(given) == 3 else f"F.pad({x}, ({left}, {right}))"
+
+
 # --- Tokens: the places of an image in a row --------------------------------------------------------------
 
 
@@ -183,6 +207,12 @@ PLACES: Mapping[str, Standard] = {
         f"{_MODULES}:Upsample",
         keeps_spikes=True,
         emitters={"onnx": _upsample_onnx, "python": _upsample_python},
+    ),
+    "pad": Standard(
+        _pad,
+        f"{_MODULES}:Pad",
+        keeps_spikes=True,
+        emitters={"onnx": _pad_onnx, "python": _pad_python},
     ),
     "tokens": Standard(
         _tokens,

@@ -38,6 +38,18 @@ class Upsample(nn.Module):
         return F.interpolate(x, scale_factor=float(self.factor), mode="nearest")
 
 
+class Pad(nn.Module):
+    """Zeros around the places."""
+
+    def __init__(self, given: Shape, left: int, right: int, top: int, bottom: int) -> None:
+        super().__init__()
+        self.sides = (left, right, top, bottom)[: 2 * (len(given) - 1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, ...]` to `[N, C, ...]` with more places."""
+        return F.pad(x, self.sides)
+
+
 class Tokens(nn.Module):
     """The places of `[N, C, H, W]` in a row, `[N, C, H*W]`."""
 

@@ -33,6 +33,11 @@ BACKBONES = {
     "resnet19": ("resnet19(width=4, classes=5)", STATIC, 18),
     "resnet34": ("resnet34(width=4, classes=5)", STATIC, 33),
     "vggsnn": ("vggsnn(width=4, classes=5)", FRAMES, 8),
+    "sew-iand": ("sew_resnet18(width=4, classes=5, connect=iand)", STATIC, 20),
+    "ms": ("ms_resnet18(width=4, classes=5)", STATIC, 17),
+    "spikformer": ("spikformer(width=16, classes=5, depth=1, heads=2)", STATIC, 10),
+    "sdt": ("sdt(width=16, classes=5, depth=1)", STATIC, 12),
+    "conv1d": ("conv1d(width=4, classes=5)", "sequence(2, 64)", 4),
 }
 
 
