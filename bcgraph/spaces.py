@@ -315,9 +315,11 @@ def notes(spec: NetworkSpec) -> Iterator[str]:
     left = set(spec.connections) if spec.search.space is None else {
         each for each in spec.connections if member(each, spec) not in space(spec).fixed
     }  # fmt: skip
-    if left:
-        which = "1 connection that stands" if len(left) == 1 else f"{len(left)} connections that stand"
-        yield f"the {which} in the network of the file: no part of the search, which `fixed` in a `space` would change"
+    if len(left) == 1:
+        yield "the connection of the file takes no part in the search; `fixed` in a `space` would keep it"
+    elif left:
+        number = len(left)
+        yield f"the {number} connections of the file take no part in the search; `fixed` in a `space` would keep them"
     yield from idle_delays(spec)
 
 

@@ -32,6 +32,10 @@ train { epochs = 4 }
 """
 
 
+OWN = "note: the connection of the file takes no part in the search; `fixed` in a `space` would keep it\n"
+"""What a search of that network says of the connection that stands in it."""
+
+
 @dataclass(frozen=True)
 class Result:
     """How a command ended."""

@@ -8,7 +8,7 @@ import pytest
 
 from bcgraph import load
 from bcgraph.schema import BackwardConnection
-from tests.cli.conftest import TINY, Command, snapshot
+from tests.cli.conftest import OWN, TINY, Command, snapshot
 from tests.cli.test_interrupt import interrupt
 
 SEARCH = """
@@ -28,7 +28,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_search_and_report(bcgraph: Command, small: Path, tmp_path: Path) -> None:
     done = bcgraph("search", small, "--out", "found", "--json")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, OWN)
     chosen = json.loads(done.out)["chosen"]
 
     history = json.loads(bcgraph("report", "found", "--json").out)
@@ -61,7 +61,7 @@ search {
 def test_what_a_search_leaves(process: Command, bcgraph: Command, tmp_path: Path, settings: str) -> None:
     (tmp_path / "net.bcg").write_text(TINY + settings)
     done = process("search", "net.bcg", "--out", "found", "--audit", "3", "--seed", "5")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, OWN)
     best, weights, exported, page = done.out.splitlines()
     names = ("best.bcg", "best.safetensors", "best.onnx", "report.html")
     for line, name in zip((best, weights, exported, page), names, strict=True):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from bcgraph.search.distributed import cluster, usage
-from tests.cli.conftest import TINY, Command
+from tests.cli.conftest import OWN, TINY, Command
 from tests.cli.test_search import ONESHOT, SEARCH
 
 ONE = ("search", "net.bcg", "--audit", "0")
@@ -88,15 +88,15 @@ def test_killed_and_gone_on_with(process: Command, bcgraph: Command, tmp_path: P
     done = process(*ONE, "--out", "found", "--workers", "1", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["chosen"]
-    assert done.err.startswith("note: 1 worker on 1 machine: ")
-    assert done.err.count("\n") == 1
+    assert done.err.startswith(f"{OWN}note: 1 worker on 1 machine: ")
+    assert done.err.count("\n") == 2
     assert bcgraph(*ONE, "--out", "alone", "--threads", "1").code == 0
     assert evaluations(bcgraph, "found") == evaluations(bcgraph, "alone")
     assert len(usage.read(tmp_path / "found")) == 1
 
     # Finished, it starts no workers, and takes any number of them or none.
-    assert bcgraph(*ONE, "--out", "found", "--threads", "1").err == ""
-    assert bcgraph(*ONE, "--out", "found", "--workers", "3").err == ""
+    assert bcgraph(*ONE, "--out", "found", "--threads", "1").err == OWN
+    assert bcgraph(*ONE, "--out", "found", "--workers", "3").err == OWN
     assert "options.threads: 1 there, null here" in bcgraph(*ONE, "--out", "found").fault("E085")
 
 
