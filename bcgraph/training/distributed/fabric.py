@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import warnings
 from collections.abc import Mapping
@@ -47,12 +48,17 @@ class _OwnProcesses(DDPStrategy):
                 world_size=self.num_processes,
                 device_id=device if device.type == "cuda" else None,
             )
-            atexit.register(_leave)
         super().setup_environment()
+        # However they met: Fabric leaves by itself only groups of GPUs.
+        atexit.register(_leave)
 
 
 def _leave() -> None:
-    """Leave the process group: a process whose threads are still in it may be aborted at its end."""
+    """Leave the process group: a process whose threads are still in it may be aborted at its end.
+
+    The threads end with the last reference to the group, which cycles of modules may hold.
+    """
+    gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
 
