@@ -115,7 +115,7 @@ def test_the_same_command_repeats_nothing(bcgraph: Command, small: Path, tmp_pat
 def test_an_interrupted_search_goes_on(bcgraph: Command, small: Path, tmp_path: Path) -> None:
     code, err = interrupt(["search", "small.bcg", "--out", "found"], tmp_path, Path("found/log.jsonl"))
     assert code == 130
-    assert err == "interrupted; resume with: bcgraph search small.bcg --out found\n"
+    assert err == OWN + "interrupted; resume with: bcgraph search small.bcg --out found\n"
     bcgraph("search", small, "--out", "found", "--audit", "0")
     bcgraph("search", small, "--out", "whole", "--audit", "0")
     found, whole = (json.loads(bcgraph("report", name, "--json").out) for name in ("found", "whole"))

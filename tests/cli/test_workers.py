@@ -108,7 +108,7 @@ def test_interrupted(bcgraph: Command, tmp_path: Path, net: Path) -> None:
     arguments = [*ONE, "--out", "found", "--workers", "1"]
     code, err = interrupt(arguments, tmp_path, Path("found/log.jsonl"))
     assert code == 130
-    assert err == "interrupted; resume with: bcgraph search net.bcg --audit 0 --out found --workers 1\n"
+    assert err == OWN + "interrupted; resume with: bcgraph search net.bcg --audit 0 --out found --workers 1\n"
 
 
 def test_without_ray(bcgraph: Command, monkeypatch: pytest.MonkeyPatch) -> None:
