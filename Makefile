@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 
 PY := $(VENV)/bin/python
-# Two processes run the tests, each file in one of them. Waiting threads must not spin there: four would share two cores.
-PYTEST := OMP_WAIT_POLICY=passive $(PY) -m pytest --numprocesses 2 --dist loadfile
+# Two processes run the tests, each file in one of them, long files first (tests/conftest.py). Waiting threads must not
+# spin there: four would share two cores.
+PYTEST := OMP_WAIT_POLICY=passive $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.bcgraph-setup
 WHEEL := build/typecheck
 

@@ -9,6 +9,14 @@ from typing import Any
 
 import pytest
 
+LONG = ("test_readme.py", "test_devices.py", "test_ways.py", "test_gains.py", "test_kill.py", "test_backbones.py")
+"""Files that take about a minute and more. They come first: a file runs in one process, which would be the last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first, in this order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 
 def _global_state() -> dict[str, Any]:
     """What a test of this process shares with the next: float32 sums depend on all of it."""
