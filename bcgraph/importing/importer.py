@@ -119,7 +119,8 @@ class _Reader:
             try:
                 self.items = sequence(self.converter.layers, end)
             except RefusedError as error:
-                problems.append(Diagnostic("E114", error.message, hint=error.hint))
+                place = error.place or Place("", None)
+                problems.append(place.problem("E114", error.message, error.hint))
         if problems:
             raise ImportFailedError.of([_excerpted(each) for each in problems])
         self.notes += self.converter.notes
@@ -175,6 +176,11 @@ def _prepared(module: nn.Module, notes: list[str]) -> nn.Module:
     except Exception:  # a module may hold anything, and what fails to copy is read where it is
         made = module
     made = made.eval().to(device="cpu", dtype=torch.float64)
+    seen: dict[int, str] = {}
+    for name, parameter in made.named_parameters(remove_duplicate=False):
+        first = seen.setdefault(id(parameter), name)
+        if first != name:
+            notes.append(f"`{first}` and `{name}` are one in the module, and two here")
     for path, each in made.named_modules():
         if isinstance(each, nn.GELU) and each.approximate != "tanh":
             neurons.by_tanh(each)

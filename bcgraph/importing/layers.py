@@ -19,9 +19,9 @@ JOINS = ("sum", "concat", "mul")
 class RefusedError(Exception):
     """A call that cannot be said, and why. Never leaves the package."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, place: Place | None = None) -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint
+        self.message, self.hint, self.place = message, hint, place
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,6 +88,7 @@ class _Maker:
                 raise RefusedError(
                     f"`{name}` is read at places that no branches can express",
                     "a value goes to the branches of one join, or to one layer",
+                    layer.place,
                 )
             self.used.add(end)
             if layer.call in JOINS:

@@ -155,7 +155,7 @@ REFUSED: list[tuple[type[nn.Module], list[tuple[str, str, str]]]] = [
             ("E113", "c = torch.cumsum(x.relu(), dim=1)", "`cumsum`"),
         ],
     ),
-    (Crossed, [("E114", "", "no branches can express")]),
+    (Crossed, [("E114", "a = self.a(x).relu()", "no branches can express")]),
 ]
 
 
@@ -197,6 +197,14 @@ def test_examples_that_do_not_fit(example: Any, part: str) -> None:
         from_torch(module, example)
     assert caught.value.code == "E110"
     assert part in caught.value.diagnostics[0].message
+
+
+def test_weights_that_are_one_are_told() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    found = from_torch(net, torch.randn(2, 4))
+    assert found.notes == ("`0.weight` and `2.weight` are one in the module, and two here",)
+    assert torch.equal(found.state_dict["0.weight"], found.state_dict["2.weight"])
 
 
 def test_a_module_that_is_none() -> None:
