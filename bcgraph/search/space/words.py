@@ -7,6 +7,10 @@ from bcgraph.schema_search import Rule
 from bcgraph.search.space.search_space import of_search, size_text
 
 
+# How the ends of a family that are no single port are called.
+_ANY = {"any": "any", "later": "any later"}
+
+
 def describe(spec: NetworkSpec) -> list[str]:
     """The space of the search of `spec`: a line for each family, and one for the sets and their number."""
     search = spec.search
@@ -33,7 +37,7 @@ def _family(rule: Rule, spec: NetworkSpec) -> str:
 
 
 def _ends(rule: Rule, spec: NetworkSpec) -> str:
-    ends = [spec.ports[e] if isinstance(e, int) else f"{e} port" for e in (rule.source, rule.target)]
+    ends = [spec.ports[e] if isinstance(e, int) else f"{_ANY[e]} port" for e in (rule.source, rule.target)]
     return f"from {ends[0]} to {ends[1]}"
 
 
