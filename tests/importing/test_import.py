@@ -311,7 +311,7 @@ NET = "bcg 1\nnetwork n { input = image(3, 64, 64); steps = 1; backbone = resnet
 
 
 def test_neurons_of_spikingjelly() -> None:
-    pytest.importorskip("spikingjelly")
+    pytest.importorskip("spikingjelly.activation_based.neuron")
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
     net = nn.Sequential(

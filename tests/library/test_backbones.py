@@ -279,3 +279,37 @@ def test_feedback_of_a_recurrent_network() -> None:
             now = spikes[port]
         wanted = F.linear(now, state["fc3.weight"], state["fc3.bias"])
         assert torch.allclose(model(x)[t], wanted, atol=1e-9, rtol=0)
+
+
+QK = """
+block qk(width, heads) {
+  qk_conv = conv(2 * width, kernel=1); qk_bn = bn(); qk_lif = neuron()
+  mul {
+    branch { select(0, width); SUM; attn_lif = neuron(threshold=0.5) }
+    branch { select(width, width) }
+  }
+  proj_conv = conv(width, kernel=1); proj_bn = bn(); proj_lif = neuron()
+  flatten()
+}
+"""
+
+
+@pytest.mark.parametrize(("kind", "added"), [("token", "channel_sum(heads)"), ("channel", "place_sum()")])
+def test_qk_attention(kind: str, added: str) -> None:
+    """Q-K attention of Zhou et al. (2024), written as a product, on tokens and on channels."""
+    attention = pytest.importorskip("spikingjelly.activation_based.layer.attention")
+    module = attention.QKAttention(16, 4, kind)
+    draw(module)
+    text = NODE.lstrip().replace("network n", QK.replace("SUM", added) + "network n")
+    for name, value in (
+        ("INPUT", "signal(16, 9)"),
+        ("STEPS", "3"),
+        ("NEURON", "node()"),
+        ("BACKBONE", "qk(width=16, heads=4)"),
+    ):
+        text = text.replace(name, value)
+    spec = bcgraph.parse(text)
+    x = 4 * torch.rand(2, 16, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    state = by_order(spec, module)
+    with torch.no_grad():
+        same(run(spec, state, x), module.double().eval()(x.repeat(3, 1, 1, 1)).flatten(2))
