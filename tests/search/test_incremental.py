@@ -11,7 +11,7 @@ import torch
 import bcgraph
 from bcgraph import keys
 from bcgraph.compiler.targets.fx.observer import spikes
-from bcgraph.schema import NetworkSpec
+from bcgraph.schema import BackwardConnection, ForwardConnection, NetworkSpec, Projection
 from bcgraph.search import sample
 from bcgraph.search.scores import incremental, scorer
 from bcgraph.search.scores.e_score import jacobian
@@ -51,11 +51,17 @@ def batch(spec: NetworkSpec) -> ScoringBatch:
 
 
 def candidates(spec: NetworkSpec, count: int) -> list[NetworkSpec]:
-    """None, a port to itself, the last to the first, a late one, one that never arrives, and random ones."""
+    """None, a port to itself, the last to the first, a late one, one that never arrives, other kinds, random ones."""
     last = len(spec.ports) - 1
     fixed = [[], [(1, 1)], [(last, 0)], [(last, 1, 2), (2, 2)], [(2, 0, spec.steps)], [(last, last)]]
     rng = keys.rng(1, "candidates")
-    return [spec.with_backward(pairs) for pairs in fixed] + [sample(spec, rng) for _ in range(count)]
+    membrane = next(name for name, _ in spec.neuron.equations.body if name != "s")
+    others = [
+        spec.with_connections([BackwardConnection(last, 0, 2, join="mul"), BackwardConnection(last, 0)]),
+        spec.with_connections([], [ForwardConnection(0, last, 1, through=Projection(kernel=3))]),
+        spec.with_connections([BackwardConnection(1, 1, read=membrane)], [ForwardConnection(0, 1, 0, join="mul")]),
+    ]
+    return [spec.with_backward(pairs) for pairs in fixed] + others + [sample(spec, rng) for _ in range(count)]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
