@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcgraph import schema, search
+from bcgraph import plugins, schema, search
 from bcgraph.errors import SearchError
+from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.schema_search import Bound, Rule, SpaceSpec
 from bcgraph.search.records import beside
@@ -21,9 +22,11 @@ from bcgraph.search.records.evaluations import Evaluation, Note, Record
 from bcgraph.search.records.objectives import Objective, front, ranking
 from bcgraph.search.space.limits import Limits, costs
 from bcgraph.search.space.search_space import of_search
-from bcgraph.search.strategies import selection
+from bcgraph.search.strategies import registered, selection
 from bcgraph.search.strategies.evolution import evolve
+from bcgraph.search.strategies.population import Population
 from tests.search import landscape
+from tests.search.conftest import chain
 
 TWO = (Objective("accuracy"), Objective("energy", maximize=False))
 
@@ -223,3 +226,32 @@ def test_sets_of_objectives_rank_alike_in_any_order() -> None:
     shuffled = list(records)
     random.Random(4).shuffle(shuffled)
     assert [(r.evaluation, r.architecture) for r in ranking(shuffled, TWO)] == expected
+
+
+def test_a_registered_strategy_proposes_members() -> None:
+    network = own_space()
+    space = of_search(network)
+    population = Population(network, 0, TWO, space)
+
+    def entry(*proposals: Any) -> plugins.Entry:
+        return plugins.Entry("strategy", "mine", Strategy(lambda seen, rng: iter(proposals)), plugins.Origin("mine.py", 1))
+
+    proposed = registered.propose(entry([(4, 0, 2)], [(1, 2)], [(4, 0, 1, "project(kernel=3)")]), population, 1)
+    found = [c.architecture for c in proposed if c.origin == "mine"]
+    assert [[tuple(m) for m in a if m[:2] != (3, 3)] for a in found] == [
+        [(4, 0, 2, "", "add", "s")], [(1, 2, 1, "", "add", "s")], [(4, 0, 1, "project(kernel=3)", "add", "s")],
+    ]  # fmt: skip
+    assert all(space.holds(a) for a in found)
+    for outside in ([(4, 0, 3)], [(4, 1)], [(4, 0), (4, 2), (5, 0)]):
+        with pytest.raises(plugins.PluginError, match="no architecture of this search"):
+            registered.propose(entry(outside), population, 1)
+
+
+def test_a_space_between_ports_of_one_resolution() -> None:
+    rules = (Rule("backward", "any", "any", delay=(1, 3)), Rule("fixed", 5, 0))
+    network = landscape.spec(6, space=SpaceSpec(rules=rules), same_resolution=True)
+    assert of_search(network).count == 2 * 21 - 1
+    halved = NetworkSpec(**(dict(chain(6, halve_at=(3,)).__dict__) | {"search": network.search}))
+    found = of_search(halved)
+    assert {(m.source < 3) == (m.target < 3) for m in found.members} == {True}
+    assert (found.count, found.fixed) == (2 * 12, ((5, 0, 1, "", "add", "s"),))
