@@ -234,7 +234,9 @@ def test_a_registered_strategy_proposes_members() -> None:
     population = Population(network, 0, TWO, space)
 
     def entry(*proposals: Any) -> plugins.Entry:
-        return plugins.Entry("strategy", "mine", Strategy(lambda seen, rng: iter(proposals)), plugins.Origin("mine.py", 1))
+        return plugins.Entry(
+            "strategy", "mine", Strategy(lambda seen, rng: iter(proposals)), plugins.Origin("mine.py", 1)
+        )
 
     proposed = registered.propose(entry([(4, 0, 2)], [(1, 2)], [(4, 0, 1, "project(kernel=3)")]), population, 1)
     found = [c.architecture for c in proposed if c.origin == "mine"]

@@ -82,5 +82,5 @@ def _outside(entry: plugins.Entry, proposal: Any, why: str) -> plugins.PluginErr
         "E095",
         f"{entry.title} proposes {shown!r:.100}, which is no architecture of this search: {why}",
         notes=(f"it is registered by {entry.origin}",),
-        hint="a proposal is a specification or a list of (source, target), in a `space` with delay, through, join, read",
+        hint="a proposal is a specification or a list of (source, target), in a `space` with delay, through and so on",
     )
