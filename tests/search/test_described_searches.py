@@ -75,7 +75,7 @@ def test_two_objectives_in_a_space_of_the_file(tmp_path: Path) -> None:
     files = sorted((tmp_path / "front").glob("*.bcg"))
     for path, entry in zip(files, found["front"], strict=True):
         network = bcgraph.load(path)
-        assert [m._asdict() for m in architecture_of(network)] == entry["connections"]
+        assert [m._asdict() for m in architecture_of(network)] == entry["members"]
         assert entry["scores"]["energy"] > 0
     assert found["chosen"] == found["front"][0]
     page = (tmp_path / "report.html").read_text()

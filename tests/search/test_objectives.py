@@ -203,7 +203,7 @@ def test_a_run_in_a_space_of_a_file_resumes_and_reports_its_front(tmp_path: Path
     assert [{k: v for k, v in entry.items() if k != "file"} for entry in written] == found["front"]
     for entry in written:
         text = (tmp_path / "a/front" / entry["file"]).read_text()
-        assert text.count("delay = 2") >= sum(c["delay"] == 2 for c in entry["connections"])
+        assert text.count("delay = 2") >= sum(c["delay"] == 2 for c in entry["members"])
 
 
 def test_the_network_of_the_file_stands_beside_none(tmp_path: Path) -> None:

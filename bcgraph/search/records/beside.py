@@ -55,7 +55,7 @@ def _entry(name: str, spec: NetworkSpec, evaluation: Evaluation) -> dict[str, An
     members = tuple(sorted(spaces.member(each, spec) for each in spec.connections))
     data = Record("evolve", 0, 0, members, evaluation, name).as_data()
     left_out = ("stage", "iteration", "index", "origin")
-    return {"name": name, "connections": [], **{k: v for k, v in data.items() if k not in left_out}}
+    return {"name": name, "members": [], **{k: v for k, v in data.items() if k not in left_out}}
 
 
 def read(directory: Path) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def read(directory: Path) -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class _Entry:
     name: str
-    connections: tuple[Member, ...]
+    members: tuple[Member, ...]
     backward: tuple[tuple[int, int], ...]
     reasons: dict[str, str]
     n: float | None = None

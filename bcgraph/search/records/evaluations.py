@@ -152,7 +152,7 @@ class Record:
     def from_data(data: Mapping[str, Any]) -> Record:
         """The inverse of `as_data`. Raises ValueError when `data` is not a record."""
         found = foreign.checked(data, _SHAPE)
-        if found.connections is not None and {m[:2] for m in found.connections if not m.forward} != set(found.backward):
+        if found.members is not None and {m[:2] for m in found.members if not m.forward} != set(found.backward):
             raise ValueError("its pairs are not those of its connections")
         if found.scales and len(found.scales) != len(found.backward):
             raise ValueError(f"it has {len(found.scales)} scales for {len(found.backward)} connections")
@@ -170,7 +170,7 @@ class Record:
             stage=found.stage,
             iteration=found.iteration,
             index=found.index,
-            architecture=found.backward if found.connections is None else found.connections,
+            architecture=found.backward if found.members is None else found.members,
             evaluation=Evaluation.of(
                 values, reasons=tuple(found.reasons.items()), samples=samples, scales=found.scales
             ),
@@ -181,14 +181,14 @@ class Record:
 
 def keys_in(data: Mapping[str, Any]) -> list[Sequence[Any]]:
     """The connections of an evaluation as `Record.as_data` gives it: pairs, or members where it has more of them."""
-    found = data.get("connections")
+    found = data.get("members")
     return data["backward"] if found is None else [Member(**each) for each in found]
 
 
 def _connections(architecture: Architecture) -> dict[str, Any]:
     """The connections of an architecture as plain data: those of the paper's space are their pairs.
 
-    Those of another space have all that they are made of as well, in `connections`; `backward` then has the pairs of
+    Those of another space have all that they are made of as well, in `members`; `backward` then has the pairs of
     those that run backward.
     """
     if not all(isinstance(key, Member) for key in architecture) or not architecture:
@@ -196,7 +196,7 @@ def _connections(architecture: Architecture) -> dict[str, Any]:
     members = [key for key in architecture if isinstance(key, Member)]
     return {
         "backward": [[m.source, m.target] for m in members if not m.forward],
-        "connections": [m._asdict() for m in members],
+        "members": [m._asdict() for m in members],
     }
 
 
@@ -221,7 +221,7 @@ class _Data:
     scales: tuple[Annotated[_Float, Field(ge=0, allow_inf_nan=False)], ...] = ()
     scores: dict[Measure, _Float | None] = field(default_factory=dict)
     seconds: _Float = 0.0
-    connections: tuple[Member, ...] | None = None
+    members: tuple[Member, ...] | None = None
 
 
 _SHAPE = TypeAdapter(_Data)

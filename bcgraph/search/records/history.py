@@ -23,7 +23,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
 
     `evaluations` holds for each, in order: `stage` ("init" or "evolve"), `iteration`, `index`, `backward` (pairs), `n`,
     `e`, `accuracy` (null where not measured, or not finite: then `reasons` says why), and `origin`; in a space that the
-    file describes also `connections`, with all that they are made of. With `strategy = gains` an evaluation is a stage
+    file describes also `members`, with all that they are made of. With `strategy = gains` an evaluation is a stage
     of the training run, `iteration` its number, and `scales` how loud each connection has become. `chosen` is the best
     of the evolution so far (with `gains` the last stage), null before it begins; `finished` says whether it is final.
     With several objectives `front` has the evaluations that no other one beats in everything. `beside` has the file's
