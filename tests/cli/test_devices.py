@@ -79,5 +79,5 @@ def test_an_interrupted_supernet(bcgraph: Command, tiny: Path, tmp_path: Path) -
     tiny.write_text(TINY + ONESHOT.replace("epochs = 1", "epochs = 200"))
     code, err = interrupt([*SEARCH], tmp_path, Path("found/supernet-state.safetensors"))
     assert code == 130
-    assert err == f"interrupted; resume with: bcgraph {' '.join(SEARCH)}\n"
+    assert err == f"{OWN}interrupted; resume with: bcgraph {' '.join(SEARCH)}\n"
     assert not (tmp_path / "found" / "supernet.safetensors").exists()
