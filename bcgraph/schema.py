@@ -13,10 +13,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import field
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import (
     ConfigDict,
@@ -883,13 +883,12 @@ def _connection(given: _Kind | tuple[int, ...], kind: type[_Kind]) -> _Kind:
     if len(given) == 3 and not low <= given[2] <= 1_000:
         raise SpecError("E063", f"a delay of {given[2]} steps is not possible", hint=f"allowed: {low} to 1000")
     source, target, delay = (*given, 1)[:3]
-    found = _of_numbers(kind, source, target, delay)
-    assert isinstance(found, kind)
+    found: _Kind = _of_numbers(cast(Hashable, kind), source, target, delay)
     return found
 
 
 @lru_cache(maxsize=4096)
-def _of_numbers(kind: type[Connection], source: int, target: int, delay: int) -> Connection:
+def _of_numbers(kind: Any, source: int, target: int, delay: int) -> Any:
     """A connection of which nothing but the numbers is given: a search asks for the same ones again and again."""
     return kind(source, target, delay)
 
