@@ -26,6 +26,8 @@ _WORDS = (
     "failed to map segment",
 )
 
+# oneDNN, where there is no room for the code that it makes; of what it has no code for it says `descriptor` after this.
+_NO_ROOM_FOR_CODE = re.compile(r"could not create a primitive(?! descriptor)")
 
 # How torch on the CPU, torch on a GPU and numpy say how much they wanted.
 _WANTED = (
@@ -46,11 +48,15 @@ def ran_out(error: BaseException) -> bool:
             return True
         if isinstance(seen, OSError) and seen.errno == errno.ENOMEM:
             return True
-        if isinstance(seen, FAILURES) and any(words in str(seen).lower() for words in _WORDS):
+        if isinstance(seen, FAILURES) and _says_so(str(seen).lower()):
             return True
         # Ray wraps what a worker raises.
         seen = getattr(seen, "cause", None) or seen.__cause__
     return False
+
+
+def _says_so(text: str) -> bool:
+    return any(words in text for words in _WORDS) or _NO_ROOM_FOR_CODE.search(text) is not None
 
 
 def room(size: int) -> None:

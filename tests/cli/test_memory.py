@@ -68,6 +68,8 @@ def test_a_command_that_runs_out_of_memory_says_so(arguments: tuple[str, ...], t
         (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:125] . DefaultCPUAllocator: can't allocate memory: ..."), True),
         (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a convolution"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (OSError(5, "Input/output error"), False),
         (ImportError("libgomp.so: failed to map segment from shared object"), True),
