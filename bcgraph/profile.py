@@ -350,11 +350,11 @@ def _connection(
 ) -> Connection:
     """A connection: the layers of its projection, a pointwise convolution at the smaller of the two resolutions."""
     late = max(0, spec.steps - each.delay)
-    inner = _Counter(late)
+    inner = _Counter(spec.steps)
     source = projections.as_map(counter.ports[each.source])
     reads = each.source if each.read == SPIKES and counter.counting[each.source] else None
     inner.body(projections.layers(spec, each, prefix), source, reads)
-    layers = tuple(replace(layer, kind=each.word, delay=each.delay) for layer in inner.layers)
+    layers = tuple(replace(layer, kind=each.word, steps=late, delay=each.delay) for layer in inner.layers)
     parameters = sum(layer.parameters for layer in layers) + inner.norms
     held = sum(state.values for state in states if state.name.startswith(f"{prefix}."))
     return Connection(each.word, *each.key, parameters, held, layers)

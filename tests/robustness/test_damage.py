@@ -92,7 +92,10 @@ def told(path: Path) -> Any:
 READERS: dict[str, Read] = {
     "run/state.safetensors": state,
     "run/last.safetensors": tensors,
-    "run/best.safetensors": lambda path: (tensors(path), scales.learned_scales(path)),
+    "run/best.safetensors": lambda path: (
+        tensors(path),
+        scales.learned_scales(path, dsl.load(path.with_name("spec.bcg"))),
+    ),
     "search/supernet-state.safetensors": supernet,
     "search/supernet.safetensors": supernet,
     "search/best.safetensors": tensors,
@@ -193,7 +196,7 @@ def test_files_of_an_earlier_version_are_read(made: Path, tmp_path: Path) -> Non
     folder = Path(shutil.copytree(made / "run", tmp_path / "run"))
     for name in ("state.safetensors", "last.safetensors"):
         found, described = weights.unpack(folder / name)
-        (folder / name).write_bytes(weights._packed(found, described))
+        (folder / name).write_bytes(weights.serialized(found, described))
     again = training.train(dsl.load(folder / "spec.bcg"), out=folder)
     assert len(again.history) == 1
     assert tensors(folder / "last.safetensors") == tensors(made / "run/last.safetensors")

@@ -225,9 +225,9 @@ def test_in_float64_they_are_those_of_the_rounded_weights_exactly(tmp_path: Path
 def test_workers_evaluate_in_whole_numbers_too(trained: tuple[Supernet, data.Split]) -> None:
     supernet, validation = trained
     shot = OneShot(supernet, validation, whole=True)
-    wirings = [((4, 0, 1),), ((2, 2, 1), (4, 1, 1))]
+    wirings = [(((4, 0, 1),), ()), (((2, 2, 1), (4, 1, 1)), ())]
     work = Accuracy.of(shot).start()
-    many = [supernet.spec.with_backward(wiring) for wiring in wirings]
+    many = [supernet.spec.with_connections(*wiring) for wiring in wirings]
     assert work((wirings, range(len(validation)))) == shot.tally(many)
     assert Accuracy.of(shot).whole
     assert not Accuracy.of(OneShot(supernet, validation)).whole
