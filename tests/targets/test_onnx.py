@@ -59,7 +59,7 @@ def run(path: Path, *arrays: np.ndarray) -> list[np.ndarray]:
 def chained(path: Path, spec: NetworkSpec, x: Tensor) -> np.ndarray:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
-    batch = x.shape[-4]
+    batch = x.shape[1 if spec.input.kind == "sequence" else 0]
     states = [np.zeros([batch, *i.shape[1:]], dtype=np.float32) for i in session.get_inputs()[1:]]
     outputs = []
     for t in range(spec.steps):
