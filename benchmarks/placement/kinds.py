@@ -21,8 +21,6 @@ from bcgraph.schema import NetworkSpec
 from benchmarks.placement import rows, work
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
-TABLE = Path(__file__).with_name("digits_rows_kinds.csv")
-"""The runs that are kept."""
 
 SEEDS = 3
 

@@ -6,7 +6,6 @@ alternatives of one *slot*, of which a network takes at most one. Sets are numbe
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from math import comb
 from random import Random
 from typing import TypeAlias
 
+from bcgraph.search.space import numbered
 from bcgraph.search.space.combinations import combination
 from bcgraph.spaces import Member, Slot
 
@@ -131,19 +131,11 @@ class MemberSpace:
 
     def sample(self, rng: Random, count: int) -> list[Members]:
         """`count` architectures, all different, each set of them equally likely."""
-        if self.size <= sys.maxsize:
-            return [self.architecture(i) for i in rng.sample(range(self.size), count)]
-        drawn: dict[int, None] = {}
-        while len(drawn) < count:
-            drawn[rng.randrange(self.size)] = None
-        return [self.architecture(i) for i in drawn]
+        return numbered.drawn(self, rng, count)
 
     def __iter__(self) -> Iterator[Members]:
         """Every architecture in the order of its number."""
-        index = 0
-        while index < self.size:
-            yield self.architecture(index)
-            index += 1
+        return numbered.every(self)
 
     def covers(self) -> tuple[Members, ...]:
         """Sets that each can stand together, the fixed ones among them, and that hold every member between them.

@@ -6,7 +6,6 @@ computed and never listed, so a space of any size takes no memory.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from math import isqrt
 from random import Random
 from typing import TypeAlias
 
+from bcgraph.search.space import numbered
 from bcgraph.search.space.combinations import combination
 
 Pair: TypeAlias = tuple[int, int]
@@ -27,7 +27,7 @@ Pairs: TypeAlias = tuple[Pair, ...]
 class Space:
     """All sets of at most `max_backward` pairs among `ports` ports.
 
-    `allowed` restricts the pairs to the given ranks (ascending); None means every pair. Pairss are numbered
+    `allowed` restricts the pairs to the given ranks (ascending); None means every pair. Architectures are numbered
     from 0: first the empty one, then those of one pair, then those of two, and so on.
     """
 
@@ -90,20 +90,11 @@ class Space:
 
     def sample(self, rng: Random, count: int) -> list[Pairs]:
         """`count` architectures, all different, each set of them equally likely."""
-        if self.size <= sys.maxsize:
-            return [self.architecture(i) for i in rng.sample(range(self.size), count)]
-        # Larger ranges have no length that `sample` can ask for. Two equal draws hardly ever happen here.
-        drawn: dict[int, None] = {}
-        while len(drawn) < count:
-            drawn[rng.randrange(self.size)] = None
-        return [self.architecture(i) for i in drawn]
+        return numbered.drawn(self, rng, count)
 
     def __iter__(self) -> Iterator[Pairs]:
         """Every architecture in the order of its number."""
-        index = 0
-        while index < self.size:
-            yield self.architecture(index)
-            index += 1
+        return numbered.every(self)
 
 
 def rank_pair(pair: Pair) -> int:
