@@ -60,13 +60,20 @@ def merged(number: int, part: str) -> str:
     return f"{BACKWARD}.merged{number}.{part}"
 
 
+def renamed(name: str, prefixes: Mapping[str, str]) -> str | None:
+    """The name of a layer, or of a part of one, where projections have other names: `prefixes`, old to new.
+
+    None for a layer of a projection that is not among them. Layers of the backbone keep their names.
+    """
+    first, _, rest = name.partition(".")
+    if first not in (BACKWARD, FORWARD):
+        return name
+    number, _, part = rest.partition(".")
+    prefix = prefixes.get(f"{first}.{number}")
+    return None if prefix is None else f"{prefix}.{part}"
+
+
 def of_network(values: Mapping[str, T], prefixes: Mapping[str, str]) -> dict[str, T]:
     """Of values by name, those of the backbone and of some projections: `prefixes` are their old names and new ones."""
-    kept: dict[str, T] = {}
-    for name, value in values.items():
-        found = parse_projection(name)
-        if found is None:
-            kept[name] = value
-        elif found.prefix in prefixes:
-            kept[f"{prefixes[found.prefix]}.{found.part}"] = value
-    return kept
+    named = ((renamed(name, prefixes), value) for name, value in values.items())
+    return {name: value for name, value in named if name is not None}

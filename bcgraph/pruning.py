@@ -48,7 +48,7 @@ def pairs(spec: NetworkSpec) -> tuple[Pair, ...]:
     """All connections of the space, (source, target), by source and target; none with `max_backward = 0`."""
     if spec.search.max_backward == 0:
         return ()
-    sizes = _sizes(spec)
+    sizes = shapes.in_common(spec)
     ports = range(len(sizes))
     return tuple((j, i) for j in ports for i in ports[: j + 1] if sizes[j] == sizes[i])
 
@@ -57,13 +57,7 @@ def count(spec: NetworkSpec) -> int:
     """The number of `pairs`, without listing them."""
     if spec.search.max_backward == 0:
         return 0
-    return sum(ports * (ports + 1) // 2 for ports in Counter(_sizes(spec)).values())
-
-
-def _sizes(spec: NetworkSpec) -> list[tuple[int, int]]:
-    """Of each port what both ports of a connection must have in common: the resolution, or nothing."""
-    same = spec.search.same_resolution
-    return [shapes.spatial(shape) if same else (0, 0) for shape in shapes.ports(spec.backbone, spec.input)]
+    return sum(ports * (ports + 1) // 2 for ports in Counter(shapes.in_common(spec)).values())
 
 
 def stages(spec: NetworkSpec) -> tuple[Stage, ...]:

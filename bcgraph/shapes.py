@@ -100,6 +100,12 @@ def _ports(backbone: schema.Backbone, shape: Shape) -> tuple[Shape, ...]:
     return tuple(found for layer, found in walk(backbone.body, shape) if isinstance(layer, schema.NeuronLayer))
 
 
+def in_common(spec: schema.NetworkSpec) -> list[tuple[int, int]]:
+    """Of each port what both ports of a connection in a search must have in common: the resolution, or nothing."""
+    same = spec.search.same_resolution
+    return [spatial(shape) if same else (0, 0) for shape in ports(spec.backbone, spec.input)]
+
+
 def projection_operations(source: Shape, target: Shape) -> int:
     """Multiply-accumulates of one sample and one step in the projection of a connection between ports of these shapes.
 

@@ -139,31 +139,22 @@ def _alone(member: Member) -> str:
 def shared_names(spec: NetworkSpec) -> Mapping[str, str]:
     """For each connection of a network the name of its projection among those of all members of the space.
 
-    None where the search has the paper's space: there both are the same. A connection that is no member has a name of
-    its own.
+    In the paper's space both are the same. A connection that is no member has a name of its own.
     """
+    prefixes = spec.prefixes()
     if spec.search.space is None:
-        return {}
+        return {prefix: prefix for prefix in prefixes.values()}
     of = space(spec).names
     found = {}
-    prefixes = spec.prefixes()
     for each in spec.connections:
         key = member(each, spec)
-        found[prefixes[each.word, *each.key]] = of.get(key) or f"{_alone(key)}_x{keys.derive(0, 'member', str(key)):x}"
+        found[prefixes[each.place]] = of.get(key) or f"{_alone(key)}_x{keys.derive(0, 'member', str(key)):x}"
     return found
 
 
 def inherited(values: Mapping[str, T], spec: NetworkSpec) -> dict[str, T]:
     """Of the values of a supernet by name those of the network `spec`, by their standard names."""
-    shared = {there: here for here, there in shared_names(spec).items()}
-    found = {}
-    for name, value in values.items():
-        prefix = ".".join(name.split(".")[:2])
-        if name.split(".")[0] not in (names.BACKWARD, names.FORWARD):
-            found[name] = value
-        elif prefix in shared:
-            found[shared[prefix] + name.removeprefix(prefix)] = value
-    return found
+    return names.of_network(values, {there: here for here, there in shared_names(spec).items()})
 
 
 def _members(spec: NetworkSpec) -> tuple[Member, ...]:
@@ -233,7 +224,7 @@ def _expand(rule: Rule, spec: NetworkSpec) -> Iterator[Member]:
 
 def _pairs(rule: Rule, spec: NetworkSpec) -> Iterator[tuple[int, int]]:
     """The pairs of ports of a rule, source and target."""
-    sizes = _sizes(spec)
+    sizes = shapes.in_common(spec)
     ports = range(len(spec.ports))
     for source in ports if rule.source == "any" else (rule.source,):
         for target in ports if isinstance(rule.target, str) else (rule.target,):
@@ -245,13 +236,6 @@ def _runs(rule: Rule, source: int, target: int) -> bool:
     """Whether a connection between these ports runs as the rule says."""
     forward = source < target
     return {"backward": not forward, "forward": forward}.get(rule.kind, True)
-
-
-def _sizes(spec: NetworkSpec) -> Sequence[tuple[int, int]]:
-    """Of each port what both ports of a connection must have in common: the resolution, or nothing."""
-    if not spec.search.same_resolution:
-        return [(0, 0)] * len(spec.ports)
-    return [shapes.spatial(shape) for shape in shapes.ports(spec.backbone, spec.input)]
 
 
 def _matches(member: Member, rule: Rule, spec: NetworkSpec) -> bool:

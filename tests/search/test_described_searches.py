@@ -122,6 +122,25 @@ def test_each_member_has_a_projection_of_its_own() -> None:
     assert torch.equal(both["backward.3_1.conv.weight"], first)
     assert torch.equal(both["backward.3_1_2.conv.weight"], second)
 
+def test_layers_inside_blocks_of_a_projection_belong_to_its_member() -> None:
+    """Blocks that call a block give their layers longer names; two members still have weights of their own."""
+    blocks = (
+        "block inner(n) { conv = conv(n, 1) }\n"
+        "block narrow(channels) { a = inner(1); resize(nearest); b = conv(channels, 1); bn = bn() }\n"
+        "block wide(channels) { a = inner(3); resize(nearest); b = conv(channels, 1); bn = bn() }\nnetwork"
+    )
+    rules = "space { backward @4 -> @0 { through = [narrow(), wide()] }; at_most = 1 }"
+    spec = bcgraph.parse(TEXT.format(own="", search=rules).replace("network", blocks, 1))
+    train, _ = Standard(spec, 0, Path("unused")).splits
+    supernet = Supernet(spec, 0, train)
+    for member in spaces.space(spec).members:
+        network = spaces.wired(spec, (member,))
+        inside = supernet.model((member,)).state_dict()
+        kept = spaces.inherited(supernet.full.state_dict(), network)
+        own = bcgraph.compile(network).state_dict()
+        assert {n: v.shape for n, v in inside.items()} == {n: v.shape for n, v in own.items()}
+        assert {n: v.shape for n, v in kept.items()} == {n: v.shape for n, v in own.items()}
+
 
 @pytest.mark.slow
 def test_every_metric_is_measured(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from bcgraph import spaces
+from bcgraph import names, spaces
 from bcgraph.compiler import passes, pipelines
 from bcgraph.compiler.ir import Program, TemporalGraph
 from bcgraph.compiler.lower import lower
@@ -33,10 +33,7 @@ class Lowered:
 
     def shared_name(self, module: str) -> str:
         """The name of a module of this network among the weights that all candidates share."""
-        if not self.shared:
-            return module
-        prefix, _, part = module.rpartition(".")
-        return f"{self.shared[prefix]}.{part}" if prefix in self.shared else module
+        return names.renamed(module, self.shared) or module
 
     @cached_property
     def program(self) -> Program:

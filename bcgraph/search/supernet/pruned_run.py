@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
-from bcgraph import files, foreign, names, pruning, weights
+from bcgraph import files, foreign, names, pruning, spaces, weights
 from bcgraph.compiler import pipelines
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
@@ -184,4 +184,4 @@ def trained(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
     tensors, _ = weights.unpack(path / STATE)
     prefix = PREFIX if best.train.ema else MODEL
     found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return names.of_network(found, {prefix: prefix for prefix in best.prefixes().values()})
+    return spaces.inherited(found, best)

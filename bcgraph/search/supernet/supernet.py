@@ -22,7 +22,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, fx, nn
 
-from bcgraph import files, foreign, keys, names, spaces, weights
+from bcgraph import files, foreign, keys, spaces, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
@@ -243,6 +243,4 @@ def inherited(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
     Raises WeightsError (E082) when there is no supernet.
     """
     found, _ = weights.unpack(path / WEIGHTS)
-    if best.search.space is not None:
-        return spaces.inherited(found, best)
-    return names.of_network(found, {prefix: prefix for prefix in best.prefixes().values()})
+    return spaces.inherited(found, best)
