@@ -242,10 +242,7 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
     )
     states = _states(spec)
     prefixes = spec.prefixes()
-    connections = tuple(
-        _connection(each, prefixes[each.place], counter, spec, states)
-        for each in (*sorted(spec.backward), *sorted(spec.forward))
-    )
+    connections = tuple(_connection(each, prefixes[each.place], counter, spec, states) for each in spec.in_order)
     own = sum(layer.parameters for layer in counter.layers) + counter.norms
     return Profile(
         network=spec.name,
@@ -286,11 +283,6 @@ def measure(model: Any, batches: Iterator[tuple[Any, Any]]) -> dict[tuple[int, i
     return {place: fired[place] / values[place] for place in fired}
 
 
-def pointwise(layer: schema.Conv) -> bool:
-    """Whether a convolution looks at one place at a time."""
-    return (layer.kernel, layer.stride, layer.padding) == (1, 1, 0)
-
-
 class _Counter:
     """Walks a backbone in the order of the data, and keeps track of what the layers read."""
 
@@ -303,18 +295,15 @@ class _Counter:
 
     def body(self, body: schema.Body, shape: Shape, reads: int | None) -> tuple[Shape, int | None]:
         """The shape after `body`, and the port whose spikes come out of it (None: numbers)."""
-        small: Shape | None = None
+        small: Shape | None = None  # what the resize just before was given
         for node in body:
             after = shapes.infer(node, shape)
             match node:
-                case schema.Conv() if small is not None and pointwise(node):
-                    # It may change places with an enlargement before it.
-                    least = min(shape, small, key=math.prod)
-                    cost = shapes.parameters(node, shape), shapes.operations(node, least)
-                    self.layers.append(Layer(node.name, node.kind, *cost, self.steps, reads))
-                    reads = None
                 case schema.Conv() | schema.Linear():
-                    cost = shapes.parameters(node, shape), shapes.operations(node, shape)
+                    # A pointwise convolution may change places with the resize before it.
+                    moves = isinstance(node, schema.Conv) and node.pointwise
+                    least = min(shape, small or shape, key=math.prod) if moves else shape
+                    cost = shapes.parameters(node, shape), shapes.operations(node, least)
                     self.layers.append(Layer(node.name, node.kind, *cost, self.steps, reads))
                     reads = None
                 case schema.BatchNorm():

@@ -21,7 +21,7 @@ def learned_scales(path: str | PathLike[str], spec: NetworkSpec) -> dict[Place, 
     arrays = tensorfiles.arrays(tensorfiles.read(path)[0])
     prefixes = spec.prefixes()
     found: dict[Place, float] = {}
-    for each in sorted(spec.backward) + sorted(spec.forward):
+    for each in spec.in_order:
         name = projections.scale_of(spec, each, prefixes[each.place])
         if name in arrays:
             found[each.place] = float(abs(arrays[name]).mean())

@@ -174,6 +174,11 @@ class Conv(_Node):
     groups: PositiveInt = 1
     bias: bool = False
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether it looks at one place at a time, so that it may change places with a resize."""
+        return self.kernel == self.stride == 1 and not self.padding
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
 class BatchNorm(_Node):
@@ -784,6 +789,11 @@ class NetworkSpec(Frozen):
     def neuron_of(self, port: int) -> Neuron:
         """The neuron of a port."""
         return [layer for layer in walk(self.backbone.body) if isinstance(layer, NeuronLayer)][port].neuron
+
+    @property
+    def in_order(self) -> tuple[Connection, ...]:
+        """All connections in their one order: the backward ones and then the forward ones, each sorted."""
+        return (*sorted(self.backward), *sorted(self.forward))
 
     def through(self, connection: Connection) -> Through:
         """What a connection runs through: its own projection, or the one that the network gives to all."""

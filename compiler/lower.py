@@ -37,9 +37,6 @@ def lower(spec: schema.NetworkSpec) -> TemporalGraph:
     return graph
 
 
-# By the number of axes of a port, the name of the last node of a projection to it.
-
-
 class _Builder:
     def __init__(self, spec: schema.NetworkSpec) -> None:
         image = spec.input
@@ -49,9 +46,14 @@ class _Builder:
         self.shape: dict[str, shapes.Shape] = {self.input: image.shape}
         self.port = 0
         self.currents = shapes.ports(spec.backbone, spec.input)
-        self.prefixes = spec.prefixes()
+        prefixes = spec.prefixes()
+        # Where the values of each connection's projection are named, and its layers.
+        self.projections = {
+            each.place: (prefixes[each.place], projections.layers(spec, each, prefixes[each.place]))
+            for each in spec.connections
+        }
         self.into: dict[int, list[schema.Connection]] = {}
-        for each in [*sorted(spec.backward), *sorted(spec.forward)]:
+        for each in spec.in_order:
             self.into.setdefault(each.target, []).append(each)
 
     def emit(
@@ -81,24 +83,24 @@ class _Builder:
         for each in sorted(self.spec.backward):
             self.projection(each)
 
-    def parts(self, connection: schema.Connection) -> tuple[str, str, schema.Body]:
-        """Where the values of a connection's projection are named, what it reads, and its layers."""
-        prefix = self.prefixes[connection.place]
-        sent = f"{self.spec.ports[connection.source]}.{connection.read}"
-        body = projections.layers(self.spec, connection, prefix)
-        return prefix, sent, body
+    def sent(self, connection: schema.Connection) -> str:
+        """The name of the value that a connection reads."""
+        return f"{self.spec.ports[connection.source]}.{connection.read}"
 
     def end(self, connection: schema.Connection) -> str:
         """The name of the value that a connection's projection ends in."""
-        prefix, sent, body = self.parts(connection)
+        prefix, body = self.projections[connection.place]
         source, target = (self.currents[port] for port in (connection.source, connection.target))
         end = shapes.run(body, projections.as_map(source))
         if len(end) != len(target):
             return f"{prefix}.{_FORM[len(target)]}"
-        return body[-1].name if body else sent if len(source) == 3 else f"{prefix}.image"
+        if body:
+            return body[-1].name
+        return self.sent(connection) if len(source) == 3 else f"{prefix}.image"
 
     def projection(self, connection: schema.Connection) -> None:
-        prefix, value, body = self.parts(connection)
+        prefix, body = self.projections[connection.place]
+        value = self.sent(connection)
         target = self.currents[connection.target]
         span = connection.span
         shape = self.shape[value]

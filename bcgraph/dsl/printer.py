@@ -55,7 +55,7 @@ def format_spec(spec: schema.NetworkSpec) -> str:
     """
     lines = ["bcg 1", "", *(f"use {escape(name)}" for name in spec.uses), *[""] * bool(spec.uses)]
     blocks = spec.backbone.source
-    used = [spec.feedback, *(each.through for each in sorted(spec.backward) + sorted(spec.forward))]
+    used = [spec.feedback, *(each.through for each in spec.in_order)]
     used += [] if spec.search.space is None else [t for rule in spec.search.space.rules for t in rule.through]
     sources = [each.source for each in used if isinstance(each, schema.OwnProjection)]
     texts = dict.fromkeys(text for source in (spec.neuron.source, *sources) for text in source)
@@ -76,7 +76,7 @@ def format_spec(spec: schema.NetworkSpec) -> str:
     lines.append(f"backbone = {_call(spec.backbone.call)}")
     if spec.connections:
         lines.append("")
-    for each in [*sorted(spec.backward), *sorted(spec.forward)]:
+    for each in spec.in_order:
         lines.append(f"{each.word} {spec.ports[each.source]} -> {spec.ports[each.target]}{_braces(each)}")
     lines += ["}", "", f"data = {_name(spec.data.name)}({_arguments(spec.data)})"]
     for name, section in (("search", spec.search), ("train", spec.train)):

@@ -143,7 +143,7 @@ def _chain(value: str, producers: dict[str, Node]) -> dict[str, Node] | None:
         found[op] = node
         value = node.inputs[0].value
     conv, norm = found["conv"].attrs["layer"], found["bn"].attrs["layer"].norm
-    plain = conv.kernel == conv.stride == conv.groups == 1 and not conv.padding and not conv.bias
+    plain = conv.pointwise and conv.groups == 1 and not conv.bias
     named = parse_projection(str(found["conv"].module)) is not None
     return found if plain and named and not norm.by_step else None
 

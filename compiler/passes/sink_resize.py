@@ -61,7 +61,7 @@ def _pointwise(node: Node) -> bool:
     layer = node.attrs["layer"]
     if node.op == "bn":
         return not layer.norm.by_step
-    return bool(layer.kernel == 1 and layer.stride == 1 and layer.padding == 0)
+    return bool(layer.pointwise)
 
 
 def _sunk(resize: Node, chain: list[Node], size: tuple[int, int], ratio: int) -> dict[str, tuple[Node, ...]]:

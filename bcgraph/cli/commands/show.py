@@ -114,7 +114,7 @@ def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
 
     size, shape = _size(graph), network.input
     feeds: dict[int, list[str]] = {}
-    for each in [*sorted(network.backward), *sorted(network.forward)]:
+    for each in network.in_order:
         notes = [f"delay {each.delay}"] if each.delay != 1 else []
         gain = network.gain(each)
         notes += [f"gain {gain:g}"] if gain is not None and gain != 1.0 else []

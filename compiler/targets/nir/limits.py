@@ -42,9 +42,7 @@ class Loss:
 def losses(spec: NetworkSpec) -> tuple[Loss, ...]:
     """The connections of `spec` that NIR cannot say as they are."""
     graph = lower(spec.with_connections())
-    return tuple(
-        loss for each in (*sorted(spec.backward), *sorted(spec.forward)) if (loss := _of(each, spec, graph)) is not None
-    )
+    return tuple(loss for each in spec.in_order if (loss := _of(each, spec, graph)) is not None)
 
 
 def carried(spec: NetworkSpec, found: tuple[Loss, ...]) -> NetworkSpec:
