@@ -27,7 +27,7 @@ Task = TypeVar("Task")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training run gave: the last and the best accuracy on the test part, the last loss, and seconds."""
+    """The result of a training run: the last and the best accuracy on the test part, the last loss, and seconds."""
 
     accuracy: float
     best: float

@@ -122,6 +122,7 @@ def test_each_member_has_a_projection_of_its_own() -> None:
     assert torch.equal(both["backward.3_1.conv.weight"], first)
     assert torch.equal(both["backward.3_1_2.conv.weight"], second)
 
+
 def test_layers_inside_blocks_of_a_projection_belong_to_its_member() -> None:
     """Blocks that call a block give their layers longer names; two members still have weights of their own."""
     blocks = (

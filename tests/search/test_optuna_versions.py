@@ -57,7 +57,7 @@ def test_no_private_part_of_optuna_is_used() -> None:
 
 @pytest.mark.slow
 def test_the_other_version_of_optuna_gives_the_same_histories(tmp_path: Path) -> None:
-    """One of version 4 beside one of version 5, from PyPI; skipped where that cannot be had."""
+    """One of version 4 beside one of version 5, from PyPI; skipped where PyPI cannot be reached."""
     other = "optuna>=5,<6" if optuna.__version__.startswith("4.") else "optuna>=4.5,<5"
     asked = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path), other]
     try:
@@ -65,7 +65,7 @@ def test_the_other_version_of_optuna_gives_the_same_histories(tmp_path: Path) ->
     except subprocess.TimeoutExpired:
         pytest.skip("PyPI does not answer")
     if done.returncode:
-        pytest.skip(f"{other} cannot be had")
+        pytest.skip(f"{other} could not be installed")
     code = "import json, optuna; from tests.search.test_optuna_versions import histories; print(optuna.__version__);"
     code += "print(json.dumps(histories()))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}

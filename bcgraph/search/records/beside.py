@@ -38,7 +38,7 @@ def networks(spec: NetworkSpec) -> dict[str, NetworkSpec]:
 
 
 def _has_weights(connection: Connection, spec: NetworkSpec) -> bool:
-    """Whether the supernet has a projection for a connection of the file. Its delay is no part of that."""
+    """Whether the supernet has a projection for a connection of the file. The delay does not matter."""
     if spec.search.space is not None:
         return spaces.member(connection, spec) in spaces.space(spec).names
     alone = sum(each.key[:2] == connection.key[:2] for each in spec.connections) == 1
