@@ -28,6 +28,16 @@ def attach(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return get
 
 
+class Module:
+    """A module that is imported when something of it is first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+
 def modules(package: str, folder: str = ".") -> tuple[str, ...]:
     """The names of the modules and packages in a folder of `package`, in order. Imports none of them."""
     names = set()

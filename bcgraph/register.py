@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from bcgraph import pruning
+from bcgraph import plugins, pruning
 from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.plugins import values
 from bcgraph.plugins.installed import owner
@@ -101,7 +101,12 @@ def data(name: str, source: Any) -> None:
     _add("data", name, values.Data(source, takes_request=not sized), catalog.names())
 
 
-def score(name: str, measure: Callable[[Any, Any, Any], Any], *, label: str | None = None) -> None:
+def score(
+    name: str,
+    measure: Callable[[Any, Any, Any], Any] | values.OfSpikes | values.OfGradients,
+    *,
+    label: str | None = None,
+) -> None:
     """A training-free score for `scores = [...]` and `score = ...`: `measure(model, x, y)` is a number, the higher
     the better.
 
@@ -109,11 +114,15 @@ def score(name: str, measure: Callable[[Any, Any, Any], Any], *, label: str | No
     `[T, N, C, H, W]` the one class-balanced batch of the search, y `[N]` its labels. All candidates of a search have
     the same weights wherever they have the same layers; what `measure` changes in them is undone. A value that is not
     finite counts as dead: it ranks last. `label` is what reports call the score.
-    """
-    from bcgraph.search.records.evaluations import FIELDS, FITNESS, MEASURES
 
-    _callable("a score", name, measure)
-    _add("score", name, values.Score(measure, label or name), (*FITNESS, *MEASURES, *FIELDS))
+    A score of what neurons send, or of the gradients of the input, may be `bcgraph.scores.OfSpikes` or `OfGradients`
+    instead: it is computed as those of bcgraph itself are, from what candidates have in common.
+    """
+    from bcgraph.search.records.evaluations import FIELDS, FITNESS, NAMES
+
+    if not isinstance(measure, values.OfSpikes | values.OfGradients):
+        _callable("a score", name, measure)
+    _add("score", name, values.Score(measure, label or name), (*FITNESS, *NAMES, *FIELDS, *plugins.names("score")))
 
 
 def strategy(name: str, propose: Callable[[Any, Any], Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, SkipValidation, model_serializer, model_validator
 from pydantic.dataclasses import dataclass
 
+from bcgraph import plugins
 from bcgraph.errors import Span
 from bcgraph.schema_values import (
     Count,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     FitnessName: TypeAlias = str
     StrategyName: TypeAlias = str
 else:
-    ScoreName = name_of("score", "n", "e")
-    FitnessName = name_of("score", "oneshot", "n", "e")
+    ScoreName = name_of("score", *plugins.names("score"))
+    FitnessName = name_of("score", "oneshot", *plugins.names("score"))
     StrategyName = name_of("strategy", "evolutionary", "random", "tpe", "nsga2", "nsga3", "gains")
 
 
@@ -146,10 +147,13 @@ class SpaceSpec(Frozen):
 COSTS = ("parameters", "operations", "state")
 """Metrics that follow from the specification of a network alone, so that they can be bounded."""
 
+MEASURED = ("accuracy", *plugins.names("score"), "energy", "spikes", "latency")
+"""Metrics that candidates are run for. Every registered score is one, too."""
+
 if TYPE_CHECKING:
     MetricName: TypeAlias = str
 else:
-    MetricName = name_of("score", "accuracy", "n", "e", *COSTS, "energy", "spikes", "latency")
+    MetricName = name_of("score", *MEASURED, *COSTS)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))

@@ -17,13 +17,13 @@ from torch import Tensor
 from bcgraph import search
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Measure
-from bcgraph.search.scores.e_score import e_score_from_jacobian
 from bcgraph.search.scores.incremental import Incremental
-from bcgraph.search.scores.n_score import n_score_from_spikes
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.rank_correlation import spearman
+from bcgraph.search.scores.result import ScoreResult
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
-from bcgraph.search.scores.scoring import ScoreResult
+from bcgraph.search.scores.standard.e import e_score_from_jacobian
+from bcgraph.search.scores.standard.n import n_score_from_spikes
 from bcgraph.search.space.search_space import architecture_of
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixModel

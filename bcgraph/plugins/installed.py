@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bcgraph.errors import BcgraphError, nearest
 from bcgraph.plugins.registry import REGISTRY, Entry, Kind, PluginError, at, reason
+from bcgraph.plugins.standard import declared
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -75,12 +76,17 @@ def load_all() -> tuple[PluginError, ...]:
     return tuple(failed)
 
 
+def known(kind: Kind, name: str) -> Entry | None:
+    """What bcgraph itself declares, or is registered by now, under a name; None where nothing is. Loads no plugin."""
+    return declared(kind, name) or REGISTRY.get(kind, name)
+
+
 def find(kind: Kind, name: str, uses: Iterable[str] = ()) -> Entry | None:
-    """What is registered under a name, for Python and the command line; None where nothing is.
+    """What bcgraph itself declares or a user has registered under a name; None where nothing is.
 
     Where nothing is yet, the plugins in `uses` are loaded, then all that are installed.
     """
-    entry = REGISTRY.get(kind, name)
+    entry = known(kind, name)
     for package in uses if entry is None else ():
         load(package)
         entry = entry or REGISTRY.get(kind, name)

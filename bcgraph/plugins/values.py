@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -58,11 +58,40 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """A score: `measure(model, x, y)` is a number, the higher the better."""
+class OfSpikes:
+    """A score of what neurons send, one layer and step at a time.
 
-    measure: Callable[[Any, Any, Any], Any]
+    `term(codes)` is what the spikes `[N, ...]` of one layer in one step add, and `result(terms)` makes the score of the
+    terms of all layers and steps, in their order: a number, or a `ScoreResult` with the reason why a network is dead.
+    A term depends on nothing else, so that candidates share those of the layers where they do not differ.
+    """
+
+    term: Callable[[Any], Any]
+    result: Callable[[Iterable[Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OfGradients:
+    """A score of the gradients of the output with respect to the input.
+
+    `result(rows, y)` makes the score, as for `OfSpikes`, of one row `[N, D]` for each sample and of the labels `[N]`.
+    """
+
+    result: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score, the higher the better, and what it is called in pictures and tables.
+
+    `measure` is `OfSpikes` or `OfGradients`, which need one forward pass for all scores and share what candidates have
+    in common, or a function `measure(model, x, y)` of the network itself. A score that compares samples of one class
+    (`classes`) needs a batch with two of them.
+    """
+
+    measure: OfSpikes | OfGradients | Callable[[Any, Any, Any], Any]
     label: str
+    classes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, run
 from bcgraph.search.distributed.cluster import joined
 from bcgraph.search.records.evaluations import Measure
+from bcgraph.search.scores.result import ScoreResult
 from bcgraph.search.scores.scorer import Run, Scorer
-from bcgraph.search.scores.scoring import ScoreResult
 from bcgraph.search.space.search_space import architecture_of
 from bcgraph.search.supernet.lowered import Lowered
 

@@ -11,14 +11,15 @@ import torch
 import bcgraph
 from bcgraph import keys
 from bcgraph.compiler.targets.fx.observer import spikes
+from bcgraph.plugins.values import OfGradients, Score
 from bcgraph.schema import BackwardConnection, ForwardConnection, NetworkSpec, Projection
 from bcgraph.search import sample
-from bcgraph.search.scores import incremental, scorer
-from bcgraph.search.scores.e_score import jacobian
+from bcgraph.search.scores import scorer
 from bcgraph.search.scores.incremental import Incremental
+from bcgraph.search.scores.networks import declared, jacobian
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
-from bcgraph.search.scores.scoring import ScoreResult, scoring
+from bcgraph.search.scores.scoring import scoring
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixModel, suffix
 from bcgraph.search.supernet.shared_weights import SharedWeights
@@ -86,23 +87,22 @@ def test_gradients_are_those_of_the_whole_network(name: str) -> None:
     weights = SharedWeights(2, dtype=torch.float64)
     weights.freeze()
     x = given.x.double()
-    engine = Incremental(PrefixModel.of(weights, spec), x, given.y, ("e",))
     rows: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
+
+    def keep(rows: torch.Tensor, y: torch.Tensor) -> float:
+        seen.append(rows)
+        return 0.0
+
+    kept = Score(OfGradients(keep), "kept")
+    engine = Incremental(PrefixModel.of(weights, spec), x, given.y, {"e": kept})
     for candidate in candidates(spec, 2):
         model = weights.candidate(candidate)
         leaf = x.clone().requires_grad_()
         with scoring(model):
             rows.append(jacobian(model(leaf), leaf))
-        with pytest.MonkeyPatch.context() as patch:
-            seen: list[torch.Tensor] = []
-
-            def keep(rows: torch.Tensor, y: torch.Tensor, seen: list[torch.Tensor] = seen) -> ScoreResult:
-                seen.append(rows)
-                return ScoreResult(0.0)
-
-            patch.setattr(incremental, "e_score_from_jacobian", keep)
-            engine(Lowered.of(candidate))
-        torch.testing.assert_close(seen[0], rows[-1], rtol=1e-9, atol=1e-12)
+        engine(Lowered.of(candidate))
+        torch.testing.assert_close(seen[-1], rows[-1], rtol=1e-9, atol=1e-12)
     assert any(bool(r.any()) for r in rows)
 
 
@@ -161,7 +161,7 @@ def test_weights_keep_their_values_and_statistics() -> None:
     weights = SharedWeights(2)
     weights.freeze()
     given = batch(spec)
-    engine = Incremental(PrefixModel.of(weights, spec), given.x, given.y, ("n", "e"))
+    engine = Incremental(PrefixModel.of(weights, spec), given.x, given.y, declared(("n", "e")))
     engine(Lowered.of(spec.with_backward([(4, 0)])))
     before = {name: value.clone() for name, value in weights.state_dict().items()}
     engine(Lowered.of(spec.with_backward([(4, 0)])))

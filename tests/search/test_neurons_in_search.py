@@ -8,7 +8,7 @@ import torch
 import bcgraph
 from bcgraph.compiler.targets.fx.module import batch_statistics
 from bcgraph.compiler.targets.fx.observer import spikes
-from bcgraph.search.scores.n_score import n_score_from_spikes
+from bcgraph.search.scores.standard.n import n_score_from_spikes
 from bcgraph.search.supernet.shared_weights import SharedWeights
 
 TEXT = """bcg 1

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bcgraph import scores
 from bcgraph.errors import SearchError
-from bcgraph.search.scores.e_score import e_score_from_jacobian
-from bcgraph.search.scores.n_score import n_score_from_spikes
+from bcgraph.search.scores.standard.e import e_score_from_jacobian
+from bcgraph.search.scores.standard.n import n_score_from_spikes
 from tests.equivalence import support
 from tests.reference import Reference
 

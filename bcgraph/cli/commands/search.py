@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcgraph import pruning, spaces
+from bcgraph import plugins, pruning, spaces
 from bcgraph.cli.guard import adopt
 from bcgraph.cli.inputs import (
     InitsOption,
@@ -120,7 +120,9 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> 
     wanted = min(candidates, of_search(result.spec).size)
     one_run = settings.evolve.strategy == pruning.STRATEGY
     by = objectives.of_search(settings)
-    unused = one_run or (settings.init.pool == 0 and {"n", "e"}.isdisjoint(each.measure for each in by))
+    unused = one_run or (
+        settings.init.pool == 0 and set(plugins.names("score")).isdisjoint(each.measure for each in by)
+    )
     if unused or wanted < LEAST or kept(result.path, wanted):
         return
     train, _ = Standard(result.spec, result.seed, result.path).splits

@@ -15,15 +15,14 @@ from bcgraph.search.space.search_space import Architecture
 from bcgraph.spaces import Member
 
 Measure: TypeAlias = str
-"""One of `MEASURES`, or the name of a registered score."""
+"""One of `MEASURES`, another metric, or the name of a score."""
 
 Stage: TypeAlias = Literal["init", "evolve"]
 
 MEASURES: tuple[Measure, ...] = ("n", "e", "accuracy")
+"""Measures that have a field of their own in an evaluation and its record; the others stand in `scores`, by name."""
 
 NAMES: dict[Measure, str] = {
-    "n": "N-score",
-    "e": "E-score",
     "accuracy": "validation accuracy",
     "parameters": "parameters",
     "operations": "multiply-accumulates a step",
@@ -37,27 +36,27 @@ LABELS: dict[Measure, str] = NAMES | {"accuracy": "accuracy"}
 """Names where space is short: in the tables and lines that commands print."""
 
 # Setting `score` of the evolution -> what it compares.
-FITNESS: dict[str, Measure] = {"oneshot": "accuracy", "n": "n", "e": "e"}
+FITNESS: dict[str, Measure] = {"oneshot": "accuracy"}
 
 
 def fitness(score: str) -> Measure:
-    """What an evolution with this setting `score` compares: a registered score is a measure itself."""
+    """What an evolution with this setting `score` compares: a score is a measure itself."""
     return FITNESS.get(score, score)
 
 
 def name_of(measure: Measure) -> str:
     """What texts and pictures call a measure."""
-    return NAMES.get(measure) or _registered_label(measure)
+    return NAMES.get(measure) or _declared_label(measure)
 
 
 def label(measure: Measure) -> str:
     """What tables and lines call a measure."""
-    return LABELS.get(measure) or _registered_label(measure)
+    return LABELS.get(measure) or _declared_label(measure)
 
 
-def _registered_label(measure: Measure) -> str:
+def _declared_label(measure: Measure) -> str:
     # A report is read without loading what was registered for the search.
-    entry = plugins.REGISTRY.get("score", measure)
+    entry = plugins.known("score", measure)
     found: str = measure if entry is None else entry.value.label
     return found
 
@@ -74,7 +73,7 @@ class Evaluation:
 
     A dead or failed candidate has -inf, and `reasons` says why for each such measure. Where a measure is a mean,
     `samples` holds its terms. `scales` are the mean sizes of the learned scales of its connections, in their order,
-    where a search goes by them. `scores` are the values of registered scores, by name.
+    where a search goes by them. `scores` are the values of all other measures, by name.
     """
 
     n: float | None = None

@@ -18,11 +18,12 @@ import torch
 from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.errors import SearchError
+from bcgraph.plugins.values import OfGradients
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.records import history, sealed
 from bcgraph.search.records.evaluations import Evaluation, Measure
-from bcgraph.search.scores.e_score import e_score_from_jacobian
+from bcgraph.search.scores.networks import declared, result
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.rank_correlation import spearman
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
@@ -93,9 +94,9 @@ def audit(
     """Audit the scores that `spec.search.init` names, on random architectures and batches of `split`.
 
     Every candidate is scored in float32 as a search does it, then again with one thing changed: the initialization, the
-    batch, float64, the channels-last layout, and, for the E-score, shuffled labels. `progress` is called after each
-    scoring; `device` is where networks run. Raises SearchError (E089) for fewer than three candidates, and the errors
-    of `ScoringBatch.draw`.
+    batch, float64, the channels-last layout, and, for a score of gradients, shuffled labels. `progress` is called after
+    each scoring; `device` is where networks run. Raises SearchError (E089) for fewer than three candidates, and the
+    errors of `ScoringBatch.draw`.
     """
     if candidates < LEAST:
         raise SearchError("E089", f"an audit of {candidates} candidates says nothing", hint=f"take at least {LEAST}")
@@ -127,8 +128,8 @@ def audit(
     findings: list[Finding] = []
     for (kind, what), scorer in variants.items():
         findings += _compare(kind, what, own, scored(scorer), scorer.measures)
-    if "e" in measures:
-        findings.append(Finding("e", "noise floor", "Gaussian Jacobians, spread", _gaussian(base, own, seed)))
+    for name in _of_gradients(spec):
+        findings.append(Finding(name, "noise floor", "Gaussian Jacobians, spread", _gaussian(name, base, own, seed)))
     for what, values in _descriptors(specs).items():
         for measure in measures:
             ranked = spearman([e.value(measure) for e in own], values)
@@ -144,11 +145,17 @@ def _variants(
     yield ("reproducibility", "another batch"), replace(base, batch=other)
     yield ("reproducibility", "float64"), replace(base, precision=PRECISIONS["float64"])
     yield ("reproducibility", "another layout"), replace(base, layout=_other_layout(base, spec))
-    if "e" in base.measures:
+    if named := _of_gradients(spec):
         order = list(range(len(base.batch.y)))
         keys.rng(seed, "audit", "labels").shuffle(order)
         shuffled = replace(base.batch, y=base.batch.y[order])
-        yield ("noise floor", "shuffled labels"), replace(base, batch=shuffled, measures=("e",))
+        yield ("noise floor", "shuffled labels"), replace(base, batch=shuffled, measures=named)
+
+
+def _of_gradients(spec: NetworkSpec) -> tuple[Measure, ...]:
+    """The scores of gradients among those of step one."""
+    every = declared(spec.search.init.scores, spec.uses)
+    return tuple(name for name, score in every.items() if isinstance(score.measure, OfGradients))
 
 
 def _other_layout(base: Scorer, spec: NetworkSpec) -> torch.memory_format:
@@ -165,15 +172,17 @@ def _compare(
         yield Finding(measure, kind, what, ranked)
 
 
-def _gaussian(base: Scorer, own: Sequence[Evaluation], seed: int) -> float:
-    """The spread of the E-scores of Gaussian rows of the batch's size, relative to that of the candidates."""
-    alive = [v for e in own if math.isfinite(v := e.value("e"))]
+def _gaussian(name: Measure, base: Scorer, own: Sequence[Evaluation], seed: int) -> float:
+    """The spread of the scores of Gaussian rows of the batch's size, relative to that of the candidates."""
+    alive = [v for e in own if math.isfinite(v := e.value(name))]
+    score = declared((name,))[name].measure
+    assert isinstance(score, OfGradients)
     samples, entries = len(base.batch.y), base.batch.x.numel() // len(base.batch.y)
     random = []
     for index in range(_GAUSSIANS):
         generator = torch.Generator().manual_seed(keys.derive(seed, "audit", "gaussian", index))
         rows = torch.randn(samples, entries, generator=generator, dtype=torch.float64)
-        random.append(e_score_from_jacobian(rows, base.batch.y).value)
+        random.append(result(name, score.result, rows, base.batch.y).value)
     spread = statistics.pstdev(alive) if alive else 0.0
     return statistics.pstdev(random) / spread if spread else math.nan
 

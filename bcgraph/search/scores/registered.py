@@ -1,4 +1,4 @@
-"""Registered scores of a candidate: a user's function on the network at initialization."""
+"""Scores of a candidate by a function of the network at initialization."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from bcgraph import plugins
-from bcgraph.errors import SearchError
-from bcgraph.plugins.values import Score
 from bcgraph.search.records.evaluations import Measure
-from bcgraph.search.scores.scoring import ScoreResult, scoring
+from bcgraph.search.scores.networks import entry
+from bcgraph.search.scores.result import ScoreResult
+from bcgraph.search.scores.scoring import scoring
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.shared_weights import SharedWeights
 
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """Scores candidates by registered `measures` on one batch: x as the network takes it, labels y `[N]`.
+    """Scores candidates by the functions of `measures` on one batch: x as the network takes it, labels y `[N]`.
 
     `uses` are the plugins that may have them.
     """
@@ -38,19 +38,12 @@ class Registered:
         return {measure: self._result(measure, model) for measure in self.measures}
 
     def _result(self, measure: Measure, model: nn.Module) -> ScoreResult:
-        entry = plugins.find("score", measure, self.uses)
-        if entry is None:
-            raise SearchError(
-                "E089",
-                f"the score `{measure}` is not registered in this process",
-                hint="worker processes know what an installed package registers (docs/extending.md)",
-            )
-        score: Score = entry.value
-        with plugins.calling(entry), scoring(model), _restored(model), torch.enable_grad():
-            value = float(score.measure(model, self.x.detach().clone(), self.y))
+        found = entry(measure, self.uses)
+        with plugins.calling(found), scoring(model), _restored(model), torch.enable_grad():
+            value = float(found.value.measure(model, self.x.detach().clone(), self.y))
         if math.isfinite(value):
             return ScoreResult(value)
-        return ScoreResult.dead(f"{entry.title} is {value}")
+        return ScoreResult.dead(f"{found.title} is {value}")
 
 
 @contextmanager

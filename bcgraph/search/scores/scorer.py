@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeAlias
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.errors import DataError, SearchError
+from bcgraph.plugins.values import OfGradients, OfSpikes, Score
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records.evaluations import MEASURES, Evaluation, Measure
+from bcgraph.search.records.evaluations import Evaluation, Measure
 from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
-from bcgraph.search.scores.e_score import e_result
 from bcgraph.search.scores.incremental import Incremental
-from bcgraph.search.scores.n_score import n_result
+from bcgraph.search.scores.networks import declared, results
 from bcgraph.search.scores.precision import FLOAT32, Precision
 from bcgraph.search.scores.registered import Registered
-from bcgraph.search.scores.score_pair import both_results
-from bcgraph.search.scores.scoring import ScoreResult
+from bcgraph.search.scores.result import ScoreResult
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixModel
 from bcgraph.search.supernet.shared_weights import SharedWeights
@@ -88,8 +87,11 @@ class Scorer:
     def __post_init__(self) -> None:
         if self.inits < 1:
             raise SearchError("E089", f"--inits {self.inits}: there must be at least one initialization")
-        if "e" in self.measures and int(torch.bincount(self.batch.y).max()) < 2:
-            raise SearchError("E089", "the E-score compares samples of one class, but no class has two samples")
+        if int(torch.bincount(self.batch.y).max()) < 2:
+            for each in declared(self.measures).values():
+                if each.classes:
+                    message = f"the {each.label} compares samples of one class, but no class has two samples"
+                    raise SearchError("E089", message)
 
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
         """One evaluation for each spec, in order and as soon as it is there."""
@@ -117,31 +119,32 @@ class Scorer:
         """The runs of all initializations, built for the first candidate and shared by all with its backbone."""
         return []
 
-    def _runs(self, spec: NetworkSpec) -> list[Run]:
+    def _all_runs(self, spec: NetworkSpec) -> list[Run]:
         """The run of each initialization."""
+        every = declared(self.measures, spec.uses)
+        shared = {m: each for m, each in every.items() if isinstance(each.measure, OfSpikes | OfGradients)}
+        alone = tuple(m for m in every if m not in shared)
         x, y = self._placed(self.batch.x.to(self.device, self.precision.forward)), self.batch.y.to(self.device)
+        runs = self._runs(spec, shared, x, y) if shared else []
+        if not alone:
+            return runs
+        # Such a score may ask for gradients of the weights, so it has weights of its own, with the same values.
+        more: list[Run] = [Registered(self._weights(k), x, y, alone, spec.uses) for k in range(self.inits)]
+        return [_merged(first, second) for first, second in zip(runs, more, strict=True)] if runs else more
+
+    def _runs(self, spec: NetworkSpec, scores: Mapping[Measure, Score], x: Tensor, y: Tensor) -> list[Run]:
+        """The runs of the scores that share a forward pass."""
         weights = [self.weights(k) for k in range(self.inits)]
         if self.incremental:
             models = [PrefixModel.of(w, spec) for w in weights]
-            samples, gradients = len(y), "e" in self.measures
-            if sum(m.size(samples, x.element_size(), gradients=gradients) for m in models) <= MEMORY:
-                return [Incremental(model, x, y, self.measures) for model in models]
-        return [partial(self._plain, w, x, y) for w in weights]
+            gradients = any(isinstance(each.measure, OfGradients) for each in scores.values())
+            if sum(m.size(len(y), x.element_size(), gradients=gradients) for m in models) <= MEMORY:
+                return [Incremental(model, x, y, scores) for model in models]
 
-    def _all_runs(self, spec: NetworkSpec) -> list[Run]:
-        """The run of each initialization, registered scores included."""
-        own = tuple(m for m in self.measures if m in MEASURES)
-        others = tuple(m for m in self.measures if m not in MEASURES)
-        runs: list[Run] = replace(self, measures=own)._runs(spec) if own else []
-        if not others:
-            return runs
-        x, y = self._placed(self.batch.x.to(self.device, self.precision.forward)), self.batch.y.to(self.device)
-        # Such a score may ask for gradients of the weights, so it has weights of its own, with the same values.
-        more: list[Run] = [Registered(self._weights(k), x, y, others, spec.uses) for k in range(self.inits)]
-        return [_merged(first, second) for first, second in zip(runs, more, strict=True)] if runs else more
+        def plain(weights: SharedWeights, candidate: Lowered) -> dict[Measure, ScoreResult]:
+            return results(weights.compiled(candidate), x, y, scores)
 
-    def _plain(self, weights: SharedWeights, x: Tensor, y: Tensor, candidate: Lowered) -> dict[Measure, ScoreResult]:
-        return self._scores(weights.compiled(candidate), x, y)
+        return [partial(plain, w) for w in weights]
 
     def _placed(self, x: Tensor) -> Tensor:
         if self.layout is None:
@@ -149,14 +152,6 @@ class Scorer:
         if x.dim() == 5:
             return torch.stack([frame.contiguous(memory_format=self.layout) for frame in x])
         return x.contiguous(memory_format=self.layout)
-
-    def _scores(self, model: fx.GraphModule, x: Tensor, y: Tensor) -> dict[Measure, ScoreResult]:
-        if self.measures == ("n",):
-            return {"n": n_result(model, x)}
-        if self.measures == ("e",):
-            return {"e": e_result(model, x, y)}
-        both = both_results(model, x, y)
-        return {"n": both.n, "e": both.e}
 
     def _evaluate(self, found: Sequence[dict[Measure, ScoreResult]]) -> Evaluation:
         means = {m: sum(f[m].value for f in found) / len(found) for m in self.measures}

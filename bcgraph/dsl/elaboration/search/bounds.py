@@ -11,7 +11,7 @@ from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
 from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.dsl.wording import one_of
 from bcgraph.errors import Span, nearest
-from bcgraph.schema_search import COSTS, Bound
+from bcgraph.schema_search import COSTS, MEASURED, Bound
 
 _BASELINE = "baseline"
 _FORM = "write `parameters <= 1.1 * baseline`, for example"
@@ -29,8 +29,8 @@ def _bounds(body: Iterable[syntax.Statement], settings: Settings) -> Iterator[Bo
             case syntax.Formula(value=syntax.Binary(operator=sign, left=syntax.Name(name=name) as left, right=right)):
                 if name not in COSTS:
                     hint = nearest(name, COSTS) or f"known: {one_of(COSTS, 'and')}"
-                    why = "is measured, and a bound has to hold before anything is" if name in _MEASURED else "unknown"
-                    message = f"`{name}` {why}" if name in _MEASURED else f"there is no metric `{name}` to bound"
+                    why = "is measured, and a bound has to hold before anything is" if name in MEASURED else "unknown"
+                    message = f"`{name}` {why}" if name in MEASURED else f"there is no metric `{name}` to bound"
                     settings.reporter.add("E067", message, left.span, hint)
                 elif sign != "<=":
                     settings.reporter.add("E067", f"`{sign}` is no bound of a cost", statement.span, _FORM)
@@ -45,9 +45,6 @@ def _bounds(body: Iterable[syntax.Statement], settings: Settings) -> Iterator[Bo
                 settings.reporter.add("E067", "this is no bound", statement.span, _FORM)
             case _:
                 settings.stray(statement, "in `subject_to`", COSTS)
-
-
-_MEASURED = ("accuracy", "n", "e", "energy", "spikes", "latency")
 
 
 def _affine(value: syntax.Expression, scope: Scope) -> tuple[float, float]:

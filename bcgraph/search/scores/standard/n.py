@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, fx
-
-from bcgraph.compiler.targets.fx.observer import codes, spikes
+from bcgraph import lazy
 from bcgraph.errors import SearchError
-from bcgraph.search.scores.scoring import ScoreResult, scoring
+from bcgraph.plugins.values import OfSpikes, Score
+from bcgraph.search.scores.result import ScoreResult
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.Module("torch")
 
 # Sums of 0s and 1s up to this are exact in float32, in any order of addition.
 _EXACT_FLOAT32 = 2**24
@@ -28,23 +33,6 @@ class KernelTerm:
 
     values: Tensor
     fires: bool
-
-
-def n_score(model: fx.GraphModule, x: Tensor) -> float:
-    """The N-score of `model` on the batch `x`; -inf for a dead network. See `n_result`."""
-    return n_result(model, x).value
-
-
-def n_result(model: fx.GraphModule, x: Tensor) -> ScoreResult:
-    """The N-score with its reason.
-
-    `model` comes from `bcgraph.compile` (not the step schedule); x is `[N, C, H, W]` or `[T, N, C, H, W]`. Running
-    statistics, modes and gradients of the network stay as they are. Raises SearchError (E089) for a batch of fewer
-    than two samples.
-    """
-    with scoring(model), torch.no_grad():
-        _, found = spikes(model, x)
-    return n_score_from_spikes(codes(model, found).values())
 
 
 def n_score_from_spikes(codes: Iterable[Tensor]) -> ScoreResult:
@@ -100,3 +88,6 @@ def _singular(kernel: Tensor) -> bool:
     """Whether the symmetric `kernel` has no full rank in float64."""
     values = torch.linalg.eigvalsh(kernel).abs()
     return bool(values.min() <= values.max() * len(values) * torch.finfo(torch.float64).eps)
+
+
+SCORE = Score(OfSpikes(kernel_term, n_score_from_terms), label="N-score")

@@ -9,36 +9,24 @@ the number of classes (eq. 15).
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, fx
+from typing import TYPE_CHECKING
 
+from bcgraph import lazy
 from bcgraph.errors import SearchError
-from bcgraph.search.scores.scoring import ScoreResult, scoring
+from bcgraph.plugins.values import OfGradients, Score
+from bcgraph.search.scores.result import ScoreResult
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.Module("torch")
 
 SMALL = 1e-5
 """What is added to a correlation before its logarithm (paper eq. 14)."""
 
 FEW_CLASSES = 100
 """Up to this many classes the E-score adds up |e_c|; above, it compares the classes (paper eq. 14 and 15)."""
-
-
-def e_score(model: fx.GraphModule, x: Tensor, y: Tensor) -> float:
-    """The E-score of `model` on the batch `x` with labels `y`; -inf for a dead network. See `e_result`."""
-    return e_result(model, x, y).value
-
-
-def e_result(model: fx.GraphModule, x: Tensor, y: Tensor) -> ScoreResult:
-    """The E-score with its reason.
-
-    `model` comes from `bcgraph.compile` (not the step schedule); x is `[N, C, H, W]` or `[T, N, C, H, W]`, and labels
-    y are `[N]`, integers. Running statistics, modes and gradients of the network stay as they are. Raises SearchError:
-    E089 when no class has two samples, E090 when x and y do not fit together.
-    """
-    check_labels(x, y)
-    with scoring(model), torch.enable_grad():
-        inputs = x.detach().clone().requires_grad_()
-        rows = jacobian(model(inputs), inputs)
-    return e_score_from_jacobian(rows, y)
 
 
 def e_score_from_jacobian(jacobian: Tensor, y: Tensor) -> ScoreResult:
@@ -73,26 +61,4 @@ def e_score_from_jacobian(jacobian: Tensor, y: Tensor) -> ScoreResult:
     return ScoreResult(float((means[:, None] - means[None, :]).abs().sum() / len(members)))
 
 
-def check_labels(x: Tensor, y: Tensor) -> None:
-    """Raise SearchError (E090) unless `y` is one integer label for each sample of `x`."""
-    samples = x.shape[1] if x.dim() == 5 else x.shape[0]
-    if y.dim() != 1 or len(y) != samples or y.dtype.is_floating_point:
-        raise SearchError(
-            "E090",
-            f"labels of shape {list(y.shape)} and type {y.dtype} do not fit a batch of {samples} samples",
-            hint="labels are integers, one a sample",
-        )
-
-
-def jacobian(output: Tensor, inputs: Tensor) -> Tensor:
-    """The rows `J_i` `[N, D]` of the output O `[T, N, classes]` with respect to the inputs of the batch."""
-    total = output.mean(dim=0).sum()
-    if not total.requires_grad:
-        return rows_of(torch.zeros_like(inputs))
-    (gradient,) = torch.autograd.grad(total, inputs, materialize_grads=True)
-    return rows_of(gradient)
-
-
-def rows_of(gradient: Tensor) -> Tensor:
-    """The gradient of a batch, `[N, C, H, W]` or `[T, N, C, H, W]`, as one row for each sample, `[N, D]`."""
-    return (gradient.transpose(0, 1) if gradient.dim() == 5 else gradient).flatten(1)
+SCORE = Score(OfGradients(e_score_from_jacobian), label="E-score", classes=True)
