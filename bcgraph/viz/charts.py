@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bcgraph.schema import BackwardConnection, ForwardConnection
 from bcgraph.search.records.evaluations import keys_in, name_of
 from bcgraph.search.records.objectives import Objectives
-from bcgraph.viz.arcs import COLORS, STYLE, plot
+from bcgraph.viz.arcs import COLORS, STYLE, thumbnail
 
 _INK, _FAINT = "#333333", "#B5B5B0"
 _MAIN, _ACCENT = COLORS[1], COLORS[0]
@@ -131,17 +131,8 @@ def positions(evaluations: Sequence[Evaluation], best: Sequence[Evaluation], por
 
 def architecture(ports: Sequence[str], backward: Sequence[Any], forward: Sequence[ForwardConnection] = ()) -> str:
     """One architecture as arcs, without the names of its ports."""
-    width = min(7.2, 1.0 + 0.5 * len(ports))
-    figure = Figure(figsize=(width, 0.62 * width), layout="constrained")
-    axes = figure.add_subplot()
-    plot(
-        axes,
-        ports,
-        [c if isinstance(c, BackwardConnection) else (c[0], c[1]) for c in backward],
-        forward=forward,
-        labels=False,
-    )
-    return _svg(figure)
+    each = [c if isinstance(c, BackwardConnection) else BackwardConnection(c[0], c[1]) for c in backward]
+    return thumbnail(ports, [*sorted(each), *sorted(forward)])
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:

@@ -5,7 +5,6 @@ Odds and results are those of the operators themselves: `python -m bcgraph.viz.m
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -13,19 +12,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from bcgraph import files
 from bcgraph.schema import BackwardConnection, Projection
 from bcgraph.search.space import member_crossover, member_mutation
 from bcgraph.search.space.members import Members, MemberSpace
 from bcgraph.spaces import Member
-from bcgraph.viz.arcs import STYLE, plot
+from bcgraph.viz.picture.layout import layout
+from bcgraph.viz.picture.request import Request
+from bcgraph.viz.picture.svg import Panel, compose
 
 _PORTS = 6
-_INK = "#333333"
 _KERNEL = Projection(kernel=3)
 _SPACE = MemberSpace(
     tuple(
@@ -51,21 +47,15 @@ _LABELS = {
 
 def picture() -> str:
     """The picture as an `<svg>` element. Equal on every call."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 9.6), layout="constrained")
-        grid = figure.subplots(4, 2)
-        _before(grid[0][0], _ONE, "a connection that mutates")
-        moves = member_mutation.moves(_SPACE, _ONE[0], ())
-        panels = [grid[0][1], grid[1][0], grid[1][1], grid[2][0]]
-        for axes, (name, valid) in zip(panels, moves.items(), strict=True):
-            _moved(axes, name, valid, len(moves))
-        _before(grid[2][1], _crossed(_ONE), "crossover of one connection: another one is added")
-        _before(grid[3][0], _TWO, "two connections that are crossed")
-        _before(grid[3][1], _crossed(_TWO), "crossover: they swap their targets")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    text = stream.getvalue().decode()
-    return text[text.index("<svg") :]
+    moves = member_mutation.moves(_SPACE, _ONE[0], ())
+    panels = [
+        _panel("a connection that mutates", _ONE),
+        *(_moved(name, valid, len(moves)) for name, valid in moves.items()),
+        _panel("crossover of one connection: another one is added", _crossed(_ONE)),
+        _panel("two connections that are crossed", _TWO),
+        _panel("crossover: they swap their targets", _crossed(_TWO)),
+    ]
+    return compose(panels, columns=2)
 
 
 def _crossed(parent: Members) -> Members:
@@ -77,30 +67,21 @@ def _connections(members: Sequence[Member]) -> list[BackwardConnection]:
     return [BackwardConnection(m.source, m.target, m.delay, through=known[m.through]) for m in members]
 
 
-def _before(axes: Axes, members: Sequence[Member], title: str) -> None:
-    plot(axes, [""] * _PORTS, _connections(members), labels=False)
-    _titled(axes, title)
+def _panel(title: str, members: Sequence[Member], note: str = "") -> Panel:
+    return Panel(title, layout(Request("", [""] * _PORTS, _connections(members), names=False)), note)
 
 
-def _moved(axes: Axes, name: str, valid: member_mutation.Moves, coordinates: int) -> None:
+def _moved(name: str, valid: member_mutation.Moves, coordinates: int) -> Panel:
     """Every move of one coordinate, with its odds among all moves of the connection."""
-    plot(axes, [""] * _PORTS, _connections([member for member, _ in valid]), labels=False)
     total = sum(weight for _, weight in valid)
     odds = [(member, Fraction(weight, total * coordinates)) for member, weight in valid]
     shown = ",  ".join(f"{_value(member, name)}: {chance}" for member, chance in odds)
-    axes.text(-0.5, -0.62, f"odds  {shown}", fontsize=7.5, color=_INK, va="top")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.45, high)
-    _titled(axes, _LABELS[name])
+    return _panel(_LABELS[name], [member for member, _ in valid], f"odds  {shown}")
 
 
 def _value(member: Member, name: str) -> Any:
     found = getattr(member, name)
     return f"@{found}" if name in ("source", "target") else found
-
-
-def _titled(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=9, color=_INK, loc="left")
 
 
 if __name__ == "__main__":
