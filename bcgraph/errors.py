@@ -231,8 +231,37 @@ class SearchError(BcgraphError):
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 1) -> str | None:
     """A hint that names the known names closest to `name`, or None when none is close."""
-    matches = get_close_matches(name, list(known), n=limit, cutoff=0.6)
+    matches = closest(name, known, limit=limit)
     return f"did you mean {' or '.join(f'`{m}`' for m in matches)}?" if matches else None
+
+
+def closest(name: str, known: Iterable[str], *, limit: int = 1) -> list[str]:
+    """The known names closest to `name`: of those alike, the ones that fewest typing errors lead to."""
+    alike = get_close_matches(name, list(known), n=max(limit, _ALIKE), cutoff=0.6)
+    return sorted(alike, key=lambda other: typing_errors(name, other))[:limit]
+
+
+# Names that are compared letter by letter, and how many letters.
+_ALIKE = 8
+_MAX_LETTERS = 60
+
+
+def typing_errors(first: str, second: str) -> int:
+    """How many letters have to be put in, left out, replaced, or swapped with their neighbor, to make one of another.
+
+    The optimal string alignment distance, of the first 60 letters.
+    """
+    a, b = first[:_MAX_LETTERS], second[:_MAX_LETTERS]
+    rows = [list(range(len(b) + 1))]
+    for i in range(1, len(a) + 1):
+        row = [i]
+        for j in range(1, len(b) + 1):
+            found = min(rows[i - 1][j] + 1, row[j - 1] + 1, rows[i - 1][j - 1] + (a[i - 1] != b[j - 1]))
+            if i > 1 and j > 1 and a[i - 1] == b[j - 2] and a[i - 2] == b[j - 1]:
+                found = min(found, rows[i - 2][j - 2] + 1)
+            row.append(found)
+        rows.append(row)
+    return rows[-1][-1]
 
 
 def render(diagnostic: Diagnostic) -> str:

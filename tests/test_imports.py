@@ -23,9 +23,9 @@ files connections memory tensorfiles plugins
 equations
 layers schema_values schema_search schema
 shapes projections pruning scales spaces
-dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.parser dsl.fmt dsl.unparse
+dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.habits dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl
-errordocs signature runtime weights data nn
+errordocs signature exported runtime weights data nn
 compiler.ir compiler.ops compiler.printer compiler.verify compiler.lower compiler.scc
 compiler.passes compiler.schedules compiler.pipelines compiler
 compiler.targets.fx compiler.driver compiler.analysis compiler.export

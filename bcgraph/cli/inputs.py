@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bcgraph import foreign
 from bcgraph.errors import RunError, WeightsError
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ STDIN = "<stdin>"
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of a line that is read: a frame of 2,000 x 2,000 numbers."""
 
+# Endings of files that hold a network and not its text; `bcgraph.exported` reads them.
+_EXPORTED = frozenset((".onnx", ".nir", ".pt2"))
+
 # The specification and the weights of a run, the first pair that exists: the choice of a search, or a training run.
 _RUN_FILES = (("best.bcg", "best.safetensors"), ("spec.bcg", "last.safetensors"))
 
@@ -73,7 +77,21 @@ def read_spec(argument: str) -> NetworkSpec:
 
     if argument == "-":
         return dsl.parse(read_text("-"), file=STDIN, base=Path.cwd())
+    _check_is_text(argument)
     return dsl.load(argument)
+
+
+def _check_is_text(argument: str) -> None:
+    """Raise SpecError (E001) for an exported file, which is no text of the language."""
+    if Path(argument).suffix not in _EXPORTED or not foreign.is_file(argument):
+        return
+    from bcgraph.errors import SpecError
+
+    raise SpecError(
+        "E001",
+        f"`{argument}` is an exported network, not a specification",
+        hint=f"`bcgraph show {argument}` prints the specification that it was made of",
+    )
 
 
 def read_source(argument: str) -> Source:

@@ -26,21 +26,17 @@ from bcgraph.dsl.elaboration.search.section import search_section
 from bcgraph.dsl.elaboration.search.space import SpaceReader
 from bcgraph.dsl.elaboration.settings import Settings, place
 from bcgraph.dsl.elaboration.sizes import MAX_ACTIVATIONS, Budget, Size
+from bcgraph.dsl.elaboration.vocabulary.places import NETWORK, REQUIRED, SECTIONS, TOP
 from bcgraph.dsl.source import Reporter
 from bcgraph.dsl.unparse import print_blocks
 from bcgraph.dsl.wording import show, type_name
-from bcgraph.errors import Span, nearest
+from bcgraph.errors import Span, closest, nearest
 from bcgraph.names import DEFAULT_NEURON
 
 # Findings that a statement lost to a syntax error may cause on its own.
 _CONSEQUENCES = frozenset(
     ("E020", "E021", "E030", "E031", "E034", "E042", "E050", "E051", "E052", "E053", "E060", "E061")
 )
-
-_SECTIONS: dict[str, type[BaseModel]] = {"search": schema.SearchSpec, "train": schema.TrainSpec}
-_TOP = ("network", "block", "import", "data", *_SECTIONS)
-_SETTINGS = ("input", "steps", "readout", "neuron", "norm", "feedback", "backbone")
-_REQUIRED = {"input": "input = image(3, 32, 32)", "steps": "steps = 4", "backbone": "backbone = resnet18()"}
 
 
 def elaborate(
@@ -79,14 +75,14 @@ class _Elaboration:
                     pass
                 case syntax.Network():
                     networks.append(statement)
-                case syntax.Section() if statement.name in _SECTIONS:
+                case syntax.Section() if statement.name in SECTIONS:
                     if self.settings.first(statement.name, statement.name_span, seen):
                         sections.append(statement)
                 case syntax.Assign(target=syntax.Name(name="data") as target):
                     if self.settings.first("data", target.span, seen):
                         values["data"] = self.settings.data(statement.value)
                 case _:
-                    self.settings.stray(statement, "at the top of a file", _TOP, tuple(_SECTIONS))
+                    self.settings.stray(statement, "at the top of a file", TOP, tuple(SECTIONS))
         for network in networks[1:]:
             message = "a file has one network, and this is another"
             self.reporter.add("E021", message, network.name_span, f"the first is at {networks[0].name_span}")
@@ -113,7 +109,7 @@ class _Elaboration:
         """The settings of a section of the file."""
         if section.name == "search":
             return search_section(section, self.settings, space)
-        model: type[BaseModel] = _SECTIONS[section.name]
+        model: type[BaseModel] = SECTIONS[section.name]
         return self.settings.section(model, section.body, section.name)
 
     def _network(self, network: syntax.Network, namespace: Namespace) -> tuple[dict[str, Any], SpaceReader]:
@@ -125,13 +121,14 @@ class _Elaboration:
             match statement:
                 case syntax.Connection() if statement.word in KINDS:
                     connected.append(statement)
-                case syntax.Assign(target=syntax.Name(name=name) as target) if name in _SETTINGS:
+                case syntax.Assign(target=syntax.Name(name=name) as target) if name in NETWORK:
                     if self.settings.first(name, target.span, seen):
                         written[name] = statement.value
                 case _:
-                    self.settings.stray(statement, "in a network", (*_SETTINGS, *KINDS))
-        for name, example in _REQUIRED.items():
-            if name not in written:
+                    self.settings.stray(statement, "in a network", (*NETWORK, *KINDS))
+        misspelt = {meant for statement in network.body for meant in _meant(statement)}
+        for name, example in REQUIRED.items():
+            if name not in written and name not in misspelt:
                 message = f"the network `{network.name}` has no `{name}`"
                 self.reporter.add("E034", message, network.name_span, f"write `{example}`, for example")
         fields = kinds.fields(schema.NetworkSpec)
@@ -215,6 +212,15 @@ class _Elaboration:
             return None
         source = print_blocks(value.name, namespace)
         return schema.Backbone.build(schema.Call(value.name, arguments), source, tuple(body))
+
+
+def _meant(statement: syntax.Statement) -> Iterable[str]:
+    """The setting of a network that one with an unknown name seems to mean: that it is missing says nothing new."""
+    match statement:
+        case syntax.Assign(target=syntax.Name(name=name)) if name not in NETWORK:
+            return closest(name, NETWORK)
+        case _:
+            return ()
 
 
 def _unread(value: syntax.Expression) -> schema.Through:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bcgraph.dsl.tokens import Lexeme
-from bcgraph.dsl.wording import KEYWORDS, short
+from bcgraph.dsl.wording import KEYWORDS, LINKS, short
 from bcgraph.errors import nearest
 
 _STATEMENTS = (
     "backward", "block", "branch", "concat", "import", "network", "neuron", "repeat", "sum", "surrogate", "if", "bcg",
 )  # fmt: skip
 _DECLARATIONS = ("state", "learn")  # a name follows
-_LINKS = ("forward", "fixed", "forbid")  # a port follows
 _VALUE = {"INT", "FLOAT", "STRING", "NAME", "LPAR"}
 _END = {"NEWLINE", "SEMICOLON"}
 _OPERATORS = {
@@ -56,7 +55,7 @@ def _hint(accepted: set[str], token: Lexeme | None, statement: Sequence[Lexeme])
         return _CHARACTERS[str(token)]
     if len(statement) == 1 and statement[0].type == "NAME":
         named = token is not None and token.type == "NAME"
-        meant = nearest(str(statement[0]), (*_STATEMENTS, *_DECLARATIONS, *_LINKS) if named else _STATEMENTS)
+        meant = nearest(str(statement[0]), (*_STATEMENTS, *_DECLARATIONS, *LINKS) if named else _STATEMENTS)
         if meant is not None:
             return meant
     if token is not None and token in KEYWORDS and "NAME" in accepted:

@@ -15,12 +15,13 @@ from lark import Lark
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
-from bcgraph.dsl import syntax
+from bcgraph.dsl import habits, syntax
 from bcgraph.dsl.build import Builder
 from bcgraph.dsl.expected import explain
 from bcgraph.dsl.source import Reporter, Source
 from bcgraph.dsl.tokens import CLOSERS, MAX_DEPTH, OPENERS, Lexeme, lark, tokenize
 from bcgraph.dsl.walk import bodies, deeper_than, heads
+from bcgraph.dsl.wording import LINKS
 from bcgraph.errors import Span
 
 
@@ -79,13 +80,15 @@ _AFTER_FIRST: Mapping[str, frozenset[str]] = {
 }
 
 # The words that begin a definition or a part of one, by what follows them. Everywhere else they are names.
-_LINKS = ("forward", "fixed", "forbid")
 _FOLLOWING = {
-    "NAME": ("neuron", "surrogate", "state", "learn", *_LINKS),
+    "NAME": ("neuron", "surrogate", "state", "learn", *LINKS),
     "LSQB": ("learn", "state"),
     "STRING": ("use",),
-    **dict.fromkeys(("AT", "DOTTED", "INT", "FLOAT"), _LINKS),
+    **dict.fromkeys(("AT", "DOTTED", "INT", "FLOAT"), LINKS),
 }
+
+# Tokens of a statement that may be read again.
+_MAX_READ_AGAIN = 1_000
 
 # The sections whose statements are expressions.
 _OF_FORMULAS = ("surrogate", "subject_to")
@@ -102,6 +105,8 @@ class _Parse:
     position: int = 0
     brackets: list[Lexeme] = field(default_factory=list)
     statement: list[Lexeme] = field(default_factory=list)
+    # Where the statement begins among the tokens.
+    first: int = 0
     starts: list[tuple[list[Any], list[Any]]] = field(default_factory=list)
     # For each body that is being read, whether it is one of formulas.
     formulas: list[bool] = field(default_factory=lambda: [False])
@@ -152,6 +157,8 @@ class _Parse:
         except UnexpectedToken:
             self._recover(token)
             return
+        if not self.statement:
+            self.first = self.position
         self.position += 1
         kind = token.type
         if kind == "STRING" and token.broken:
@@ -241,6 +248,8 @@ class _Parse:
 
     def _recover(self, token: Lexeme) -> None:
         """Report the error and move to the next statement."""
+        if not self.quiet and self._understood():
+            return
         opener = self.brackets[-1] if self._in_parentheses() else None
         starts_line = self.position == 0 or self.tokens[self.position - 1].type in ("NEWLINE", "COMMENT")
         if opener is not None and starts_line:
@@ -259,6 +268,24 @@ class _Parse:
         if end is not None:
             self.position = end + 1
         self._skip_statement()
+
+    def _understood(self) -> bool:
+        """Report a habit of another language where the error is one, and read what was meant in its place."""
+        first = self.first if self.statement else self.position
+        if self.position - first > _MAX_READ_AGAIN:
+            return False
+        accepted = frozenset(self._accepted())
+        habit = habits.find(habits.Place(self.tokens, first, self.position, accepted))
+        after_body = bool(self.statement) and self.statement[0].type == "RBRACE"
+        if habit is None or (after_body and habit.start < self.position):
+            return False
+        self.reporter.add("E010", habit.message, habit.span, habit.hint)
+        self.tokens[habit.start : habit.end] = habit.tokens
+        if habit.start < self.position:
+            self._leave_parentheses()
+            self._go_back()
+            self.position = first
+        return True
 
     def _report(self, message: str, span: Span, hint: str | None) -> None:
         if not self.quiet:

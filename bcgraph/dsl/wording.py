@@ -9,6 +9,9 @@ KEYWORDS = (
     "or", "repeat", "sum", "true",
 )  # fmt: skip
 
+LINKS = ("forward", "fixed", "forbid")
+"""Names that are words of the language where a port follows."""
+
 _TYPES = {bool: "a truth value", int: "", float: "", str: "a word", list: "a list"}
 
 

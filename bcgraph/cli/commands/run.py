@@ -46,6 +46,7 @@ def run_command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy, or predict image by image or frame by frame; torch is neither needed nor loaded."""
+    _check_is_exported(network)
     if sum((data is not None, images is not None, stream)) != 1:
         raise typer.BadParameter("give one of --data NAME, --images DIR and --stream")
     loaded = _load(network)
@@ -55,6 +56,18 @@ def run_command(
         _predict(loaded, images, batch, as_json)
     elif data is not None:
         _measure(loaded, data, root, batch, as_json)
+
+
+def _check_is_exported(path: Path) -> None:
+    """Raise RunError (E087) for a specification or the directory of a run, which have to be compiled first."""
+    what = "the directory of a run" if path.is_dir() else "a specification" if path.suffix == ".bcg" else None
+    if what is not None:
+        file = f"{path.name.removesuffix('.bcg') or 'net'}.onnx"
+        raise RunError(
+            "E087",
+            f"`{path}` is {what}, not an exported network",
+            hint=f"export it with `bcgraph compile {path} -o {file}`, then run {file}",
+        )
 
 
 def _load(path: Path) -> Runnable:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption, RunArgument, read_source
+from bcgraph.cli.inputs import JsonOption, Source, read_source
 from bcgraph.cli.output import count, emit, emit_json, say, table
 from bcgraph.equations.neuron import SPIKES
 
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def show_command(
-    spec: RunArgument,
+    spec: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC_OR_RUN",
+            help="A .bcg file, - for standard input, the directory of a run, or an exported file.",
+        ),
+    ],
     graph: Annotated[bool, typer.Option("--graph", help="Print the temporal graph: one node a line.")] = False,
     passes: Annotated[
         bool, typer.Option("--passes", help="Print the graph before and after each pass, with its cost.")
@@ -33,11 +39,26 @@ def show_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what the compiler makes of the network; nothing is built, so this is quick at any size."""
+    """Print what the compiler makes of the network; nothing is built, so this is quick at any size.
+
+    Of an exported file it prints the specification that the file was made of, and with --json or --graph what that
+    describes.
+    """
+    from bcgraph import exported
+
+    if exported.is_exported(spec):
+        text = exported.specification(spec)
+        if not (graph or passes or as_json or optimize is not None):
+            emit(text, exact=True)
+            return
+        from bcgraph import dsl
+
+        source = Source(dsl.parse(text, file=f"<{spec}>"))
+    else:
+        source = read_source(spec)
     from bcgraph.compiler.lower import lower
     from bcgraph.compiler.printer import graph_text
 
-    source = read_source(spec)
     network = source.spec
     lowered = lower(network)
     if passes:

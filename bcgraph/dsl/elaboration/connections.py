@@ -196,6 +196,8 @@ def connections(
     for statement in statements:
         kind = KINDS[statement.word]
         given, places = _settings(statement, kind, projections, settings)
+        if without_sign(statement, numbers, settings):
+            continue
         source = number_of(statement.source, numbers, ports, settings)
         target = number_of(statement.target, numbers, ports, settings)
         if source is None or target is None or given is None:
@@ -215,6 +217,18 @@ def connections(
             projections.measure(connection, ports, size, places)
         found[statement.word].append(connection)
     return {word: tuple(some) for word, some in found.items()}
+
+
+def without_sign(statement: syntax.Connection, numbers: Mapping[str, int], settings: Settings) -> bool:
+    """Report ports by number that lack their `@` (E060), once for both; whether there are any."""
+    ends = (statement.source, statement.target)
+    bare = [end.name is not None and end.name.isdigit() and end.name not in numbers for end in ends]
+    if any(bare):
+        meant = [f"@{end.name}" if is_bare else _written(end) for end, is_bare in zip(ends, bare, strict=True)]
+        span = replace(ends[0].span, end_line=ends[1].span.end_line, end_column=ends[1].span.end_column)
+        hint = f"write `{statement.word} {meant[0]} -> {meant[1]}`"
+        settings.reporter.add("E060", "a port by its number is written with `@`", span, hint)
+    return any(bare)
 
 
 def number_of(port: syntax.Port, numbers: dict[str, int], ports: Ports, settings: Settings) -> int | None:

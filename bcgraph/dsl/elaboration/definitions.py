@@ -17,6 +17,7 @@ from bcgraph.dsl.elaboration.equations import BROKEN, CONSTANTS, Constant, Meani
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
 from bcgraph.dsl.elaboration.library import Definition, Library, Namespace
 from bcgraph.dsl.elaboration.values import Parameter, bind
+from bcgraph.dsl.elaboration.vocabulary.peers import converted
 from bcgraph.dsl.unparse import expression as written
 from bcgraph.dsl.unparse import print_definitions
 from bcgraph.dsl.walk import names_in
@@ -454,6 +455,8 @@ class _Body:
             code = "E043" if isinstance(value, str) else "E041"
             words = [n.name for n in names_in(condition) if n.name not in self.meanings.values]
             hint = f"allowed: {_allowed(condition, name, words)}"
+            if (unit := converted(name, value)) is not None:
+                hint = f"{hint}; {unit}"
             if isinstance(value, str) and (close := nearest(value, words)):
                 hint = f"{close} ({hint})"
             self.good = False

@@ -14,6 +14,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope
 from bcgraph.dsl.elaboration.values import build, convert, convert_all, parameters_of, registered_as
+from bcgraph.dsl.elaboration.vocabulary.places import home
 from bcgraph.dsl.source import Reporter
 from bcgraph.dsl.wording import statement_name
 from bcgraph.errors import Span, nearest
@@ -129,8 +130,8 @@ class Settings:
     ) -> None:
         """Report a statement that has no place here: an unknown setting or section, or another kind of statement."""
         match statement:
-            case syntax.Assign(target=syntax.Name(name=name) as target):
-                self._stray_name("setting", name, target.span, where, known, sections)
+            case syntax.Assign(target=syntax.Name(name=name) as target, value=value):
+                self._stray_name("setting", name, target.span, where, known, sections, value)
             case syntax.Section(name=name):
                 self._stray_name("section", name, statement.name_span, where, known, sections)
             case syntax.Connection():
@@ -144,13 +145,19 @@ class Settings:
                 self.reporter.add("E035", f"{statement_name(statement)} does not belong {where}", span)
 
     def _stray_name(
-        self, kind: str, name: str, span: Span, where: str, known: tuple[str, ...], sections: tuple[str, ...]
+        self,
+        kind: str,
+        name: str,
+        span: Span,
+        where: str,
+        known: tuple[str, ...],
+        sections: tuple[str, ...],
+        value: syntax.Expression | None = None,
     ) -> None:
         if name not in known:
             listed = ", ".join(f"`{n}`" for n in known)
-            self.reporter.add(
-                "E032", f"there is no {kind} `{name}` {where}", span, nearest(name, known) or f"known {where}: {listed}"
-            )
+            hint = nearest(name, known) or home(name, value) or f"known {where}: {listed}"
+            self.reporter.add("E032", f"there is no {kind} `{name}` {where}", span, hint)
             return
         form = f"{name} {{ ... }}" if name in sections else _FORMS.get(name, f"{name} = ...")
         self.reporter.add("E035", f"`{name}` is not a {kind} {where}", span, f"write `{form}`")

@@ -12,6 +12,7 @@ from bcgraph import plugins
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
+from bcgraph.dsl.elaboration.vocabulary.peers import renamed
 from bcgraph.dsl.wording import one_of, show, type_name
 from bcgraph.errors import Span, nearest
 
@@ -65,7 +66,7 @@ def bind(call: syntax.Call, parameters: Sequence[Parameter], scope: Scope) -> tu
         else:
             named = True
         if name not in known:
-            hint = nearest(name, known) or _signature(call.name, parameters)
+            hint = renamed(name, known, argument.value) or nearest(name, known) or _signature(call.name, parameters)
             wrong(f"`{call.name}` has no argument `{name}`", _name_span(argument), hint)
         elif name in bound:
             wrong(f"`{name}` is given twice", argument.span)

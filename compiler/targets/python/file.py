@@ -26,6 +26,7 @@ from bcgraph.compiler.ops.neuron import layer_of
 from bcgraph.compiler.targets.python.neuron import neuron_text
 from bcgraph.compiler.targets.python.text import FILE, NEAREST, TAKEN
 from bcgraph.equations.neuron import Equations
+from bcgraph.exported import COMMENT, SPECIFICATION
 from bcgraph.normalization import Normalization
 from bcgraph.readout import MEANINGS
 from bcgraph.weights import serialized
@@ -72,7 +73,8 @@ def _file(request: Request, forward: str, code: _Writer, beside: str, digest: st
         steps=spec.steps,
         outputs=code.classes,
         readout=MEANINGS[spec.readout],
-        specification="\n".join(f"#   {line}".rstrip() for line in dsl.format_spec(spec).splitlines()),
+        mark=SPECIFICATION,
+        specification="\n".join(f"{COMMENT}{line}".rstrip() for line in dsl.format_spec(spec).splitlines()),
         weights=beside,
         digest=digest,
         classes=request.classes,

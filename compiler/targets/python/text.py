@@ -21,8 +21,7 @@ The prediction is the arg max of {readout}. Neurons are the functions below; `.s
 its spikes, other names are states of its neurons. Norms are part of the convolutions' weights.
 """
 
-# The specification that this was made of:
-{specification}
+{mark}{specification}
 
 import hashlib
 from pathlib import Path

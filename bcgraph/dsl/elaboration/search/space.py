@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from bcgraph import schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
-from bcgraph.dsl.elaboration.connections import Ports, number_of
+from bcgraph.dsl.elaboration.connections import Ports, number_of, without_sign
 from bcgraph.dsl.elaboration.evaluate import Failed
 from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.dsl.elaboration.values import convert
@@ -53,7 +53,10 @@ class SpaceReader:
         return SpaceSpec(rules=tuple(rules), **values)
 
     def _rule(self, kind: Any, statement: syntax.Connection) -> Iterator[Rule]:
-        source, target = (self._end(port) for port in (statement.source, statement.target))
+        numbers = {name: number for number, (name, _) in enumerate(self.ports.ports)}
+        if without_sign(statement, numbers, self.settings):
+            return
+        source, target = (self._end(port, numbers) for port in (statement.source, statement.target))
         given = self._given(statement.body)
         if source == _LATER:
             hint = f"`{_LATER}` is a target: ports after the source"
@@ -61,11 +64,10 @@ class SpaceReader:
         elif source is not None and target is not None:
             yield Rule(kind, source, target, **given, span=statement.span)
 
-    def _end(self, port: syntax.Port) -> int | Any:
+    def _end(self, port: syntax.Port, numbers: dict[str, int]) -> int | Any:
         """The number of a port, a word that stands for several, or None for one that is not known."""
         if port.name in (_ANY, _LATER):
             return port.name
-        numbers = {name: number for number, (name, _) in enumerate(self.ports.ports)}
         return number_of(port, numbers, self.ports, self.settings)
 
     def _given(self, body: Iterable[syntax.Statement]) -> dict[str, Any]:

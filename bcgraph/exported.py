@@ -1,0 +1,118 @@
+"""The specification that an exported file carries, read without torch and without running the file."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bcgraph import foreign, seals
+from bcgraph.errors import BcgraphWarning, RunError
+from bcgraph.signature import changed, first_line
+
+ENTRY = "bcgraph.spec"
+"""The name under which files hold the text of their specification."""
+
+SPECIFICATION = "# The specification that this was made of:\n"
+"""The line of a .py file after which its specification stands, each line a comment."""
+
+COMMENT = "#   "
+"""What begins each of those lines."""
+
+MAX_TEXT = 1024 * 1024
+
+
+class _ForeignError(ValueError):
+    """A file is not of the format that its ending says, or holds no specification."""
+
+
+def _onnx(content: bytes) -> str | None:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise _ForeignError(f"it is damaged, or no ONNX file: {first_line(error)}") from None
+    return next((entry.value for entry in model.metadata_props if entry.key == ENTRY), None)
+
+
+def _nir(content: bytes) -> str | None:
+    try:
+        import h5py
+    except ImportError:
+        raise RunError("E092", "NIR files need the package `nir`", hint="pip install 'bcgraph[nir]'") from None
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            found = file.get(f"node/metadata/{ENTRY}")
+            value = found[()] if isinstance(found, h5py.Dataset) else None
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise _ForeignError(f"it is damaged, or no NIR file: {first_line(error)}") from None
+    return foreign.text(value) if isinstance(value, bytes) else None
+
+
+def _pt2(content: bytes) -> str | None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            entry = next((each for each in file.infolist() if each.filename.endswith(f"/extra/{ENTRY}")), None)
+            if entry is None or entry.file_size > MAX_TEXT:
+                return None
+            return foreign.text(file.read(entry))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise _ForeignError(f"it is damaged, or no .pt2 file: {first_line(error)}") from None
+
+
+def _python(content: bytes) -> str | None:
+    _, mark, after = foreign.text(content).replace("\r\n", "\n").partition(SPECIFICATION)
+    if not mark:
+        return None
+    lines: list[str] = []
+    for line in after.split("\n"):
+        if not line.startswith(COMMENT.rstrip()):
+            break
+        lines.append(line.removeprefix(COMMENT.rstrip()).removeprefix(COMMENT[len(COMMENT.rstrip()) :]))
+    return "\n".join(lines) + "\n"
+
+
+READERS: Mapping[str, Callable[[bytes], str | None]] = {
+    ".onnx": _onnx,
+    ".nir": _nir,
+    ".pt2": _pt2,
+    ".py": _python,
+}
+"""What reads the text of a specification, by the ending of the file."""
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether the ending of a file is one of those that networks are exported to."""
+    return Path(path).suffix in READERS
+
+
+def specification(path: str | Path) -> str:
+    """The text of the specification in an exported file.
+
+    Raises RunError: E087 when the file is missing, damaged, or holds no specification, E092 for a package that is
+    needed to read it. A file that a tool has rewritten is read, with a BcgraphWarning.
+    """
+    place = Path(path)
+    try:
+        content = foreign.read(place)
+        if seals.intact(content) is False:
+            if not seals.rewritten(content):
+                raise changed(place)
+            message = f"`{place}` is not as bcgraph wrote it: a tool has changed it"
+            warnings.warn(message, BcgraphWarning, stacklevel=2)
+        found = READERS[place.suffix](content)
+    except OSError as error:
+        raise RunError("E087", f"`{place}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (foreign.UnreadableError, _ForeignError) as error:
+        raise RunError("E087", f"`{place}` cannot be read: {error}") from None
+    if found is None or len(found) > MAX_TEXT:
+        raise RunError(
+            "E087",
+            f"`{place}` holds no specification of bcgraph",
+            hint="`bcgraph compile SPEC_OR_RUN -o FILE` writes files that do",
+        )
+    return found
