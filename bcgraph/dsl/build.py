@@ -96,7 +96,7 @@ class Builder(Transformer[Lexeme, Any]):
         return syntax.If(c[1], tuple(c[2]), otherwise, span=c[0].span)
 
     def repeat(self, c: list[Any]) -> syntax.Repeat:
-        return syntax.Repeat(str(c[1]), c[3], tuple(c[4]), span=c[0].span)
+        return syntax.Repeat(str(c[1]), c[3], tuple(c[4]), variable_span=c[1].span, span=c[0].span)
 
     def assign(self, c: list[Any]) -> syntax.Assign:
         return syntax.Assign(c[0], c[2], span=_span(c))

@@ -12,20 +12,19 @@ from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.definitions import Definitions
 from bcgraph.dsl.elaboration.evaluate import INPUT, Failed, Scope, Value, unknown_name
 from bcgraph.dsl.elaboration.frames import WORDS, misplaced
-from bcgraph.dsl.elaboration.library import NEURON, Definition, Library, Namespace
+from bcgraph.dsl.elaboration.library import NEURON, Definition, Namespace
 from bcgraph.dsl.elaboration.values import Parameter, bind, convert, parameters_of
 from bcgraph.dsl.walk import expressions_of, names_in
 
 _NO_WORDS: frozenset[str] = frozenset()
 
 
-def check_blocks(namespace: Namespace, library: Library, scope: Scope) -> None:
+def check_blocks(namespace: Namespace, definitions: Definitions, scope: Scope) -> None:
     """Report what can be known to be wrong with the blocks of a namespace before they are called.
 
     These are unknown names (E030), unknown layers and blocks (E031), wrong arguments (E042), statements out of place
     (E035), and constant arguments of layers that are out of their range (E040 to E043).
     """
-    definitions = Definitions(library)
     for definition in list(namespace.definitions.values()):
         if definition.kind != "block":
             _definition(definition, definitions, scope, namespace)
@@ -36,7 +35,7 @@ def check_blocks(namespace: Namespace, library: Library, scope: Scope) -> None:
             if parameter.default is not None:
                 _names(parameter.default, inner, WORDS)
             values[parameter.name] = 0
-        _body(definition.block.body, definition, library, inner)
+        _body(definition.block.body, definition, definitions, inner)
 
 
 def _definition(definition: Definition, definitions: Definitions, scope: Scope, namespace: Namespace) -> None:
@@ -52,36 +51,37 @@ def _definition(definition: Definition, definitions: Definitions, scope: Scope, 
             definitions.surrogate(call, scope, namespace)
 
 
-def _body(body: tuple[syntax.Statement, ...], definition: Definition, library: Library, scope: Scope) -> None:
+def _body(body: tuple[syntax.Statement, ...], definition: Definition, definitions: Definitions, scope: Scope) -> None:
     for statement in body:
         match statement:
             case syntax.Assign(target=target, value=value):
                 if isinstance(target, syntax.Computed):
                     _names(target.value, scope, _NO_WORDS)
                 if isinstance(value, syntax.Call):
-                    _call(value, definition, library, scope)
+                    _call(value, definition, definitions, scope)
             case syntax.Bare(call=call):
-                _call(call, definition, library, scope)
+                _call(call, definition, definitions, scope)
             case syntax.Sum() | syntax.Concat() | syntax.Section(name="mul"):
                 for branch in statement.body:
                     if isinstance(branch, syntax.Branch):
                         if branch.test is not None:
                             _names(branch.test, scope, _NO_WORDS)
-                        _body(branch.body, definition, library, scope)
+                        _body(branch.body, definition, definitions, scope)
             case syntax.If():
                 _names(statement.test, scope, _NO_WORDS)
-                _body(statement.then, definition, library, scope)
-                _body(statement.otherwise, definition, library, scope)
+                _body(statement.then, definition, definitions, scope)
+                _body(statement.otherwise, definition, definitions, scope)
             case syntax.Repeat():
                 for expression in expressions_of(statement.values):
                     _names(expression, scope, _NO_WORDS)
                 values = {**scope.values, statement.variable: 0}
-                _body(statement.body, definition, library, replace(scope, values=values))
+                _body(statement.body, definition, definitions, replace(scope, values=values))
             case _:
                 misplaced(statement, scope)
 
 
-def _call(call: syntax.Call, definition: Definition, library: Library, scope: Scope) -> None:
+def _call(call: syntax.Call, definition: Definition, definitions: Definitions, scope: Scope) -> None:
+    library = definitions.library
     try:
         layer = library.built_in(call.name, definition.namespace) or library.registered(
             call, definition.namespace, scope
@@ -98,7 +98,7 @@ def _call(call: syntax.Call, definition: Definition, library: Library, scope: Sc
     except Failed:
         return
     if callee.kind == "neuron":
-        _constants(call, callee, Definitions(library), scope, definition.namespace)
+        _constants(call, callee, definitions, scope, definition.namespace)
         return
     parameters = [Parameter(p.name, None, p.default is None) for p in callee.text.parameters]
     bound, _ = bind(call, parameters, scope)

@@ -40,19 +40,25 @@ _CONSEQUENCES = frozenset(
 
 
 def elaborate(
-    file: syntax.File, name: str, reporter: Reporter, path: Path | None, base: Path | None
+    file: syntax.File,
+    name: str,
+    reporter: Reporter,
+    path: Path | None,
+    base: Path | None,
+    library: Library | None = None,
 ) -> schema.NetworkSpec | None:
     """The specification that a text describes, or None where the reporter holds reasons against it.
 
-    `path` is the text's own file, `base` the folder its imports are relative to; either may be None. Where the
-    reporter already holds syntax errors, only findings are added that no lost statement can explain.
+    `path` is the text's own file, `base` the folder its imports are relative to; either may be None. `library` is for
+    callers that ask it more afterwards. Where the reporter already holds syntax errors, only findings are added that
+    no lost statement can explain.
     """
     broken = bool(reporter)
-    library = Library(reporter)
+    library = Library(reporter) if library is None else library
     check_header(file, name, reporter)
     namespace = library.of_text(file, path, base)
     settings = Settings(reporter, Scope(reporter, Budget(reporter), uses=library.uses.names))
-    spec = _Elaboration(reporter, library, settings).run(file, name, namespace)
+    spec = _Elaboration(reporter, library, Definitions(library), settings).run(file, name, namespace)
     if broken:
         reporter.drop(_CONSEQUENCES)
     return None if reporter else spec
@@ -62,6 +68,7 @@ def elaborate(
 class _Elaboration:
     reporter: Reporter
     library: Library
+    definitions: Definitions
     settings: Settings
 
     def run(self, file: syntax.File, name: str, namespace: Namespace) -> schema.NetworkSpec | None:
@@ -92,7 +99,7 @@ class _Elaboration:
         spec, space = self._network(networks[0], namespace) if networks else ({}, nowhere)
         for section in sections:
             values[section.name] = self._section(section, space)
-        check_blocks(namespace, self.library, self.settings.scope)
+        check_blocks(namespace, self.definitions, self.settings.scope)
         if self.reporter:
             return None
         found = schema.NetworkSpec(name=networks[0].name, uses=self.library.uses.names, **spec, **values)
@@ -138,7 +145,7 @@ class _Elaboration:
             if name not in ("backbone", "neuron", "feedback") and not (name == "norm" and own is not None):
                 self.settings.read(values, name, value, kinds.kind_of(fields[name]))
         size = Size(self.reporter)
-        definitions = Definitions(self.library)
+        definitions = self.definitions
         neuron, definition = network_neuron(written.get("neuron"), namespace, definitions, self.settings.scope)
         if neuron is not None:
             values["neuron"] = neuron

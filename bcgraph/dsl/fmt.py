@@ -54,7 +54,12 @@ def format_text(text: str, file: str = "<text>") -> str:
     with contextlib.suppress(Stop):
         parse_file(source, reporter)
     reporter.check()
-    lines = _lines(tokenize(grammar(), source, reporter))
+    return layout(source)
+
+
+def layout(source: Source) -> str:
+    """As `format_text`, of a text that is known to parse."""
+    lines = _lines(tokenize(grammar(), source, Reporter()))
     _align(lines)
     return _render(lines)
 

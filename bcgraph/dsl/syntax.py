@@ -246,6 +246,7 @@ class Repeat(Node):
     variable: str
     values: Expression
     body: tuple[Statement, ...]
+    variable_span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bcgraph.dsl import syntax
-from bcgraph.dsl.fmt import format_text
+from bcgraph.dsl.fmt import layout
+from bcgraph.dsl.source import Source
 from bcgraph.dsl.tokens import escape
 from bcgraph.dsl.walk import expressions_of, heads, statements_of
 from bcgraph.schema_values import Scalar
@@ -61,7 +62,11 @@ def print_definitions(name: str, namespace: Namespace) -> tuple[str, ...]:
             pending.extend((callee, False) for callee in reversed(list(_callees(definition.text))))
     if namespace.standard or name not in found:
         return ()
-    return tuple(format_text("\n".join(_definition(text)) + "\n").rstrip("\n") for text in found.values())
+    return tuple(_laid_out("\n".join(_definition(text)) + "\n") for text in found.values())
+
+
+def _laid_out(text: str) -> str:
+    return layout(Source.of(text, "<text>")).rstrip("\n")
 
 
 def _callees(text: syntax.Block | syntax.Definition) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from bcgraph import schema
 from bcgraph.dsl import syntax
@@ -33,12 +33,17 @@ CHANNELS = "channels"
 REQUIRE = "require"
 
 
+_Key: TypeAlias = tuple[Definition, Namespace, tuple[syntax.Argument, ...], int]
+
+
 @dataclass(slots=True)
 class Definitions:
     """Works out calls of neurons and surrogates."""
 
     library: Library
     _calls: list[Definition] = field(default_factory=list)
+    # Neurons by their calls, with their bases, which have to live as long as their ids are keys.
+    _made: dict[_Key, tuple[schema.Neuron, schema.Neuron | None]] = field(default_factory=dict)
 
     def neuron(
         self,
@@ -52,6 +57,24 @@ class Definitions:
 
         Raises Failed once the reasons are reported.
         """
+        key = (definition, namespace, call.arguments, id(base))
+        constant = not any(name.name in scope.values for a in call.arguments for name in names_in(a.value))
+        if constant and key in self._made:
+            return self._made[key][0]
+        before = len(scope.reporter)
+        made = self._neuron(call, definition, scope, namespace, base)
+        if constant and len(scope.reporter) == before:
+            self._made[key] = made, base
+        return made
+
+    def _neuron(
+        self,
+        call: syntax.Call,
+        definition: Definition,
+        scope: Scope,
+        namespace: Namespace,
+        base: schema.Neuron | None,
+    ) -> schema.Neuron:
         given = dict(base.arguments) if base is not None else {}
         values, spans, inner = self._arguments(call, definition, scope, namespace, given)
         equations = _Body(self, definition, inner, values, spans).neuron()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -77,11 +78,24 @@ class Definition:
         return self.text
 
 
+class Files:
+    """Reads and parses files that a text imports, and those of the standard library."""
+
+    def read(self, path: Path, span: Span | None = None) -> str:
+        """The text of a file; `span` is where it is imported. Raises SpecError."""
+        return read(path, str(path), span)
+
+    def parse(self, source: Source, reporter: Reporter) -> syntax.File:
+        """The syntax tree of a text; what is wrong with it goes to `reporter`. Raises Stop."""
+        return parse_file(source, reporter)
+
+
 @dataclass(slots=True)
 class Library:
     """Finds blocks by name, and reads each file at most once. `uses` are the plugins of the text and its imports."""
 
     reporter: Reporter
+    files: Files = field(default_factory=Files)
     uses: Uses = field(init=False)
     _standard: dict[tuple[str, str], Namespace] = field(default_factory=dict)
 
@@ -153,14 +167,14 @@ class Library:
             if name not in standard_names(kind):
                 return None
             self._standard[kind, name] = namespace
-            file = self._parsed(read(path, str(path)), path)
+            file = self._parsed(self.files.read(path), path)
             self._collect(file, namespace, path.parent, (path.resolve(),), {path.resolve()})
         found = self._standard[kind, name].definitions.get(name)
         return found if found is not None and found.kind == kind else None
 
     def _parsed(self, text: str, path: Path) -> syntax.File:
         check_text(text, str(path))
-        return parse_file(Source.of(text, str(path)), self.reporter)
+        return self.files.parse(Source.of(text, str(path)), self.reporter)
 
     def _collect(
         self,
@@ -248,7 +262,7 @@ class Library:
         if len(chain) >= MAX_IMPORTS or len(seen) > 4 * MAX_IMPORTS:
             self.reporter.stop("E022", "too many files import each other", span, f"allowed: {MAX_IMPORTS} levels")
         try:
-            text = read(path, str(path), span)
+            text = self.files.read(path, span)
             if _BEGINNING.match(text) is None:
                 # It may be any file, so nothing of it is shown.
                 message = f'"{statement.path.value}" is not a file of this language: it does not begin with its version'
@@ -291,9 +305,10 @@ class Library:
         return None
 
 
-def standard_names(kind: str = "block") -> list[str]:
+@cache
+def standard_names(kind: str = "block") -> tuple[str, ...]:
     """The names of the standard backbones (or neurons, surrogates), sorted: each is the file of its name."""
-    return sorted(p.stem for p in standard_folder(kind).glob("*.bcg"))
+    return tuple(sorted(p.stem for p in standard_folder(kind).glob("*.bcg")))
 
 
 def check_header(file: syntax.File, name: str, reporter: Reporter) -> None:
