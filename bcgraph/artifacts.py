@@ -14,10 +14,10 @@ from bcgraph import data, keys, pruning, weights
 from bcgraph.compiler.driver import compile as compile_spec
 from bcgraph.compiler.targets.export import export
 from bcgraph.errors import BcgraphWarning, CompileError, DataError
-from bcgraph.schema import SearchSpec
+from bcgraph.search.finish import training as finish
 from bcgraph.search.records.objectives import trains_supernet
 from bcgraph.search.result import SearchResult
-from bcgraph.search.supernet.pruned_run import trained
+from bcgraph.search.supernet import pruned_run
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.search.supernet.supernet import inherited
 
@@ -45,12 +45,13 @@ class Artifacts:
 def write(result: SearchResult) -> Artifacts:
     """Write `best.safetensors` and `best.onnx` into the directory of a search.
 
-    With `strategy = gains` the weights are the trained ones of the run. After any other search by one-shot accuracy the
+    With a last stage the weights are those of the training run with the best validation accuracy of the best network.
+    With `strategy = gains` they are the trained ones of the run. After any other search by one-shot accuracy the
     chosen network inherits those of the supernet. A search by a score trains nothing, and the weights are the initial
     ones that step one scores with. For a network that ONNX cannot express there is a warning instead of a file. Raises
     RunError (E084).
     """
-    origin = _origin(result.spec.search)
+    origin = _origin(result)
     state = _STATES[origin](result)
     path = result.path / WEIGHTS
     weights.save(path, state, spec=result.best, metadata={"origin": origin, "seed": str(result.seed)})
@@ -65,14 +66,25 @@ def initial(result: SearchResult) -> dict[str, Tensor]:
     return dict(compile_spec(result.best, seed=seed).state_dict())
 
 
-def _origin(search: SearchSpec) -> Origin:
-    if search.evolve.strategy == pruning.STRATEGY:
+def _origin(result: SearchResult) -> Origin:
+    search = result.spec.search
+    if search.finish is not None or search.evolve.strategy == pruning.STRATEGY:
         return "training"
     return "supernet" if trains_supernet(search) else "initialization"
 
 
+def _trained(result: SearchResult) -> dict[str, Tensor]:
+    """The weights of the best training run of the last stage; without one, those of the one training run."""
+    if result.finish is None:
+        return pruned_run.trained(result.path, result.best)
+    best = result.finish.best
+    assert best is not None, "the last stage is done"
+    run = max(best.runs, key=lambda run: (run.accuracy, -run.seed))
+    return finish.trained(result.path, best.name, run.seed, result.best)
+
+
 _STATES: dict[Origin, Callable[[SearchResult], dict[str, Tensor]]] = {
-    "training": lambda result: trained(result.path, result.best),
+    "training": _trained,
     "supernet": lambda result: inherited(result.path, result.best),
     "initialization": initial,
 }

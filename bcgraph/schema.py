@@ -36,6 +36,7 @@ from bcgraph.equations.simplify import ONE
 from bcgraph.errors import Span, SpecError
 from bcgraph.names import DEFAULT_NEURON, FORWARD, projection
 from bcgraph.schema_search import EvolveSpec as EvolveSpec
+from bcgraph.schema_search import FinishSpec as FinishSpec
 from bcgraph.schema_search import InitSpec as InitSpec
 from bcgraph.schema_search import SearchSpec as SearchSpec
 from bcgraph.schema_search import SupernetSpec as SupernetSpec

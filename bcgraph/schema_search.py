@@ -97,6 +97,18 @@ class EvolveSpec(Frozen):
         return {name: value for name, value in dump(self).items() if name not in left_out}
 
 
+class FinishSpec(Frozen):
+    """The last stage of a search: trains the best few networks as `train` says, and the one without connections.
+
+    The `top` best of step two train with `seeds` seeds each. `beside` names rivals to train with them: `front`, with
+    connections from the last ports into the first (paper figure 1), and `random`, three random networks (figure 2B).
+    """
+
+    top: PositiveInt = 3
+    seeds: PositiveInt = 3
+    beside: tuple[Literal["front", "random"], ...] = ()
+
+
 if TYPE_CHECKING:
     from bcgraph.schema import Through
 else:
@@ -186,7 +198,8 @@ class SearchSpec(Frozen):
     order. A candidate that breaks a bound of `subject_to` is never evaluated.
 
     Without a `space` it is the paper's: all backward pairs, at most `max_backward` of them. `same_resolution` leaves
-    out connections between ports of different height or width, in any space.
+    out connections between ports of different height or width, in any space. Without `finish` a search ends with step
+    two, and the network found has not been trained on its own.
     """
 
     max_backward: Count = 2
@@ -198,6 +211,7 @@ class SearchSpec(Frozen):
     init: InitSpec = InitSpec()
     supernet: SupernetSpec = SupernetSpec()
     evolve: EvolveSpec = EvolveSpec()
+    finish: FinishSpec | None = None
 
     @model_validator(mode="after")
     def _different(self) -> SearchSpec:
@@ -221,4 +235,4 @@ class SearchSpec(Frozen):
 
 
 # Settings that came later, with what they are where they are not given: they change no digest of what lacks them.
-_LATER: dict[str, Any] = {"space": None, "maximize": (), "minimize": (), "subject_to": ()}
+_LATER: dict[str, Any] = {"space": None, "maximize": (), "minimize": (), "subject_to": (), "finish": None}

@@ -31,9 +31,9 @@ compiler.passes compiler.schedules compiler.pipelines compiler
 compiler.targets.fx compiler.driver compiler.analysis compiler.export
 compiler.targets.onnx compiler.targets.nir compiler.targets.pt2 compiler.targets.python compiler.targets
 training.options training.events training.losses training.ema training.optimizers training.distributed training
-profile
+profile comparison
 search.events search.options search.space search.records search.strategies search.supernet search.scores
-search.metrics
+search.metrics search.finish
 search.evaluators search.distributed search
 importing
 scores viz artifacts register

@@ -154,13 +154,17 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A data set for training: two parts, the names of the classes, and the normalization by channel."""
+    """A data set for training: two parts, the names of the classes, and the normalization by channel.
+
+    `held_out` says what the second part is: `test`, or `validation` where a search divides the training data.
+    """
 
     train: Split
     test: Split
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    held_out: str = "test"
 
     @staticmethod
     def of(source: DataSet, *, augment: bool = True) -> Splits:

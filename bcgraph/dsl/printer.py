@@ -31,8 +31,10 @@ _EXTRA = frozenset(
     (
         "accumulate",
         "augment",
+        "beside",
         "clip",
         "ema",
+        "finish",
         "gain",
         "label_smoothing",
         "maximize",

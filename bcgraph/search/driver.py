@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bcgraph import files, pruning
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
+from bcgraph.search.finish.entrants import entrants, jobs
 from bcgraph.search.options import Options
-from bcgraph.search.records import beside, directory, objectives, storage
+from bcgraph.search.records import beside, directory, objectives, storage, trained
 from bcgraph.search.records.evaluations import (
     Evaluation,
     Note,
@@ -35,6 +36,9 @@ from bcgraph.search.space.search_space import Architecture, wired
 from bcgraph.search.strategies import selection
 from bcgraph.search.strategies.evolution import Evaluate, evolve
 from bcgraph.search.strategies.gains import TrainStage, prune
+
+if TYPE_CHECKING:
+    from bcgraph.search.finish.training import TrainNetworks
 
 BEST = "best.bcg"
 
@@ -57,6 +61,9 @@ class Evaluators(Protocol):
 
     def gains(self, progress: Progress) -> TrainStage:
         """What trains the stages of `strategy = gains`."""
+
+    def finish(self, progress: Progress) -> TrainNetworks:
+        """What trains the networks of the last stage."""
 
 
 def run(
@@ -167,7 +174,27 @@ class _Search:
             found = self.evaluate(list(others.values()))
             beside.write(out, dict(zip(others, zip(others.values(), found, strict=True), strict=True)))
         best = wired(pruning.quiet(self.spec) if one_run else self.spec, chosen.architecture)
-        return SearchResult(out, self.seed, self.spec, best, chosen, tuple(self.records), tuple(self.notes), device)
+        finish = None
+        if self.spec.search.finish is not None:
+            finish, best = self._finish(out)
+            chosen = trained.record_of(finish, self.records)
+        records, notes = tuple(self.records), tuple(self.notes)
+        return SearchResult(out, self.seed, self.spec, best, chosen, records, notes, device, finish)
+
+    def _finish(self, out: Path) -> tuple[trained.Finish, NetworkSpec]:
+        """The last stage: trains the best; returns what it measured, and the best of them."""
+        assert self.spec.search.finish is not None
+        networks = entrants(self.spec, self.seed, [r for r in self.records if r.stage == "evolve"])
+        found = trained.Results.open(out, self.spec.search.finish.seeds, networks)
+        every = jobs(self.spec, self.seed, networks)
+        left = [job for job in every if (job.entrant.name, job.number) not in found.done]
+        if left:
+            train = self.evaluators.finish(self.progress)
+            for job, accuracy in zip(left, train(left), strict=True):
+                found.add(job, accuracy)
+        winner = found.finish.best
+        assert winner is not None, "every training run is done"
+        return found.finish, next(each.spec for each in networks if each.name == winner.name)
 
     def note(self, note: Note) -> None:
         """Record a note, once."""

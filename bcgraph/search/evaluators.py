@@ -15,11 +15,13 @@ from bcgraph.data.split import Split
 from bcgraph.schema import NetworkSpec
 from bcgraph.schema_search import COSTS
 from bcgraph.search.events import Event, Progress
+from bcgraph.search.finish.training import Trainer, TrainNetworks
 from bcgraph.search.metrics.composite import Composite, Costs
 from bcgraph.search.metrics.firing import Firing
 from bcgraph.search.metrics.latency import Latencies
 from bcgraph.search.records.evaluations import Evaluation, Measure
 from bcgraph.search.records.objectives import of_search
+from bcgraph.search.records.trained import Job
 from bcgraph.search.scores.precision import precision
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from bcgraph.search.space.candidate import Candidate
@@ -104,6 +106,11 @@ class Standard:
 
         return PrunedRun(self.spec, self.seed, train, validation, self.out, report, group)
 
+    def finish(self, progress: Progress) -> Trainer:
+        """What trains the networks of the last stage."""
+        train, validation = self.splits
+        return Trainer(train, validation, self.out, self.device, progress)
+
     def _scorer(self, measures: tuple[Measure, ...]) -> Scorer:
         key = keys.derive(self.seed, "init", "batch")
         size = self.spec.search.init.batch
@@ -147,6 +154,16 @@ class OnThreads:
         def run(stage: int, candidate: Candidate) -> Evaluation:
             with _threads(self.threads):
                 return train(stage, candidate)
+
+        return run
+
+    def finish(self, progress: Progress) -> TrainNetworks:
+        """What trains the networks of the last stage."""
+        train = self.standard.finish(progress)
+
+        def run(jobs: Sequence[Job]) -> Iterator[float]:
+            with _threads(self.threads):
+                yield from train(jobs)
 
         return run
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 class Event:
     """A step of a run: `done` of `total`, and the best value so far.
 
-    The stage is "init", "supernet", "evolve", "gains" or "audit".
+    The stage is "init", "supernet", "evolve", "gains", "finish" or "audit".
     """
 
     stage: str

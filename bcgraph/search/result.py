@@ -12,6 +12,7 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Note, Record, label, name_of
 from bcgraph.search.records.objectives import Objective, Objectives, front
 from bcgraph.search.records.objectives import of_search as of_settings
+from bcgraph.search.records.trained import Finish
 from bcgraph.search.space.search_space import of_search, size_text, wired
 
 FRONT = "front"
@@ -22,7 +23,8 @@ FRONT = "front"
 class SearchResult:
     """The result of a finished search. `best` is the specification with the chosen connections.
 
-    `device` is where candidates were evaluated, with `auto` resolved.
+    `device` is where candidates were evaluated, with `auto` resolved. `finish` is what a last stage has measured; then
+    `best` is the best network of that stage, and `chosen` its evaluation in step two.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class SearchResult:
     records: tuple[Record, ...]
     notes: tuple[Note, ...]
     device: str
+    finish: Finish | None = None
 
 
 def describe(result: SearchResult) -> str:
@@ -40,6 +43,8 @@ def describe(result: SearchResult) -> str:
     settings = result.spec.search
     by = of_settings(settings)
     found = values_text(result.chosen, by)
+    if result.finish is not None:
+        return _how_trained(result, result.finish) + dsl.format_spec(result.best)
     if settings.evolve.strategy == pruning.STRATEGY:
         how = (
             f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {len(pruning.pairs(result.spec))} "
@@ -49,6 +54,22 @@ def describe(result: SearchResult) -> str:
         )
         return how + dsl.format_spec(result.best)
     return how_found(result, result.chosen) + dsl.format_spec(result.best)
+
+
+def _how_trained(result: SearchResult, finish: Finish) -> str:
+    """A comment on how the last stage chose a network."""
+    tried = sum(each.name.startswith("found-") for each in finish.networks)
+    best, none = finish.best, finish.none()
+    assert best is not None
+    began = f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, "
+    if best.name == none.name:
+        which = f"no connections, as the best {tried} networks found train to no higher validation accuracy"
+        found = f"# Validation accuracy {finish.text(none)}."
+    else:
+        which = f"the best of {tried} trained networks and the one without connections"
+        found = f"# Validation accuracy {finish.text(best)}; without connections {finish.text(none)}."
+    lines = [f"{began}{which}.", found]
+    return "\n".join(lines) + "\n"
 
 
 def values_text(record: Record, by: Objectives, *, short: bool = False) -> str:

@@ -25,7 +25,8 @@ class Step:
 class Epoch:
     """After a whole epoch: the learning rate it ended with, the mean loss and accuracy of training, and the test's.
 
-    The test accuracy is recorded, and decides nothing but which epoch `best.safetensors` keeps.
+    The test accuracy is recorded, and decides nothing but which epoch `best.safetensors` keeps. In the last stage of a
+    search it is measured on validation data.
     """
 
     epoch: int
@@ -54,10 +55,11 @@ class TrainResult:
     path: Path
 
 
-def log_text(history: Sequence[Epoch]) -> str:
-    """`log.csv`: a header and one line an epoch."""
+def log_text(history: Sequence[Epoch], held_out: str = "test") -> str:
+    """`log.csv`: a header and one line an epoch; `held_out` says on which part the last accuracy is measured."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [field.name for field in fields(Epoch)], lineterminator="\n")
-    writer.writeheader()
+    names = {field.name: field.name for field in fields(Epoch)} | {"test_accuracy": f"{held_out}_accuracy"}
+    writer = csv.DictWriter(stream, list(names), lineterminator="\n")
+    writer.writerow(names)
     writer.writerows(asdict(epoch) for epoch in history)
     return stream.getvalue()

@@ -123,7 +123,8 @@ def _data(
     if dataset is None:
         if test is not None:
             raise DataError("E081", "a test dataset needs a dataset to train with", hint="train(spec, dataset, test)")
-        return splits or data.load(spec.data, spec.input, spec.steps), {}
+        found = splits or data.load(spec.data, spec.input, spec.steps)
+        return found, {} if found.held_out == "test" else {"held_out": found.held_out}
     if splits is not None:
         raise DataError("E081", "both a dataset and `splits` are given", hint="give one of them")
     source, identity = from_torch(dataset, test, spec.input, spec.steps, checks.outputs(spec))

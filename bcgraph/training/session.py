@@ -78,7 +78,7 @@ class TrainingRun:
                     self.progress(record)
         # Written again after a resume: a kill may have come between the checkpoint and these.
         on_rank_zero(self.group, lambda: self._publish(LAST, history[-1]))
-        on_rank_zero(self.group, lambda: files.write_text(self.folder / LOG, log_text(history)))
+        on_rank_zero(self.group, lambda: files.write_text(self.folder / LOG, self._log(history)))
         best = max(epoch.test_accuracy for epoch in history)
         return TrainResult(history[-1].test_accuracy, best, history, self.folder / LAST)
 
@@ -132,12 +132,15 @@ class TrainingRun:
         checkpoint = checkpoints.Checkpoint(self.identity, history, tensors, precision, torch.get_num_threads())
         checkpoints.save(self.folder / STATE, checkpoint)
         self._publish(LAST, record)
-        files.write_text(self.folder / LOG, log_text(history))
+        files.write_text(self.folder / LOG, self._log(history))
+
+    def _log(self, history: tuple[Epoch, ...]) -> str:
+        return log_text(history, self.splits.held_out)
 
     def _publish(self, name: str, record: Epoch) -> None:
         described = {
             "epoch": str(record.epoch),
-            "test_accuracy": repr(record.test_accuracy),
+            f"{self.splits.held_out}_accuracy": repr(record.test_accuracy),
             "seed": str(self.seed),
         }
         with self.ema.applied():

@@ -6,7 +6,6 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from bcgraph import dsl, pruning, schema, schema_values, spaces
 from bcgraph.dsl import syntax
@@ -58,10 +57,11 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     for name, field in kinds.fields(cls).items():
         if name in fixed or name == "kind" or schema_values.has_statements(field):
             continue
-        section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        fields[name] = (
-            model(field.annotation) if section and kinds.is_section(field.annotation) else setting(kinds.kind_of(field))
-        )
+        section = kinds.section(field.annotation)
+        if section is None:
+            fields[name] = setting(kinds.kind_of(field))
+        else:
+            fields[name] = model(section) if field.default is not None else st.none() | model(section)
     beside = {n: mark for n, f in kinds.fields(cls).items() if (mark := schema_values.only_with(f)) is not None}
 
     def made(**values: Any) -> Any:

@@ -45,7 +45,7 @@ def test_what_is_said_about_the_examples() -> None:
 
 def test_tables_of_settings() -> None:
     assert fill(PAGE) == PAGE
-    assert PAGE.count("<!-- settings of ") == 13
+    assert PAGE.count("<!-- settings of ") == 14
     assert settings_table("Projection") == (
         "| setting | allowed | default |\n|---|---|---|\n| `kernel` | a whole number from 1 to 1000000 | `1` |\n"
         "| `gain` | a number from 0 to 100 | `1.0` |"

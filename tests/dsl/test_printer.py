@@ -70,6 +70,7 @@ def test_what_goes_beyond_the_paper_is_written_where_it_is_on() -> None:
     known = {
         *schema.DataSpec.model_fields,
         *schema.TrainSpec.model_fields,
+        *schema.FinishSpec.model_fields,
         *schema.SearchSpec.model_fields,
         *kinds.fields(schema.Norm),
     }

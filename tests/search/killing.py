@@ -32,7 +32,9 @@ search {
   init { pool = 30; keep = 6; batch = 20 }
   supernet { epochs = 4 }
   evolve { iterations = 3; top = 4; population = 8; offspring = 3; mutation = 0.7 }
+  finish { top = 1; seeds = 1 }
 }
+train { epochs = 3 }
 """
 
 
@@ -45,6 +47,8 @@ def stage(out: Path) -> str:
     lines = (out / "log.jsonl").read_bytes().count(b"\n") if (out / "log.jsonl").exists() else -1
     if (out / "best.bcg").exists():
         return "finished"
+    if (out / "finish").is_dir():
+        return "finish"
     if lines < 0:
         return "start"
     if lines < 30:
@@ -59,6 +63,9 @@ def progress(out: Path, epochs: set[int]) -> int:
         epochs.add((out / "supernet-state.safetensors").stat().st_mtime_ns)
     with contextlib.suppress(FileNotFoundError):
         count += (out / "log.jsonl").read_bytes().count(b"\n")
+    for each in out.glob("finish/*/*/log.csv"):
+        with contextlib.suppress(FileNotFoundError):
+            count += each.read_bytes().count(b"\n")
     return count + len(epochs)
 
 

@@ -36,12 +36,15 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         kills.update(search(out, 30, seed=attempt))
         assert history(out) == history(tmp_path / "whole")
         assert studies.evaluations(out) == history(out)["evaluations"]
-        for name in ("best.bcg", "spec.bcg", "supernet.safetensors", "run.json"):
+        for name in ("best.bcg", "spec.bcg", "supernet.safetensors", "run.json", "finish.json"):
             assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        for path in (tmp_path / "whole").glob("finish/*/*/*.safetensors"):
+            if path.name != "state.safetensors":  # which says how long epochs took
+                assert (out / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path
         left = {p.name for p in out.iterdir()}
         assert left == {p.name for p in (tmp_path / "whole").iterdir()}, "nothing half-written stays behind"
-        if sum(kills.values()) >= 12 and {"init", "supernet", "evolve"} <= set(kills):
+        if sum(kills.values()) >= 12 and {"init", "supernet", "evolve", "finish"} <= set(kills):
             break
     print(f"killed by stage: {dict(kills)}")
     assert sum(kills.values()) >= 12
-    assert {"init", "supernet", "evolve"} <= set(kills), kills
+    assert {"init", "supernet", "evolve", "finish"} <= set(kills), kills

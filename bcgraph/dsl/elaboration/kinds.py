@@ -233,6 +233,10 @@ def _prefixed(text: str) -> str:
     return f" from {text}" if text[0].isdigit() else f", {text}"
 
 
-def is_section(annotation: Any) -> bool:
-    """Whether a setting of this type is written as `name { ... }`."""
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel) and "kind" not in annotation.model_fields
+def section(annotation: Any) -> type[BaseModel] | None:
+    """The settings of a type that is written as `name { ... }`, also where it may be left out; else None."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        options = [option for option in get_args(annotation) if option is not types.NoneType]
+        return section(options[0]) if len(options) == 1 else None
+    group = isinstance(annotation, type) and issubclass(annotation, BaseModel) and "kind" not in annotation.model_fields
+    return annotation if group else None

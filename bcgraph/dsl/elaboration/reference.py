@@ -52,7 +52,7 @@ def settings_table(name: str) -> str:
     for setting, field in kinds.fields(model).items():
         if setting in _LEFT_OUT:
             continue
-        if kinds.is_section(field.annotation) or has_statements(field):
+        if kinds.section(field.annotation) is not None or has_statements(field):
             rows.append(f"| `{setting} {{ ... }}` | see below | |")
         elif field.annotation is schema.Backbone:
             rows.append(f"| `{setting}` | a call of a block | required |")

@@ -54,7 +54,7 @@ class Settings:
         `given` are values of what has statements of its own, which are read elsewhere, and `seen` says where those are.
         """
         fields = kinds.fields(model)
-        inner = {name: f.annotation for name, f in fields.items() if kinds.is_section(f.annotation)}
+        inner = {name: found for name, f in fields.items() if (found := kinds.section(f.annotation)) is not None}
         read = {name for name in fields if name not in inner and not schema_values.has_statements(fields[name])}
         values: dict[str, Any] = dict(given or {})
         seen = {} if seen is None else seen
@@ -62,8 +62,7 @@ class Settings:
             match statement:
                 case syntax.Section(name=name) if name in inner:
                     if self.first(name, statement.name_span, seen):
-                        section: Any = inner[name]
-                        values[name] = self.section(section, statement.body, name)
+                        values[name] = self.section(inner[name], statement.body, name)
                 case syntax.Assign(target=syntax.Name(name=name) as target) if name in read:
                     if self.first(name, target.span, seen):
                         self.read(values, name, statement.value, kinds.kind_of(fields[name]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from bcgraph.search.distributed import cluster
 from bcgraph.search.distributed.pool import Pool
 from bcgraph.search.distributed.tasks import PooledEvaluator
+from bcgraph.search.distributed.training import PooledTrainer
 from bcgraph.search.distributed.worker import Workload
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Progress
@@ -65,6 +66,10 @@ class Distributed:
     def gains(self, progress: Progress) -> TrainStage:
         """One training run, which workers cannot share: this process trains (`Options.check` refuses workers)."""
         return self.standard.gains(progress)
+
+    def finish(self, progress: Progress) -> PooledTrainer:
+        """The last stage, a training run a task."""
+        return PooledTrainer(self.standard.finish(progress), self._pool, progress)
 
     def _pool(self, workload: Workload) -> Pool:
         """The workers, with a workload."""

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from bcgraph import foreign
 from bcgraph.errors import BcgraphWarning
-from bcgraph.search.records import beside, directory, log, sealed
+from bcgraph.search.records import beside, directory, log, sealed, trained
 from bcgraph.search.records.evaluations import Measure
 from bcgraph.search.records.objectives import chosen, front, objectives
 
@@ -27,8 +27,10 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     of the training run, `iteration` its number, and `scales` how loud each connection has become. `chosen` is the best
     of the evolution so far (with `gains` the last stage), null before it begins; `finished` says whether it is final.
     With several objectives `front` has the evaluations that no other one beats in everything. `beside` has the file's
-    own network and the one without connections, where the file has connections. `audit` is the audit of the scores,
-    null where there is none. Everything comes from the directory of the run, so a storage need not be reachable:
+    own network and the one without connections, where the file has connections. `finish` is the last stage, where there
+    is one: every network with its training runs; when it is done, `best` is the name of the network chosen, and
+    `chosen` its evaluation. `audit` is the audit of the scores, null where there is none. Everything comes from the directory of
+    the run, so a storage need not be reachable:
     `storage` has no effect, and is accepted from scripts that name one. Raises RunError (E085).
     """
     identity = directory.read_identity(path)
@@ -37,6 +39,9 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     by = objectives(settings)
     evolved = logged.stage("evolve")
     found = chosen(evolved, settings["evolve"]["strategy"], by)
+    finish = trained.shown(path)
+    if finish is not None and finish.best is not None:
+        found = trained.record_of(finish, evolved)
     return {
         "spec": identity["spec"]["name"],
         "version": identity["version"],
@@ -48,6 +53,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
         "chosen": None if found is None else found.as_data(),
         "audit": audit(path),
         **({"front": [record.as_data() for record in front(evolved, by)]} if len(by) > 1 else {}),
+        **({"finish": finish.as_data()} if finish is not None else {}),
         **({"beside": others} if (others := beside.read(path)) else {}),
         "finished": (path / "best.bcg").exists(),
     }
