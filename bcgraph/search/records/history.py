@@ -29,8 +29,8 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     With several objectives `front` has the evaluations that no other one beats in everything. `beside` has the file's
     own network and the one without connections, where the file has connections. `finish` is the last stage, where there
     is one: every network with its training runs; when it is done, `best` is the name of the network chosen, and
-    `chosen` its evaluation. `audit` is the audit of the scores, null where there is none. Everything comes from the directory of
-    the run, so a storage need not be reachable:
+    `chosen` its evaluation. `audit` is the audit of the scores, null where there is none. Everything comes from the
+    directory of the run, so a storage need not be reachable:
     `storage` has no effect, and is accepted from scripts that name one. Raises RunError (E085).
     """
     identity = directory.read_identity(path)
