@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 
@@ -46,3 +47,23 @@ def modules(package: str, folder: str = ".") -> tuple[str, ...]:
         if not name.startswith("_") and (name != each.name or each.joinpath("__init__.py").is_file()):
             names.add(name)
     return tuple(sorted(names))
+
+
+def homes(package: str, folder: str) -> dict[str, str]:
+    """The modules in a folder of `package` and in its folders: each name with the path to import. Imports none of them.
+
+    Names are those of the files, in order.
+    """
+    found = dict(_homes(files(package).joinpath(folder), f"{package}.{folder.replace('/', '.')}"))
+    return dict(sorted(found.items()))
+
+
+def _homes(folder: Traversable, path: str) -> Iterator[tuple[str, str]]:
+    for each in folder.iterdir():
+        name = each.name.removesuffix(".py")
+        if name.startswith("_"):
+            continue
+        if name != each.name:
+            yield name, f"{path}.{name}"
+        elif each.joinpath("__init__.py").is_file():
+            yield from _homes(each, f"{path}.{name}")

@@ -599,12 +599,34 @@ class ForwardConnection(Connection):
 
 
 class DataSpec(Frozen):
-    """Which data set, from where, and in which batches; `augment` says whether training changes samples at random."""
+    """Which data set, from where, and in which batches; `augment` says whether training changes samples at random.
+
+    Some data sets have settings of their own: `download` fetches what is missing, `size` pools images to that height
+    and width (0: as they are), and `held_out` is the share of each class that is kept for the test where there is no
+    test part. `span` is where a text names the data set, and takes no part in equality.
+    """
 
     name: str = "digits"
     root: str = "data"
     batch: PositiveInt = 128
     augment: bool = True
+    download: bool = False
+    size: Count = 0
+    held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    span: Annotated[Span | None, Field(exclude=True)] = Field(default=None, exclude=True, repr=False)
+
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(value for name, value in self.__dict__.items() if name != "span")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DataSpec) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return _dumped(dump(self), download=False, size=0, held_out=0.2)
 
 
 class AdamW(Frozen):

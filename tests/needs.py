@@ -29,3 +29,9 @@ def program(*names: str, folders: tuple[str, ...] = ()) -> Path:
             if (Path(folder) / name).is_file():
                 return Path(folder) / name
     missing(f"there is no program `{names[0]}` on this machine")
+
+
+def folder(what: str, *places: Path) -> Path:
+    """The first of these folders that there is."""
+    found = next((place for place in places if place.is_dir()), None)
+    return found or missing(f"{what} is not on this machine")

@@ -23,6 +23,7 @@ files connections memory tensorfiles plugins
 equations
 layers schema_values schema_search schema
 shapes projections pruning scales spaces
+data.declaration data.sets
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.habits dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl
 errordocs signature exported runtime weights data nn

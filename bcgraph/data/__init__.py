@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bcgraph import lazy
-from bcgraph.data.catalog import Arrays, arrays, load, names, read
-from bcgraph.data.sources import Part
 
 if TYPE_CHECKING:
+    from bcgraph.data.catalog import Arrays, arrays, load, read
+    from bcgraph.data.declaration import names
+    from bcgraph.data.sources import Part
     from bcgraph.data.split import Split, Splits
 
 __all__ = ["Arrays", "Part", "Split", "Splits", "arrays", "load", "names", "read"]
@@ -16,7 +17,13 @@ __all__ = ["Arrays", "Part", "Split", "Splits", "arrays", "load", "names", "read
 __getattr__ = lazy.attach(
     __name__,
     {
+        "Arrays": "bcgraph.data.catalog:Arrays",
+        "Part": "bcgraph.data.sources:Part",
         "Split": "bcgraph.data.split:Split",
         "Splits": "bcgraph.data.split:Splits",
+        "arrays": "bcgraph.data.catalog:arrays",
+        "load": "bcgraph.data.catalog:load",
+        "names": "bcgraph.data.declaration:names",
+        "read": "bcgraph.data.catalog:read",
     },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bcgraph import plugins
+from bcgraph.data import declaration
+from bcgraph.data.declaration import names as names
 from bcgraph.data.sources import DataSet, Floats, Integers, Loader, Request
 from bcgraph.errors import DataError, nearest
-from bcgraph.lazy import modules
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput, SignalInput, VectorInput
 
 if TYPE_CHECKING:
@@ -29,21 +29,6 @@ class Arrays:
     classes: tuple[str, ...]
 
 
-def names() -> tuple[str, ...]:
-    """The names of all data sets of bcgraph itself."""
-    return modules("bcgraph", "data/sets")
-
-
-def _form(name: str) -> tuple[InputSpec, int] | None:
-    """The input and the steps of a network for a data set that has one form only."""
-    found: tuple[InputSpec, int] | None = getattr(_own(name), "FORM", None) if name in names() else None
-    return found
-
-
-def _own(name: str) -> Any:
-    return importlib.import_module(f"bcgraph.data.sets.{name}")
-
-
 def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
     """The data set that `data` names, for a network with this input and these steps, without torch.
 
@@ -51,10 +36,11 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
     does not fit the network; PluginError (E095) when what was registered fails.
     """
     loader = _loader(data.name)
-    shape = form.shape
+    declaration.check(data, form, steps)
     root = _expanded(data.root)
     try:
-        return loader(Request(root, shape, isinstance(form, SequenceInput), steps))
+        found = loader(Request(root, form.shape, isinstance(form, SequenceInput), steps, data))
+        return replace(found, form=form)
     except OSError as error:
         raise DataError(
             "E081",
@@ -65,11 +51,12 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
 
 
 def _loader(name: str) -> Loader:
-    if name in names():
-        return cast("Loader", _own(name).load)
+    declared = declaration.find(name)
+    if declared is not None:
+        return cast("Loader", declared.loader)
     entry = plugins.find("data", name)
     if entry is None:
-        known = (*names(), *(e.name for e in plugins.REGISTRY.entries() if e.kind == "data"))
+        known = (*declaration.names(), *(e.name for e in plugins.REGISTRY.entries() if e.kind == "data"))
         raise DataError(
             "E080",
             f"there is no data set `{name}`",
@@ -126,16 +113,25 @@ def arrays(
 ) -> Arrays:
     """The test (or "train") part of a data set as numpy arrays, normalized as for training; imports no torch.
 
-    `form` and `steps` are those of the network; `digits` and `digits_rows` have a form of their own and need none.
+    `form` and `steps` are those of the network; data sets with one form, such as `digits`, need none.
     Raises DataError (E080, E081).
     """
-    own = _form(name)
-    if own is None and name in names() and (form is None or steps is None):
-        raise DataError("E081", f"the data set `{name}` is read for a network: its input and steps are needed")
-    known_form, known_steps = own or (ImageInput(1, 1, 1), 1)
-    found = read(DataSpec(name=name, root=root), form or known_form, known_steps if steps is None else steps)
+    form, steps = _asked(name, form, steps)
+    found = read(DataSpec(name=name, root=root), form, steps)
     chosen = {"train": found.train, "test": found.test}[part]
-    inputs = found.prepare(chosen.samples.take(np.arange(len(chosen.labels))))
-    if inputs.ndim == 5:
-        inputs = np.ascontiguousarray(inputs.swapaxes(0, 1))
+    inputs = found.batch(chosen.samples.take(np.arange(len(chosen.labels))))
     return Arrays(inputs, chosen.labels, found.classes)
+
+
+def _asked(name: str, form: InputSpec | None, steps: int | None) -> tuple[InputSpec, int]:
+    """The input and the steps that were given, or those of a data set that has one form only."""
+    declared = declaration.find(name)
+    if form is not None and steps is not None:
+        return form, steps
+    only = declared.forms_of(DataSpec(name=name)) if declared is not None else ()
+    if len(only) == 1 and None not in only[0].sizes and (only[0].steps or only[0].kind != "sequence"):
+        kinds: dict[str, type[Any]] = {"image": ImageInput, "sequence": SequenceInput}
+        return form or kinds[only[0].kind](*only[0].sizes), steps or only[0].steps or 1
+    if declared is not None:
+        raise DataError("E081", f"the data set `{name}` is read for a network: its input and steps are needed")
+    return form or ImageInput(1, 1, 1), steps or 1

@@ -7,7 +7,7 @@ numbers. Samples are `[C, H, W]` for an image data set and `[T, C, H, W]` for a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bcgraph.errors import DataError
 from bcgraph.normalization import Normalization
+from bcgraph.schema import DataSpec, InputSpec, SequenceInput
 
 Floats: TypeAlias = NDArray[np.float32]
 Integers: TypeAlias = NDArray[np.int64]
@@ -80,7 +81,10 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A loaded data set. `mean` and `std` are by channel, in units of the samples; `augment` is for training only."""
+    """A loaded data set. `mean` and `std` are by channel, in units of the samples; `augment` is for training only.
+
+    `form` is the input of the network that it was read for; without one, samples of four axes are sequences.
+    """
 
     name: str
     train: Part
@@ -89,20 +93,37 @@ class DataSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: tuple[Augmentation, ...] = ()
+    form: InputSpec | None = None
 
     def prepare(self, samples: Floats) -> Floats:
         """`samples` `[..., C, H, W]` normalized by channel."""
-        return Normalization(self.mean, self.std).normalized(samples)
+        return self.normalization().normalized(samples)
+
+    def normalization(self, inside: bool = False) -> Normalization:
+        """What `prepare` does."""
+        axes = 3 if self.form is None else len(self.form.shape)
+        return Normalization(tuple(self.mean), tuple(self.std), inside, axes)
+
+    def batch(self, samples: Floats, *, raw: bool = False) -> Floats:
+        """`samples` `[n, ...]` as a network takes them: normalized unless `raw`, and of a sequence time first."""
+        x = samples if raw else self.prepare(samples)
+        sequence = samples.ndim == 5 if self.form is None else isinstance(self.form, SequenceInput)
+        # By numpy: a thread that reads ahead must not start torch's threads beside those that train.
+        return np.ascontiguousarray(x.swapaxes(0, 1)) if sequence else x
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a network asks of a data set: where it lies, the shape of one frame, whether frames are steps."""
+    """What a network asks of a data set: where it lies, the shape of one frame, whether frames are steps.
+
+    `data` are all settings of the data set.
+    """
 
     root: Path
     shape: tuple[int, ...]
     sequence: bool
     steps: int
+    data: DataSpec = field(default_factory=DataSpec)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -112,24 +133,3 @@ class Request:
 
 
 Loader: TypeAlias = Callable[[Request], DataSet]
-
-
-def check_shape(name: str, request: Request, shape: tuple[int, ...], *, sequence: bool) -> None:
-    """Raise DataError (E081) unless the network takes frames of `shape` as an image (or as a sequence)."""
-    wanted = _text(shape, sequence)
-    if request.sequence != sequence or request.shape != shape:
-        raise DataError(
-            "E081",
-            f"the data set `{name}` is {wanted}, but the network takes {_text(request.shape, request.sequence)}",
-            hint=f"write `input = {wanted}`",
-        )
-
-
-def check_kind(name: str, request: Request, *, channels: int, sequence: bool) -> None:
-    """Raise DataError (E081) unless kind and channels fit; height and width may be any, images are resized."""
-    size = request.size if len(request.shape) == 3 else (32, 32)
-    check_shape(name, request, (channels, *size), sequence=sequence)
-
-
-def _text(shape: tuple[int, ...], sequence: bool) -> str:
-    return f"{'sequence' if sequence else 'image'}({', '.join(str(n) for n in shape)})"

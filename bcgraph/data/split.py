@@ -67,11 +67,7 @@ class Split:
         if key is not None and self.augmented:
             for change in self.source.augment:
                 samples = change(samples, [keys.derive(key, "augment", int(member)) for member in members])
-        x = self.source.prepare(samples)
-        if x.ndim == 5:
-            # By numpy: a thread that reads ahead must not start torch's threads beside those that train.
-            x = np.ascontiguousarray(x.swapaxes(0, 1))
-        return torch.from_numpy(x), torch.from_numpy(self.part.labels[members])
+        return torch.from_numpy(self.source.batch(samples)), torch.from_numpy(self.part.labels[members])
 
     def batches(
         self, size: int, key: int | None = None, drop_last: bool = False, share: tuple[int, int] = (0, 1)

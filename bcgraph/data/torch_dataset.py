@@ -91,7 +91,7 @@ def from_torch(
 
     def data_set(train: Part, test: Part) -> DataSet:
         channels = form.channels
-        return DataSet(name, train, test, names, (0.0,) * channels, (1.0,) * channels)
+        return DataSet(name, train, test, names, (0.0,) * channels, (1.0,) * channels, form=form)
 
     if held_out is None:
         everything = Split(data_set(train, train), train, np.arange(len(train.labels)))
@@ -152,8 +152,7 @@ def _item(dataset: MapDataset, index: int, shape: tuple[int, ...], key: int) -> 
     if not isinstance(x, np.ndarray):
         raise wrong(f"has an x of the type `{type(x).__name__}`", "convert it, for instance by torchvision's ToTensor")
     if x.shape != shape:
-        axes = "[C, H, W]" if len(shape) == 3 else "[T, C, H, W]"
-        raise wrong(f"has the shape {list(x.shape)}", f"the network takes {axes} = {list(shape)}")
+        raise wrong(f"has the shape {list(x.shape)}", f"the network takes {list(shape)}")
     if x.dtype == np.uint8:
         values = x.astype(np.float32) * np.float32(1 / 255)
     elif np.issubdtype(x.dtype, np.floating):

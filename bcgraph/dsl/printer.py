@@ -33,14 +33,17 @@ _EXTRA = frozenset(
         "augment",
         "beside",
         "clip",
+        "download",
         "ema",
         "finish",
         "gain",
+        "held_out",
         "label_smoothing",
         "maximize",
         "mean_squared",
         "minimize",
         "scales",
+        "size",
     )
 )
 

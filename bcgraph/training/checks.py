@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bcgraph import projections, schema, shapes
 from bcgraph.compiler.schedules import SCHEDULES
+from bcgraph.data.declaration import too_many_or_few
 from bcgraph.data.split import Split
 from bcgraph.errors import CompileError, DataError, RunError, nearest
 from bcgraph.schema import NetworkSpec
@@ -35,11 +36,7 @@ def classes(spec: NetworkSpec, names: tuple[str, ...]) -> None:
     """Raise DataError (E081) unless the network has one output for each of `names`."""
     number = outputs(spec)
     if number != len(names):
-        raise DataError(
-            "E081",
-            f"the data set `{spec.data.name}` has {len(names)} classes, but the network has {number} outputs",
-            hint=f"write `classes = {len(names)}`",
-        )
+        raise too_many_or_few(spec.data, len(names), number)
 
 
 def outputs(spec: NetworkSpec) -> int:

@@ -36,6 +36,9 @@ from bcgraph.training.session import TrainingRun
 
 PUBLISHED = "torchvision:"
 
+# Settings of the data that a checkpoint has under other names, or that do not change what is trained on.
+_NAMED = frozenset(("name", "root", "batch", "augment", "download"))
+
 
 def train(
     spec: NetworkSpec,
@@ -155,6 +158,7 @@ def _identity(
         "data": spec.data.name,
         "batch": spec.data.batch,
         "augment": spec.data.augment,
+        **{f"data.{key}": value for key, value in spec.data.model_dump(mode="json").items() if key not in _NAMED},
         "seed": seed,
         "schedule": schedule,
         **{key: value for key, value in asdict(options).items() if key != "accelerator"},

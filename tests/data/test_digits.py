@@ -12,7 +12,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from bcgraph import data
-from bcgraph.data import catalog, digits
+from bcgraph.data import catalog
+from bcgraph.data.readers import digits
 from bcgraph.errors import DataError
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
 
@@ -88,7 +89,7 @@ def test_other_digits_than_the_split_was_made_for(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", ["digits", "digits_rows"])
 def test_arrays_hold_what_training_sees(name: str) -> None:
-    form, steps = catalog._form(name) or pytest.fail("it has a form of its own")
+    form, steps = catalog._asked(name, None, None)
     splits = data.load(DataSpec(name=name), form, steps)
     for part in ("train", "test"):
         arrays = data.arrays(name, part=part)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bcgraph import data
-from bcgraph.data import events
+from bcgraph.data.readers import cifar10dvs as events
 from bcgraph.errors import DataError
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
 from tests.data.event_files import write

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from bcgraph import data
-from bcgraph.data import folders
+from bcgraph.data.readers import folders
 from bcgraph.errors import DataError
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
 
@@ -155,7 +155,12 @@ def test_folder_may_call_its_test_part_val(folder: Path) -> None:
 
 def test_folder_missing_or_wrong(folder: Path) -> None:
     refused("folder", folder / "no", "no folder `train`", str(folder / "no" / "train"), "train/CLASS/IMAGE")
-    refused("folder", folder, "1 or 3 channels", form=ImageInput(2, 8, 8))
+    refused(
+        "folder",
+        folder,
+        "image(3, 8, 8) or image(1, 8, 8), but the network takes image(2, 8, 8)",
+        form=ImageInput(2, 8, 8),
+    )
     refused("folder", folder, "image(3, 8, 8)", form=SequenceInput(3, 8, 8))
     picture(folder / "test" / "fish" / "a.png", 0)
     refused("folder", folder, "the class `fish` is not in the training part")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bcgraph.data.images import ImageFiles
+from bcgraph.data.readers.images import ImageFiles
 from bcgraph.errors import DataError
 
 RAMP = np.arange(64, dtype=np.float64).reshape(8, 8) / 63

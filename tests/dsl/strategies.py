@@ -79,7 +79,7 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.builds(made, **fields)
 
 
-DATA = model(schema.DataSpec, name=st.sampled_from(settings.DATA_SETS))
+DATA = model(schema.DataSpec, name=st.sampled_from(settings.DATA_SETS), span=st.none())
 SEARCH = model(schema.SearchSpec)
 TRAIN = model(schema.TrainSpec)
 

@@ -11,7 +11,6 @@ from bcgraph.dsl.elaboration import sizes
 from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.elaboration.library import standard_names
 from bcgraph.dsl.elaboration.reference import fill, settings_table
-from bcgraph.dsl.elaboration.settings import DATA_SETS
 from tests.dsl.test_specs import BACKBONES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "language.md").read_text(encoding="utf-8")
@@ -69,7 +68,7 @@ def test_backbones(name: str) -> None:
 
 
 def test_words_and_bounds() -> None:
-    for word in (*wording.KEYWORDS, *DATA_SETS):
+    for word in wording.KEYWORDS:
         assert f"`{word}`" in PAGE
     assert set(standard_names()) == {*BACKBONES, "residual", "sew", "ms", "vgg"}
     for bound in (tokens.MAX_TOKENS, sizes.MAX_LAYERS, sizes.MAX_PARAMETERS, sizes.MAX_UNROLLED):

@@ -65,7 +65,7 @@ def test_a_function_of_the_request(pair: bool) -> None:
     bcgraph.register.data("mine", load)
     spec = parsed('data = mine(root="somewhere")')
     found = bcgraph.data.read(spec.data, spec.input, spec.steps)
-    assert asked[0] == Request(Path("somewhere"), (1, 8, 8), False, 2)
+    assert asked[0] == Request(Path("somewhere"), (1, 8, 8), False, 2, spec.data)
     assert len(found.train.labels) == len(found.test.labels) == (40 if pair else 6)
 
 

@@ -35,7 +35,10 @@ def write(request):
 """,
     "data/sets/noise.py": """
 import numpy as np
+from bcgraph.data.declaration import Declaration
 from bcgraph.data.sources import DataSet, Held, Part
+
+DATA_SET = Declaration("noise", "bcgraph.data.sets.noise:load")
 
 def load(request):
     part = Part(Held(np.zeros((4, 1, 8, 8), dtype=np.uint8)), np.arange(4))

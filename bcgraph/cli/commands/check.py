@@ -9,6 +9,7 @@ import typer
 from bcgraph.cli.guard import FAULT, report
 from bcgraph.cli.inputs import JsonOption, read_spec
 from bcgraph.cli.output import count, emit, emit_json, say
+from bcgraph.data.declaration import check_network
 from bcgraph.errors import BcgraphError, Diagnostic
 
 
@@ -22,6 +23,7 @@ def check_command(
     for file in files:
         try:
             spec = read_spec(file)
+            check_network(spec)
         except BcgraphError as error:
             found.extend(error.diagnostics)
             faulty += 1

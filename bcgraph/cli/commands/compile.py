@@ -103,7 +103,6 @@ class _Samples:
 def _samples(spec: NetworkSpec, inside: bool, needed: bool) -> _Samples:
     """Real inputs, or none where the data set is not on this machine. Raises DataError (E081) when it is `needed`."""
     from bcgraph import data
-    from bcgraph.normalization import Normalization
 
     try:
         splits = data.load(spec.data, spec.input, spec.steps)
@@ -117,7 +116,7 @@ def _samples(spec: NetworkSpec, inside: bool, needed: bool) -> _Samples:
         f"test samples of {spec.data.name}",
         splits.test.take(range(count))[0],
         splits.classes,
-        Normalization(tuple(splits.mean), tuple(splits.std), inside),
+        splits.train.source.normalization(inside),
     )
 
 

@@ -141,7 +141,7 @@ def _predict(network: Runnable, folder: Path, batch: int, as_json: bool) -> None
 
 def _listed(folder: Path) -> list[Path]:
     """The images in a folder and in its folders. Raises DataError (E081) when there are none."""
-    from bcgraph.data.images import SUFFIXES, listed
+    from bcgraph.data.readers.images import SUFFIXES, listed
     from bcgraph.errors import DataError
 
     if not folder.is_dir():
@@ -157,7 +157,7 @@ def _reader(network: Runnable, paths: Sequence[Path]) -> Callable[[range], Float
     """Reads images by their numbers as the network takes them: resized, from 0 to 1, and normalized as it says."""
     import numpy as np
 
-    from bcgraph.data.images import MODES, ImageFiles
+    from bcgraph.data.readers.images import MODES, ImageFiles
 
     form, normalization = network.signature.input, network.signature.normalization
     if form.kind == "sequence":

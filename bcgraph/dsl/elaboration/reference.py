@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bcgraph import schema
+from bcgraph.data import declaration
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.library import standard_folder, standard_names
 from bcgraph.names import DEFAULT_NEURON
 from bcgraph.schema_values import has_statements
 
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
+_DATA = re.compile(r"<!-- every data set -->\n(?:\|.*\n)*")
 _LIBRARY = re.compile(r"<!-- every (\w+) of the library -->\n.*?<!-- end -->\n", re.DOTALL)
 # What is not a setting, or has a section of the page to itself.
 _LEFT_OUT = frozenset(
@@ -22,13 +24,33 @@ _LEFT_OUT = frozenset(
 
 
 def fill(page: str) -> str:
-    """The page with what stands after each `<!-- settings of CLASS -->` and `<!-- every KIND of the library -->` made
-    again; the latter goes up to `<!-- end -->`.
+    """The page with what stands after each `<!-- settings of CLASS -->`, `<!-- every data set -->` and `<!-- every KIND
+    of the library -->` made again; the last goes up to `<!-- end -->`.
 
     Raises LookupError for a class that is not in the schema and a kind that is not in the library.
     """
+    page = _DATA.sub(lambda found: f"<!-- every data set -->\n{data_table()}\n", page)
     page = _MARKED.sub(lambda found: f"{found[0].split(chr(10))[0]}\n{settings_table(found[1])}\n", page)
     return _LIBRARY.sub(lambda found: f"{found[0].split(chr(10))[0]}\n\n{library(found[1])}\n<!-- end -->\n", page)
+
+
+def data_table() -> str:
+    """The data sets: what they feed, what lies in `root`, how many samples, settings and what training changes."""
+    rows = [
+        "| name | input of the network | what lies in `root` | training, test | settings | training changes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in declaration.names():
+        declared = declaration.find(name)
+        assert declared is not None
+        forms = declared.forms_of(schema.DataSpec(name=name))
+        inputs = " or ".join(f"`{form.told()}`" for form in forms) or "any"
+        steps = {form.steps for form in forms} - {None}
+        inputs += f", {steps.pop()} steps" if steps else ""
+        parts = "what is there" if declared.train is None else f"{declared.train:,}, {declared.test:,}"
+        settings = ", ".join(f"`{each}`" for each in declared.settings)
+        rows.append(f"| `{name}` | {inputs} | {declared.found} | {parts} | {settings} | {declared.changes} |")
+    return "\n".join(rows)
 
 
 def library(kind: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from bcgraph import schema, schema_values
+from bcgraph.data import declaration
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope
@@ -18,10 +19,9 @@ from bcgraph.dsl.elaboration.vocabulary.places import home
 from bcgraph.dsl.source import Reporter
 from bcgraph.dsl.wording import statement_name
 from bcgraph.errors import Span, nearest
-from bcgraph.lazy import modules
 
 # Their meaning is the business of `bcgraph.data`; the language knows the names so that a typing error has a place.
-DATA_SETS = modules("bcgraph", "data/sets")
+DATA_SETS = declaration.names()
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -110,7 +110,11 @@ class Settings:
         try:
             arguments, spans = convert_all(value, parameters, self.scope)
             made: schema.DataSpec = build(
-                schema.DataSpec, {"name": value.name, **arguments}, spans, value.span, self.scope
+                schema.DataSpec,
+                {"name": value.name, "span": value.span, **arguments},
+                spans,
+                value.span,
+                self.scope,
             )
         except Failed:
             return None

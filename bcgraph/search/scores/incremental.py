@@ -93,7 +93,7 @@ class Incremental:
         total = output.mean(dim=0).sum()
         whole = torch.zeros_like(x)
         if not total.requires_grad:
-            return rows_of(whole)
+            return rows_of(whole, output)
         direct, *through = torch.autograd.grad(total, [x, *values.values()], allow_unused=True)
         if direct is not None:
             whole += direct
@@ -104,4 +104,4 @@ class Incremental:
                 [value for value, _ in ends], self._cache.x, [g for _, g in ends], retain_graph=True, allow_unused=True
             )
             whole += reached[0] if reached[0] is not None else 0
-        return rows_of(whole)
+        return rows_of(whole, output)

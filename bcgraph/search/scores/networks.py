@@ -123,8 +123,9 @@ def result(name: Measure, function: Any, *given: Any) -> ScoreResult:
 
 def check_labels(x: Tensor, y: Tensor) -> None:
     """Raise SearchError (E090) unless `y` is one integer label for each sample of `x`."""
+    axes = (1,) if x.dim() == 5 else (0, 1) if x.dim() > 2 else (0,)
     samples = x.shape[1] if x.dim() == 5 else x.shape[0]
-    if y.dim() != 1 or len(y) != samples or y.dtype.is_floating_point:
+    if y.dim() != 1 or len(y) not in {x.shape[axis] for axis in axes} or y.dtype.is_floating_point:
         raise SearchError(
             "E090",
             f"labels of shape {list(y.shape)} and type {y.dtype} do not fit a batch of {samples} samples",
@@ -136,11 +137,22 @@ def jacobian(output: Tensor, inputs: Tensor) -> Tensor:
     """The rows `J_i` `[N, D]` of the output O `[T, N, classes]` with respect to the inputs of the batch."""
     total = output.mean(dim=0).sum()
     if not total.requires_grad:
-        return rows_of(torch.zeros_like(inputs))
+        return rows_of(torch.zeros_like(inputs), output)
     (gradient,) = torch.autograd.grad(total, inputs, materialize_grads=True)
-    return rows_of(gradient)
+    return rows_of(gradient, output)
 
 
-def rows_of(gradient: Tensor) -> Tensor:
-    """The gradient of a batch, `[N, C, H, W]` or `[T, N, C, H, W]`, as one row for each sample, `[N, D]`."""
-    return (gradient.transpose(0, 1) if gradient.dim() == 5 else gradient).flatten(1)
+def rows_of(gradient: Tensor, output: Tensor) -> Tensor:
+    """The gradient of a batch, `[N, ...]` or of a sequence `[T, N, ...]`, as one row for each sample, `[N, D]`.
+
+    The output `[T, N, classes]` tells which. Raises SearchError (E090) where it does not.
+    """
+    steps, samples = output.shape[:2]
+    sequence = gradient.dim() > 2 and gradient.shape[:2] == (steps, samples)
+    if sequence and gradient.dim() < 5 and steps == samples:
+        raise SearchError(
+            "E090",
+            f"a batch of as many samples as steps, {samples}, does not say which axis of the input is which",
+            hint="take a batch of another size",
+        )
+    return (gradient.transpose(0, 1) if sequence else gradient).flatten(1)

@@ -147,7 +147,7 @@ class Scorer:
         return [partial(plain, w) for w in weights]
 
     def _placed(self, x: Tensor) -> Tensor:
-        if self.layout is None:
+        if self.layout is None or x.dim() < 4:
             return x
         if x.dim() == 5:
             return torch.stack([frame.contiguous(memory_format=self.layout) for frame in x])

@@ -31,6 +31,7 @@ TRAIN_SHARE = 0.8
 def divided(spec: NetworkSpec, seed: int) -> tuple[Split, Split]:
     """The training and the validation data of a search; it never touches the test set."""
     found = data.load(spec.data, spec.input, spec.steps)
+    checks.classes(spec, found.classes)
     return found.train.divide(TRAIN_SHARE, keys.derive(seed, "search", "split"))
 
 

@@ -64,9 +64,7 @@ def quantize(spec: NetworkSpec, source: Path, target: Path, *, inside: bool) -> 
 
     def samples(part: data.Part, count: int) -> tuple[Floats, np.ndarray]:
         chosen = np.unique(np.linspace(0, len(part.labels) - 1, min(count, len(part.labels))).astype(np.int64))
-        values = part.samples.take(chosen)
-        values = values if inside else found.prepare(values)
-        return (np.ascontiguousarray(values.swapaxes(0, 1)) if values.ndim == 5 else values), part.labels[chosen]
+        return found.batch(part.samples.take(chosen), raw=inside), part.labels[chosen]
 
     calibration, _ = samples(found.train, CALIBRATION)
     int8.quantize(source, target, calibration)

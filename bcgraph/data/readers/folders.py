@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from bcgraph.data.augment import images
-from bcgraph.data.images import MODES, ImageFiles, absent, listed
-from bcgraph.data.sources import DataSet, Part, Request, check_kind
+from bcgraph.data.readers.images import MODES, ImageFiles, absent, listed
+from bcgraph.data.sources import DataSet, Part, Request
 from bcgraph.errors import DataError
 
 TINY = "tiny-imagenet-200"
@@ -24,7 +24,6 @@ def load_tiny_imagenet(request: Request) -> DataSet:
 
     Images are 64x64, and resized when the network takes another size. Raises DataError (E081).
     """
-    check_kind("tiny_imagenet", request, channels=3, sequence=False)
     folder = request.root / TINY
     how = f"download {TINY_URL} and unpack it in `{request.root}`, or set `root` to where it is"
     if not (folder / "wnids.txt").is_file():
@@ -105,7 +104,6 @@ def load_folder(request: Request) -> DataSet:
         raise DataError(
             "E081", f"images have 1 or 3 channels, but the network takes {channels}", hint="write `image(3, ...)`"
         )
-    check_kind("folder", request, channels=channels, sequence=False)
     how = "it needs `train/CLASS/IMAGE` and `test/CLASS/IMAGE` below its `root`"
     train = request.root / "train"
     test = next((request.root / name for name in ("test", "val") if (request.root / name).is_dir()), None)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bcgraph.data.augment import images
-from bcgraph.data.images import absent
-from bcgraph.data.sources import DataSet, Held, Part, Request, check_shape
+from bcgraph.data.readers.download import download
+from bcgraph.data.readers.images import absent
+from bcgraph.data.sources import DataSet, Held, Part, Request
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -40,7 +41,8 @@ def load_cifar100(request: Request) -> DataSet:
 def _load(
     name: str, reader: type[CIFAR10], request: Request, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> DataSet:
-    check_shape(name, request, (3, 32, 32), sequence=False)
+    if request.data.download and not (request.root / reader.base_folder).is_dir():
+        download(name, request.root, lambda: reader(request.root, download=True))
     _check_files(name, reader, request.root)
     train, test = reader(request.root, train=True), reader(request.root, train=False)
     return DataSet(
@@ -64,7 +66,7 @@ def _check_files(name: str, reader: type[CIFAR10], root: Path) -> None:
     from torchvision.datasets.utils import check_integrity
 
     folder = root / reader.base_folder
-    how = f"download {reader.url} and unpack it in `{root}`, or set `root` to where it is"
+    how = f"write `download = true`, or download {reader.url} and unpack it in `{root}`, or set `root` to where it is"
     needed = [*reader.train_list, *reader.test_list, [reader.meta["filename"], reader.meta["md5"]]]
     missing = [file for file, _ in needed if not (folder / file).is_file()]
     if len(missing) == len(needed):

@@ -19,31 +19,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcgraph.data.sources import DataSet, Held, Part, Request, check_shape
+from bcgraph.data.sources import DataSet, Held, Part, Request
 from bcgraph.errors import DataError
 
 SPLIT = "digits_split_v1.json"
 CLASSES = tuple(str(n) for n in range(10))
 TRAINING_PER_CLASS = 120
-ROWS = 8
 
 
 def load_images(request: Request) -> DataSet:
-    """`digits`, for a network with `input = image(1, 8, 8)`. Raises DataError (E081) when it does not fit."""
-    check_shape("digits", request, (1, 8, 8), sequence=False)
+    """`digits`, images of 8x8 pixels. Raises DataError (E081)."""
     images, _ = _read()
     return _data_set("digits", images[:, None])
 
 
 def load_rows(request: Request) -> DataSet:
-    """`digits_rows`, for a network with `input = sequence(1, 1, 8)` and 8 steps. Raises DataError (E081)."""
-    check_shape("digits_rows", request, (1, 1, 8), sequence=True)
-    if request.steps != ROWS:
-        raise DataError(
-            "E081",
-            f"the data set `digits_rows` has {ROWS} frames, but the network takes {request.steps} steps",
-            hint=f"write `steps = {ROWS}`",
-        )
+    """`digits_rows`, sequences of 8 rows. Raises DataError (E081)."""
     images, _ = _read()
     return _data_set("digits_rows", images[:, :, None, None])
 

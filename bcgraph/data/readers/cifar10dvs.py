@@ -27,8 +27,8 @@ from PIL import Image
 
 from bcgraph import files, foreign
 from bcgraph.data.augment import Flip, Roll
-from bcgraph.data.images import absent
-from bcgraph.data.sources import DataSet, Held, Part, Request, check_kind
+from bcgraph.data.readers.images import absent
+from bcgraph.data.sources import DataSet, Held, Part, Request
 from bcgraph.errors import DataError
 
 VERSION = 1
@@ -47,7 +47,6 @@ def load_cifar10dvs(request: Request) -> DataSet:
     Training is augmented by flips and by shifts of up to 5 pixels. Raises DataError (E081, and E092 when the frames
     have to be made and tonic is not installed), RunError (E084) when the frames cannot be written.
     """
-    check_kind("cifar10dvs", request, channels=2, sequence=True)
     folder = request.root / FOLDER
     size = request.size
     kept = folder / f"frames_v{VERSION}_T{request.steps}_{size[0]}x{size[1]}.npy"
