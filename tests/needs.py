@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -35,3 +37,11 @@ def folder(what: str, *places: Path) -> Path:
     """The first of these folders that there is."""
     found = next((place for place in places if place.is_dir()), None)
     return found or missing(f"{what} is not on this machine")
+
+
+def package(name: str) -> ModuleType:
+    """A Python package that only developers install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing(f"the package `{name.split('.')[0]}` is not installed")

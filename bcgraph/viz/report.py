@@ -1,4 +1,8 @@
-"""The report of a search: one self-contained page of pictures and tables, without scripts."""
+"""The report of a search: one self-contained page of pictures and tables.
+
+The page can be read without scripts. Its own script names points on hover, sorts tables, filters by port and shows the
+architecture of a point; it reads the one JSON value in the page (`report_data`).
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,10 @@ from bcgraph import dsl, files, pruning, spaces
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records import objectives
 from bcgraph.search.records.directory import SPEC
-from bcgraph.search.records.evaluations import keys_in, name_of
+from bcgraph.search.records.evaluations import MEASURES, keys_in, name_of
 from bcgraph.search.records.history import history
 from bcgraph.spaces import Member
-from bcgraph.viz import charts
+from bcgraph.viz import charts, report_data
 
 NAME = "report.html"
 
@@ -39,9 +43,11 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     by = objectives.objectives(found["settings"])
     measure = by[0].measure
     # Registered scores stand beside the others: none has the name of a field.
-    found = {**found, "evaluations": [_flat_scores(e) for e in found["evaluations"]]}
+    found = {**found, "evaluations": [_flat_scores(e) | {"at": i} for i, e in enumerate(found["evaluations"])]}
     found["chosen"] = found["chosen"] and _flat_scores(found["chosen"])
-    found |= {name: [_flat_scores(e) for e in found.get(name, ())] for name in ("front", "beside")}
+    found["beside"] = [_flat_scores(e) for e in found.get("beside", ())]
+    by_index = {(e["stage"], e["index"]): e for e in found["evaluations"]}
+    found["front"] = [by_index[e["stage"], e["index"]] for e in found.get("front", ())]
     pool = [e for e in found["evaluations"] if e["stage"] == "init"]
     evolved = [e for e in found["evaluations"] if e["stage"] == "evolve"]
     stages = evolved if found["settings"]["evolve"]["strategy"] == pruning.STRATEGY else []
@@ -69,7 +75,9 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
         pool=pool,
         evolved=evolved,
         stages=stages,
-        best=best[:_ROWS],
+        best=best,
+        rows=_ROWS,
+        data=report_data.as_json(found["evaluations"], spec, _measures(found, by)),
         drawn=[(e, _picture(spec, e)) for e in best[:_DRAWN]],
         progress=charts.progress(evolved, measure, name_of(measure), maximize=by[0].maximize) if evolved else "",
         plane=charts.plane(pool, start) if both else "",
@@ -83,10 +91,17 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
 def _picture(spec: NetworkSpec, evaluation: Mapping[str, Any]) -> str:
     """An evaluated architecture as arcs, with all that its connections are made of."""
     keys = keys_in(evaluation)
-    if "connections" not in evaluation:
+    if "members" not in evaluation:
         return charts.architecture(spec.ports, keys)
     network = spaces.wired(spec, [Member(*key) for key in keys])
     return charts.architecture(spec.ports, network.backward, network.forward)
+
+
+def _measures(found: Mapping[str, Any], by: objectives.Objectives) -> list[str]:
+    """The names of all that was measured, what the search goes by first."""
+    others = [m for m in MEASURES if any(e[m] is not None for e in found["evaluations"])]
+    others += [m for e in found["evaluations"] for m in e.get("scores", ())]
+    return list(dict.fromkeys([*(each.measure for each in by), *others]))
 
 
 def _flat_scores(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,9 @@ from bcgraph.viz.picture.values import Arc, Bounds, Picture, Point, PortBox, Rol
 _TRACK, _THIN, _STROKE = 12.0, 7.0, 1.7
 """The height of a track and of a lane without ports; the width of a line."""
 
+_TITLE_WIDTH = 420.0
+"""A longer title is wrapped, where the ports take no more room."""
+
 _CLEAR = 11.0
 """Between a row and its first track: room for an arrow."""
 
@@ -46,7 +49,7 @@ def layout(request: Request) -> Picture:
     rows = rows_of(columns, wiring)
     paper = _Paper(request, known, wiring, columns)
     right = max(paper.width(a, b) for a, b in rows)
-    right = max(right, 200.0 if request.title else 0.0)
+    right = max(right, min(_TITLE_WIDTH, metrics.width(request.title, TITLE) + 2 * EDGE) if request.title else 0.0)
     y = paper.heading(right)
     for a, b in rows:
         y = paper.row(a, b, y) + (EDGE if (a, b) != rows[-1] else 0.0)

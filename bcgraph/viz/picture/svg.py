@@ -10,6 +10,9 @@ from bcgraph.viz.picture import metrics
 from bcgraph.viz.picture.values import Arc, Picture, Point, Text
 
 _RADIUS = 5.0
+_SMALL, _ENLARGED = 480.0, 1.25
+"""A picture below this width is shown larger."""
+
 _HEAD = (2.8, 6.0)
 
 # Drawn in the light colors where style sheets are not read.
@@ -63,8 +66,10 @@ def compose(panels: Sequence[Panel], columns: int) -> str:
 
 def _page(title: str, width: float, height: float, body: Sequence[str]) -> str:
     wide, high = _n(width), _n(height)
+    scale = _ENLARGED if width < _SMALL else 1.0
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}pt" height="{high}pt" viewBox="0 0 {wide} {high}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_n(scale * width)}pt" height="{_n(scale * height)}pt"'
+        f' viewBox="0 0 {wide} {high}"'
         f' style="max-width: 100%; height: auto" role="img" font-family="{metrics.FONT}, Verdana, sans-serif">',
         f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}</style>",
