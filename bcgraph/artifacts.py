@@ -68,7 +68,7 @@ def initial(result: SearchResult) -> dict[str, Tensor]:
 
 def _origin(result: SearchResult) -> Origin:
     search = result.spec.search
-    if search.finish is not None or search.evolve.strategy == pruning.STRATEGY:
+    if search.finish is not None or pruning.one_run(search.evolve.strategy):
         return "training"
     return "supernet" if trains_supernet(search) else "initialization"
 

@@ -10,10 +10,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from bcgraph import shapes
+from pydantic import Field
+
+from bcgraph import plugins, shapes
+from bcgraph.plugins.values import Contradiction
 from bcgraph.schema import NetworkSpec, Projection
+from bcgraph.schema_values import Frozen, Gain, NotNegative, PositiveInt
 
 Pair: TypeAlias = tuple[int, int]
 
@@ -38,9 +42,38 @@ class Stage:
     operations: float
 
 
+class Gains(Frozen):
+    """The settings of `strategy = gains`: nothing is bred, and all connections of the space train at once.
+
+    Each starts from the scale `gain`. Each update takes the learning rate times `penalty` off the root mean square of a
+    connection's scale. In `stages` prunings, the last of them after the share `prune_until` of the epochs, the weakest
+    are left out, until `keep` remain whose multiply-accumulates are at most `extra_operations` times those of the
+    backbone.
+    """
+
+    gain: Gain = 0.1
+    penalty: NotNegative = 0.1
+    keep: PositiveInt = 2
+    stages: PositiveInt = 4
+    prune_until: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    extra_operations: NotNegative | None = None
+
+
+def of(spec: NetworkSpec) -> Gains:
+    """The settings of `spec`, or the defaults where it has another strategy."""
+    own = spec.search.evolve.own
+    return own if isinstance(own, Gains) else Gains()
+
+
+def one_run(strategy: str) -> bool:
+    """Whether a search by this strategy is one training run; an unknown one is not."""
+    found = plugins.known("strategy", strategy)
+    return found is not None and found.value.run is not None
+
+
 def quiet(spec: NetworkSpec) -> NetworkSpec:
     """`spec` without connections, and with the gain of the search for all that come."""
-    fields = dict(spec.__dict__) | {"feedback": Projection(gain=spec.search.evolve.gain), "backward": (), "forward": ()}
+    fields = dict(spec.__dict__) | {"feedback": Projection(gain=of(spec).gain), "backward": (), "forward": ()}
     return NetworkSpec(**fields)
 
 
@@ -65,7 +98,7 @@ def stages(spec: NetworkSpec) -> tuple[Stage, ...]:
 
     Prunings are spread evenly over the epochs up to `prune_until`; counts and operations fall by a constant factor.
     """
-    settings, epochs = spec.search.evolve, spec.train.epochs
+    settings, epochs = of(spec), spec.train.epochs
     number, last = settings.stages, _last_pruning(spec)
     every = pairs(spec)
     whole = sum(costs(spec).values())
@@ -107,20 +140,9 @@ def backbone_operations(spec: NetworkSpec) -> int:
     return sum(shapes.operations(layer, arriving) for layer, arriving in shapes.walk(spec.backbone.body, shape))
 
 
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """A setting of `evolve` that cannot be met, why, and what would do."""
-
-    setting: str
-    message: str
-    hint: str
-
-
 def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
-    """What in the settings of the search cannot be met; nothing for another strategy."""
-    settings = spec.search.evolve
-    if settings.strategy != STRATEGY:
-        return
+    """What in the settings of the search cannot be met."""
+    settings = of(spec)
     if spec.search.space is not None:
         yield Contradiction(
             "strategy",
@@ -143,10 +165,11 @@ def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
             "another strategy, or `same_resolution = true`",
         )
         return
-    if settings.score != "oneshot":
+    score = spec.search.evolve.score
+    if score != "oneshot":
         yield Contradiction(
             "score",
-            f"`strategy = {STRATEGY}` goes by the scales that training finds, not by `score = {settings.score}`",
+            f"`strategy = {STRATEGY}` goes by the scales that training finds, not by `score = {score}`",
             "leave `score` out",
         )
     if not found:
@@ -187,7 +210,7 @@ def _weights(spec: NetworkSpec) -> int:
 
 def _last_pruning(spec: NetworkSpec) -> int:
     """The epoch after which the last pruning comes."""
-    return math.floor(spec.train.epochs * spec.search.evolve.prune_until + 1e-9)
+    return math.floor(spec.train.epochs * of(spec).prune_until + 1e-9)
 
 
 def _between(first: float, last: float, share: float) -> float:

@@ -14,16 +14,21 @@ and E040 for what is not of the kind that it should be.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-from bcgraph import plugins, pruning
+from pydantic import create_model
+
+from bcgraph import plugins
 from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.plugins import values
 from bcgraph.plugins.installed import owner
 from bcgraph.plugins.registry import KINDS, REGISTRY, TITLES, Entry, Kind, Origin, PluginError
+from bcgraph.schema_search import EvolveSpec
+from bcgraph.schema_values import Frozen
 
 __all__ = ["data", "forget", "layer", "registered", "score", "strategy", "target", "transform"]
 
@@ -125,18 +130,41 @@ def score(
     _add("score", name, values.Score(measure, label or name), (*FITNESS, *NAMES, *FIELDS, *plugins.names("score")))
 
 
-def strategy(name: str, propose: Callable[[Any, Any], Any]) -> None:
+def strategy(name: str, propose: Callable[..., Any]) -> None:
     """A strategy for `strategy = name`: `propose(population, rng)` gives the architectures of the next iteration.
 
     Each is a list of pairs (source, target) of port numbers, or a specification. `population` is a
     `bcgraph.search.strategies.population.Population`: all that was evaluated, with its values, and the space. `rng` is
     a `random.Random` that follows from the seed and the iteration; draw from nothing else, so that a resumed search
     ends as an uninterrupted one. What was evaluated before is left out, and random ones fill what is left open.
-    """
-    from bcgraph.search.strategies.evolution import STRATEGIES
 
+    The parameters after the first two, each with a default and annotated with bool, int, float or str (or such with
+    bounds, `Annotated[float, pydantic.Field(gt=0)]`), are settings of `evolve { }` that count with this strategy alone.
+    Raises TypeError for a parameter of another kind, or with the name of a setting that every strategy has.
+    """
     _callable("a strategy", name, propose)
-    _add("strategy", name, values.Strategy(propose), (*STRATEGIES, pruning.STRATEGY))
+    about = (inspect.getdoc(propose) or name).partition("\n")[0]
+    made = values.Strategy(about, propose=propose, settings=_settings(name, propose))
+    _add("strategy", name, made, plugins.names("strategy"))
+
+
+def _settings(name: str, propose: Callable[..., Any]) -> type[Frozen] | None:
+    """The settings of a registered strategy, as a group of settings; None where it has none."""
+    own = list(inspect.signature(propose).parameters.values())[2:]
+    own = [each for each in own if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    if not own:
+        return None
+    hints = get_type_hints(propose, include_extras=True)
+    fields: dict[str, Any] = {}
+    for each in own:
+        kind = hints.get(each.name, type(each.default))
+        if each.default is each.empty or (get_args(kind) or (kind,))[0] not in (bool, int, float, str):
+            raise TypeError(f"the setting `{each.name}` of a strategy has a default, and is bool, int, float or str")
+        if each.name in EvolveSpec.model_fields:
+            raise TypeError(f"`{each.name}` is a setting of every strategy: give that of yours another name")
+        fields[each.name] = (kind, each.default)
+    made: type[Frozen] = create_model(f"settings of {name}", __base__=Frozen, **fields)
+    return made
 
 
 def transform(value: Any) -> None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, SkipValidation, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    SkipValidation,
+    model_serializer,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from bcgraph import plugins
@@ -14,17 +23,12 @@ from bcgraph.schema_values import (
     Count,
     Finite,
     Frozen,
-    Gain,
-    NotNegative,
-    OnlyWith,
+    Own,
     PositiveInt,
     Probability,
     Statements,
     name_of,
-    only_with,
 )
-
-_GAINS = OnlyWith("strategy", "gains")
 
 if TYPE_CHECKING:
     ScoreName: TypeAlias = str
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 else:
     ScoreName = name_of("score", *plugins.names("score"))
     FitnessName = name_of("score", "oneshot", *plugins.names("score"))
-    StrategyName = name_of("strategy", "evolutionary", "random", "tpe", "nsga2", "nsga3", "gains")
+    StrategyName = name_of("strategy", *plugins.names("strategy"))
 
 
 class InitSpec(Frozen):
@@ -55,14 +59,29 @@ class SupernetSpec(Frozen):
     recalibrate: Count = 0
 
 
-class EvolveSpec(Frozen):
-    """Step two: evolution (paper 4.2.3, sizes of 5.1), and below `crossover` the search in one training run.
+def strategy_settings(strategy: object) -> type[Frozen] | None:
+    """The settings that count with this strategy alone; None where it has none, or nobody has registered it."""
+    entry = plugins.find("strategy", strategy) if isinstance(strategy, str) else None
+    found: type[Frozen] | None = None if entry is None else entry.value.settings
+    return found
 
-    With `strategy = gains` nothing is bred: all connections of the space train at once, each starting from the scale
-    `gain`. Each update takes the learning rate times `penalty` off the root mean square of a connection's scale. In
-    `stages` prunings, the last of them after the share `prune_until` of the epochs, the weakest are left out, until
-    `keep` remain whose multiply-accumulates are at most `extra_operations` times those of the backbone.
+
+def _with_own(schema: dict[str, Any]) -> None:
+    """The JSON schema of `EvolveSpec` with the settings of every strategy of bcgraph itself, which stand beside it."""
+    schema["properties"].pop("own", None)
+    for name in plugins.names("strategy"):
+        own = strategy_settings(name)
+        schema["properties"] |= {} if own is None else own.model_json_schema(mode="serialization")["properties"]
+
+
+class EvolveSpec(Frozen):
+    """Step two: evolution (paper 4.2.3, sizes of 5.1).
+
+    `own` are the settings that count with its strategy alone, None where it has none. As text and as data they stand
+    beside the others, and so they may be given here.
     """
+
+    model_config = ConfigDict(json_schema_extra=_with_own)
 
     strategy: StrategyName = "evolutionary"
     score: FitnessName = "oneshot"
@@ -72,29 +91,29 @@ class EvolveSpec(Frozen):
     offspring: Count = 10
     mutation: Probability = 0.2
     crossover: Probability = 0.5
-    gain: Annotated[Gain, _GAINS] = 0.1
-    penalty: Annotated[NotNegative, _GAINS] = 0.1
-    keep: Annotated[PositiveInt, _GAINS] = 2
-    stages: Annotated[PositiveInt, _GAINS] = 4
-    prune_until: Annotated[float, Field(gt=0.0, lt=1.0), _GAINS] = 0.5
-    extra_operations: Annotated[NotNegative | None, _GAINS] = None
+    own: Annotated[SerializeAsAny[Frozen] | None, Own()] = None
 
-    @model_validator(mode="after")
-    def _only_where_they_count(self) -> EvolveSpec:
-        for name, info in type(self).model_fields.items():
-            mark = only_with(info)
-            if mark is not None and getattr(self, mark.setting) != mark.value and getattr(self, name) != info.default:
-                raise ValueError(f"`{name}` is a setting of `{mark.setting} = {mark.value}`")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.keys() <= cls.model_fields.keys() - {"strategy", "own"}:
+            return given
+        common = {name: value for name, value in given.items() if name in cls.model_fields and name != "own"}
+        more = {name: value for name, value in given.items() if name not in cls.model_fields}
+        strategy = given.get("strategy", cls.model_fields["strategy"].default)
+        settings = strategy_settings(strategy)
+        if settings is None:
+            if more:
+                raise ValueError(f"`{min(more)}` is no setting of `strategy = {strategy}`")
+            return common
+        own = given.get("own")
+        return {**common, "own": own if isinstance(own, settings) and not more else settings(**more)}
 
     @model_serializer(mode="wrap")
-    def _where_they_count(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        left_out = {
-            name
-            for name, info in type(self).model_fields.items()
-            if (mark := only_with(info)) is not None and getattr(self, mark.setting) != mark.value
-        }
-        return {name: value for name, value in dump(self).items() if name not in left_out}
+    def _beside(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        data = dump(self)
+        own = data.pop("own") or {}
+        return {**data, **own}
 
 
 class FinishSpec(Frozen):

@@ -26,16 +26,8 @@ Counts: TypeAlias = Count | tuple[Count, Count]
 
 
 @dataclass(frozen=True, slots=True)
-class OnlyWith:
-    """Marks a setting that a text may give only where another one beside it has this value."""
-
-    setting: str
-    value: str
-
-
-def only_with(field: FieldInfo) -> OnlyWith | None:
-    """What has to be set beside a setting for it to count; None where it always does."""
-    return next((mark for mark in field.metadata if isinstance(mark, OnlyWith)), None)
+class Own:
+    """Marks a field that is no setting itself, but holds those of what another setting names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,15 +57,15 @@ def demo(
     ] = None,
 ) -> None:
     """Place feedback in one training run, and by the paper's search; export what they find and run it."""
-    from bcgraph import training
+    from bcgraph import pruning, training
     from bcgraph.cli.commands.train import progress
     from bcgraph.viz import arcs, report
 
     started = time.monotonic()
     one_run, paper = _spec(GAINS, epochs), _spec(PAPER, epochs)
-    evolve = one_run.search.evolve
+    gains = pruning.of(one_run)
 
-    emit(f"1. training {one_run.name} with all connections at gain {evolve.gain:g}, pruned to {evolve.keep} on the way")
+    emit(f"1. training {one_run.name} with all connections at gain {gains.gain:g}, pruned to {gains.keep} on the way")
     found, seconds = _timed(lambda: _searched(one_run, out / "gains"))
     page = report.write(found.path)
     rows = [_row("all at once, pruned", found.best, found.path / "best.safetensors", seconds)]
@@ -103,17 +103,19 @@ def demo(
 
 def _spec(name: str, epochs: int | None) -> NetworkSpec:
     """The network of a file without connections; `epochs` take the place of the file's, those of a supernet too."""
-    from bcgraph import dsl
+    from bcgraph import dsl, pruning
 
     with resources.as_file(resources.files("bcgraph.specs") / name) as path:
         base = dsl.load(path).with_backward([])
     if epochs is None:
         return base
     search = base.search
-    stages = min(search.evolve.stages, max(1, int(epochs * search.evolve.prune_until)))
+    gains = pruning.of(base)
+    stages = min(gains.stages, max(1, int(epochs * gains.prune_until)))
+    own = None if search.evolve.own is None else gains.model_copy(update={"stages": stages})
     changes = {
         "supernet": search.supernet.model_copy(update={"epochs": epochs}),
-        "evolve": search.evolve.model_copy(update={"stages": stages}),
+        "evolve": search.evolve.model_copy(update={"own": own}),
     }
     train = base.train.model_copy(update={"epochs": epochs})
     return base.model_copy(update={"search": search.model_copy(update=changes), "train": train})

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bcgraph import pruning, schema, shapes, spaces
+from bcgraph import plugins, schema, shapes, spaces
 from bcgraph.dsl import syntax
 from bcgraph.dsl.check import check_blocks
 from bcgraph.dsl.elaboration import kinds
@@ -32,6 +32,7 @@ from bcgraph.dsl.unparse import print_blocks
 from bcgraph.dsl.wording import show, type_name
 from bcgraph.errors import Span, closest, nearest
 from bcgraph.names import DEFAULT_NEURON
+from bcgraph.plugins.values import Contradiction
 
 # Findings that a statement lost to a syntax error may cause on its own.
 _CONSEQUENCES = frozenset(
@@ -103,7 +104,7 @@ class _Elaboration:
         if self.reporter:
             return None
         found = schema.NetworkSpec(name=networks[0].name, uses=self.library.uses.names, **spec, **values)
-        for each in pruning.contradictions(found):
+        for each in _contradictions(found) if "search" in values else ():
             where = [("search", "evolve", name) for name in (each.setting, "strategy")]
             span = next(span for path in where if (span := place(file.statements, path)) is not None)
             self.reporter.add("E089", each.message, span, each.hint)
@@ -239,6 +240,12 @@ def _space_of(sections: Iterable[syntax.Section]) -> Span | None:
     """Where the space of a search stands."""
     inner = [s for section in sections if section.name == "search" for s in section.body]
     return next((s.name_span for s in inner if isinstance(s, syntax.Section) and s.name == "space"), None)
+
+
+def _contradictions(spec: schema.NetworkSpec) -> Iterable[Contradiction]:
+    """Settings of the search that its strategy cannot meet."""
+    found = plugins.known("strategy", spec.search.evolve.strategy)
+    return () if found is None else found.value.contradictions(spec)
 
 
 def _named_norm(value: syntax.Expression | None) -> syntax.Call | None:

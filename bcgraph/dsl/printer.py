@@ -110,15 +110,11 @@ def _braces(connection: schema.Connection) -> str:
 
 
 def _settings(section: BaseModel, ports: Sequence[str]) -> Iterator[str]:
-    for name, field in type(section).model_fields.items():
+    for name, field in kinds.fields(type(section)).items():
         value = getattr(section, name)
-        beside = schema_values.only_with(field)
-        if beside is None:
-            left_out = name in _EXTRA and value == field.default
-            left_out |= name == "max_backward" and getattr(section, "space", None) is not None
-            left_out |= schema_values.has_statements(field) and value == field.default
-        else:
-            left_out = value is None or getattr(section, beside.setting) != beside.value
+        left_out = name in _EXTRA and value == field.default
+        left_out |= name == "max_backward" and getattr(section, "space", None) is not None
+        left_out |= schema_values.has_statements(field) and value == field.default
         if left_out:
             continue
         if name == "subject_to":
@@ -130,6 +126,10 @@ def _settings(section: BaseModel, ports: Sequence[str]) -> Iterator[str]:
         if isinstance(value, BaseModel) and "kind" not in type(value).model_fields:
             yield f"{name} {{ {_wrapped(_settings(value, ports))} }}"
         else:
+            yield f"{name} = {_value(value)}"
+    # What its strategy alone has; a setting that is None has no text.
+    for name, value in getattr(section, "own", None) or ():
+        if value is not None:
             yield f"{name} = {_value(value)}"
 
 

@@ -14,8 +14,8 @@ from bcgraph.lazy import modules
 from bcgraph.plugins.registry import Entry, Kind, Origin
 
 FOLDERS: Mapping[Kind, str] = {
-    "data": "data/sets",
     "score": "search/scores/standard",
+    "strategy": "search/strategies/standard",
 }
 """The folder of each such kind."""
 
@@ -32,7 +32,7 @@ def module(kind: Kind, name: str) -> ModuleType:
 
 def declared(kind: Kind, name: str) -> Entry | None:
     """What bcgraph itself declares under a name; None where it has nothing of that name, or of that kind."""
-    if kind != "score" or name not in names(kind):
+    if kind not in FOLDERS or name not in names(kind):
         return None
     found = module(kind, name)
     return Entry(kind, name, getattr(found, kind.upper()), Origin(str(found.__file__), 1))

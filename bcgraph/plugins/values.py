@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -82,7 +82,7 @@ class OfGradients:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A score, the higher the better, and what it is called in pictures and tables.
+    """A score, the higher the better, what it is called in pictures and tables, and what it says, in a few words.
 
     `measure` is `OfSpikes` or `OfGradients`, which need one forward pass for all scores and share what candidates have
     in common, or a function `measure(model, x, y)` of the network itself. A score that compares samples of one class
@@ -91,14 +91,51 @@ class Score:
 
     measure: OfSpikes | OfGradients | Callable[[Any, Any, Any], Any]
     label: str
+    about: str = ""
     classes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
-    """A strategy: `propose(population, rng)` gives the architectures of the next iteration."""
+class Contradiction:
+    """A setting of `evolve` that cannot be met, why, and what would do."""
 
-    propose: Callable[[Any, Any], Any]
+    setting: str
+    message: str
+    hint: str
+
+
+def nothing(spec: Any) -> Iterable[Contradiction]:
+    """The contradictions of a strategy that takes all settings."""
+    return ()
+
+
+def unchanged(spec: Any) -> Any:
+    """The base of a strategy that searches the network as it is."""
+    return spec
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A strategy: what it does, in a few words, and one of three functions.
+
+    `propose(population, rng, **settings)` gives architectures, of which the first new ones are the next iteration;
+    random ones fill it up. `candidates(population, iteration)` gives the candidates of the iteration as they are, none
+    of them evaluated before. `run(spec, train, history=...)` is a search in one training run: it gives the records of
+    its stages.
+
+    `settings` is a `schema_values.Frozen` with the settings of `evolve` that count with this strategy alone. `base`
+    gives the network that its connections are put into. `contradictions` are of settings that no text may have
+    together, `obstacles` those that stop a search before it begins.
+    """
+
+    about: str
+    propose: Callable[..., Any] | None = None
+    candidates: Callable[[Any, int], list[Any]] | None = None
+    run: Callable[..., Iterator[Any]] | None = None
+    settings: type[Any] | None = None
+    base: Callable[[Any], Any] = unchanged
+    contradictions: Callable[[Any], Iterable[Contradiction]] = nothing
+    obstacles: Callable[[Any], Iterable[Contradiction]] = nothing
 
 
 _KINDS: Mapping[str, type] = {"bool": bool, "int": int, "float": float, "str": str}

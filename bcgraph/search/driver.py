@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bcgraph import files, pruning
+from bcgraph import files
 from bcgraph.errors import RunError, SearchError
+from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.finish.entrants import entrants, jobs
@@ -34,8 +35,8 @@ from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.limits import Limits
 from bcgraph.search.space.search_space import Architecture, wired
 from bcgraph.search.strategies import selection
-from bcgraph.search.strategies.evolution import Evaluate, evolve
-from bcgraph.search.strategies.gains import TrainStage, prune
+from bcgraph.search.strategies.evolution import Evaluate, declared, evolve
+from bcgraph.search.strategies.one_run import TrainStage
 
 if TYPE_CHECKING:
     from bcgraph.search.finish.training import TrainNetworks
@@ -168,12 +169,12 @@ class _Search:
 
     def result(self, out: Path, device: str) -> SearchResult:
         """Run both steps, apart from what the log holds already."""
-        one_run = self.spec.search.evolve.strategy == pruning.STRATEGY
-        chosen = self._pruning() if one_run else self._evolution(self._initial())
+        strategy: Strategy = declared(self.spec).value
+        chosen = self._evolution(self._initial()) if strategy.run is None else self._one_run(strategy.run)
         if others := dict(beside.missing(out, self.spec)):
             found = self.evaluate(list(others.values()))
             beside.write(out, dict(zip(others, zip(others.values(), found, strict=True), strict=True)))
-        best = wired(pruning.quiet(self.spec) if one_run else self.spec, chosen.architecture)
+        best = wired(strategy.base(self.spec), chosen.architecture)
         finish = None
         if self.spec.search.finish is not None:
             finish, best = self._finish(out)
@@ -269,7 +270,7 @@ class _Search:
             )
         return chosen
 
-    def _pruning(self) -> Record:
+    def _one_run(self, run: Callable[..., Iterator[Record]]) -> Record:
         """Step two as one training run, which needs no step one; returns the record of the last stage."""
         history = [r for r in self.records if r.stage == "evolve"]
         train: TrainStage | None = None
@@ -279,7 +280,7 @@ class _Search:
             train = train or self.evaluators.gains(self.progress)
             return train(stage, candidate)
 
-        for record in prune(self.spec, first, history=history):
+        for record in run(self.spec, first, history=history):
             self.keep(record)
             history.append(record)
         self.studies.flush()

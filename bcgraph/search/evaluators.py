@@ -26,7 +26,7 @@ from bcgraph.search.scores.precision import precision
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.strategies.evolution import Evaluate
-from bcgraph.search.strategies.gains import TrainStage
+from bcgraph.search.strategies.one_run import TrainStage
 from bcgraph.search.supernet import devices
 from bcgraph.search.supernet.one_shot import OneShot
 from bcgraph.search.supernet.pruned_run import PrunedRun

@@ -65,10 +65,10 @@ class Options:
                 hint="recalibrate = 0, or --accuracy-dtype float32",
             )
 
-        if spec.search.evolve.strategy == pruning.STRATEGY:
-            self._check_one_run()
+        if pruning.one_run(spec.search.evolve.strategy):
+            self._check_one_run(spec.search.evolve.strategy)
 
-    def _check_one_run(self) -> None:
+    def _check_one_run(self, strategy: str) -> None:
         """Raise SearchError (E089) for options that a search in one training run has no use for."""
         wrong = {
             "--workers": self.workers is not None,
@@ -80,7 +80,7 @@ class Options:
         if given:
             raise SearchError(
                 "E089",
-                f"`strategy = {pruning.STRATEGY}` is one training run in one process, which has no use for {given[0]}",
+                f"`strategy = {strategy}` is one training run in one process, which has no use for {given[0]}",
                 hint=f"leave {' and '.join(given)} out",
             )
 

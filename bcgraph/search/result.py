@@ -45,11 +45,11 @@ def describe(result: SearchResult) -> str:
     found = values_text(result.chosen, by)
     if result.finish is not None:
         return _how_trained(result, result.finish) + dsl.format_spec(result.best)
-    if settings.evolve.strategy == pruning.STRATEGY:
+    if pruning.one_run(settings.evolve.strategy):
         how = (
-            f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {len(pruning.pairs(result.spec))} "
+            f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {len(result.records[0].architecture)} "
             f"connections trained at once.\n"
-            f"# Pruned in {settings.evolve.stages} stages to {len(result.chosen.architecture)}, "
+            f"# Pruned in {len(result.records) - 1} stages to {len(result.chosen.architecture)}, "
             f"{found}.\n"
         )
         return how + dsl.format_spec(result.best)

@@ -50,7 +50,7 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
     found["front"] = [by_index[e["stage"], e["index"]] for e in found.get("front", ())]
     pool = [e for e in found["evaluations"] if e["stage"] == "init"]
     evolved = [e for e in found["evaluations"] if e["stage"] == "evolve"]
-    stages = evolved if found["settings"]["evolve"]["strategy"] == pruning.STRATEGY else []
+    stages = evolved if pruning.one_run(found["settings"]["evolve"]["strategy"]) else []
     sign = 1 if by[0].maximize else -1
     best = stages[::-1] or sorted(
         evolved, key=lambda e: -math.inf if e[measure] is None else sign * e[measure], reverse=True

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from bcgraph import dsl, pruning, schema, schema_values, spaces
+from bcgraph import dsl, plugins, pruning, schema, schema_values, spaces
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
-from bcgraph.schema_search import COSTS, Bound, Rule, SpaceSpec
+from bcgraph.schema_search import COSTS, Bound, Rule, SpaceSpec, strategy_settings
 
 _Kind = TypeVar("_Kind", bound=schema.Connection)
 _GAINS = st.sampled_from([0.0, 0.1, 1.0, 2.5])
@@ -62,11 +62,15 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
             fields[name] = setting(kinds.kind_of(field))
         else:
             fields[name] = model(section) if field.default is not None else st.none() | model(section)
-    beside = {n: mark for n, f in kinds.fields(cls).items() if (mark := schema_values.only_with(f)) is not None}
+    # The settings that count with one strategy alone.
+    beside: dict[str, str] = {}
+    for strategy in plugins.names("strategy") if cls is schema.EvolveSpec else ():
+        for name, field in kinds.fields(strategy_settings(strategy) or schema_values.Frozen).items():
+            beside[name], fields[name] = strategy, setting(kinds.kind_of(field))
 
     def made(**values: Any) -> Any:
         # A setting that counts only beside a certain value of another is left out where it does not.
-        idle = {n for n, mark in beside.items() if values[mark.setting] != mark.value}
+        idle = {name for name, strategy in beside.items() if values["strategy"] != strategy}
         if cls is schema.SGD and not values["momentum"]:
             idle.add("nesterov")
         if cls is schema.SearchSpec:
@@ -268,12 +272,12 @@ def possible(spec: schema.NetworkSpec) -> schema.NetworkSpec:
     for choice in ({}, least, {"strategy": "evolutionary"}):
         fields = evolve.model_dump() | choice
         if fields["strategy"] != "gains":
-            fields = {name: fields[name] for name in schema.EvolveSpec().model_dump()}
+            fields = {name: fields[name] for name in kinds.fields(schema.EvolveSpec)}
         search = schema.SearchSpec(**(dict(spec.search.__dict__) | {"evolve": schema.EvolveSpec(**fields)}))
         if choice == {"strategy": "evolutionary"}:
             search = schema.SearchSpec(**(dict(search.__dict__) | {"space": None}))
         found = schema.NetworkSpec(**(dict(spec.__dict__) | {"search": search}))
-        if not list(pruning.contradictions(found)) and not list(spaces.check(found)):
+        if (fields["strategy"] != "gains" or not list(pruning.contradictions(found))) and not list(spaces.check(found)):
             return found
     raise AssertionError
 

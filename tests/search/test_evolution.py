@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
-from bcgraph import schema
+from bcgraph import plugins, pruning, schema
 from bcgraph.errors import RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation, Note, Record, ranking
 from bcgraph.search.space.search_space import space
 from bcgraph.search.strategies import selection
-from bcgraph.search.strategies.evolution import STRATEGIES, evolve
+from bcgraph.search.strategies.evolution import evolve
 from tests.search import landscape
 
 INITIAL = [(), ((0, 0),), ((1, 0), (2, 1)), ((3, 3),)]
+
+
+STRATEGIES = [name for name in plugins.names("strategy") if not pruning.one_run(name)]
 
 
 def run(spec: Any, seed: int = 0, history: tuple = (), **more: Any) -> list[Record | Note]:

@@ -25,7 +25,7 @@ from bcgraph.search import Options, evolve, history, run
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.strategies.gains import prune
+from bcgraph.search.strategies.standard.gains import prune
 from bcgraph.search.supernet.pruned_run import STATE, PrunedRun, trained
 from bcgraph.viz import report
 from tests.reference import Reference
@@ -216,7 +216,7 @@ def batches_of(network: NetworkSpec, split: Any, seed: int) -> Iterator[tuple[in
 
 def by_hand(network: NetworkSpec, state: dict[str, Tensor], split: Any, seed: int) -> tuple[Any, list[Any]]:
     """The whole run on the plain reference network, with AdamW, the penalty and the pruning written out."""
-    stages, settings = pruning.stages(network), network.search.evolve
+    stages, settings = pruning.stages(network), pruning.of(network)
     architecture = EVERY
     net = Reference(network.with_backward(architecture), state)
     moments = {n: [torch.zeros_like(p), torch.zeros_like(p), 0] for n, p in net.parameters.items()}

@@ -235,7 +235,7 @@ def test_a_registered_strategy_proposes_members() -> None:
 
     def entry(*proposals: Any) -> plugins.Entry:
         return plugins.Entry(
-            "strategy", "mine", Strategy(lambda seen, rng: iter(proposals)), plugins.Origin("mine.py", 1)
+            "strategy", "mine", Strategy("mine", lambda seen, rng: iter(proposals)), plugins.Origin("mine.py", 1)
         )
 
     proposed = registered.propose(entry([(4, 0, 2)], [(1, 2)], [(4, 0, 1, "project(kernel=3)")]), population, 1)

@@ -53,7 +53,7 @@ def _text(found: dict[str, Any], scales: dict[Place, float]) -> str:
     by = objectives.objectives(found["settings"])
     evaluations: list[dict[str, Any]] = found["evaluations"]
     evolved = [e for e in evaluations if e["stage"] == "evolve"]
-    one_run = found["settings"]["evolve"]["strategy"] == pruning.STRATEGY
+    one_run = pruning.one_run(found["settings"]["evolve"]["strategy"])
     if one_run:
         every = count(len(evaluations[0]["backward"]) if evaluations else 0, "connection")
         done = [f"trained   {every} at once, pruned in {count(found['settings']['evolve']['stages'], 'stage')}"]

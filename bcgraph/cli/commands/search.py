@@ -118,7 +118,7 @@ def _audit(result: SearchResult, candidates: int, on_event: Progress | None) -> 
 
     settings = result.spec.search
     wanted = min(candidates, of_search(result.spec).size)
-    one_run = settings.evolve.strategy == pruning.STRATEGY
+    one_run = pruning.one_run(settings.evolve.strategy)
     by = objectives.of_search(settings)
     unused = one_run or (
         settings.init.pool == 0 and set(plugins.names("score")).isdisjoint(each.measure for each in by)
@@ -137,7 +137,7 @@ def _text(result: SearchResult, artifacts: Artifacts) -> str:
 
     settings = result.spec.search.evolve
     by = objectives.of_search(result.spec.search)
-    one_run = settings.strategy == pruning.STRATEGY
+    one_run = pruning.one_run(settings.strategy)
     whence = (
         f"left of {count(len(result.records[0].architecture), 'connection')}"
         if one_run

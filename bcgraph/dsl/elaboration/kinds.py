@@ -92,9 +92,10 @@ _NOT_WRITTEN = frozenset({"kind", "name", "span", "norm", "neuron"})
 
 
 def fields(model: type) -> dict[str, FieldInfo]:
-    """The fields of a pydantic model or dataclass."""
+    """The fields of a pydantic model or dataclass that are settings."""
     if issubclass(model, BaseModel):
-        return dict(model.model_fields)
+        marked = (schema_values.Own,)
+        return {n: f for n, f in model.model_fields.items() if not any(isinstance(m, marked) for m in f.metadata)}
     found: dict[str, FieldInfo] = model.__pydantic_fields__  # type: ignore[attr-defined]
     return dict(found)
 

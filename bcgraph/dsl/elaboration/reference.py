@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bcgraph import schema
+from bcgraph import plugins, schema
 from bcgraph.data import declaration
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.library import standard_folder, standard_names
@@ -16,6 +16,7 @@ from bcgraph.schema_values import has_statements
 
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
 _DATA = re.compile(r"<!-- every data set -->\n(?:\|.*\n)*")
+_DECLARED = re.compile(r"<!-- every (score|strategy) of bcgraph -->\n.*?<!-- end -->\n", re.DOTALL)
 _LIBRARY = re.compile(r"<!-- every (\w+) of the library -->\n.*?<!-- end -->\n", re.DOTALL)
 # What is not a setting, or has a section of the page to itself.
 _LEFT_OUT = frozenset(
@@ -24,13 +25,14 @@ _LEFT_OUT = frozenset(
 
 
 def fill(page: str) -> str:
-    """The page with what stands after each `<!-- settings of CLASS -->`, `<!-- every data set -->` and `<!-- every KIND
-    of the library -->` made again; the last goes up to `<!-- end -->`.
+    """The page with what stands after each `<!-- settings of CLASS -->`, `<!-- every data set -->`, `<!-- every KIND of
+    bcgraph -->` and `<!-- every KIND of the library -->` made again; the last two go up to `<!-- end -->`.
 
     Raises LookupError for a class that is not in the schema and a kind that is not in the library.
     """
     page = _DATA.sub(lambda found: f"<!-- every data set -->\n{data_table()}\n", page)
     page = _MARKED.sub(lambda found: f"{found[0].split(chr(10))[0]}\n{settings_table(found[1])}\n", page)
+    page = _DECLARED.sub(lambda found: f"{found[0].split(chr(10))[0]}\n{declared(found[1])}\n<!-- end -->\n", page)
     return _LIBRARY.sub(lambda found: f"{found[0].split(chr(10))[0]}\n\n{library(found[1])}\n<!-- end -->\n", page)
 
 
@@ -67,9 +69,28 @@ def library(kind: str) -> str:
     return "\n".join(parts)
 
 
+def declared(title: str) -> str:
+    """Every `score` or `strategy` of bcgraph itself: its name and what it is, and the settings that are its own."""
+    kind: plugins.Kind = "score" if title == "score" else "strategy"
+    rows = [f"| {kind} | |", "|---|---|"]
+    tables: list[str] = []
+    for name in plugins.names(kind):
+        entry = plugins.known(kind, name)
+        assert entry is not None
+        label = f"{entry.value.label}: " if kind == "score" else ""
+        rows.append(f"| `{name}` | {label}{entry.value.about} |")
+        own = getattr(entry.value, "settings", None)
+        if own is not None:
+            tables += ["", f"Settings with `strategy = {name}` alone:", "", _table(own)]
+    return "\n".join([*rows, *tables])
+
+
 def settings_table(name: str) -> str:
     """The settings of a class of the schema: name, what is allowed, default. Raises LookupError for another class."""
-    model = vars(schema)[name]
+    return _table(vars(schema)[name])
+
+
+def _table(model: type) -> str:
     rows = ["| setting | allowed | default |", "|---|---|---|"]
     for setting, field in kinds.fields(model).items():
         if setting in _LEFT_OUT:

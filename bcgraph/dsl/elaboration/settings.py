@@ -48,12 +48,13 @@ class Settings:
         *,
         given: Mapping[str, Any] | None = None,
         seen: dict[str, Span] | None = None,
+        more: Mapping[str, FieldInfo] | None = None,
     ) -> Model:
-        """An instance of `model` from the settings and sections in `body`.
+        """An instance of `model` from the settings and sections in `body`, which may have `more` settings than it has.
 
         `given` are values of what has statements of its own, which are read elsewhere, and `seen` says where those are.
         """
-        fields = kinds.fields(model)
+        fields = {**kinds.fields(model), **(more or {})}
         inner = {name: found for name, f in fields.items() if (found := kinds.section(f.annotation)) is not None}
         read = {name for name in fields if name not in inner and not schema_values.has_statements(fields[name])}
         values: dict[str, Any] = dict(given or {})
@@ -69,24 +70,11 @@ class Settings:
                 case _:
                     braced = tuple(name for name in fields if name not in read)
                     self.stray(statement, f"in `{label}`", tuple(fields), braced)
-        self._stand_beside(fields, values, seen)
         try:
             made: Model = build(model, values, seen, next(iter(seen.values()), syntax.NOWHERE), self.scope)
         except Failed:
             return model()
         return made
-
-    def _stand_beside(self, fields: Mapping[str, FieldInfo], values: dict[str, Any], seen: Mapping[str, Span]) -> None:
-        """Report settings that count only where another has a certain value (E035), and leave them out."""
-        for name, span in seen.items():
-            beside = schema_values.only_with(fields[name])
-            if beside is None or (beside.setting in seen and beside.setting not in values):
-                continue
-            if values.get(beside.setting, fields[beside.setting].default) != beside.value:
-                needed = f"{beside.setting} = {beside.value}"
-                hint = f"write `{needed}`, or leave it out"
-                self.reporter.add("E035", f"`{name}` is a setting of `{needed}`", span, hint)
-                values.pop(name, None)
 
     def data(self, value: syntax.Expression) -> schema.DataSpec | None:
         """The data set of `data = name(...)`."""

@@ -16,7 +16,7 @@ from bcgraph.search.events import Progress
 from bcgraph.search.metrics.composite import Composite
 from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.strategies.evolution import Evaluate
-from bcgraph.search.strategies.gains import TrainStage
+from bcgraph.search.strategies.one_run import TrainStage
 from bcgraph.search.supernet.one_shot import OneShot
 
 

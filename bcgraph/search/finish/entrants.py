@@ -26,7 +26,7 @@ def entrants(spec: NetworkSpec, seed: int, evolved: Sequence[Record]) -> tuple[E
     """
     settings = spec.search.finish
     assert settings is not None, "the search has no last stage"
-    one_run = spec.search.evolve.strategy == pruning.STRATEGY
+    one_run = pruning.one_run(spec.search.evolve.strategy)
     base = pruning.quiet(spec) if one_run else spec
     # Earlier stages of one training run are no candidates.
     ranked = list(evolved[-1:]) if one_run else objectives.ranking(evolved, objectives.of_search(spec.search))

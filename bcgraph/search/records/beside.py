@@ -31,7 +31,7 @@ def networks(spec: NetworkSpec) -> dict[str, NetworkSpec]:
 
     The file's own is left out where the search has no weights for one of its connections.
     """
-    if not spec.connections or spec.search.evolve.strategy == pruning.STRATEGY:
+    if not spec.connections or pruning.one_run(spec.search.evolve.strategy):
         return {}
     found = {OWN: spec} if all(_has_weights(each, spec) for each in spec.connections) else {}
     return {**found, NONE: spec.with_connections()}

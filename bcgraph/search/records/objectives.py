@@ -83,7 +83,7 @@ def chosen(records: Sequence[Record], strategy: str, by: Objectives) -> Record |
 
     It is the best, but where a strategy prunes one training run the last: earlier stages hold too many connections.
     """
-    if strategy == pruning.STRATEGY:
+    if pruning.one_run(strategy):
         return records[-1] if records else None
     return next(iter(ranking(records, by)), None)
 

@@ -17,7 +17,7 @@ class Order:
     """Follows a log from its first evaluation. `search` are the settings of the search, as plain data, where known.
 
     First come the scored ones, then those of the evolution, iteration by iteration, each numbered from 0, and no
-    architecture twice. With `strategy = gains` an iteration is one stage of the training run, which may prune nothing.
+    architecture twice. Where the strategy is one training run, an iteration is a stage of it, which may prune nothing.
     Whether they are those of the search is found out when it resumes, which proposes them again.
     """
 
@@ -52,8 +52,9 @@ def _beyond(record: Record, search: Mapping[str, Any]) -> str | None:
     """The setting by which a search never makes this evaluation."""
     init, evolve = search["init"], search["evolve"]
     if _one_run(search):
-        within = record.stage == "evolve" and record.index == 0 and record.iteration <= evolve["stages"]
-        return None if within else f"stages = {evolve['stages']}"
+        stages = evolve.get("stages", record.iteration)
+        within = record.stage == "evolve" and record.index == 0 and record.iteration <= stages
+        return None if within else f"stages = {stages}"
     space = search.get("space")
     if space is None and len(record.architecture) > search["max_backward"]:
         return f"max_backward = {search['max_backward']}"
@@ -70,4 +71,4 @@ def _beyond(record: Record, search: Mapping[str, Any]) -> str | None:
 
 
 def _one_run(search: Mapping[str, Any] | None) -> bool:
-    return search is not None and search["evolve"]["strategy"] == pruning.STRATEGY
+    return search is not None and pruning.one_run(search["evolve"]["strategy"])

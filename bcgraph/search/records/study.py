@@ -68,7 +68,7 @@ class StudyLayout:
     def of(spec: NetworkSpec, seed: int) -> StudyLayout:
         """The layout of the studies of a search."""
         settings = spec.search
-        if settings.evolve.strategy == pruning.STRATEGY:
+        if pruning.one_run(settings.evolve.strategy):
             return StudyLayout(Identity(spec, seed).study_name, len(spec.ports), {"evolve": ("accuracy",)})
         by = of_search(settings)
         measures: dict[Stage, tuple[Measure, ...]] = {"evolve": tuple(each.measure for each in by)}

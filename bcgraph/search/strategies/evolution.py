@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from bcgraph import plugins, pruning
+from bcgraph import plugins
 from bcgraph.errors import RunError, SearchError
+from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records import objectives
 from bcgraph.search.records.evaluations import Evaluation, Note, Record
@@ -20,11 +21,13 @@ from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.limits import Limits
 from bcgraph.search.space.search_space import Architecture, of_search
 from bcgraph.search.strategies import registered
-from bcgraph.search.strategies.evolutionary import evolutionary, random_search
-from bcgraph.search.strategies.population import Population, Strategy
+from bcgraph.search.strategies.population import Population
 
 Evaluate: TypeAlias = Callable[[Sequence[NetworkSpec]], Iterable[Evaluation]]
 """Evaluates specs in order. It may be lazy, so that each result is recorded as soon as it arrives."""
+
+Propose: TypeAlias = Callable[[Population, int], list[Candidate]]
+"""Proposes the candidates of an iteration, none of them evaluated before; none when the space is exhausted."""
 
 
 def evolve(
@@ -82,21 +85,26 @@ def evolve(
     _expect_end(past)
 
 
-def _strategy(spec: NetworkSpec) -> Strategy:
-    """The strategy that `spec` names."""
-    name = spec.search.evolve.strategy
-    if name in STRATEGIES:
-        return STRATEGIES[name]
-    if name == pruning.STRATEGY:
+def _strategy(spec: NetworkSpec) -> Propose:
+    """What the strategy that `spec` names proposes for an iteration."""
+    found = declared(spec)
+    strategy: Strategy = found.value
+    if strategy.run is not None:
         raise SearchError(
             "E089",
-            f"`strategy = {name}` is no evolution but one training run",
+            f"`strategy = {found.name}` is no evolution but one training run",
             hint="bcgraph.search.run takes any strategy",
         )
-    entry = plugins.find("strategy", name, spec.uses)
-    if entry is None:
+    return partial(registered.propose, found) if strategy.candidates is None else strategy.candidates
+
+
+def declared(spec: NetworkSpec) -> plugins.Entry:
+    """The declaration of the strategy that `spec` names. Raises SearchError (E089) for an unknown one."""
+    name = spec.search.evolve.strategy
+    found = plugins.find("strategy", name, spec.uses)
+    if found is None:
         raise SearchError("E089", f"the strategy `{name}` is not registered in this process")
-    return partial(registered.propose, entry)
+    return found
 
 
 def _expect_end(past: Sequence[Record]) -> None:
@@ -107,31 +115,3 @@ def _expect_end(past: Sequence[Record]) -> None:
             f"evaluation {past[0].index} of iteration {past[0].iteration} in the log is not one of this search",
             hint="the log was changed; take it from a copy, or start in a new directory",
         )
-
-
-def _tpe(population: Population, iteration: int) -> list[Candidate]:
-    # Imported here, since Optuna costs more than the whole evolution.
-    from bcgraph.search.strategies import samplers
-
-    return samplers.tpe(population, iteration)
-
-
-def _nsga2(population: Population, iteration: int) -> list[Candidate]:
-    from bcgraph.search.strategies import samplers
-
-    return samplers.nsga2(population, iteration)
-
-
-def _nsga3(population: Population, iteration: int) -> list[Candidate]:
-    from bcgraph.search.strategies import samplers
-
-    return samplers.nsga3(population, iteration)
-
-
-STRATEGIES: dict[str, Strategy] = {
-    "evolutionary": evolutionary,
-    "random": random_search,
-    "tpe": _tpe,
-    "nsga2": _nsga2,
-    "nsga3": _nsga3,
-}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import TypeAlias
 
+from bcgraph import keys
 from bcgraph.schema import EvolveSpec, NetworkSpec
 from bcgraph.search.records.evaluations import Record
 from bcgraph.search.records.objectives import Objectives, ranking
@@ -55,9 +54,6 @@ MAX_DRAWS = 2_000
 MAX_LISTED = 50_000
 """Architectures that are all compared with the bounds where draws find none within them."""
 
-Strategy: TypeAlias = Callable[[Population, int], list[Candidate]]
-"""Proposes the candidates of an iteration, none of them evaluated before; none when the space is exhausted."""
-
 
 def draw_new(population: Population, rng: Random, seen: set[Architecture]) -> Candidate | None:
     """A candidate that is not in `seen` and within the bounds, uniform over those; None when there is none.
@@ -75,3 +71,16 @@ def draw_new(population: Population, rng: Random, seen: set[Architecture]) -> Ca
     every = (Candidate.at(population.spec, a, "random") for a in choices if a not in seen)
     left = [candidate for candidate in every if population.limits.keeps(candidate)]
     return left[rng.randrange(len(left))] if left else None
+
+
+def fill(population: Population, iteration: int, seen: set[Architecture], count: int) -> list[Candidate]:
+    """`count` new candidates, each uniform over the architectures not in `seen`; fewer when the space runs out."""
+    found: list[Candidate] = []
+    for index in range(count):
+        rng = keys.rng(population.seed, "evolve", iteration, "random", index)
+        drawn = draw_new(population, rng, seen)
+        if drawn is None:
+            break
+        seen.add(drawn.architecture)
+        found.append(drawn)
+    return found

@@ -14,8 +14,7 @@ from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.members import Members, MemberSpace
 from bcgraph.search.space.pairs import Pairs
 from bcgraph.search.space.search_space import architecture_of
-from bcgraph.search.strategies.evolutionary import fill
-from bcgraph.search.strategies.population import Population
+from bcgraph.search.strategies.population import Population, fill
 from bcgraph.spaces import Member
 
 MOST = 100
@@ -33,7 +32,10 @@ def propose(entry: plugins.Entry, population: Population, iteration: int) -> lis
     seen = set(population.evaluated)
     found: list[Candidate] = []
     with plugins.calling(entry):
-        for proposal in islice(strategy.propose(population, rng), MOST * wanted):
+        assert strategy.propose is not None
+        own = population.settings.own
+        proposals = strategy.propose(population, rng, **({} if own is None else dict(own)))
+        for proposal in islice(proposals, MOST * wanted):
             candidate = _candidate(entry, proposal, population)
             if candidate.architecture not in seen and population.allows(candidate):
                 seen.add(candidate.architecture)

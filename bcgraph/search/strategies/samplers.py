@@ -1,4 +1,4 @@
-"""Baseline strategies: Optuna's own samplers, asked for one population at a time.
+"""Optuna's samplers, asked for one population at a time.
 
 Each iteration builds its sampler again, seeds it by key and shows it all evaluations so far. So a resumed run gets the
 proposals of an uninterrupted one. Every setting whose default differs between versions of Optuna is given.
@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bcgraph import keys
@@ -24,28 +24,6 @@ from bcgraph.search.strategies.population import TRIES, Population, draw_new
 
 _GENERATION = "generation"
 """The attribute of a trial that holds its generation."""
-
-
-def tpe(population: Population, iteration: int) -> list[Candidate]:
-    """A population proposed by the tree-structured Parzen estimator, which sees all parameters together."""
-    # constant_liar: a proposal that is not evaluated yet counts as bad, which spreads the proposals of a population.
-    return _ask(
-        population, iteration, "tpe", lambda seed, _: TPESampler(seed=seed, multivariate=True, constant_liar=True)
-    )
-
-
-def nsga2(population: Population, iteration: int) -> list[Candidate]:
-    """A population proposed by NSGA-II; an iteration is a generation."""
-    return _ask(
-        population, iteration, "nsga2", lambda seed, now: _NSGA2(now, population_size=_size(population), seed=seed)
-    )
-
-
-def nsga3(population: Population, iteration: int) -> list[Candidate]:
-    """A population proposed by NSGA-III; an iteration is a generation."""
-    return _ask(
-        population, iteration, "nsga3", lambda seed, now: _NSGA3(now, population_size=_size(population), seed=seed)
-    )
 
 
 class _Generations:
@@ -68,19 +46,20 @@ class _Generations:
         return [trial for trial in done if trial.user_attrs[_GENERATION] == generation]
 
 
-class _NSGA2(_Generations, NSGAIISampler):
-    pass
+class NSGA2(_Generations, NSGAIISampler):
+    """NSGA-II by our own generations."""
 
 
-class _NSGA3(_Generations, NSGAIIISampler):
-    pass
+class NSGA3(_Generations, NSGAIIISampler):
+    """NSGA-III by our own generations."""
 
 
-def _size(population: Population) -> int:
+def size(population: Population) -> int:
+    """The size of a generation."""
     return max(2, population.settings.population)
 
 
-def _ask(population: Population, iteration: int, name: str, make: Callable[[int, int], BaseSampler]) -> list[Candidate]:
+def ask(population: Population, iteration: int, name: str, make: Callable[[int, int], BaseSampler]) -> list[Candidate]:
     """Up to a population of new candidates; a proposal that is not new after 10 draws is replaced by a random one.
 
     `make` gives the sampler for a seed and the generation that is proposed.
@@ -133,7 +112,7 @@ def _generations(population: Population) -> tuple[list[int], int]:
                 generation, members = generation + 1, 0
         members += 1
         found.append(generation)
-    return found, generation + (members >= _size(population))
+    return found, generation + (members >= size(population))
 
 
 @contextmanager

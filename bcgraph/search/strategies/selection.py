@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bcgraph import keys, pruning
+from bcgraph import keys
 from bcgraph.errors import SearchError
+from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec, SearchSpec
 from bcgraph.search.records.evaluations import Measure, Note, Record, ranking
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.limits import Limits
 from bcgraph.search.space.search_space import Architecture, of_search, size_text
+from bcgraph.search.strategies.evolution import declared
 
 MAX_POOL = 1_000_000
 """Architectures that step one may score: each takes more than a millisecond."""
 
-SAMPLERS = ("tpe", "nsga2", "nsga3")
 MAX_DRAWS = 2_000
 """Draws in a row that may be no new architecture within the bounds before the pool is taken as it is."""
-
-MAX_CHOICES = 200_000
-"""Values of all parameters together that Optuna's samplers are given."""
 
 
 def select(records: Sequence[Record], scores: Sequence[Measure], keep: int) -> list[Record]:
@@ -65,10 +63,11 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
     Raises SearchError: E089 with all settings that contradict each other, E067 for bounds that leave nothing.
     """
     settings: SearchSpec = spec.search
-    if settings.evolve.strategy == pruning.STRATEGY:
-        wrong = [SearchError("E089", each.message, hint=each.hint) for each in pruning.contradictions(spec)]
-        if wrong:
-            raise SearchError.of(d for error in wrong for d in error.diagnostics)
+    strategy: Strategy = declared(spec).value
+    wrong = [SearchError("E089", each.message, hint=each.hint) for each in strategy.contradictions(spec)]
+    if wrong:
+        raise SearchError.of(d for error in wrong for d in error.diagnostics)
+    if strategy.run is not None:
         return ()
     init, evolve = settings.init, settings.evolve
     found: list[SearchError] = []
@@ -107,16 +106,7 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
                 hint="pool = 2000, as in the paper; or a smaller max_backward",
             )
         )
-    if evolve.strategy in SAMPLERS and choices.count * min(choices.most, choices.count) > MAX_CHOICES:
-        noun, bound = ("pairs", "max_backward") if settings.space is None else ("connections", "at_most")
-        found.append(
-            SearchError(
-                "E089",
-                f"evolve.strategy = {evolve.strategy} cannot choose among {choices.count:,} {noun} for each of "
-                f"{choices.most:,} connections",
-                hint=f"strategy = evolutionary, or a smaller {bound}",
-            )
-        )
+    found += [SearchError("E089", each.message, hint=each.hint) for each in strategy.obstacles(spec)]
     if found:
         raise SearchError.of(d for error in found for d in error.diagnostics)
     Limits.of(spec)

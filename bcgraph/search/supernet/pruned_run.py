@@ -112,7 +112,7 @@ class PrunedRun:
         network, wrapped = self.group.setup(model, self.optimizer)
         step = TrainStep(self.spec, self.spec.train, self.group, network, wrapped, self.dtype)
         loop = EpochLoop(self.spec, self.seed, self.train, self.group, self.ema, self.out, lambda _: None)
-        strength = self.spec.search.evolve.penalty
+        strength = pruning.of(self.spec).penalty
         for epoch in range(self.done, end):
             loop(epoch, step, partial(_shrink, penalized, strength) if penalized and strength else None)
             self.done = epoch + 1

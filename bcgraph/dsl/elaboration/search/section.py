@@ -6,6 +6,7 @@ from typing import Any
 
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.search.bounds import bounds
+from bcgraph.dsl.elaboration.search.evolve import evolve_section
 from bcgraph.dsl.elaboration.search.space import SpaceReader
 from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.errors import Span
@@ -25,6 +26,9 @@ def search_section(section: syntax.Section, settings: Settings, space: SpaceRead
             case syntax.Section(name="subject_to"):
                 if settings.first("subject_to", statement.name_span, seen):
                     given["subject_to"] = bounds(statement.body, settings)
+            case syntax.Section(name="evolve"):
+                if settings.first("evolve", statement.name_span, seen):
+                    given["evolve"] = evolve_section(statement, settings)
             case _:
                 rest.append(statement)
     return settings.section(SearchSpec, rest, "search", given=given, seen=seen)

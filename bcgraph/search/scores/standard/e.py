@@ -61,4 +61,9 @@ def e_score_from_jacobian(jacobian: Tensor, y: Tensor) -> ScoreResult:
     return ScoreResult(float((means[:, None] - means[None, :]).abs().sum() / len(members)))
 
 
-SCORE = Score(OfGradients(e_score_from_jacobian), label="E-score", classes=True)
+SCORE = Score(
+    OfGradients(e_score_from_jacobian),
+    "E-score",
+    "how the input gradients of samples of one class correlate (paper eq. 9 to 15)",
+    classes=True,
+)

@@ -90,4 +90,8 @@ def _singular(kernel: Tensor) -> bool:
     return bool(values.min() <= values.max() * len(values) * torch.finfo(torch.float64).eps)
 
 
-SCORE = Score(OfSpikes(kernel_term, n_score_from_terms), label="N-score")
+SCORE = Score(
+    OfSpikes(kernel_term, n_score_from_terms),
+    "N-score",
+    "how differently samples make neurons spike (paper eq. 7, 8)",
+)

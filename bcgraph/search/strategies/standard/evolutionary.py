@@ -1,4 +1,4 @@
-"""The paper's strategy (4.2.3), and random search, which the paper compares it with."""
+"""The paper's strategy (4.2.3): mutation and crossover of the best, and random architectures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from random import Random
 
 from bcgraph import keys
+from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space import crossover, mutate
 from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.space.search_space import Architecture
-from bcgraph.search.strategies.population import TRIES, Population, draw_new
+from bcgraph.search.strategies.population import TRIES, Population, fill
 
 
 def evolutionary(population: Population, iteration: int) -> list[Candidate]:
@@ -36,24 +36,6 @@ def evolutionary(population: Population, iteration: int) -> list[Candidate]:
     return found + fill(population, iteration, seen, settings.population - len(found))
 
 
-def random_search(population: Population, iteration: int) -> list[Candidate]:
-    """Random architectures only, as in the paper's third experiment."""
-    return fill(population, iteration, set(population.evaluated), population.settings.population)
-
-
-def fill(population: Population, iteration: int, seen: set[Architecture], count: int) -> list[Candidate]:
-    """`count` new candidates, each uniform over the architectures not in `seen`; fewer when the space runs out."""
-    found: list[Candidate] = []
-    for index in range(count):
-        rng = keys.rng(population.seed, "evolve", iteration, "random", index)
-        drawn = draw_new(population, rng, seen)
-        if drawn is None:
-            break
-        seen.add(drawn.architecture)
-        found.append(drawn)
-    return found
-
-
 def _mutation(population: Population, parent: NetworkSpec, rng: Random) -> NetworkSpec:
     same = population.spec.search.same_resolution
     return mutate(parent, rng, population.settings.mutation, same_resolution=same)
@@ -70,3 +52,7 @@ _OPERATORS: dict[str, Callable[[Population, NetworkSpec, Random], NetworkSpec]] 
     "mutation": _mutation,
     "crossover": _crossover,
 }
+
+STRATEGY = Strategy(
+    "the paper's (4.2.3): mutation and crossover of the best, and random architectures", candidates=evolutionary
+)

@@ -7,17 +7,15 @@ records ends like an uninterrupted one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
 
 from bcgraph import pruning
 from bcgraph.errors import RunError
+from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records.evaluations import Evaluation, Record
+from bcgraph.search.records.evaluations import Record
 from bcgraph.search.space.candidate import Candidate
-
-TrainStage: TypeAlias = Callable[[int, Candidate], Evaluation]
-"""Trains a stage, by its number, from where the run is to its end; measures accuracy and scales."""
+from bcgraph.search.strategies.one_run import TrainStage
 
 
 def prune(spec: NetworkSpec, train: TrainStage, *, history: Sequence[Record] = ()) -> Iterator[Record]:
@@ -52,3 +50,12 @@ def _foreign(stage: int) -> RunError:
         f"stage {stage} in the log is not one that this search makes",
         hint="the log was changed, or was written by another version; start in a new directory",
     )
+
+
+STRATEGY = Strategy(
+    "one training run that starts with all connections and prunes the weakest",
+    run=prune,
+    settings=pruning.Gains,
+    base=pruning.quiet,
+    contradictions=pruning.contradictions,
+)

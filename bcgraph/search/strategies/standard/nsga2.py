@@ -1,0 +1,22 @@
+"""NSGA-II of Optuna, a baseline; an iteration is a generation."""
+
+from __future__ import annotations
+
+from bcgraph.plugins.values import Strategy
+from bcgraph.search.space.candidate import Candidate
+from bcgraph.search.strategies.parameters import too_many
+from bcgraph.search.strategies.population import Population
+
+
+def nsga2(population: Population, iteration: int) -> list[Candidate]:
+    """A population proposed by NSGA-II; an iteration is a generation."""
+    # Imported here, since Optuna costs more than the whole evolution.
+    from bcgraph.search.strategies import samplers
+
+    size = samplers.size(population)
+    return samplers.ask(
+        population, iteration, "nsga2", lambda seed, now: samplers.NSGA2(now, population_size=size, seed=seed)
+    )
+
+
+STRATEGY = Strategy("Optuna's NSGA-II", candidates=nsga2, obstacles=too_many)
