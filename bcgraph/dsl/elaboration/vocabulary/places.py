@@ -6,14 +6,14 @@ Diagnostics say with it where a misplaced setting belongs; editors complete and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import schema, schema_search
+from bcgraph import plugins, schema, schema_search
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.unparse import expression
@@ -65,26 +65,27 @@ _CALLS = frozenset(("backbone", "neuron", "feedback", "through"))
 @cache
 def places() -> Mapping[Path, Place]:
     """Every place by its path; that of a connection's settings is `("connection",)`."""
-    found = {("network",): _place(("network",), schema.NetworkSpec, NETWORK)}
+    found: dict[Path, Place] = {("network",): _place(("network",), schema.NetworkSpec, NETWORK)}
     found["connection",] = _place(("connection",), schema.BackwardConnection, CONNECTION)
     pending: list[tuple[Path, type]] = [((name,), model) for name, model in SECTIONS.items()]
     while pending:
         path, model = pending.pop(0)
         found[path] = _place(path, model, tuple(kinds.fields(model)))
         for name, field in kinds.fields(model).items():
-            if kinds.is_section(field.annotation):
-                pending.append(((*path, name), _model(field)))
+            inner = kinds.section(field.annotation)
+            if inner is not None and not has_statements(field):
+                pending.append(((*path, name), inner))
+    evolve = found["search", "evolve"]
+    for strategy in plugins.names("strategy"):
+        if (own := schema_search.strategy_settings(strategy)) is not None:
+            settings = {name: _setting(name, field) for name, field in kinds.fields(own).items()}
+            evolve = replace(evolve, settings={**evolve.settings, **settings})
+    found["search", "evolve"] = evolve
     space = _place(("search", "space"), schema_search.SpaceSpec, ("at_most",))
     found["search", "space"] = space
     found["search", "subject_to"] = Place(
         ("search", "subject_to"), {name: _cost(name) for name in schema_search.COSTS}, _about(schema_search.Bound)
     )
-    return found
-
-
-def _model(field: FieldInfo) -> type:
-    found: Any = field.annotation
-    assert isinstance(found, type)
     return found
 
 
@@ -94,7 +95,7 @@ def _place(path: Path, model: type, names: tuple[str, ...]) -> Place:
 
 
 def _setting(name: str, field: FieldInfo) -> Setting:
-    braced = kinds.is_section(field.annotation) or has_statements(field)
+    braced = kinds.section(field.annotation) is not None or has_statements(field)
     kind = None if braced or name in _CALLS else kinds.kind_of(field)
     return Setting(name, kind, None if field.is_required() else field.default, field.is_required(), braced)
 
