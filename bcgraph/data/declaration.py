@@ -9,12 +9,11 @@ import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, TypeAlias
 
 from bcgraph import shapes
 from bcgraph.errors import DataError
-from bcgraph.lazy import homes
+from bcgraph.plugins import standard
 from bcgraph.schema import DataSpec, InputSpec, NetworkSpec
 
 Kind: TypeAlias = Literal["image", "sequence", "signal", "vector"]
@@ -98,20 +97,14 @@ OPTIONAL: Mapping[str, object] = {
 
 def names() -> tuple[str, ...]:
     """The names of all data sets of bcgraph itself."""
-    return tuple(_homes())
-
-
-@cache
-def _homes() -> Mapping[str, str]:
-    return homes("bcgraph", "data/sets")
+    return standard.names("data")
 
 
 def find(name: str) -> Declaration | None:
     """The declaration of a data set of bcgraph itself; None for any other name."""
-    home = _homes().get(name)
-    if home is None:
+    if name not in names():
         return None
-    found: Declaration = importlib.import_module(home).DATA_SET
+    found: Declaration = standard.module("data", name).DATA_SET
     return found
 
 

@@ -1,16 +1,18 @@
 """What bcgraph itself has of the kinds that are a folder of modules: a module each, which has the name that texts use.
 
 Nothing lists them: a name is known when its file is there, and its module is imported when what it declares is needed.
-A module of a score declares `SCORE`, one of a strategy `STRATEGY`, with the values that users register.
+A module of a score declares `SCORE`, one of a strategy `STRATEGY`, with the values that users register, and one of a
+data set `DATA_SET`. Folders in the folder of a kind only sort its modules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
-from bcgraph.lazy import modules
+from bcgraph.lazy import homes
 from bcgraph.plugins.registry import Entry, Kind, Origin
 
 FOLDERS: Mapping[Kind, str] = {
@@ -22,12 +24,17 @@ FOLDERS: Mapping[Kind, str] = {
 
 def names(kind: Kind) -> tuple[str, ...]:
     """The names of all that bcgraph itself has of a kind, in order. Imports none of them."""
-    return modules("bcgraph", FOLDERS[kind])
+    return tuple(_homes(kind))
 
 
 def module(kind: Kind, name: str) -> ModuleType:
     """The module of one of `names`."""
-    return import_module(f"bcgraph.{FOLDERS[kind].replace('/', '.')}.{name}")
+    return import_module(_homes(kind)[name])
+
+
+@cache
+def _homes(kind: Kind) -> Mapping[str, str]:
+    return homes("bcgraph", FOLDERS[kind])
 
 
 def declared(kind: Kind, name: str) -> Entry | None:
