@@ -3,8 +3,9 @@
 The names of connections: where the parameters of a projection stand in the state dict (design 2).
 
 A backward connection from port J to port I owns `backward.J_I.conv.weight` and `backward.J_I.bn.*`, a forward one
-`forward.J_I.*`. A further connection between the same ports has its delay D in its names, `backward.J_I_D.*`. Every
-name of these forms is built and read here.
+`forward.J_I.*`. A further connection between the same ports has its delay D in its names, `backward.J_I_D.*`. Where
+all members of a space stand side by side, the further ones between the same ports are numbered, `backward.J_I_m2.*`.
+Every name of these forms is built and read here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ DEFAULT_NEURON = "lif"
 
 T = TypeVar("T")
 
-_PROJECTION = re.compile(rf"({BACKWARD}|{FORWARD})\.(\d+)_(\d+)(?:_(\d+))?(?:\.(.+))?")
+_PROJECTION = re.compile(rf"({BACKWARD}|{FORWARD})\.(\d+)_(\d+)(?:_(m?\d+))?(?:\.(.+))?")
 
 
 class Projection(NamedTuple):
@@ -40,9 +41,11 @@ class Projection(NamedTuple):
     prefix: str
 
 
-def projection(source: int, target: int, part: str = "", *, word: str = BACKWARD, delay: int | None = None) -> str:
+def projection(
+    source: int, target: int, part: str = "", *, word: str = BACKWARD, delay: int | None = None, member: int = 1
+) -> str:
     """The name of a projection, `backward.16_0`, or of a part of it, `backward.16_0.conv`."""
-    name = f"{word}.{source}_{target}" + ("" if delay is None else f"_{delay}")
+    name = f"{word}.{source}_{target}" + ("" if delay is None else f"_{delay}") + (f"_m{member}" if member > 1 else "")
     return f"{name}.{part}" if part else name
 
 

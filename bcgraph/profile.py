@@ -242,7 +242,7 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
     )
     states = _states(spec)
     prefixes = spec.prefixes()
-    connections = tuple(_connection(each, prefixes[each.place], counter, spec, states) for each in spec.in_order)
+    connections = tuple(_connection(each, prefixes[each], counter, spec, states) for each in spec.in_order)
     own = sum(layer.parameters for layer in counter.layers) + counter.norms
     return Profile(
         network=spec.name,

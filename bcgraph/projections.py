@@ -20,8 +20,7 @@ def layers(spec: schema.NetworkSpec, connection: schema.Connection, prefix: str)
 
     Raises SpecError (E064) where the projection does not fit these ports.
     """
-    ports = shapes.ports(spec.backbone, spec.input)
-    source, target = as_map(ports[connection.source]), as_map(ports[connection.target])
+    source, target = maps(spec, connection)
     through = spec.through(connection)
     body = through.layers(source, target, spec.norm)
     if body is None:
@@ -36,6 +35,22 @@ def layers(spec: schema.NetworkSpec, connection: schema.Connection, prefix: str)
         return dataclasses.replace(layer, name=f"{prefix}.{layer.name}", span=layer.span or connection.span)
 
     return schema.changed(body, place)
+
+
+def maps(spec: schema.NetworkSpec, connection: schema.Connection) -> tuple[Maps, Maps]:
+    """What reaches the projection of a connection, and what it ends in."""
+    ports = shapes.ports(spec.backbone, spec.input)
+    return as_map(ports[connection.source]), as_map(ports[connection.target])
+
+
+def operations(spec: schema.NetworkSpec, connection: schema.Connection) -> int:
+    """Multiply-accumulates of one sample and one step in the projection of a connection."""
+    return shapes.run_operations(layers(spec, connection, ""), maps(spec, connection)[0])
+
+
+def parameters(spec: schema.NetworkSpec, connection: schema.Connection) -> int:
+    """Trained values in the projection of a connection."""
+    return sum(shapes.parameters(layer, shape, spec.steps) for layer, shape in walk(spec, connection, ""))
 
 
 def _without_idle_resizes(body: schema.Body, shape: Shape) -> schema.Body:

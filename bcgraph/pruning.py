@@ -6,20 +6,37 @@ connections are left out. Everything here follows from the specification and fro
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar, cast
 
 from pydantic import Field
 
-from bcgraph import plugins, shapes
+from bcgraph import plugins, projections, shapes, spaces
 from bcgraph.plugins.values import Contradiction
-from bcgraph.schema import NetworkSpec, Projection
+from bcgraph.schema import (
+    BackwardConnection,
+    BatchNorm,
+    Connection,
+    Dropout,
+    Maps,
+    NetworkSpec,
+    Projection,
+    Resize,
+    Through,
+)
 from bcgraph.schema_values import Frozen, Gain, NotNegative, PositiveInt
+from bcgraph.spaces import Member
 
 Pair: TypeAlias = tuple[int, int]
+
+Key: TypeAlias = Pair | Member
+"""One connection: its ports in the paper's space, all of a member in one that a file describes."""
+
+T = TypeVar("T")
 
 STRATEGY = "gains"
 
@@ -34,12 +51,30 @@ MAX_WEIGHTS = 2_000_000_000
 class Stage:
     """One stage: the epoch after which it ends, and how many connections and extra operations it may have.
 
-    `operations` are multiply-accumulates of one sample and step, infinite where there is no bound.
+    Fixed connections do not count. `operations` are multiply-accumulates of one sample and step, infinite where there
+    is no bound. In the last stage, which leaves a network of the space, no two connections have the same ports and
+    delay. `share` is how far the pruning has come, from 0 to 1.
     """
 
     end: int
     connections: int
     operations: float
+    share: float = 1.0
+    last: bool = False
+
+
+def network(spec: NetworkSpec, chosen: Sequence[Key]) -> NetworkSpec:
+    """The network with these connections alone, each at the gain of the search. They are not alternatives."""
+    if spec.search.space is not None:
+        return spaces.wired(spec, cast(Sequence[Member], chosen), of(spec).gain)
+    return quiet(spec).with_backward([_backward(spec, key) for key in chosen])
+
+
+def together(spec: NetworkSpec, chosen: Sequence[Key]) -> NetworkSpec:
+    """The network in which these connections train together, alternatives side by side."""
+    if spec.search.space is None:
+        return network(spec, chosen)
+    return spaces.wired(spaces.Together.of(spec), cast(Sequence[Member], chosen), of(spec).gain)
 
 
 class Gains(Frozen):
@@ -72,13 +107,30 @@ def one_run(strategy: str) -> bool:
 
 
 def quiet(spec: NetworkSpec) -> NetworkSpec:
-    """`spec` without connections, and with the gain of the search for all that come."""
-    fields = dict(spec.__dict__) | {"feedback": Projection(gain=of(spec).gain), "backward": (), "forward": ()}
-    return NetworkSpec(**fields)
+    """`spec` without connections. In the paper's space it has the gain of the search for all that come."""
+    found: dict[str, object] = {"backward": (), "forward": ()}
+    if spec.search.space is None and isinstance(spec.feedback, Projection):
+        found["feedback"] = dataclasses.replace(spec.feedback, gain=of(spec).gain)
+    return NetworkSpec(**(dict(spec.__dict__) | found))
 
 
-def pairs(spec: NetworkSpec) -> tuple[Pair, ...]:
-    """All connections of the space, (source, target), by source and target; none with `max_backward = 0`."""
+def _backward(spec: NetworkSpec, key: Key) -> BackwardConnection:
+    # The text of a projection of the user's own has no place for another gain: the connection has it.
+    own = not isinstance(spec.feedback, Projection)
+    return BackwardConnection(key[0], key[1], gain=of(spec).gain if own else None)
+
+
+def key_of(connection: Connection, spec: NetworkSpec) -> Key:
+    """What stands for a connection of a network of the search."""
+    if spec.search.space is None:
+        return connection.source, connection.target
+    return spaces.member(connection, spec)
+
+
+def every(spec: NetworkSpec) -> tuple[Key, ...]:
+    """All connections of the space, by source and target, the fixed ones among them; none with `max_backward = 0`."""
+    if spec.search.space is not None:
+        return tuple(sorted((*spaces.space(spec).fixed, *spaces.space(spec).members)))
     if spec.search.max_backward == 0:
         return ()
     sizes = shapes.in_common(spec)
@@ -86,11 +138,24 @@ def pairs(spec: NetworkSpec) -> tuple[Pair, ...]:
     return tuple((j, i) for j in ports for i in ports[: j + 1] if sizes[j] == sizes[i])
 
 
+def fixed(spec: NetworkSpec) -> frozenset[Key]:
+    """Those that are never pruned."""
+    return frozenset() if spec.search.space is None else frozenset(spaces.space(spec).fixed)
+
+
 def count(spec: NetworkSpec) -> int:
-    """The number of `pairs`, without listing them."""
+    """The number of connections that may be pruned; those of the paper's space are not listed for it."""
+    if spec.search.space is not None:
+        return len(spaces.space(spec).members)
     if spec.search.max_backward == 0:
         return 0
     return sum(ports * (ports + 1) // 2 for ports in Counter(shapes.in_common(spec)).values())
+
+
+def kept(spec: NetworkSpec) -> int:
+    """How many connections the search ends with at most, beside the fixed ones."""
+    most = [count(spec), of(spec).keep]
+    return min(most if spec.search.space is None else [*most, spec.search.space.at_most])
 
 
 def stages(spec: NetworkSpec) -> tuple[Stage, ...]:
@@ -100,37 +165,64 @@ def stages(spec: NetworkSpec) -> tuple[Stage, ...]:
     """
     settings, epochs = of(spec), spec.train.epochs
     number, last = settings.stages, _last_pruning(spec)
-    every = pairs(spec)
-    whole = sum(costs(spec).values())
-    bound = math.inf if settings.extra_operations is None else settings.extra_operations * backbone_operations(spec)
-    found = [Stage(math.ceil(last / number), len(every), math.inf)]
+    first = count(spec)
+    bound, whole = math.inf, 0
+    if settings.extra_operations is not None:
+        bound = settings.extra_operations * backbone_operations(spec)
+        whole = sum(costs(spec).values())
+    found = [Stage(math.ceil(last / number), first, math.inf, 0.0)]
     for stage in range(1, number + 1):
         end = math.ceil(last * (stage + 1) / number) if stage < number else epochs
-        count = _between(len(every), min(settings.keep, len(every)), stage / number)
-        allowed = bound if stage == number or bound >= whole else _between(whole, bound, stage / number)
-        found.append(Stage(end, math.ceil(count - 1e-9), allowed))
+        connections = between(first, kept(spec), stage / number)
+        allowed = bound if stage == number or bound >= whole else between(whole, bound, stage / number)
+        found.append(Stage(end, math.ceil(connections - 1e-9), allowed, stage / number, stage == number))
     return tuple(found)
 
 
-def survivors(spec: NetworkSpec, scales: Mapping[Pair, float], stage: Stage) -> tuple[Pair, ...]:
-    """Of the connections in `scales` those that the next `stage` keeps, by source and target.
+def survivors(
+    spec: NetworkSpec,
+    scales: Mapping[Key, float],
+    stage: Stage,
+    fits: Callable[[Sequence[Key]], bool] = lambda found: True,
+) -> tuple[Key, ...]:
+    """Of the connections in `scales` those that the next `stage` keeps, sorted.
 
-    From the loudest to the weakest, each is kept that fits the bounds of the stage; of equal ones the earlier.
+    From the loudest to the weakest, each is kept that fits the bounds of the stage, and with which the network still
+    `fits`; of equal ones the earlier. Fixed ones always stay.
     """
-    cost = costs(spec)
-    kept: list[Pair] = []
-    spent = 0
-    for pair in sorted(scales, key=lambda pair: (-scales[pair], pair)):
-        if len(kept) < stage.connections and spent + cost[pair] <= stage.operations:
-            kept.append(pair)
-            spent += cost[pair]
-    return tuple(sorted(kept))
+    always = fixed(spec)
+    cost = {} if stage.operations == math.inf else costs(spec)
+    found: list[Key] = sorted(key for key in scales if key in always)
+    slots = {key[:3] for key in found}
+    spent = sum(cost.get(key, 0) for key in found)
+    free = stage.connections
+    for key in sorted(scales, key=lambda key: (-scales[key], key)):
+        if not free:
+            break
+        dear = spent + cost.get(key, 0) > stage.operations
+        if key in always or dear or (stage.last and key[:3] in slots) or not fits([*found, key]):
+            continue
+        found.append(key)
+        slots.add(key[:3])
+        spent += cost.get(key, 0)
+        free -= 1
+    return tuple(sorted(found))
 
 
-def costs(spec: NetworkSpec) -> dict[Pair, int]:
+def costs(spec: NetworkSpec) -> dict[Key, int]:
     """Multiply-accumulates of one sample and one step that each connection of the space adds."""
-    ports = shapes.ports(spec.backbone, spec.input)
-    return {(j, i): shapes.projection_operations(ports[j], ports[i]) for j, i in pairs(spec)}
+    return {key: found for key, _, found in _of_each(spec, projections.operations)}
+
+
+def _of_each(spec: NetworkSpec, measure: Callable[[NetworkSpec, Connection], T]) -> Iterator[tuple[Key, Connection, T]]:
+    """Every connection of the space with what it measures, which follows from its projection and both shapes."""
+    known: dict[tuple[Through, Maps, Maps], T] = {}
+    network = together(spec, every(spec))
+    for each in network.connections:
+        kind = (network.through(each), *projections.maps(network, each))
+        if kind not in known:
+            known[kind] = measure(network, each)
+        yield key_of(each, spec), each, known[kind]
 
 
 def backbone_operations(spec: NetworkSpec) -> int:
@@ -143,26 +235,28 @@ def backbone_operations(spec: NetworkSpec) -> int:
 def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
     """What in the settings of the search cannot be met."""
     settings = of(spec)
-    if spec.search.space is not None:
-        yield Contradiction(
-            "strategy",
-            f"`strategy = {STRATEGY}` trains all connections of the paper's space, not those of a `space`",
-            "another strategy, or leave `space` out",
-        )
-        return
-    for name in ("maximize", "minimize", "subject_to"):
-        if getattr(spec.search, name):
+    for named in (*spec.search.maximize, *spec.search.minimize):
+        if named != "accuracy" or spec.search.minimize:
             yield Contradiction(
                 "strategy",
-                f"`strategy = {STRATEGY}` measures no candidates, so that `{name}` means nothing to it",
-                f"another strategy, or leave `{name}` out",
+                f"`strategy = {STRATEGY}` measures the accuracy of one training run, and cannot go by `{named}`",
+                "`maximize = [accuracy]`, or another strategy; costs can be bounded with `subject_to`",
             )
+            return
     found = count(spec)
     if found > MAX_CONNECTIONS or _weights(spec) > MAX_WEIGHTS:
         yield Contradiction(
             "strategy",
             f"all {_counted(found, 'connection')} of the space at once would make the network too large",
             "another strategy, or `same_resolution = true`",
+        )
+        return
+    if (unscaled := _unscaled(spec)) is not None:
+        yield Contradiction(
+            "strategy",
+            f"`strategy = {STRATEGY}` goes by the scale of a norm at the end of each connection, but `{unscaled}` does "
+            "not end in one",
+            "end the block in `bn`, or another strategy",
         )
         return
     score = spec.search.evolve.score
@@ -172,13 +266,27 @@ def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
             f"`strategy = {STRATEGY}` goes by the scales that training finds, not by `score = {score}`",
             "leave `score` out",
         )
-    if not found:
+    space = spec.search.space
+    if not found and space is None:
         yield Contradiction(
             "penalty",
             f"`strategy = {STRATEGY}` puts a penalty on connections, but the space has none with `max_backward = 0`",
             "`max_backward` of 1 or more; it does not bound this strategy, `keep` does",
         )
-    elif settings.keep > found:
+    elif not found or (space is not None and not space.at_most):
+        yield Contradiction(
+            "strategy",
+            f"`strategy = {STRATEGY}` has nothing to choose: the space has no connection beside the fixed ones",
+            "name a family, such as `backward any -> any`, and an `at_most` of 1 or more",
+        )
+        return
+    elif space is not None and settings.keep > space.at_most and settings.keep != type(settings)().keep:
+        yield Contradiction(
+            "keep",
+            f"`keep = {settings.keep}`, but the space has `at_most = {space.at_most}`",
+            f"write `at_most = {settings.keep}` in the space, or keep fewer",
+        )
+    elif settings.keep > found and (space is None or settings.keep != type(settings)().keep):
         yield Contradiction(
             "keep", f"`keep = {settings.keep}`, but the space has {_counted(found, 'connection')}", f"at most {found}"
         )
@@ -192,7 +300,8 @@ def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
         )
     if found and settings.extra_operations is not None:
         own = backbone_operations(spec)
-        least = min(costs(spec).values()) / own
+        cost, always = costs(spec), fixed(spec)
+        least = (sum(cost[key] for key in always) + min(v for key, v in cost.items() if key not in always)) / own
         if settings.extra_operations < least:
             yield Contradiction(
                 "extra_operations",
@@ -204,8 +313,17 @@ def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
 
 def _weights(spec: NetworkSpec) -> int:
     """The weights of the projections of all connections of the space."""
-    channels = [shape[0] for shape in shapes.ports(spec.backbone, spec.input)]
-    return sum(channels[j] * channels[i] for j, i in pairs(spec))
+    return sum(found for _, _, found in _of_each(spec, projections.parameters))
+
+
+def _unscaled(spec: NetworkSpec) -> Through | None:
+    """What connections of the space run through whose size no scale of a norm gives; None where there is none."""
+    return next((spec.through(each) for _, each, scaled in _of_each(spec, _ends_in_norm) if not scaled), None)
+
+
+def _ends_in_norm(spec: NetworkSpec, connection: Connection) -> bool:
+    body = [n for n in projections.layers(spec, connection, "") if not isinstance(n, Resize | Dropout)]
+    return bool(body) and isinstance(body[-1], BatchNorm)
 
 
 def _last_pruning(spec: NetworkSpec) -> int:
@@ -213,7 +331,7 @@ def _last_pruning(spec: NetworkSpec) -> int:
     return math.floor(spec.train.epochs * of(spec).prune_until + 1e-9)
 
 
-def _between(first: float, last: float, share: float) -> float:
+def between(first: float, last: float, share: float) -> float:
     """The value at `share` of the way from `first` to `last`, by constant factors; `last` may be 0."""
     return last + (first - last) * (1 - share) if last <= 0 else first * (last / first) ** share
 

@@ -22,7 +22,7 @@ def learned_scales(path: str | PathLike[str], spec: NetworkSpec) -> dict[Place, 
     prefixes = spec.prefixes()
     found: dict[Place, float] = {}
     for each in spec.in_order:
-        name = projections.scale_of(spec, each, prefixes[each.place])
+        name = projections.scale_of(spec, each, prefixes[each])
         if name in arrays:
             found[each.place] = float(abs(arrays[name]).mean())
     return found

@@ -34,7 +34,7 @@ from bcgraph.equations.expression import Expression, text
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.equations.simplify import ONE
 from bcgraph.errors import Span, SpecError
-from bcgraph.names import DEFAULT_NEURON, FORWARD, projection
+from bcgraph.names import BACKWARD, DEFAULT_NEURON, FORWARD, projection
 from bcgraph.schema_search import EvolveSpec as EvolveSpec
 from bcgraph.schema_search import FinishSpec as FinishSpec
 from bcgraph.schema_search import InitSpec as InitSpec
@@ -748,24 +748,28 @@ class NetworkSpec(Frozen):
         return self
 
     def _check_connections(self) -> None:
-        seen: set[Place] = set()
+        seen: set[Hashable] = set()
         ports = len(self.backbone.ports)
         for some in (self.backward, self.forward):
             for each in some:
-                source, target, place = each.source, each.target, each.place
+                source, target, sole = each.source, each.target, self._sole(each)
                 # What is right is told quickly: a search makes many specifications.
                 right = source < ports and target < ports and (source < target) == (each.word == FORWARD)
-                if not right or place in seen or each.read != SPIKES:
+                if not right or sole in seen or each.read != SPIKES:
                     error = (
                         connections.unknown_number(source, ports, each.span)
                         or connections.unknown_number(target, ports, each.span)
                         or connections.wrong_way(each.word, source, target, each.span)
-                        or (connections.repeated(*place, each.span) if place in seen else None)
+                        or (connections.repeated(*each.place, each.span) if sole in seen else None)
                         or connections.unreadable(each.read, self.neuron_of(source), each.span)
                     )
                     if error is not None:
                         raise error
-                seen.add(place)
+                seen.add(sole)
+
+    def _sole(self, connection: Connection) -> Hashable:
+        """What no two connections of the network may share."""
+        return connection.place
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
@@ -816,7 +820,7 @@ class NetworkSpec(Frozen):
     @property
     def in_order(self) -> tuple[Connection, ...]:
         """All connections in their one order: the backward ones and then the forward ones, each sorted."""
-        return (*sorted(self.backward), *sorted(self.forward))
+        return tuple(sorted(self.connections, key=lambda each: each.place))
 
     def through(self, connection: Connection) -> Through:
         """What a connection runs through: its own projection, or the one that the network gives to all."""
@@ -826,24 +830,24 @@ class NetworkSpec(Frozen):
         """The first scale of a connection's last norm; None where its projection has no norm."""
         return self.through(connection).gain if connection.gain is None else connection.gain
 
-    def prefixes(self) -> dict[Place, str]:
-        """For the place of each connection, the beginning of its parameters' names: `backward.4_0`.
+    def prefixes(self) -> dict[Connection, str]:
+        """For each connection the beginning of its parameters' names: `backward.4_0`.
 
         Of several connections between the same ports all but the one of the shortest delay have it in their name.
         """
-        found: dict[Place, str] = {}
+        found: dict[Connection, str] = {}
         taken: set[tuple[str, int, int]] = set()
-        for word, source, target, delay in sorted(each.place for each in self.connections):
+        for each in self.in_order:
+            word, source, target, delay = each.place
             further = (word, source, target) in taken
-            prefix = projection(source, target, word=word, delay=delay if further else None)
-            found[word, source, target, delay] = prefix
+            found[each] = projection(source, target, word=word, delay=delay if further else None)
             taken.add((word, source, target))
         return found
 
     @property
     def gains(self) -> tuple[tuple[int, int, float], ...]:
         """Source, target and gain of each backward connection that does not start with the paper's 1."""
-        found = ((bc.source, bc.target, self.gain(bc)) for bc in sorted(self.backward))
+        found = ((bc.source, bc.target, self.gain(bc)) for bc in self.in_order if bc.word == BACKWARD)
         return tuple((source, target, gain) for source, target, gain in found if gain is not None and gain != 1.0)
 
     def fingerprint(self) -> str:
@@ -890,7 +894,7 @@ class NetworkSpec(Frozen):
     def _key(self) -> tuple[Any, ...]:
         # A connection means the same whether the gain is its own or the network's.
         wired = {
-            name: tuple(sorted((each.key, self.gain(each), _wiring(self, each)) for each in some))
+            name: tuple(sorted((each.key, _wiring(self, each), self.gain(each)) for each in some))
             for name, some in (("backward", self.backward), ("forward", self.forward))
         }
         return tuple(wired.get(name, value) for name, value in self.__dict__.items())

@@ -106,12 +106,21 @@ def in_common(spec: schema.NetworkSpec) -> list[tuple[int, int]]:
     return [spatial(shape) if same else (0, 0) for shape in ports(spec.backbone, spec.input)]
 
 
-def projection_operations(source: Shape, target: Shape) -> int:
-    """Multiply-accumulates of one sample and one step in the projection of a connection between ports of these shapes.
+def run_operations(body: Sequence[schema.LayerNode], shape: Shape) -> int:
+    """Multiply-accumulates of one sample and one step in a body that is given this shape.
 
     A 1x1 convolution and a resize by repetition may change places, so it is computed at the smaller resolution.
     """
-    return source[0] * target[0] * min(math.prod(spatial(source)), math.prod(spatial(target)))
+    total = 0
+    small: Shape | None = None  # what the resize just before was given
+    for layer in body:
+        if isinstance(layer, schema.Join):
+            total += sum(run_operations(branch, shape) for branch in layer.branches)
+        moves = isinstance(layer, schema.Conv) and layer.pointwise
+        total += operations(layer, min(shape, small or shape, key=math.prod) if moves else shape)
+        small = shape if isinstance(layer, schema.Resize) else None
+        shape = infer(layer, shape)
+    return total
 
 
 def power_of_two(a: int, b: int) -> bool:

@@ -6,7 +6,7 @@ A member is one possible connection. Everything here follows from the specificat
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import product
@@ -96,8 +96,7 @@ class Space:
         count: Counter[tuple[int, int]] = Counter()
         for each in sorted((*self.members, *self.fixed)):
             count[each[:2]] += 1
-            number = count[each[:2]]
-            found[each] = _alone(each) + (f"_m{number}" if number > 1 else "")
+            found[each] = _name(each, count[each[:2]])
         return found
 
 
@@ -131,9 +130,10 @@ def _listed(asked: _Asked) -> Space:
     return Space(_members(spec), _fixed(spec), _space(spec).at_most)
 
 
-def _alone(member: Member) -> str:
-    """The name of a projection that is the only one between its ports."""
-    return names.projection(member.source, member.target, word=names.FORWARD if member.forward else names.BACKWARD)
+def _name(member: Member, number: int = 1) -> str:
+    """The name of the projection that is the only one between its ports, or one of several with a number from 1."""
+    word = names.FORWARD if member.forward else names.BACKWARD
+    return names.projection(member.source, member.target, word=word, member=number)
 
 
 def shared_names(spec: NetworkSpec) -> Mapping[str, str]:
@@ -148,7 +148,7 @@ def shared_names(spec: NetworkSpec) -> Mapping[str, str]:
     found = {}
     for each in spec.connections:
         key = member(each, spec)
-        found[prefixes[each.place]] = of.get(key) or f"{_alone(key)}_x{keys.derive(0, 'member', str(key)):x}"
+        found[prefixes[each]] = of.get(key) or f"{_name(key)}_x{keys.derive(0, 'member', str(key)):x}"
     return found
 
 
@@ -181,18 +181,41 @@ def projections_of(spec: NetworkSpec) -> Mapping[str, Through | None]:
     return found
 
 
-def wired(spec: NetworkSpec, chosen: Sequence[Member]) -> NetworkSpec:
-    """The network with exactly these members as its connections. Raises KeyError for one of another space."""
+def wired(spec: NetworkSpec, chosen: Sequence[Member], gain: float | None = None) -> NetworkSpec:
+    """The network with exactly these members as its connections, each with that gain where one is given.
+
+    Raises KeyError for one of another space.
+    """
     known = projections_of(spec)
     made: dict[bool, list[Any]] = {False: [], True: []}
     for each in chosen:
         kind = ForwardConnection if each.forward else BackwardConnection
         literal: Any = each.join
         connection = kind(
-            each.source, each.target, each.delay, through=known[each.through], join=literal, read=each.read
+            each.source, each.target, each.delay, gain, through=known[each.through], join=literal, read=each.read
         )
         made[each.forward].append(connection)
     return spec.with_connections(made[False], made[True])
+
+
+class Together(NetworkSpec):
+    """A network in which members of its space stand side by side, also those that a network of the space has one of.
+
+    Their projections have the names that they have among all members.
+    """
+
+    @staticmethod
+    def of(spec: NetworkSpec) -> Together:
+        """`spec` without connections."""
+        return Together(**(dict(spec.__dict__) | {"backward": (), "forward": ()}))
+
+    def _sole(self, connection: Connection) -> Hashable:
+        return connection
+
+    def prefixes(self) -> dict[Connection, str]:
+        """For each connection the beginning of its parameters' names: `backward.4_0_m2`."""
+        of = space(self).names
+        return {each: of[member(each, self)] for each in self.in_order}
 
 
 def member(connection: Connection, spec: NetworkSpec) -> Member:

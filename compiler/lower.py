@@ -17,6 +17,7 @@ from bcgraph.compiler.verify import verify
 from bcgraph.equations.expression import reads
 from bcgraph.equations.neuron import CURRENT, SPIKES
 from bcgraph.errors import Span
+from bcgraph.names import BACKWARD
 
 
 def lower(spec: schema.NetworkSpec) -> TemporalGraph:
@@ -49,8 +50,7 @@ class _Builder:
         prefixes = spec.prefixes()
         # Where the values of each connection's projection are named, and its layers.
         self.projections = {
-            each.place: (prefixes[each.place], projections.layers(spec, each, prefixes[each.place]))
-            for each in spec.connections
+            each: (prefixes[each], projections.layers(spec, each, prefixes[each])) for each in spec.connections
         }
         self.into: dict[int, list[schema.Connection]] = {}
         for each in spec.in_order:
@@ -80,8 +80,9 @@ class _Builder:
 
     def backward(self) -> None:
         """The projections of backward connections, whose sources are all there now."""
-        for each in sorted(self.spec.backward):
-            self.projection(each)
+        for each in self.spec.in_order:
+            if each.word == BACKWARD:
+                self.projection(each)
 
     def sent(self, connection: schema.Connection) -> str:
         """The name of the value that a connection reads."""
@@ -89,7 +90,7 @@ class _Builder:
 
     def end(self, connection: schema.Connection) -> str:
         """The name of the value that a connection's projection ends in."""
-        prefix, body = self.projections[connection.place]
+        prefix, body = self.projections[connection]
         source, target = (self.currents[port] for port in (connection.source, connection.target))
         end = shapes.run(body, projections.as_map(source))
         if len(end) != len(target):
@@ -99,7 +100,7 @@ class _Builder:
         return self.sent(connection) if len(source) == 3 else f"{prefix}.image"
 
     def projection(self, connection: schema.Connection) -> None:
-        prefix, body = self.projections[connection.place]
+        prefix, body = self.projections[connection]
         value = self.sent(connection)
         target = self.currents[connection.target]
         span = connection.span

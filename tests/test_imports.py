@@ -22,7 +22,7 @@ errors keys lazy urls names readout foreign seals normalization
 files connections memory tensorfiles plugins
 equations
 layers schema_values schema_search schema
-shapes projections pruning scales spaces
+shapes projections scales spaces pruning
 data.declaration data.sets
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.habits dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl

@@ -104,13 +104,15 @@ class _Elaboration:
         if self.reporter:
             return None
         found = schema.NetworkSpec(name=networks[0].name, uses=self.library.uses.names, **spec, **values)
+        place_of_space = _space_of(sections)
+        for error in spaces.check(found):
+            self.reporter.add_error(error, place_of_space)
+        if self.reporter:
+            return found
         for each in _contradictions(found) if "search" in values else ():
             where = [("search", "evolve", name) for name in (each.setting, "strategy")]
             span = next(span for path in where if (span := place(file.statements, path)) is not None)
             self.reporter.add("E089", each.message, span, each.hint)
-        place_of_space = _space_of(sections)
-        for error in spaces.check(found):
-            self.reporter.add_error(error, place_of_space)
         return found
 
     def _section(self, section: syntax.Section, space: SpaceReader) -> BaseModel:

@@ -109,11 +109,6 @@ def nothing(spec: Any) -> Iterable[Contradiction]:
     return ()
 
 
-def unchanged(spec: Any) -> Any:
-    """The base of a strategy that searches the network as it is."""
-    return spec
-
-
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """A strategy: what it does, in a few words, and one of three functions.
@@ -123,8 +118,9 @@ class Strategy:
     of them evaluated before. `run(spec, train, history=...)` is a search in one training run: it gives the records of
     its stages.
 
-    `settings` is a `schema_values.Frozen` with the settings of `evolve` that count with this strategy alone. `base`
-    gives the network that its connections are put into. `contradictions` are of settings that no text may have
+    `settings` is a `schema_values.Frozen` with the settings of `evolve` that count with this strategy alone.
+    `network(spec, architecture)` is the network of an architecture, where connections are not put into `spec` as they
+    are. `contradictions` are of settings that no text may have
     together, `obstacles` those that stop a search before it begins.
     """
 
@@ -133,7 +129,7 @@ class Strategy:
     candidates: Callable[[Any, int], list[Any]] | None = None
     run: Callable[..., Iterator[Any]] | None = None
     settings: type[Any] | None = None
-    base: Callable[[Any], Any] = unchanged
+    network: Callable[[Any, Any], Any] | None = None
     contradictions: Callable[[Any], Iterable[Contradiction]] = nothing
     obstacles: Callable[[Any], Iterable[Contradiction]] = nothing
 

@@ -174,7 +174,7 @@ class _Search:
         if others := dict(beside.missing(out, self.spec)):
             found = self.evaluate(list(others.values()))
             beside.write(out, dict(zip(others, zip(others.values(), found, strict=True), strict=True)))
-        best = wired(strategy.base(self.spec), chosen.architecture)
+        best = (strategy.network or wired)(self.spec, chosen.architecture)
         finish = None
         if self.spec.search.finish is not None:
             finish, best = self._finish(out)

@@ -93,6 +93,6 @@ def _normalized(spec: NetworkSpec) -> Iterator[tuple[str, int]]:
         if isinstance(node, schema.BatchNorm):
             yield node.name, math.prod(shapes.spatial(shape))
     for each in spec.connections:
-        for node, shape in projections.walk(spec, each, prefixes[each.place]):
+        for node, shape in projections.walk(spec, each, prefixes[each]):
             if isinstance(node, schema.BatchNorm):
                 yield node.name, math.prod(shapes.spatial(shape))

@@ -136,7 +136,7 @@ def positions(evaluations: Sequence[Evaluation], best: Sequence[Evaluation], por
 def architecture(ports: Sequence[str], backward: Sequence[Any], forward: Sequence[ForwardConnection] = ()) -> str:
     """One architecture as arcs, without the names of its ports."""
     each = [c if isinstance(c, BackwardConnection) else BackwardConnection(c[0], c[1]) for c in backward]
-    return thumbnail(ports, [*sorted(each), *sorted(forward)])
+    return thumbnail(ports, sorted([*each, *forward], key=lambda c: c.place))
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:

@@ -93,7 +93,8 @@ def _picture(spec: NetworkSpec, evaluation: Mapping[str, Any]) -> str:
     keys = keys_in(evaluation)
     if "members" not in evaluation:
         return charts.architecture(spec.ports, keys)
-    network = spaces.wired(spec, [Member(*key) for key in keys])
+    # A stage of a training run holds alternatives, too.
+    network = spaces.wired(spaces.Together.of(spec), [Member(*key) for key in keys])
     return charts.architecture(spec.ports, network.backward, network.forward)
 
 

@@ -83,7 +83,7 @@ def _none(base: NetworkSpec, seed: int, folder: Path, budget: float) -> Found:
 
 
 def _all(base: NetworkSpec, seed: int, folder: Path, budget: float) -> Found:
-    return Found(pruning.quiet(base).with_backward(pruning.pairs(base)))
+    return Found(pruning.quiet(base).with_backward(pruning.every(base)))
 
 
 def _gains(keep: int) -> Way:

@@ -70,6 +70,19 @@ def merged(spec: schema.NetworkSpec, names: pipelines.Names = pipelines.TRAINING
     return passes.run(passes.find(names), lower(spec))
 
 
+SKIPS = [(s, t, d) for s in range(5) for t in range(s + 1, 6) for d in (0, 1) if (s + t + d) % 2]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_forward_connections_inside_loops(schedule: str, training: bool) -> None:
+    spec = many([]).with_connections(EVERY[::2], SKIPS)
+    graph = merged(spec)
+    stacked = [name for node in graph.nodes if node.op == "stack_parameters" for name in node.attrs["parameters"]]
+    assert sum(name.startswith("forward.") for name in stacked) > 1, "none is merged, and the test would show nothing"
+    compare(spec, schedule, training=training)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_every_connection(schedule: str, training: bool) -> None:

@@ -107,12 +107,12 @@ def test_operations_are_those_that_profile_counts() -> None:
 
 
 def test_pairs_are_those_of_the_space() -> None:
-    assert pruning.pairs(spec()) == EVERY
+    assert pruning.every(spec()) == EVERY
     text = TEXT.format(evolve="keep = 1; stages = 1", train="")
     same = bcgraph.parse(text.replace("search {", "search { same_resolution = true;"))
     assert pruning.count(spec()) == 15
     assert pruning.count(same) == 9
-    assert pruning.pairs(same) == ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 3), (4, 3), (4, 4))
+    assert pruning.every(same) == ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (3, 3), (4, 3), (4, 4))
 
 
 @pytest.mark.parametrize(

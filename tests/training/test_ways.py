@@ -66,5 +66,5 @@ def test_tries_of_a_short_training() -> None:
     assert 0 < float(found.kept) < 1
     assert found.search > 0
     assert found.training > 0
-    assert len(gains.attempt(text, "all", 0, 0.0).backward.split()) == len(pruning.pairs(base))
+    assert len(gains.attempt(text, "all", 0, 0.0).backward.split()) == len(pruning.every(base))
     assert len(gains.attempt(text, "random, as gains", 0, 0.0).backward.split()) <= 2

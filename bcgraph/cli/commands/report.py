@@ -55,7 +55,7 @@ def _text(found: dict[str, Any], scales: dict[Place, float]) -> str:
     evolved = [e for e in evaluations if e["stage"] == "evolve"]
     one_run = pruning.one_run(found["settings"]["evolve"]["strategy"])
     if one_run:
-        every = count(len(evaluations[0]["backward"]) if evaluations else 0, "connection")
+        every = count(len(keys_in(evaluations[0])) if evaluations else 0, "connection")
         done = [f"trained   {every} at once, pruned in {count(found['settings']['evolve']['stages'], 'stage')}"]
     else:
         done = [
@@ -87,10 +87,13 @@ def _text(found: dict[str, Any], scales: dict[Place, float]) -> str:
 
 def _stages(evaluations: Sequence[dict[str, Any]]) -> str:
     """Each stage of the training run, in order, and what is pruned after it."""
+    from bcgraph.search.records.evaluations import keys_in
+
     rows = []
     for entry, later in zip_longest(evaluations, evaluations[1:]):
-        pruned = [pair for pair in entry["backward"] if later is not None and pair not in later["backward"]]
-        rows.append((entry["iteration"], len(entry["backward"]), f"{entry['accuracy']:.4f}", connections(pruned)))
+        here, left = keys_in(entry), [] if later is None else keys_in(later)
+        pruned = [key for key in here if later is not None and key not in left]
+        rows.append((entry["iteration"], len(here), f"{entry['accuracy']:.4f}", connections(pruned)))
     return table(("stage", "connections", "accuracy", "pruned after it"), rows, right=(0, 1, 2))
 
 

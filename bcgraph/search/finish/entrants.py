@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import cast
 
-from bcgraph import keys, pruning
+from bcgraph import keys
+from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records import objectives
 from bcgraph.search.records.evaluations import Record
 from bcgraph.search.records.trained import NONE, Entrant, Job
 from bcgraph.search.space.search_space import Architecture, Key, of_search, wired
+from bcgraph.search.strategies.evolution import declared
 
 RANDOM = 3
 """Random rivals, as many as the paper draws (figure 2B)."""
@@ -26,23 +29,27 @@ def entrants(spec: NetworkSpec, seed: int, evolved: Sequence[Record]) -> tuple[E
     """
     settings = spec.search.finish
     assert settings is not None, "the search has no last stage"
-    one_run = pruning.one_run(spec.search.evolve.strategy)
-    base = pruning.quiet(spec) if one_run else spec
+    strategy: Strategy = declared(spec).value
+    build = partial(strategy.network or wired, spec)
     # Earlier stages of one training run are no candidates.
-    ranked = list(evolved[-1:]) if one_run else objectives.ranking(evolved, objectives.of_search(spec.search))
+    ranked = (
+        list(evolved[-1:])
+        if strategy.run is not None
+        else objectives.ranking(evolved, objectives.of_search(spec.search))
+    )
     different = dict.fromkeys(record.architecture for record in ranked if record.architecture)
     best = list(different)[: settings.top]
-    made = [Entrant(f"found-{place}", wired(base, each), each) for place, each in enumerate(best, 1)]
+    made = [Entrant(f"found-{place}", build(each), each) for place, each in enumerate(best, 1)]
     made.append(Entrant(NONE, spec.with_connections(), ()))
     taken = {each.architecture for each in made}
     if "front" in settings.beside:
         front = _front(spec, max(1, len(best[0])) if best else 1)
         if front and front not in taken:
-            made.append(Entrant("front", wired(base, front), front))
+            made.append(Entrant("front", build(front), front))
             taken.add(front)
     if "random" in settings.beside:
         for place, each in enumerate(_random(spec, seed, taken), 1):
-            made.append(Entrant(f"random-{place}", wired(base, each), each))
+            made.append(Entrant(f"random-{place}", build(each), each))
     return tuple(made)
 
 

@@ -153,8 +153,9 @@ class Record:
         found = foreign.checked(data, _SHAPE)
         if found.members is not None and {m[:2] for m in found.members if not m.forward} != set(found.backward):
             raise ValueError("its pairs are not those of its connections")
-        if found.scales and len(found.scales) != len(found.backward):
-            raise ValueError(f"it has {len(found.scales)} scales for {len(found.backward)} connections")
+        architecture = found.backward if found.members is None else found.members
+        if found.scales and len(found.scales) != len(architecture):
+            raise ValueError(f"it has {len(found.scales)} scales for {len(architecture)} connections")
         written: dict[Measure, float | None] = {"n": found.n, "e": found.e, "accuracy": found.accuracy, **found.scores}
         if found.scores.keys() & set(MEASURES):
             raise ValueError("it has a measure of bcgraph's own among the registered scores")
@@ -169,7 +170,7 @@ class Record:
             stage=found.stage,
             iteration=found.iteration,
             index=found.index,
-            architecture=found.backward if found.members is None else found.members,
+            architecture=architecture,
             evaluation=Evaluation.of(
                 values, reasons=tuple(found.reasons.items()), samples=samples, scales=found.scales
             ),

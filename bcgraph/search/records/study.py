@@ -68,13 +68,13 @@ class StudyLayout:
     def of(spec: NetworkSpec, seed: int) -> StudyLayout:
         """The layout of the studies of a search."""
         settings = spec.search
+        values = {} if settings.space is None else _values(described(spec))
         if pruning.one_run(settings.evolve.strategy):
-            return StudyLayout(Identity(spec, seed).study_name, len(spec.ports), {"evolve": ("accuracy",)})
+            return StudyLayout(Identity(spec, seed).study_name, len(spec.ports), {"evolve": ("accuracy",)}, values)
         by = of_search(settings)
         measures: dict[Stage, tuple[Measure, ...]] = {"evolve": tuple(each.measure for each in by)}
         if settings.init.pool != 0:
             measures = {"init": settings.init.scores, **measures}
-        values = {} if settings.space is None else _values(described(spec))
         minimized = frozenset(each.measure for each in by if not each.maximize)
         return StudyLayout(Identity(spec, seed).study_name, len(spec.ports), measures, values, minimized)
 

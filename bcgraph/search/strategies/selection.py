@@ -68,6 +68,7 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
     if wrong:
         raise SearchError.of(d for error in wrong for d in error.diagnostics)
     if strategy.run is not None:
+        Limits.of(spec)
         return ()
     init, evolve = settings.init, settings.evolve
     found: list[SearchError] = []

@@ -19,13 +19,13 @@ import torch
 from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
-from bcgraph import files, foreign, names, pruning, spaces, weights
+from bcgraph import files, foreign, projections, pruning, spaces, weights
 from bcgraph.compiler import pipelines
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.nn.determinism import reproducible
-from bcgraph.schema import NetworkSpec
+from bcgraph.schema import Connection, NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.supernet.lowered import Lowered
@@ -85,7 +85,7 @@ class PrunedRun:
     @cached_property
     def everything(self) -> NetworkSpec:
         """The network with all connections of the space, each at the gain of the search."""
-        return pruning.quiet(self.spec).with_backward(pruning.pairs(self.spec))
+        return pruning.together(self.spec, pruning.every(self.spec))
 
     def __call__(self, stage: int, candidate: Candidate) -> Evaluation:
         """Train to the end of a stage with the connections of `candidate`; its validation accuracy and its scales.
@@ -100,10 +100,13 @@ class PrunedRun:
                 hint="the end of the log was lost; take it from a copy, or start in a new directory",
             )
         model = self.weights.compiled(Lowered.of(candidate.spec), SCHEDULE, pipelines.TRAINING)
-        scales = [self._scale((bc.source, bc.target)) for bc in candidate.spec.backward]
+        found = {pruning.key_of(each, self.spec): self._scale(each) for each in candidate.spec.connections}
+        scales = [found[key] for key in candidate.architecture]
+        always = pruning.fixed(self.spec)
+        penalized = [found[key] for key in candidate.architecture if key not in always]
         with ordinary_defaults(), torch.random.fork_rng(), reproducible():
             if self.done < self.stages[stage].end:
-                self._train(model, self.stages[stage].end, scales if stage + 1 < len(self.stages) else [])
+                self._train(model, self.stages[stage].end, penalized if stage + 1 < len(self.stages) else [])
             with self.ema.applied():
                 accuracy = evaluate(model, self.validation, readout=self.spec.readout)
         return Evaluation(accuracy=accuracy, scales=tuple(float(scale.abs().mean()) for scale in scales))
@@ -119,9 +122,16 @@ class PrunedRun:
             self._keep()
             self.progress(self.done)
 
-    def _scale(self, pair: pruning.Pair) -> Tensor:
-        """The scale of a connection's norm, `[channels]`."""
-        return self.full.get_parameter(names.projection(*pair, "bn.weight")).detach()
+    def _scale(self, connection: Connection) -> Tensor:
+        """The scale of a connection's last norm, `[channels]`."""
+        name = projections.scale_of(self.everything, connection, self._prefixes[connection])
+        assert name is not None, "the rules of pruning ask for a norm"
+        # By name: attribute access would find the method `forward` in place of the projections of that word.
+        return dict(self.full.named_parameters())[name].detach()
+
+    @cached_property
+    def _prefixes(self) -> dict[Connection, str]:
+        return self.everything.prefixes()
 
     def _keep(self) -> None:
         tensors = {**collect(self.full, self.optimizer), **self.ema.tensors()}

@@ -224,7 +224,8 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
         module, root, fx.Graph(), class_name="".join(p.capitalize() for p in program.name.split("_"))
     )
     graphs = [graph, *(segment.inner.graph for segment in segments.values())]
-    called = {str(n.target) for one in graphs for n in one.nodes if n.op == "call_module"} | norms_of(program)
+    called = {str(n.target) for one in graphs for n in one.nodes if n.op == "call_module"}
+    called |= {tree.in_code(norm) for norm in norms_of(program)}
     # All owners in the order of the network: every schedule has the same state dict, and a projection that
     # no step reads keeps its weights though it is not in the graph.
     kept_whole: list[str] = []

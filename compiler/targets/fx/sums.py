@@ -36,7 +36,7 @@ class _Emitting(Protocol):
 
 
 def _parameters(emitter: _Emitting, node: Node, names: tuple[str, ...]) -> list[fx.Node]:
-    return [emitter.add(node, "get_attr", name, (), name) for name in names]
+    return [emitter.add(node, "get_attr", tree.in_code(name), (), name) for name in names]
 
 
 def _several(emitter: _Emitting, node: Node, target: Callable[..., Any], *args: Any) -> None:

@@ -81,8 +81,8 @@ def _carried(request: Request, found: tuple[limits.Loss, ...]) -> Request:
     """The request for what NIR can say of the network, with the weights that belong to it."""
     spec = limits.carried(request.spec, found)
     weights = request.state_dict
-    before, after = request.spec.prefixes(), spec.prefixes()
-    prefixes = {before[each.place]: after[limits.key(each, found)] for each in limits.kept(request.spec, found)}
+    before, after = request.spec.prefixes(), {each.place: prefix for each, prefix in spec.prefixes().items()}
+    prefixes = {before[each]: after[limits.key(each, found)] for each in limits.kept(request.spec, found)}
     kept = None if weights is None else of_network(weights, prefixes)
     return replace(request, spec=spec, state_dict=kept)
 
