@@ -20,7 +20,7 @@ from bcgraph.search.evaluators import Standard
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.limits import costs
-from bcgraph.search.strategies.gains import prune
+from bcgraph.search.strategies.standard.gains import prune
 from bcgraph.search.supernet.pruned_run import STATE, PrunedRun
 from bcgraph.spaces import Member
 from bcgraph.viz import report
