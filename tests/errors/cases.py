@@ -636,7 +636,7 @@ CASES = (
     Case(
         "objectives of a strategy that measures no candidates",
         network(TINY, after="search {\n  minimize = [state]\n  evolve { strategy = gains }\n}\n"),
-        (Finding("E089", 9, 12, "strategy = gains", "leave `minimize` out", "measures no candidates"),),
+        (Finding("E089", 9, 12, "strategy = gains", "maximize = [accuracy]", "cannot go by `state`"),),
     ),
     Case(
         "an objective twice",

@@ -138,7 +138,7 @@ def test_settings_that_cannot_be_met_are_refused_without_a_text_too() -> None:
     with pytest.raises(SearchError, match="the space has 15 connections") as caught:
         run(wrong, Path("nowhere"))
     assert caught.value.code == "E089"
-    with pytest.raises(ValueError, match="`keep` is a setting of `strategy = gains`"):
+    with pytest.raises(ValueError, match="`keep` is no setting of `strategy = random`"):
         type(evolve)(strategy="random", keep=3)
 
 
