@@ -16,6 +16,7 @@ from bcgraph.lazy import homes
 from bcgraph.plugins.registry import Entry, Kind, Origin
 
 FOLDERS: Mapping[Kind, str] = {
+    "data": "data/sets",
     "score": "search/scores/standard",
     "strategy": "search/strategies/standard",
 }
@@ -38,8 +39,11 @@ def _homes(kind: Kind) -> Mapping[str, str]:
 
 
 def declared(kind: Kind, name: str) -> Entry | None:
-    """What bcgraph itself declares under a name; None where it has nothing of that name, or of that kind."""
-    if kind not in FOLDERS or name not in names(kind):
+    """What bcgraph itself declares under a name as users register it; None where it has nothing of that kind and name.
+
+    A data set is declared in another way (`bcgraph.data.declaration`).
+    """
+    if kind == "data" or kind not in FOLDERS or name not in names(kind):
         return None
     found = module(kind, name)
     return Entry(kind, name, getattr(found, kind.upper()), Origin(str(found.__file__), 1))
