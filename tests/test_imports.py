@@ -37,7 +37,7 @@ search.events search.options search.space search.records search.strategies searc
 search.metrics search.finish
 search.evaluators search.distributed search
 importing
-scores viz artifacts register
+scores viz artifacts register view
 cli.streams cli.output cli.guard cli.progress cli.inputs cli.commands cli
 bcgraph __main__
 """

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "profile": "Show what a network costs: operations, spikes, energy, memory of its states.",
     "draw": "Draw a network with its backward connections as arcs.",
     "report": "Print what a search did.",
+    "view": "Show a network in the browser and switch its connections, or follow a search.",
     "plugins": "List what installed plugins have registered.",
 }
 
