@@ -6,16 +6,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
-from bcgraph import data, keys, pruning, weights
+from bcgraph import data, keys, origins, weights
 from bcgraph.compiler.driver import compile as compile_spec
 from bcgraph.compiler.targets.export import export
 from bcgraph.errors import BcgraphWarning, CompileError, DataError
 from bcgraph.search.finish import training as finish
-from bcgraph.search.records.objectives import trains_supernet
+from bcgraph.search.records import objectives
 from bcgraph.search.result import SearchResult
 from bcgraph.search.supernet import pruned_run
 from bcgraph.search.supernet.shared_weights import SharedWeights
@@ -30,7 +30,8 @@ ONNX = "best.onnx"
 # Training samples that the exported file is proved on. A search never touches the test set.
 SAMPLES = 64
 
-Origin: TypeAlias = Literal["training", "supernet", "initialization"]
+Origin: TypeAlias = str
+"""One of those of `bcgraph.origins`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,11 @@ def write(result: SearchResult) -> Artifacts:
     ones that step one scores with. For a network that ONNX cannot express there is a warning instead of a file. Raises
     RunError (E084).
     """
-    origin = _origin(result)
+    origin = objectives.weights(result.spec.search.model_dump(mode="json"))
     state = _STATES[origin](result)
     path = result.path / WEIGHTS
     weights.save(path, state, spec=result.best, metadata={"origin": origin, "seed": str(result.seed)})
-    return Artifacts(origin, path, _export(result, state))
+    return Artifacts(origin, path, _export(result, state, inherited=origin == origins.SUPERNET))
 
 
 def initial(result: SearchResult) -> dict[str, Tensor]:
@@ -64,13 +65,6 @@ def initial(result: SearchResult) -> dict[str, Tensor]:
     if result.best.search.space is not None:
         return dict(SharedWeights(seed).root(result.best).state_dict())
     return dict(compile_spec(result.best, seed=seed).state_dict())
-
-
-def _origin(result: SearchResult) -> Origin:
-    search = result.spec.search
-    if search.finish is not None or pruning.one_run(search.evolve.strategy):
-        return "training"
-    return "supernet" if trains_supernet(search) else "initialization"
 
 
 def _trained(result: SearchResult) -> dict[str, Tensor]:
@@ -84,13 +78,13 @@ def _trained(result: SearchResult) -> dict[str, Tensor]:
 
 
 _STATES: dict[Origin, Callable[[SearchResult], dict[str, Tensor]]] = {
-    "training": _trained,
-    "supernet": lambda result: inherited(result.path, result.best),
-    "initialization": initial,
+    origins.TRAINING: _trained,
+    origins.SUPERNET: lambda result: inherited(result.path, result.best),
+    origins.INITIALIZATION: initial,
 }
 
 
-def _export(result: SearchResult, state: dict[str, Tensor]) -> ExportReport | None:
+def _export(result: SearchResult, state: dict[str, Tensor], *, inherited: bool) -> ExportReport | None:
     spec = result.best
     samples: Tensor | None = None
     classes: tuple[str, ...] = ()
@@ -102,7 +96,7 @@ def _export(result: SearchResult, state: dict[str, Tensor]) -> ExportReport | No
         samples, _ = splits.train.plain().take(range(min(SAMPLES, len(splits.train))))
         classes = splits.classes
     try:
-        return export(spec, result.path / ONNX, state_dict=state, inputs=samples, classes=classes)
+        return export(spec, result.path / ONNX, state_dict=state, inputs=samples, classes=classes, inherited=inherited)
     except CompileError as error:
         (result.path / ONNX).unlink(missing_ok=True)
         warnings.warn(f"{ONNX} is not written: {error.diagnostics[0].message}", BcgraphWarning, stacklevel=2)

@@ -37,6 +37,8 @@ class Signature:
     sample."""
     classes: tuple[str, ...] = ()
     normalization: Normalization | None = None
+    inherited: bool = False
+    """Whether the weights are those of a supernet, with which the network was never trained on its own."""
 
     def checked(self, inputs: Floats) -> NDArray[np.float32]:
         """`inputs` in float32. Raises RunError (E090) when they are not finite numbers or have another shape."""
@@ -83,6 +85,7 @@ def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
             ),
             classes=foreign.from_json(found.get("bcgraph.classes", "[]"), _CLASSES),
             normalization=None if normalization is None else Normalization.from_json(normalization),
+            inherited=found.get("bcgraph.weights") == "inherited",
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError("E087", f"`{path}` has damaged metadata", notes=(first_line(error),)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bcgraph import foreign
+from bcgraph.cli.output import say
 from bcgraph.errors import RunError, WeightsError
 
 if TYPE_CHECKING:
@@ -69,6 +71,34 @@ class Source:
         from bcgraph.scales import learned_scales
 
         return {} if self.weights is None else learned_scales(self.weights, self.spec)
+
+    @property
+    def inherited(self) -> bool:
+        """Whether the weights are those of a supernet. Raises WeightsError (E082)."""
+        from bcgraph import origins
+
+        return self.weights is not None and origins.inherited(self.weights)
+
+    def warn(self) -> None:
+        """Say on standard error that weights are inherited, where they are, and what to type to train the network."""
+        if self.inherited:
+            assert self.weights is not None
+            say(f"note: {inherited(self.weights)}")
+
+
+def inherited(weights: Path) -> str:
+    """What is said of inherited weights in the directory of a search."""
+    from bcgraph.origins import INHERITED
+
+    return (
+        f"{INHERITED}: `{weights}` has those of the supernet, and the network was never trained on its own; "
+        f"`{to_train(weights.parent)}` trains it"
+    )
+
+
+def to_train(directory: Path) -> str:
+    """The command that trains the network that a search in a directory has found."""
+    return shlex.join(["bcgraph", "train", str(directory), "--out", f"{directory}-trained"])
 
 
 def read_spec(argument: str) -> NetworkSpec:

@@ -65,9 +65,20 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def connections(found: Iterable[Sequence[Any]]) -> str:
-    """Connections, each `(source, target)` or a member, as `@4 -> @0, @2 -> @2`; `none` when there are none."""
-    return ", ".join(f"@{c[0]} -> @{c[1]}" if len(c) == 2 else str(c) for c in found) or "none"
+def connections(found: Iterable[Sequence[Any]], ports: Sequence[str] = ()) -> str:
+    """Connections, each `(source, target)` or a member, as `@4 -> @0, @2 -> @2`; `none` when there are none.
+
+    With the names of the ports, pairs are `lif5 -> lif1`.
+    """
+    names = ports or _Numbers()
+    return ", ".join(f"{names[c[0]]} -> {names[c[1]]}" if len(c) == 2 else str(c) for c in found) or "none"
+
+
+class _Numbers:
+    """Ports by their numbers."""
+
+    def __getitem__(self, port: int) -> str:
+        return f"@{port}"
 
 
 def _plain(value: Any) -> Any:

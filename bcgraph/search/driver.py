@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from bcgraph.search.result import SearchResult, describe, write_front
 from bcgraph.search.scores.stability import stability
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.limits import Limits
-from bcgraph.search.space.search_space import Architecture, wired
+from bcgraph.search.space.search_space import Architecture, architecture_of, wired
 from bcgraph.search.strategies import selection
 from bcgraph.search.strategies.evolution import Evaluate, declared, evolve
 from bcgraph.search.strategies.one_run import TrainStage
@@ -172,8 +172,7 @@ class _Search:
         strategy: Strategy = declared(self.spec).value
         chosen = self._evolution(self._initial()) if strategy.run is None else self._one_run(strategy.run)
         if others := dict(beside.missing(out, self.spec)):
-            found = self.evaluate(list(others.values()))
-            beside.write(out, dict(zip(others, zip(others.values(), found, strict=True), strict=True)))
+            beside.write(out, self._beside(others))
         best = (strategy.network or wired)(self.spec, chosen.architecture)
         finish = None
         if self.spec.search.finish is not None:
@@ -181,6 +180,15 @@ class _Search:
             chosen = trained.record_of(finish, self.records)
         records, notes = tuple(self.records), tuple(self.notes)
         return SearchResult(out, self.seed, self.spec, best, chosen, records, notes, device, finish)
+
+    def _beside(self, others: Mapping[str, NetworkSpec]) -> dict[str, tuple[NetworkSpec, Evaluation]]:
+        """The evaluations of networks by name; one that step two has evaluated is not evaluated again."""
+        known = {r.architecture: r.evaluation for r in self.records if r.stage == "evolve"}
+        places = {name: architecture_of(spec) for name, spec in others.items() if not spec.connections}
+        found = {name: known[place] for name, place in places.items() if place in known}
+        left = [name for name in others if name not in found]
+        found.update(zip(left, self.evaluate([others[name] for name in left]), strict=True) if left else ())
+        return {name: (spec, found[name]) for name, spec in others.items()}
 
     def _finish(self, out: Path) -> tuple[trained.Finish, NetworkSpec]:
         """The last stage: trains the best; returns what it measured, and the best of them."""

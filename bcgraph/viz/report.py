@@ -7,15 +7,16 @@ architecture of a point; it reads the one JSON value in the page (`report_data`)
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from bcgraph import dsl, files, pruning, spaces
+from bcgraph import dsl, files, origins, pruning, spaces
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records import objectives
+from bcgraph.search.records import conclusions, objectives
 from bcgraph.search.records.directory import SPEC
 from bcgraph.search.records.evaluations import MEASURES, keys_in, name_of
 from bcgraph.search.records.history import history
@@ -34,12 +35,12 @@ def write(directory: Path) -> Path:
     Raises RunError: E085 when it is not the directory of a search, E084 when the page cannot be written.
     """
     path = directory / NAME
-    files.write_text(path, page(history(directory), dsl.load(directory / SPEC)))
+    files.write_text(path, page(history(directory), dsl.load(directory / SPEC), directory))
     return path
 
 
-def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
-    """The page for a history (as `bcgraph.search.history` gives it) of a search of `spec`."""
+def page(found: Mapping[str, Any], spec: NetworkSpec, directory: Path = Path("DIR")) -> str:
+    """The page for a history (as `bcgraph.search.history` gives it) of a search of `spec` in a directory."""
     by = objectives.objectives(found["settings"])
     measure = by[0].measure
     # Registered scores stand beside the others: none has the name of a field.
@@ -84,6 +85,11 @@ def page(found: Mapping[str, Any], spec: NetworkSpec) -> str:
         heat=charts.heat(evolved, measure, name_of(measure), ports) if evolved else "",
         positions=charts.positions(evolved, tenth, ports) if evolved else "",
         tenth=len(tenth),
+        port=spec.ports,
+        sentences=conclusions.beside_none(found),
+        where=conclusions.positions(evolved, tenth, ports),
+        inherited=origins.INHERITED if found.get("weights") == origins.SUPERNET else "",
+        training=shlex.join(["bcgraph", "train", str(directory), "--out", f"{directory}-trained"]),
         settings=_flat(found["settings"]),
     )
 

@@ -33,6 +33,7 @@ class Request:
     normalization: Normalization | None
     seed: int
     allow_loss: bool = False
+    inherited: bool = False
 
     @property
     def inside(self) -> Normalization | None:
@@ -93,6 +94,8 @@ def facts(request: Request) -> dict[str, str]:
     normal = request.normalization
     if normal is not None:
         found["bcgraph.normalization"] = normal.as_json()
+    if request.inherited:
+        found["bcgraph.weights"] = "inherited"
     return found
 
 

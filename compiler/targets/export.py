@@ -32,6 +32,7 @@ def export(
     normalization: Normalization | None = None,
     seed: int = 0,
     allow_loss: bool = False,
+    inherited: bool = False,
 ) -> ExportReport:
     """Write `spec` with its weights to `path`; the ending chooses the target, a key of `TARGETS` or a registered one.
 
@@ -41,6 +42,7 @@ def export(
     absent) and is only written when it computes what torch does. `classes` and `normalization` are kept in the
     file; with `normalization.inside` it takes samples that are not normalized yet. A backward connection that the
     target cannot say is refused; with `allow_loss` it is left out or its delay shortened, and the report says so.
+    `inherited` says that the weights are those of a supernet, and so does the file then (see `bcgraph.origins`).
 
     Raises CompileError (E054 too many steps to write out, E072 unknown form or ending, E073 what the target cannot
     express, E075 a failed proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
@@ -50,7 +52,7 @@ def export(
     _check_normalization(spec, normalization)
     bounds.check(spec, form)
     x = drawn(spec, seed) if inputs is None else inputs.to(torch.float32)
-    request = Request(spec, target, state_dict, form, x, classes, normalization, seed, allow_loss)
+    request = Request(spec, target, state_dict, form, x, classes, normalization, seed, allow_loss, inherited)
     return write(request)
 
 

@@ -62,7 +62,8 @@ def test_what_a_search_leaves(process: Command, bcgraph: Command, tmp_path: Path
     (tmp_path / "net.bcg").write_text(TINY + settings)
     done = process("search", "net.bcg", "--out", "found", "--audit", "3", "--seed", "5")
     assert (done.code, done.err) == (0, OWN)
-    best, weights, exported, page = done.out.splitlines()
+    best, weights, exported, page, following = done.out.splitlines()
+    assert following == "next: bcgraph train found --out found-trained"
     names = ("best.bcg", "best.safetensors", "best.onnx", "report.html")
     for line, name in zip((best, weights, exported, page), names, strict=True):
         assert line.startswith(f"found/{name}: ")
@@ -79,6 +80,17 @@ def test_what_a_search_leaves(process: Command, bcgraph: Command, tmp_path: Path
     own = json.loads(bcgraph("eval", "found", "--json").out)["accuracy"]
     ran = json.loads(bcgraph("run", "found/best.onnx", "--data", "digits", "--json").out)["accuracy"]
     assert ran == pytest.approx(own, abs=0.02)
+    inherited = settings is ONESHOT
+    for command in (("show", "found"), ("eval", "found"), ("run", "found/best.onnx", "--data", "digits")):
+        assert ("inherited weights" in bcgraph(*command).err) == inherited, command
+    made = bcgraph("compile", "found", "-o", "net.onnx")
+    assert ("`bcgraph train found --out found-trained` trains it" in made.err) == inherited
+    assert ("inherited weights" in bcgraph("run", "net.onnx", "--data", "digits").err) == inherited
+    told = bcgraph("report", "found").out
+    assert ("weights   inherited weights" in told) == inherited
+    assert "next      bcgraph train found --out found-trained" in told
+    assert "none      no connections: " in told
+    assert ('class="inherited"' in (tmp_path / "found/report.html").read_text()) == inherited
     assert load(tmp_path / "found/best.bcg").backward == pairs(history["chosen"])
 
     before = snapshot(tmp_path / "found")

@@ -19,7 +19,7 @@ from bcgraph.search import driver, history
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.finish.entrants import entrants, jobs
-from bcgraph.search.records import trained
+from bcgraph.search.records import conclusions, trained
 from bcgraph.search.records.evaluations import Evaluation, Record
 from bcgraph.search.records.trained import Entrant, Job
 from bcgraph.search.space.candidate import Candidate
@@ -250,3 +250,34 @@ def test_the_weights_are_those_of_the_best_training_run(real: tuple[Path, Any, l
     assert kept.keys() == there.keys()
     assert all(torch.equal(kept[name], there[name]) for name in kept)
     assert weights.unpack(out / "best.safetensors")[1]["metadata"]["origin"] == "training"
+
+
+def test_the_report_has_the_stage_and_sentences_that_it_bears_out(real: tuple[Path, Any, list[Event]]) -> None:
+    out, result, _ = real
+    page = (out / "report.html").read_text()
+    assert 'id="finish"' in page
+    assert "inherited" not in page
+    names = [n.name for n in result.finish.networks]
+    assert names == ["found-1", "none"]
+    (sentence,) = conclusions.beside_none(history(out))
+    assert sentence.startswith("found-1: ")
+    assert sentence in page
+
+
+def evaluation(*pairs: tuple[int, int]) -> dict[str, Any]:
+    return {"backward": [list(pair) for pair in pairs]}
+
+
+def test_what_is_said_of_the_front_follows_from_the_numbers() -> None:
+    front, back = evaluation((4, 0), (3, 1)), evaluation((4, 4), (4, 3))
+    favored = conclusions.positions([*[front] * 5, *[dict(back) for _ in range(9)]], [front] * 5, 6)
+    assert favored is not None
+    assert favored.startswith("10 of 10 connections of the best (100%) end in ports 0 to 1")
+    assert "0 of 18 (0%) of the others: the front is favored" in favored
+    avoided = conclusions.positions([*[back] * 5, *[dict(front) for _ in range(9)]], [back] * 5, 6)
+    assert avoided is not None
+    assert "the front is avoided" in avoided
+    unclear = conclusions.positions([front, dict(back), dict(front)], [front], 6)
+    assert unclear is not None
+    assert "no preference beyond chance" in unclear
+    assert conclusions.positions([front, evaluation()], [front], 6) is None

@@ -71,7 +71,8 @@ def test_the_page_of_a_search(tmp_path: Path) -> None:
     assert not re.findall(r'(?:src|href)\s*=\s*"(?!#|data:image/png;base64)', text)
     assert "@import" not in text
     assert "url(http" not in text
-    assert "4&rarr;0" in text
+    assert "layer2.0.lif2&nbsp;&rarr;&nbsp;lif1" in text
+    assert "without connections" in text
     assert "evolve.iterations" in text
     first = written[0].read_bytes()
     report.write(tmp_path)

@@ -59,6 +59,8 @@ def compile_command(
     from bcgraph.compiler.targets.export import export
 
     path = weights or source.weights
+    source = replace(source, weights=path)
+    source.warn()
     tensors = None if path is None else weight_files.load(path, spec=source.spec)
     if tensors is None:
         say(f"note: no weights are given: those in {out} are drawn from seed {seed}")
@@ -75,6 +77,7 @@ def compile_command(
             normalization=samples.normalization,
             seed=seed,
             allow_loss=allow_loss,
+            inherited=source.inherited,
         )
         compared = None
         if int8:

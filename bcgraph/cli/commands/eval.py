@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +33,7 @@ def eval_command(
         raise typer.BadParameter(f"{dtype} is not one of {', '.join(DTYPES)}", param_hint="--dtype")
     source = read_source(spec)
     network, path = source.spec, needed_weights(source, weights)
+    replace(source, weights=path).warn()
     from bcgraph import data, training
     from bcgraph import weights as files
     from bcgraph.compiler import compile

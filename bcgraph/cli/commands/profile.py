@@ -53,6 +53,7 @@ def profile_command(
         from bcgraph.viz import bars
 
         bars.format_of(picture)  # before anything is measured
+    replace(source, weights=weights or source.weights).warn()
     rates = _measured(source, weights, seed, batches) if batches else None
     found = profile(source.spec, rates)
     scales = replace(source, weights=weights or source.weights).scales() if source.spec.connections else {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcgraph import dsl, pruning
-from bcgraph.cli.inputs import JsonOption, StorageOption
+from bcgraph.cli.inputs import JsonOption, StorageOption, to_train
 from bcgraph.cli.output import connections, count, emit, emit_json, table
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def report_command(
     if as_json:
         emit_json(found)
     else:
-        emit(_text(found, _scales(directory)))
+        emit(_text(found, _scales(directory), dsl.load(directory / "spec.bcg").ports, directory))
 
 
 def _scales(directory: Path) -> dict[Place, float]:
@@ -46,8 +46,9 @@ def _scales(directory: Path) -> dict[Place, float]:
     return learned_scales(path, dsl.load(directory / "best.bcg")) if path.is_file() else {}
 
 
-def _text(found: dict[str, Any], scales: dict[Place, float]) -> str:
-    from bcgraph.search.records import objectives
+def _text(found: dict[str, Any], scales: dict[Place, float], ports: Sequence[str], directory: Path) -> str:
+    from bcgraph import origins
+    from bcgraph.search.records import conclusions, objectives
     from bcgraph.search.records.evaluations import keys_in, label
 
     by = objectives.objectives(found["settings"])
@@ -68,24 +69,47 @@ def _text(found: dict[str, Any], scales: dict[Place, float]) -> str:
         *(f"note      {note}" for note in found["notes"]),
     ]
     if found["chosen"] is not None:
-        lines.append(f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(keys_in(found['chosen']))}")
+        lines.append(
+            f"{'chosen' if found['finished'] else 'best yet':<8}  {connections(keys_in(found['chosen']), ports)}"
+        )
     for entry in found.get("beside", ()):
         measured = ", ".join(f"{label(each.measure)} {_shown(entry, each.measure)}" for each in by)
-        title = "no connections" if entry["name"] == "none" else connections(keys_in(entry))
+        title = "no connections" if entry["name"] == "none" else connections(keys_in(entry), ports)
         lines.append(f"{entry['name']:<8}  {title}: {measured}")
+    lines += _stage(found["finish"], ports) if "finish" in found else []
+    lines += [f"so        {sentence}" for sentence in conclusions.beside_none(found)]
+    if found["finished"] and found["weights"] == origins.SUPERNET:
+        lines.append(f"weights   {origins.INHERITED}: the network found was never trained on its own")
+    if found["finished"] and found["weights"] != origins.TRAINING:
+        lines.append(f"next      {to_train(directory)}")
     if found["finished"] and scales:
-        listed = (f"@{source} -> @{target}: {scale:.2f}" for (_, source, target, _), scale in scales.items())
+        listed = (
+            f"{ports[source]} -> {ports[target]}: {scale:.2f}" for (_, source, target, _), scale in scales.items()
+        )
         lines.append(f"scales    {', '.join(listed)}")
     if one_run and evolved:
-        return "\n".join([*lines, "", _stages(evolved)])
+        return "\n".join([*lines, "", _stages(evolved, ports)])
     if len(by) > 1 and found["front"]:
         lines.append(f"front     {count(len(found['front']), 'network')}, below")
-        return "\n".join([*lines, "", _best(found["front"])])
+        return "\n".join([*lines, "", _best(found["front"], ports)])
     best = sorted(evolved or evaluations, key=lambda e: _order(e, by[0]))[:SHOWN]
-    return "\n".join([*lines, "", _best(best)]) if best else "\n".join(lines)
+    return "\n".join([*lines, "", _best(best, ports)]) if best else "\n".join(lines)
 
 
-def _stages(evaluations: Sequence[dict[str, Any]]) -> str:
+def _stage(finish: dict[str, Any], ports: Sequence[str]) -> list[str]:
+    """A line for each network of the last stage: mean and deviation of the validation accuracy over seeds."""
+    from bcgraph.search.records.evaluations import keys_in
+
+    lines = []
+    for each in finish["networks"]:
+        spread = "" if each["deviation"] is None else f" +- {each['deviation']:.4f}"
+        mean = "not trained yet" if each["mean"] is None else f"{each['mean']:.4f}{spread}"
+        seeds = count(len(each["runs"]), "seed")
+        lines.append(f"trained   {each['name']:<9} {mean} over {seeds}: {connections(keys_in(each), ports)}")
+    return lines
+
+
+def _stages(evaluations: Sequence[dict[str, Any]], ports: Sequence[str]) -> str:
     """Each stage of the training run, in order, and what is pruned after it."""
     from bcgraph.search.records.evaluations import keys_in
 
@@ -93,17 +117,18 @@ def _stages(evaluations: Sequence[dict[str, Any]]) -> str:
     for entry, later in zip_longest(evaluations, evaluations[1:]):
         here, left = keys_in(entry), [] if later is None else keys_in(later)
         pruned = [key for key in here if later is not None and key not in left]
-        rows.append((entry["iteration"], len(here), f"{entry['accuracy']:.4f}", connections(pruned)))
+        rows.append((entry["iteration"], len(here), f"{entry['accuracy']:.4f}", connections(pruned, ports)))
     return table(("stage", "connections", "accuracy", "pruned after it"), rows, right=(0, 1, 2))
 
 
-def _best(evaluations: Sequence[dict[str, Any]]) -> str:
+def _best(evaluations: Sequence[dict[str, Any]], ports: Sequence[str]) -> str:
     from bcgraph.search.records.evaluations import MEASURES, keys_in, label, value_in
 
     every = dict.fromkeys([*MEASURES, *(m for e in evaluations for m in e.get("scores", {}))])
     measures = [m for m in every if any(value_in(e, m) is not None or m in e["reasons"] for e in evaluations)]
     rows = [
-        (connections(keys_in(e)), *(_shown(e, m) for m in measures), e["origin"], e["iteration"]) for e in evaluations
+        (connections(keys_in(e), ports), *(_shown(e, m) for m in measures), e["origin"], e["iteration"])
+        for e in evaluations
     ]
     header = ("backward connections", *(label(m) for m in measures), "origin", "iteration")
     return table(header, rows, right=(*range(1, 1 + len(measures)), len(header) - 1))

@@ -15,6 +15,7 @@ from bcgraph.cli.inputs import JsonOption, stdin_lines
 from bcgraph.cli.output import emit, emit_json, say
 from bcgraph.cli.progress import bar
 from bcgraph.errors import RunError
+from bcgraph.origins import INHERITED
 
 if TYPE_CHECKING:
     from bcgraph.runtime import Latency, Runnable
@@ -50,6 +51,11 @@ def run_command(
     if sum((data is not None, images is not None, stream)) != 1:
         raise typer.BadParameter("give one of --data NAME, --images DIR and --stream")
     loaded = _load(network)
+    if loaded.signature.inherited:
+        say(
+            f"note: {INHERITED}: {network} has those of a supernet, and the network was never trained on its own; "
+            "`bcgraph train` on the directory of the search trains it"
+        )
     if stream:
         _stream(loaded, stdin_lines())
     elif images is not None:

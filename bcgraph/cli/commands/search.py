@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from bcgraph.cli.inputs import (
     SpecArgument,
     StorageOption,
     read_spec,
+    to_train,
 )
 from bcgraph.cli.output import connections, count, emit, emit_json, say
 from bcgraph.cli.progress import search_bars
@@ -24,11 +26,12 @@ from bcgraph.cli.progress import search_bars
 if TYPE_CHECKING:
     from bcgraph.artifacts import Artifacts
     from bcgraph.search.events import Progress
+    from bcgraph.search.records.trained import Finish
     from bcgraph.search.result import SearchResult
 
 ORIGINS = {
     "training": "the trained weights of the run",
-    "supernet": "the weights that the network inherits from the supernet",
+    "supernet": "inherited weights: those of the supernet, with which the network was never trained on its own",
     "initialization": "the initial weights of seed {seed}, as nothing was trained",
 }
 
@@ -138,14 +141,16 @@ def _text(result: SearchResult, artifacts: Artifacts) -> str:
     settings = result.spec.search.evolve
     by = objectives.of_search(result.spec.search)
     one_run = pruning.one_run(settings.strategy)
+    found = values_text(result.chosen, by, short=True)
+    if result.finish is not None and result.finish.best is not None:
+        found = f"trained to a validation accuracy of {result.finish.text(result.finish.best)}"
     whence = (
         f"left of {count(len(result.records[0].architecture), 'connection')}"
         if one_run
         else f"best of {count(len(result.records), 'evaluation')}"
     )
     lines = [
-        f"{result.path / 'best.bcg'}: {connections(result.chosen.architecture)}, "
-        f"{values_text(result.chosen, by, short=True)}, {whence}",
+        f"{result.path / 'best.bcg'}: {connections(result.chosen.architecture)}, {found}, {whence}",
         f"{artifacts.weights}: {ORIGINS[artifacts.origin].format(seed=result.seed)}",
     ]
     if len(by) > 1:
@@ -156,7 +161,23 @@ def _text(result: SearchResult, artifacts: Artifacts) -> str:
             f"{artifacts.exported.path}: {artifacts.exported.size:,} bytes, {proof.differing_samples:.2%} of "
             f"{count(proof.samples, 'prediction')} in onnxruntime differ from torch"
         )
-    return "\n".join([*lines, f"{result.path / report.NAME}: the search on one page"])
+    if result.finish is not None:
+        lines += _trained(result.finish)
+    return "\n".join([*lines, f"{result.path / report.NAME}: the search on one page", f"next: {following(result)}"])
+
+
+def following(result: SearchResult) -> str:
+    """The command to type after a search: what trains the network found, or measures it where it is trained."""
+    from bcgraph import origins
+    from bcgraph.search.records import objectives
+
+    trained = objectives.weights(result.spec.search.model_dump(mode="json")) == origins.TRAINING
+    return shlex.join(["bcgraph", "eval", str(result.path)]) if trained else to_train(result.path)
+
+
+def _trained(finish: Finish) -> list[str]:
+    """A line for each network of the last stage."""
+    return [f"{each.name}: validation accuracy {finish.text(each)}" for each in finish.networks]
 
 
 def _data(result: SearchResult, artifacts: Artifacts) -> dict[str, object]:
@@ -164,5 +185,7 @@ def _data(result: SearchResult, artifacts: Artifacts) -> dict[str, object]:
         "file": str(result.path / "best.bcg"),
         "chosen": result.chosen.as_data(),
         "weights": {"file": str(artifacts.weights), "origin": artifacts.origin},
+        "finish": None if result.finish is None else result.finish.as_data(),
+        "next": following(result),
         "onnx": None if artifacts.exported is None else str(artifacts.exported.path),
     }

@@ -56,6 +56,7 @@ def show_command(
         source = Source(dsl.parse(text, file=f"<{spec}>"))
     else:
         source = read_source(spec)
+        source.warn()
     from bcgraph.compiler.lower import lower
     from bcgraph.compiler.printer import graph_text
 

@@ -1,6 +1,6 @@
 """What stands beside a search: the file's own network, and the one without connections, measured as candidates are.
 
-They are no candidates, and no decision depends on them.
+No decision depends on them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from bcgraph.search.records.evaluations import Evaluation, Record
 from bcgraph.spaces import Member
 
 NAME = "beside.json"
-"""The file in the directory of a run, which is there where the specification has connections."""
+"""The file in the directory of a run, once step two is done; a search in one training run has none."""
 
 OWN, NONE = "file", "none"
 
 
 def networks(spec: NetworkSpec) -> dict[str, NetworkSpec]:
-    """The networks to measure by name: none where the file has no connections of its own.
+    """The networks to measure by name: `none`, and before it the file's own where it has connections.
 
-    The file's own is left out where the search has no weights for one of its connections.
+    The file's own is left out where the search has no weights for one of its connections. A search in one training run
+    measures no other network.
     """
-    if not spec.connections or pruning.one_run(spec.search.evolve.strategy):
+    if pruning.one_run(spec.search.evolve.strategy):
         return {}
-    found = {OWN: spec} if all(_has_weights(each, spec) for each in spec.connections) else {}
-    return {**found, NONE: spec.with_connections()}
+    own = spec.connections and all(_has_weights(each, spec) for each in spec.connections)
+    return {**({OWN: spec} if own else {}), NONE: spec.with_connections()}
 
 
 def _has_weights(connection: Connection, spec: NetworkSpec) -> bool:

@@ -13,7 +13,7 @@ from bcgraph import foreign
 from bcgraph.errors import BcgraphWarning
 from bcgraph.search.records import beside, directory, log, sealed, trained
 from bcgraph.search.records.evaluations import Measure
-from bcgraph.search.records.objectives import chosen, front, objectives
+from bcgraph.search.records.objectives import chosen, front, objectives, weights
 
 AUDIT = "audit.json"
 
@@ -26,10 +26,11 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     file describes also `members`, with all that they are made of. With `strategy = gains` an evaluation is a stage
     of the training run, `iteration` its number, and `scales` how loud each connection has become. `chosen` is the best
     of the evolution so far (with `gains` the last stage), null before it begins; `finished` says whether it is final.
-    With several objectives `front` has the evaluations that no other one beats in everything. `beside` has the file's
-    own network and the one without connections, where the file has connections. `finish` is the last stage, where there
-    is one: every network with its training runs; when it is done, `best` is the name of the network chosen, and
-    `chosen` its evaluation. `audit` is the audit of the scores, null where there is none. Everything comes from the
+    With several objectives `front` has the evaluations that no other one beats in everything. `beside` has the network
+    without connections, and the file's own where the file has connections. `weights` is the origin of the weights of
+    the network chosen: `training`, `supernet` (inherited weights) or `initialization`. `finish` is the last stage,
+    where there is one: every network with its training runs; when it is done, `best` is the name of the network chosen,
+    and `chosen` its evaluation. `audit` is the audit of the scores, null where there is none. Everything comes from the
     directory of the run, so a storage need not be reachable:
     `storage` has no effect, and is accepted from scripts that name one. Raises RunError (E085).
     """
@@ -56,6 +57,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
         **({"finish": finish.as_data()} if finish is not None else {}),
         **({"beside": others} if (others := beside.read(path)) else {}),
         "finished": (path / "best.bcg").exists(),
+        "weights": weights(settings),
     }
 
 

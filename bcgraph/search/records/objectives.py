@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bcgraph import pruning
+from bcgraph import origins, pruning
 from bcgraph.schema_search import SearchSpec
 from bcgraph.search.records.evaluations import Evaluation, Measure, Record, fitness
+
+# Measures that need trained weights.
+_TRAINED = frozenset(("accuracy", "energy", "spikes"))
 
 Values: TypeAlias = tuple[float, ...]
 
@@ -48,7 +51,18 @@ def of_search(search: SearchSpec) -> Objectives:
 
 def trains_supernet(search: SearchSpec) -> bool:
     """Whether something that the search goes by needs trained weights."""
-    return not {"accuracy", "energy", "spikes"}.isdisjoint(each.measure for each in of_search(search))
+    return not _TRAINED.isdisjoint(each.measure for each in of_search(search))
+
+
+def weights(settings: Mapping[str, Any]) -> str:
+    """Where the weights of the network chosen come from, for the settings of a search as plain data.
+
+    `training` where it has been trained on its own, else `supernet` or `initialization` (see `bcgraph.origins`).
+    """
+    if settings.get("finish") is not None or pruning.one_run(settings["evolve"]["strategy"]):
+        return origins.TRAINING
+    trained = not _TRAINED.isdisjoint(each.measure for each in objectives(settings))
+    return origins.SUPERNET if trained else origins.INITIALIZATION
 
 
 def values(evaluation: Evaluation, by: Objectives) -> Values:

@@ -17,6 +17,7 @@ def draw_command(
 ) -> None:
     """Write a picture; its ending decides its format. Of a run, lines are as wide as training made connections loud."""
     source = read_source(spec)
+    source.warn()
     from bcgraph.viz import arcs
 
     arcs.draw(source.spec, out, scales=source.scales())
