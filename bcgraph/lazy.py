@@ -36,7 +36,9 @@ class Module:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self._name), name)
+        value = getattr(import_module(self._name), name)
+        self.__dict__[name] = value
+        return value
 
 
 def modules(package: str, folder: str = ".") -> tuple[str, ...]:

@@ -1,18 +1,20 @@
 """Layers of the language that are declared in one place each: arguments, shape, cost, module, and what targets write.
 
-`STANDARD` is the table of all of them. A declaration is read without torch; modules are imported when they are built.
+`STANDARD` is the table of all of them: what the modules of `bcgraph.layers.standard` declare. It is read without torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
-from bcgraph.layers.attention import ATTENTION
 from bcgraph.layers.declaration import Standard
-from bcgraph.layers.elementwise import ELEMENTWISE
-from bcgraph.layers.norms import NORMS
-from bcgraph.layers.places import PLACES
+from bcgraph.lazy import modules
 
 __all__ = ["STANDARD", "Standard"]
 
-STANDARD: Mapping[str, Standard] = {**PLACES, **NORMS, **ELEMENTWISE, **ATTENTION}
+STANDARD: Mapping[str, Standard] = {
+    name: layer
+    for module in modules("bcgraph", "layers/standard")
+    for name, layer in import_module(f"bcgraph.layers.standard.{module}").LAYERS.items()
+}

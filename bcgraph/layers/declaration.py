@@ -16,21 +16,27 @@ Shape: TypeAlias = tuple[int, ...]
 class Standard:
     """A layer: rules that are called with the shape of one sample that reaches it, and its arguments by name.
 
-    `shape` is the shape after the layer; it raises ValueError for one that does not fit. `module` is the path of what
-    makes the torch module. `parameters` counts trained values, `operations` multiply-accumulates of one sample and
-    step. `zero` says what a zero operand leaves: "zero", or "keep" where the result has to be computed. A layer that
-    `keeps_spikes` makes zeros and ones of zeros and ones. A layer without trained values needs no name (`named`).
+    `shape` is the shape after the layer; it raises ValueError for one that does not fit. `forward(x, weight, given,
+    **arguments)` maps `[N, *given]` to `[N, *shape]`; `weight(name)` is one of its trained values, which
+    `weights(given, **arguments)` makes by name. A module of torch itself takes the place of both:
+    `module(given, **arguments)` makes it.
+
+    `parameters` counts trained values, `operations` multiply-accumulates of one sample and step. `zero` says what a
+    zero operand leaves: "zero", or "keep" where the result has to be computed. A layer that `keeps_spikes` makes zeros
+    and ones of zeros and ones. A layer without trained values needs no name (`named`).
 
     `emitters` have a function for each target that can carry the layer: `onnx(build, x, given, **arguments)` gives the
     value, `python(x, weight, given, **arguments)` the expression, and `nir(weight, given, **arguments)` the node.
     """
 
     shape: Callable[..., Shape]
-    module: str
+    forward: Callable[..., Any] | None = None
     parameters: Callable[..., int] | None = None
     operations: Callable[..., int] | None = None
     zero: Callable[..., Literal["zero", "keep"]] = lambda **arguments: "zero"
     keeps_spikes: bool = False
+    weights: Callable[..., Mapping[str, Any]] = lambda given, **arguments: {}
+    module: Callable[..., Any] | None = None
     emitters: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     @property

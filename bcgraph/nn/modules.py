@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -21,8 +20,7 @@ from bcgraph import schema
 from bcgraph.equations import neuron as equations
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
-from bcgraph.layers import STANDARD
-from bcgraph.nn import registered, tree
+from bcgraph.nn import layers, registered, tree
 from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
 from bcgraph.nn.conv.int16 import Int16Weight
 from bcgraph.nn.conv.winograd import TiledWeight, pays
@@ -243,10 +241,9 @@ def _neuron(layer: schema.NeuronLayer, given: Shape, steps: int) -> nn.Module:
 
 def standard(layer: schema.Standard, given: Shape, key: int) -> nn.Module:
     """The module of a layer that `bcgraph.layers` declares, its weights drawn by `key`."""
-    path, _, name = STANDARD[layer.layer].module.partition(":")
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(key)
-        module: nn.Module = getattr(import_module(path), name)(given, **dict(layer.arguments))
+        module = layers.standard(layer.layer, given, dict(layer.arguments))
     return module.to(dtype=torch.float32)
 
 

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import bcgraph
+from bcgraph import plugins
 from bcgraph.data.sources import DataSet, Held, Part, Request
+from bcgraph.search.evaluators import Standard
 from bcgraph.search.records.history import history
 from bcgraph.viz import report
 
@@ -133,3 +135,15 @@ def test_a_score_that_fails_ends_the_search_and_one_that_is_not_finite_ranks_las
     with pytest.raises(bcgraph.BcgraphError, match=r"none of the .* candidates is alive") as caught:
         bcgraph.search.run(parsed(SEARCH.format(scores="[mass]")), tmp_path / "b")
     assert caught.value.code == "E089"
+
+
+def test_scores_of_spikes_and_gradients_are_those_of_bcgraph_itself_under_other_names(tmp_path: Path) -> None:
+    for name in ("n", "e"):
+        found = plugins.find("score", name)
+        assert found is not None
+        bcgraph.register.score(f"{name}2", found.value.measure)
+    spec = parsed(SEARCH.format(scores="[n, e, n2, e2]").replace("mass", "n"))
+    (result,) = Standard(spec, 0, tmp_path).init()([spec])
+    assert result.n is not None
+    assert result.e is not None
+    assert result.scores == (("n2", result.n), ("e2", result.e))

@@ -1,4 +1,5 @@
-"""A pass, a target and a data set of bcgraph itself are one file or folder each: nothing lists them by name."""
+"""A layer, a pass, a target, a data set, a score and a strategy of bcgraph itself are one file or folder each: nothing
+lists them by name."""
 
 from __future__ import annotations
 
@@ -11,6 +12,39 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 NEW = {
+    "layers/standard/halves.py": """
+from bcgraph.layers.declaration import Standard
+
+def _shape(given, times: int = 1):
+    return given
+
+LAYERS = {
+    "halve": Standard(
+        _shape,
+        lambda x, weight, given, times: x * 0.5**times,
+        emitters={"onnx": lambda build, x, given, times: build.op("Mul", x, 0.5**times)},
+    )
+}
+""",
+    "search/scores/standard/fires.py": """
+from bcgraph.plugins.values import OfSpikes, Score
+
+SCORE = Score(OfSpikes(lambda codes: float(codes.sum()), sum), "firing", "how many spikes there are")
+""",
+    "search/strategies/standard/first.py": """
+from pydantic import Field
+from typing import Annotated
+from bcgraph.plugins.values import Strategy
+from bcgraph.schema_values import Frozen
+
+class Own(Frozen):
+    most: Annotated[int, Field(ge=1, le=2)] = 2
+
+def first(population, rng, most):
+    yield from ([(port, 0)] for port in range(5))
+
+STRATEGY = Strategy("connections into the first port", first, settings=Own)
+""",
     "compiler/passes/nothing.py": """
 from dataclasses import dataclass
 from typing import ClassVar
@@ -46,8 +80,30 @@ def load(request):
 """,
 }
 
+TEXT = """bcg 1
+block body() { conv1 = conv(4); bn1 = bn(); halve(times=2); lif1 = lif(); flatten(); fc = linear(10) }
+network net { input = image(1, 8, 8); steps = 2; backbone = body() }
+search {
+  init   { pool = 2; keep = 1; scores = [n, fires]; batch = 8 }
+  evolve { strategy = first; most = 1; score = fires; iterations = 1; top = 1; population = 1; offspring = 1 }
+}
+"""
+
 PROGRAM = """
+import sys
 import bcgraph
+assert bcgraph.load("all.bcg").search.evolve.own.most == 1
+assert "most = 1" in bcgraph.format(bcgraph.load("all.bcg"))
+assert "torch" not in sys.modules, "a text is checked without it"
+from bcgraph.search.records.evaluations import name_of
+assert name_of("fires") == "firing"
+from bcgraph.dsl.elaboration.reference import declared
+assert "how many spikes" in declared("score") and "`most`" in declared("strategy")
+from pathlib import Path
+found = bcgraph.search.run(bcgraph.load("all.bcg"), Path("out"))
+assert {"first"} <= {r.origin for r in found.records}, {r.origin for r in found.records}
+assert all(r.evaluation.measured("fires") > 0 for r in found.records)
+bcgraph.export(found.best, "found.onnx")
 from bcgraph import data
 from bcgraph.compiler.passes import PASSES
 spec = bcgraph.parse('''bcg 1
@@ -71,6 +127,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
     for place, text in NEW.items():
         (copy / place).parent.mkdir(exist_ok=True)
         (copy / place).write_text(text)
+    (tmp_path / "all.bcg").write_text(TEXT)
     # PYTHONPATH comes before an editable install of the repository.
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env=environment, check=True, timeout=120)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import pytest
 import torch
+from pydantic import Field
 
 import bcgraph
 from bcgraph.compiler import TemporalGraph
@@ -76,6 +77,35 @@ def test_random_architectures_fill_what_a_strategy_leaves(tmp_path: Path) -> Non
     bcgraph.register.strategy("nearby", lambda population, rng: [[(0, 0)], [(0, 0)]])
     result = bcgraph.search.run(bcgraph.parse(NET), tmp_path / "run")
     assert [r.origin for r in result.records[9:]] == ["nearby", *["random"] * 5]
+
+
+def test_a_strategy_may_have_settings(tmp_path: Path) -> None:
+    reached: list[int] = []
+
+    def nearby(
+        population: Population, rng: Random, reach: Annotated[int, Field(ge=1, le=4)] = 2
+    ) -> Iterator[list[tuple[int, int]]]:
+        reached.append(reach)
+        return iter([[(reach, 0)]])
+
+    nearby.__annotations__["reach"] = Annotated[int, Field(ge=1, le=4)]
+    bcgraph.register.strategy("nearby", nearby)
+    given = bcgraph.parse(NET.replace("strategy = nearby", "strategy = nearby; reach = 3"))
+    assert bcgraph.parse(bcgraph.format(given)) == given != bcgraph.parse(NET)
+    assert given.search.evolve.model_dump()["reach"] == 3
+    bcgraph.search.run(given, tmp_path / "run")
+    assert set(reached) == {3}
+    for setting, code in (("reach = 5", "E041"), ("reach = fast", "E040"), ("keep = 3", "E035"), ("far = 1", "E032")):
+        with pytest.raises(bcgraph.BcgraphError) as caught:
+            bcgraph.parse(NET.replace("strategy = nearby", f"strategy = nearby; {setting}"))
+        assert caught.value.code == code, setting
+        assert caught.value.diagnostics[0].span is not None
+
+
+def test_settings_of_a_strategy_that_cannot_be() -> None:
+    for wrong in (lambda p, rng, top=3: (), lambda p, rng, reach: (), lambda p, rng, reach=(1, 2): ()):
+        with pytest.raises(TypeError, match="setting"):
+            bcgraph.register.strategy("nearby", wrong)
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bcgraph import lazy
 from bcgraph.layers.declaration import Shape, Standard, by_channel, keep, onnx_by_channel
 
-_MODULES = "bcgraph.nn.layers"
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.Module("torch")
+
 _LARGEST = 1e12
 
 
 def _scale(given: Shape, initial: float = 1.0) -> Shape:
     _finite("initial", initial)
     return given
+
+
+def _scaled(x: Tensor, weight: Any, given: Shape, initial: float) -> Tensor:
+    factor: Tensor = weight("weight")
+    return x * factor.view(-1, *[1] * (len(given) - 1))
+
+
+def _scale_weights(given: Shape, initial: float) -> Mapping[str, Tensor]:
+    return {"weight": torch.full((given[0],), initial)}
 
 
 def _times(given: Shape, factor: float) -> Shape:
@@ -40,11 +55,12 @@ def _times_nir(weight: Any, given: Shape, factor: float) -> Any:
     return nir.Scale(np.full(given, factor, dtype=np.float32))
 
 
-ELEMENTWISE: Mapping[str, Standard] = {
+LAYERS: Mapping[str, Standard] = {
     "scale": Standard(
         _scale,
-        f"{_MODULES}:Scale",
+        _scaled,
         lambda given, **_: given[0],
+        weights=_scale_weights,
         emitters={
             "onnx": lambda build, x, given, initial: build.op("Mul", x, onnx_by_channel(build, "weight", given)),
             "python": lambda x, weight, given, initial: f"{x} * {by_channel(weight('weight'), given)}",
@@ -53,7 +69,7 @@ ELEMENTWISE: Mapping[str, Standard] = {
     ),
     "times": Standard(
         _times,
-        f"{_MODULES}:Times",
+        lambda x, weight, given, factor: x * factor,
         emitters={
             "onnx": lambda build, x, given, factor: build.op("Mul", x, factor),
             "python": lambda x, weight, given, factor: f"{x} * {factor!r}",
@@ -62,7 +78,7 @@ ELEMENTWISE: Mapping[str, Standard] = {
     ),
     "complement": Standard(
         lambda given: given,
-        f"{_MODULES}:Complement",
+        lambda x, weight, given: 1 - x,
         zero=keep,
         keeps_spikes=True,
         emitters={

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bcgraph import lazy
 from bcgraph.layers.declaration import Shape, Standard, by_channel, divides, keep, onnx_by_channel
 
-_MODULES = "bcgraph.nn.layers"
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+else:
+    torch = lazy.Module("torch")
+    nn = lazy.Module("torch.nn")
 
 
 def _layernorm(given: Shape, eps: float = 1e-5, affine: bool = True) -> Shape:
@@ -28,6 +34,22 @@ def _small(eps: float) -> None:
 
 def _parameters(given: Shape, affine: bool = True, **_: Any) -> int:
     return 2 * given[0] if affine else 0
+
+
+def _weights(given: Shape, eps: float, affine: bool) -> Mapping[str, Tensor]:
+    return {"weight": torch.ones(given[0]), "bias": torch.zeros(given[0])} if affine else {}
+
+
+def _layer_normed(x: Tensor, weight: Any, given: Shape, eps: float, affine: bool) -> Tensor:
+    scale, shift = (weight("weight"), weight("bias")) if affine else (None, None)
+    y = nn.functional.layer_norm(x.movedim(1, -1), x.shape[1:2], scale, shift, eps).movedim(-1, 1)
+    # torch's batch norm takes gradients in another layout than its input's for those of other places.
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _group_norm(given: Shape, groups: int, eps: float, affine: bool) -> nn.Module:
+    return nn.GroupNorm(groups, given[0], eps, affine)
 
 
 def _normalized(build: Any, x: Any, axis: int, eps: float) -> Any:
@@ -67,18 +89,19 @@ def _groupnorm_python(x: str, weight: Any, given: Shape, groups: int, eps: float
     return f"F.group_norm({x}, {groups}{both}, eps={eps!r})"
 
 
-NORMS: Mapping[str, Standard] = {
+LAYERS: Mapping[str, Standard] = {
     "layernorm": Standard(
         _layernorm,
-        f"{_MODULES}:LayerNorm",
+        _layer_normed,
         _parameters,
+        weights=_weights,
         zero=keep,
         emitters={"onnx": _layernorm_onnx, "python": _layernorm_python},
     ),
     "groupnorm": Standard(
         _groupnorm,
-        f"{_MODULES}:group_norm",
-        _parameters,
+        parameters=_parameters,
+        module=_group_norm,
         zero=keep,
         emitters={"onnx": _groupnorm_onnx, "python": _groupnorm_python},
     ),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from bcgraph import lazy
 from bcgraph.layers.declaration import Shape, Standard, at_least, divides, places
 
-_MODULES = "bcgraph.nn.layers"
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+else:
+    torch = lazy.Module("torch")
+    nn = lazy.Module("torch.nn")
 
 
 # --- Transposed convolution -------------------------------------------------------------------------------
@@ -38,6 +44,20 @@ def _transposed(
     if min(after) < 1:
         raise ValueError(f"nothing is left of {'x'.join(map(str, given[1:]))} with padding {padding}")
     return (channels, *after)
+
+
+def _transposed_module(
+    given: Shape,
+    channels: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    output_padding: int,
+    groups: int,
+    bias: bool,
+) -> nn.Module:
+    kind = nn.ConvTranspose2d if len(given) == 3 else nn.ConvTranspose1d
+    return kind(given[0], channels, kernel, stride, padding, output_padding, groups, bias)
 
 
 def _transposed_weights(given: Shape, channels: int, kernel: int = 2, groups: int = 1, **_: Any) -> int:
@@ -109,6 +129,10 @@ def _upsample(given: Shape, factor: int = 2) -> Shape:
     return (given[0], *(size * factor for size in given[1:]))
 
 
+def _upsampled(x: Tensor, weight: Any, given: Shape, factor: int) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=float(factor), mode="nearest")
+
+
 def _upsample_onnx(build: Any, x: Any, given: Shape, factor: int) -> Any:
     scales = build.floats(1.0, 1.0, *[float(factor)] * (len(given) - 1))
     nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -130,6 +154,10 @@ def _pad(given: Shape, left: int = 0, right: int = 0, top: int = 0, bottom: int 
     if len(given) == 2 and (top or bottom):
         raise ValueError("a signal has no top and no bottom")
     return (given[0], *(size + top + bottom for size in given[1:-1]), given[-1] + left + right)
+
+
+def _padded(x: Tensor, weight: Any, given: Shape, left: int, right: int, top: int, bottom: int) -> Tensor:
+    return nn.functional.pad(x, (left, right, top, bottom)[: 2 * (len(given) - 1)])
 
 
 def _pad_onnx(build: Any, x: Any, given: Shape, left: int, right: int, top: int, bottom: int) -> Any:
@@ -193,30 +221,30 @@ def _place_sum(given: Shape) -> Shape:
     return (given[0], *[1] * (len(given) - 1))
 
 
-PLACES: Mapping[str, Standard] = {
+LAYERS: Mapping[str, Standard] = {
     "conv_transpose": Standard(
         _transposed,
-        f"{_MODULES}:transposed",
-        _transposed_parameters,
-        _transposed_operations,
-        _unless_biased,
+        parameters=_transposed_parameters,
+        operations=_transposed_operations,
+        zero=_unless_biased,
+        module=_transposed_module,
         emitters={"onnx": _transposed_onnx, "python": _transposed_python},
     ),
     "upsample": Standard(
         _upsample,
-        f"{_MODULES}:Upsample",
+        _upsampled,
         keeps_spikes=True,
         emitters={"onnx": _upsample_onnx, "python": _upsample_python},
     ),
     "pad": Standard(
         _pad,
-        f"{_MODULES}:Pad",
+        _padded,
         keeps_spikes=True,
         emitters={"onnx": _pad_onnx, "python": _pad_python},
     ),
     "tokens": Standard(
         _tokens,
-        f"{_MODULES}:Tokens",
+        lambda x, weight, given: x.flatten(2),
         keeps_spikes=True,
         emitters={
             "onnx": lambda build, x, given: build.op("Reshape", x, build.integers(0, *_tokens(given))),
@@ -225,7 +253,7 @@ PLACES: Mapping[str, Standard] = {
     ),
     "select": Standard(
         _select,
-        f"{_MODULES}:Select",
+        lambda x, weight, given, first, count: x.narrow(1, first, count),
         keeps_spikes=True,
         emitters={
             "onnx": lambda build, x, given, first, count: build.op(
@@ -236,7 +264,7 @@ PLACES: Mapping[str, Standard] = {
     ),
     "shuffle": Standard(
         _shuffle,
-        f"{_MODULES}:Shuffle",
+        lambda x, weight, given, groups: torch.unflatten(x, 1, (groups, -1)).transpose(1, 2).flatten(1, 2),
         keeps_spikes=True,
         emitters={
             "onnx": _shuffle_onnx,
@@ -247,7 +275,7 @@ PLACES: Mapping[str, Standard] = {
     ),
     "channel_sum": Standard(
         _channel_sum,
-        f"{_MODULES}:ChannelSum",
+        lambda x, weight, given, groups: torch.unflatten(x, 1, (groups, -1)).sum(2),
         emitters={
             "onnx": _channel_sum_onnx,
             "python": lambda x, weight, given, groups: f"{x}.unflatten(1, ({groups}, -1)).sum(2)",
@@ -255,7 +283,7 @@ PLACES: Mapping[str, Standard] = {
     ),
     "place_sum": Standard(
         _place_sum,
-        f"{_MODULES}:PlaceSum",
+        lambda x, weight, given: x.sum(tuple(range(2, x.dim())), keepdim=True),
         emitters={
             "onnx": lambda build, x, given: build.op(
                 "ReduceSum", x, build.integers(*range(2, len(given) + 1)), keepdims=1

@@ -7,9 +7,16 @@ the two products, the cheaper order is taken: `(V K^T) Q` for many places, `V (K
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bcgraph import lazy
 from bcgraph.layers.declaration import Shape, Standard, divides, places
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.Module("torch")
 
 
 def _attention(given: Shape, heads: int = 1, scale: float = 0.125) -> Shape:
@@ -25,6 +32,13 @@ def _attention(given: Shape, heads: int = 1, scale: float = 0.125) -> Shape:
 def across_channels(given: Shape, heads: int) -> bool:
     """Whether V K^T is computed first: of fewer values than K^T Q."""
     return given[0] // (3 * heads) < places(given)
+
+
+def _forward(x: Tensor, weight: Any, given: Shape, heads: int, scale: float) -> Tensor:
+    # [N, 3C, ...] as three of [N, heads, C / heads, places].
+    q, k, v = torch.unflatten(x.flatten(2), 1, (3, heads, -1)).unbind(1)
+    mixed = (v @ k.mT) @ q if across_channels(given, heads) else v @ (k.mT @ q)
+    return (mixed * scale).flatten(1, 2).view(x.shape[0], -1, *x.shape[2:])
 
 
 def _operations(given: Shape, heads: int = 1, **_: Any) -> int:
@@ -59,10 +73,10 @@ def _python(x: str, weight: Any, given: Shape, heads: int, scale: float) -> str:
     return f"({product} * {scale!r}).reshape(-1, {', '.join(map(str, (width, *given[1:])))})"
 
 
-ATTENTION: Mapping[str, Standard] = {
+LAYERS: Mapping[str, Standard] = {
     "attention": Standard(
         _attention,
-        "bcgraph.nn.layers:Attention",
+        _forward,
         operations=_operations,
         emitters={"onnx": _onnx, "python": _python},
     )
