@@ -10,6 +10,7 @@ import torch
 
 from bcgraph import data
 from bcgraph.data.readers import cifar10dvs as events
+from bcgraph.data.readers import frames as kept_frames
 from bcgraph.errors import DataError
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
 from tests.data.event_files import write
@@ -118,12 +119,12 @@ def test_missing(made: Path, tmp_path: Path) -> None:
 
 
 def test_without_the_reader(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "find_spec", lambda _: None)
+    monkeypatch.setattr(kept_frames, "find_spec", lambda _: None)
     refused(made, "needs `tonic`", "bcgraph[tonic]", code="E092")
 
 
 def test_kept_frames_need_no_reader(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "find_spec", lambda _: None)
+    monkeypatch.setattr(kept_frames, "find_spec", lambda _: None)
     frames = np.arange(30 * 2 * 2 * 4, dtype=np.float16).reshape(30, 2, 2, 2, 2)
     np.save(made / events.FOLDER / "frames_v1_T2_2x2.npy", frames)
     splits = load(made, SequenceInput(2, 2, 2))
