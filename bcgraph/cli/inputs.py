@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +23,10 @@ RunArgument = Annotated[
     str, typer.Argument(metavar="SPEC_OR_RUN", help="A .bcg file, - for standard input, or the directory of a run.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting in the place of the file's: steps=6, train.epochs=10."),
+]
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The directory of the run.")]
 StorageOption = Annotated[
     str | None,
@@ -101,14 +105,17 @@ def to_train(directory: Path) -> str:
     return shlex.join(["bcgraph", "train", str(directory), "--out", f"{directory}-trained"])
 
 
-def read_spec(argument: str) -> NetworkSpec:
-    """The specification in a file or on standard input (`-`). Raises SpecError with all that is wrong with it."""
+def read_spec(argument: str, settings: Sequence[str] = ()) -> NetworkSpec:
+    """The specification in a file or on standard input (`-`), with `settings` in the place of its own.
+
+    Raises SpecError with all that is wrong with it.
+    """
     from bcgraph import dsl
 
     if argument == "-":
-        return dsl.parse(read_text("-"), file=STDIN, base=Path.cwd())
+        return dsl.parse(read_text("-"), file=STDIN, base=Path.cwd(), settings=settings)
     _check_is_text(argument)
-    return dsl.load(argument)
+    return dsl.load(argument, settings=settings)
 
 
 def _check_is_text(argument: str) -> None:
@@ -124,11 +131,11 @@ def _check_is_text(argument: str) -> None:
     )
 
 
-def read_source(argument: str) -> Source:
+def read_source(argument: str, settings: Sequence[str] = ()) -> Source:
     """Like `read_spec`, and for the directory of a run its specification with its weights (if it has any yet)."""
     directory = Path(argument)
     if argument == "-" or not directory.is_dir():
-        return Source(read_spec(argument))
+        return Source(read_spec(argument, settings))
     if (directory / "run.json").is_file() and not (directory / "best.bcg").is_file():
         raise RunError(
             "E085",
@@ -138,7 +145,7 @@ def read_source(argument: str) -> Source:
     for spec_name, weights_name in _RUN_FILES:
         if (directory / spec_name).is_file():
             weights = directory / weights_name
-            return Source(read_spec(str(directory / spec_name)), weights if weights.is_file() else None)
+            return Source(read_spec(str(directory / spec_name), settings), weights if weights.is_file() else None)
     raise RunError(
         "E085",
         f"`{argument}` is not the directory of a run",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from bcgraph.dsl.elaborate import called_neuron, elaborate
+from bcgraph.dsl.elaboration.vocabulary.overrides import override
 from bcgraph.dsl.fmt import format_text
 from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.printer import format_spec
@@ -32,32 +34,34 @@ def neuron(call: str = DEFAULT_NEURON) -> Neuron:
     return found
 
 
-def parse(text: str, *, file: str = "<text>", base: Path | None = None) -> NetworkSpec:
+def parse(text: str, *, file: str = "<text>", base: Path | None = None, settings: Sequence[str] = ()) -> NetworkSpec:
     """The specification that a text describes.
 
     `file` is the name that diagnostics show; imports are relative to `base`, or to the folder of `file` when that is a
-    file. Raises SpecError with everything that is wrong with the text.
+    file. `settings`, such as `train.epochs=10`, take the place of what the text says (see `bcgraph.dsl.elaboration.vocabulary.overrides`).
+    Raises SpecError with everything that is wrong with the text and with them.
     """
     check_text(text, file)
     if base is not None or file.startswith("<") or "\0" in file:
-        return _specification(text, file, None, base)
-    return _specification(text, file, Path(file), Path(file).parent)
+        return _specification(text, file, None, base, settings)
+    return _specification(text, file, Path(file), Path(file).parent, settings)
 
 
-def load(path: str | os.PathLike[str]) -> NetworkSpec:
-    """The specification in a file. Raises SpecError with everything that is wrong with it."""
+def load(path: str | os.PathLike[str], *, settings: Sequence[str] = ()) -> NetworkSpec:
+    """The specification in a file, with `settings` as in `parse`. Raises SpecError with everything that is wrong."""
     text = read(path)
     name = os.fspath(path)
     check_text(text, name)
-    return _specification(text, name, Path(path), Path(path).parent)
+    return _specification(text, name, Path(path), Path(path).parent, settings)
 
 
-def _specification(text: str, file: str, path: Path | None, base: Path | None) -> NetworkSpec:
+def _specification(text: str, file: str, path: Path | None, base: Path | None, settings: Sequence[str]) -> NetworkSpec:
     source = Source.of(text, file)
     reporter = Reporter({file: source})
     spec = None
     with contextlib.suppress(Stop):
-        spec = elaborate(parse_file(source, reporter), file, reporter, path, base)
+        parsed = parse_file(source, reporter)
+        spec = elaborate(override(parsed, settings, reporter) if settings else parsed, file, reporter, path, base)
     reporter.check()
     assert spec is not None
     return spec

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bcgraph.cli.commands.eval import WeightsOption
-from bcgraph.cli.inputs import JsonOption, RunArgument, read_source
+from bcgraph.cli.inputs import JsonOption, RunArgument, SetOption, read_source
 from bcgraph.cli.output import emit, emit_json, say, table
 from bcgraph.errors import DataError
 
@@ -46,6 +46,7 @@ def compile_command(
         bool, typer.Option("--allow-loss", help="Write NIR without the connections that it cannot say, and name them.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="For weights that are drawn, where none are given.")] = 0,
+    settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
     """Write the network with its weights, after running the result against torch on samples of its data set."""
@@ -53,7 +54,7 @@ def compile_command(
 
     if int8:
         eight.check(out, form)
-    source = read_source(spec)
+    source = read_source(spec, settings)
     from bcgraph import files
     from bcgraph import weights as weight_files
     from bcgraph.compiler.targets.export import export

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bcgraph.cli.inputs import AcceleratorOption, JsonOption, RunArgument, needed_weights, read_source
+from bcgraph.cli.inputs import AcceleratorOption, JsonOption, RunArgument, SetOption, needed_weights, read_source
 from bcgraph.cli.output import emit, emit_json
 
 WeightsOption = Annotated[
@@ -26,12 +26,13 @@ def eval_command(
         str | None, typer.Option("--dtype", metavar="NAME", help="Compare float32 with bfloat16, float16 or float64.")
     ] = None,
     accelerator: AcceleratorOption = "cpu",
+    settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy with the running statistics that training has left."""
     if dtype is not None and dtype not in DTYPES:
         raise typer.BadParameter(f"{dtype} is not one of {', '.join(DTYPES)}", param_hint="--dtype")
-    source = read_source(spec)
+    source = read_source(spec, settings)
     network, path = source.spec, needed_weights(source, weights)
     replace(source, weights=path).warn()
     from bcgraph import data, training

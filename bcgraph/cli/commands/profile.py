@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption, RunArgument, SeedOption, Source, read_source
+from bcgraph.cli.inputs import JsonOption, RunArgument, SeedOption, SetOption, Source, read_source
 from bcgraph.cli.output import emit, emit_json, say, table
 from bcgraph.errors import DataError
 
@@ -43,12 +43,13 @@ def profile_command(
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Also draw it as bars: .svg or .png.")
     ] = None,
+    settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
     """Print parameters, operations, firing rates on test data, synaptic operations, energy and the size of states."""
     from bcgraph.profile import profile
 
-    source = read_source(spec)
+    source = read_source(spec, settings)
     if picture is not None:
         from bcgraph.viz import bars
 

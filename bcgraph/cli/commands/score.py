@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcgraph.cli.inputs import InitsOption, JsonOption, ScoreDtypeOption, SeedOption, SpecArgument, read_spec
+from bcgraph.cli.inputs import InitsOption, JsonOption, ScoreDtypeOption, SeedOption, SetOption, SpecArgument, read_spec
 from bcgraph.cli.output import count, emit, emit_json, table
 from bcgraph.cli.progress import search_bars
 
@@ -32,12 +32,13 @@ def score_command(
     accelerator: Annotated[
         str, typer.Option("--accelerator", "--device", metavar="NAME", help="Where it is computed: cpu, cuda or auto.")
     ] = "cpu",
+    settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
     """Print the scores that a search with the same settings and seed gives this network."""
     if audit and (inits, score_dtype) != (1, "float32"):
         raise typer.BadParameter("an audit chooses initializations and types itself", param_hint="--audit")
-    network = read_spec(spec)
+    network = read_spec(spec, settings)
     from bcgraph.search.supernet.devices import evaluator
 
     device = evaluator(accelerator)

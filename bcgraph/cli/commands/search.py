@@ -15,6 +15,7 @@ from bcgraph.cli.inputs import (
     OutOption,
     ScoreDtypeOption,
     SeedOption,
+    SetOption,
     SpecArgument,
     StorageOption,
     read_spec,
@@ -70,10 +71,11 @@ def search_command(
     audit: Annotated[
         int, typer.Option("--audit", min=0, metavar="N", help="Architectures to audit the scores on; 0 for none.")
     ] = 20,
+    settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
     """Search, and leave in DIR the best network found, its weights, a report, and every evaluation on the way."""
-    network = read_spec(spec)
+    network = read_spec(spec, settings)
     for text in spaces.notes(network):
         say(f"note: {text}")
     from bcgraph import search

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from bcgraph.cli.inputs import JsonOption, Source, read_source
+from bcgraph.cli.inputs import JsonOption, SetOption, Source, read_source
 from bcgraph.cli.output import count, emit, emit_json, say, table
 from bcgraph.equations.neuron import SPIKES
 
@@ -37,6 +37,7 @@ def show_command(
         str | None,
         typer.Option("--optimize", metavar="NAMES", help="With --graph: after these passes, separated by commas."),
     ] = None,
+    settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
     """Print what the compiler makes of the network; nothing is built, so this is quick at any size.
@@ -55,7 +56,7 @@ def show_command(
 
         source = Source(dsl.parse(text, file=f"<{spec}>"))
     else:
-        source = read_source(spec)
+        source = read_source(spec, settings)
         source.warn()
     from bcgraph.compiler.lower import lower
     from bcgraph.compiler.printer import graph_text

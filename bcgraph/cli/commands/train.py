@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from bcgraph.cli.inputs import AcceleratorOption, JsonOption, OutOption, RunArgument, SeedOption, read_source
+from bcgraph.cli.inputs import AcceleratorOption, JsonOption, OutOption, RunArgument, SeedOption, SetOption, read_source
 from bcgraph.cli.output import connections, count, emit, emit_json, say
 from bcgraph.cli.progress import is_terminal
 
@@ -53,6 +53,7 @@ def train_command(
         bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard; log.csv is written in any case.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, also where DIR holds this training.")] = False,
+    settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
     """Train, and leave in DIR the specification, the weights of the last and of the best epoch, and a log."""
@@ -62,7 +63,7 @@ def train_command(
         )
     if weights is not None and from_ann is not None:
         raise typer.BadParameter("give --weights or --from-ann, not both", param_hint="--from-ann")
-    network = read_source(spec).spec
+    network = read_source(spec, settings).spec
     advice = None if as_json else quieter(network)
     from bcgraph import training
     from bcgraph.training.distributed.devices import needs_fabric
