@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "draw": "Draw a network with its backward connections as arcs.",
     "report": "Print what a search did.",
     "view": "Show a network in the browser and switch its connections, or follow a search.",
+    "lsp": "Start the language server, for editors.",
     "plugins": "List what installed plugins have registered.",
 }
 
@@ -44,6 +45,7 @@ _MODULES = {
     "schema": "texts.schema",
     "draw": "texts.draw",
     "plugins": "texts.plugins",
+    "lsp": "texts.lsp",
 }
 
 # What libraries in C++ are asked for before they are loaded: to print no warnings of their own, and to send nothing.

@@ -235,6 +235,11 @@ def test_a_missing_comma_after_a_division_is_no_comment() -> None:
     assert (found.code, under_caret(found)) == ("E010", "3")
 
 
+@pytest.mark.parametrize("value", ['"open', "1" * 30, "[1, 5x]"])
+def test_a_value_that_cannot_be_read_is_no_bug_of_ours(value: str) -> None:
+    assert findings(network(TINY, f"delay = {value}"))
+
+
 def test_a_long_text_of_habits_ends_fast() -> None:
     lines = "\n".join(f"  a-{i} = f(1, // a b" for i in range(5_000))
     with pytest.raises(SpecError) as caught:

@@ -6,6 +6,7 @@ user's `basic` never changes what `resnet18` means.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,11 +93,15 @@ class Files:
 
 @dataclass(slots=True)
 class Library:
-    """Finds blocks by name, and reads each file at most once. `uses` are the plugins of the text and its imports."""
+    """Finds blocks by name, and reads each file at most once.
+
+    `uses` are the plugins of the text and its imports, `own` is its namespace.
+    """
 
     reporter: Reporter
     files: Files = field(default_factory=Files)
     uses: Uses = field(init=False)
+    own: Namespace = field(default_factory=lambda: Namespace(standard=False))
     _standard: dict[tuple[str, str], Namespace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,7 +112,7 @@ class Library:
 
         `path` is the text's own file, if it has one; `base` is the folder its imports are relative to.
         """
-        namespace = Namespace(standard=False)
+        namespace = self.own = Namespace(standard=False)
         chain = (path.resolve(),) if path is not None else ()
         self._collect(file, namespace, base, chain, set(chain))
         return namespace
@@ -284,25 +289,37 @@ class Library:
                 break
         self._collect(file, namespace, path.parent, (*chain, path), seen)
 
+    def find_file(self, written: str, base: Path | None) -> Path | None:
+        """The file that an import means: beside the importing file, else in the standard library; None without one."""
+        for folder in _folders(base):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                path = (folder / written).resolve()
+                if path.is_file():
+                    return path
+        return None
+
     def _resolve(self, written: str, base: Path | None, span: Span) -> Path | None:
         """The file that an import means: beside the importing file, else in the standard library."""
         if len(written) > _MAX_PATH:
             self.reporter.add("E022", f"a path of {len(written):,} characters is too long", span)
             return None
-        places = [base] if base is not None else []
         hint = None if base is not None else "a text without a file can import only standard files"
+        found = self.find_file(written, base)
+        if found is not None:
+            return found
         near = None
-        for folder in (*places, *map(standard_folder, FOLDERS)):
-            try:
-                path = (folder / written).resolve()
-                if path.is_file():
-                    return path
-            except (OSError, ValueError, RuntimeError):
-                continue
-            near = near or nearest(path.name, [p.name for p in sorted(path.parent.glob("*.bcg"))[:200]])
-            hint = near or hint
+        for folder in _folders(base):
+            path = folder / written
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                near = near or nearest(path.name, [p.name for p in sorted(path.resolve().parent.glob("*.bcg"))[:200]])
+        hint = near or hint
         self.reporter.add("E022", f'there is no file "{written}" to import', span, hint)
         return None
+
+
+def _folders(base: Path | None) -> list[Path]:
+    """Where imported files are looked for."""
+    return [*([base] if base is not None else []), *map(standard_folder, FOLDERS)]
 
 
 @cache

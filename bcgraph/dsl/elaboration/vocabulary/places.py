@@ -17,6 +17,8 @@ from bcgraph import plugins, schema, schema_search
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.unparse import expression
+from bcgraph.dsl.walk import expressions_of
+from bcgraph.dsl.wording import short
 from bcgraph.schema_values import has_statements
 
 SECTIONS: Mapping[str, type[BaseModel]] = {"search": schema.SearchSpec, "train": schema.TrainSpec}
@@ -110,7 +112,7 @@ def _about(model: type) -> str:
 
 def home(name: str, value: syntax.Expression | None) -> str | None:
     """A hint for a setting that stands where it does not belong: where it does; None where no place has it."""
-    written = expression(value) if value is not None else "..."
+    written = "..." if value is None or _is_broken(value) else short(expression(value))
     where = next((path for path, place in places().items() if name in place.settings), None)
     if where is not None:
         return f"`{name}` is a setting of {_called(where)}: write `{_form(where, name, written)}`"
@@ -119,6 +121,17 @@ def home(name: str, value: syntax.Expression | None) -> str | None:
             form = _form(path, setting, f"{call[0]}({name}={written})")
             return f"`{name}` is an argument of `{setting}`: write `{form}`"
     return None
+
+
+def _is_broken(value: syntax.Expression) -> bool:
+    """Whether a part of an expression could not be read."""
+    pending: list[syntax.Expression | syntax.Argument] = [value]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, syntax.Broken):
+            return True
+        pending.extend(expressions_of(node))
+    return False
 
 
 def _calls() -> Iterator[tuple[Path, str, tuple[str, type]]]:

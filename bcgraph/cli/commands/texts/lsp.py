@@ -1,0 +1,23 @@
+"""`bcgraph lsp`: the language server, for editors."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from bcgraph.errors import RunError
+
+
+def lsp_command(
+    stdio: Annotated[
+        bool, typer.Option("--stdio", help="Speak on standard input and output, as it always does.")
+    ] = True,
+) -> None:
+    """Start the language server on standard input and output; an editor does this."""
+    if find_spec("pygls") is None:
+        raise RunError("E092", "the language server needs the package `pygls`", hint="pip install 'bcgraph[lsp]'")
+    from bcgraph.lsp import server
+
+    server.serve()

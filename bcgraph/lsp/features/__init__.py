@@ -1,0 +1,1 @@
+"""What an editor may ask, one feature a module; `bcgraph.lsp.server` has the table of them."""

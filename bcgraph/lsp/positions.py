@@ -1,0 +1,48 @@
+"""Between spans, which count characters from 1, and the ranges of the protocol, which count UTF-16 units from 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lsprotocol import types
+from pygls import uris
+from pygls.workspace import PositionCodec
+
+from bcgraph.errors import Span
+
+
+def range_of(span: Span, lines: Sequence[str], codec: PositionCodec) -> types.Range:
+    """The range of a span in a text of these lines."""
+    start = types.Position(span.line - 1, span.column - 1)
+    end = types.Position(span.end_line - 1, span.end_column - 1)
+    last = max(len(lines) - 1, 0)
+    if not lines:
+        return types.Range(types.Position(0, 0), types.Position(0, 0))
+    for place in (start, end):
+        place.line = min(place.line, last)
+        place.character = min(place.character, len(lines[place.line]))
+    return codec.range_to_client_units(lines, types.Range(start, end))
+
+
+def place_of(position: types.Position, lines: Sequence[str], codec: PositionCodec) -> tuple[int, int]:
+    """Line and column, from 1, of a position in a text of these lines."""
+    if not lines:
+        return 1, 1
+    found = codec.position_from_client_units(lines, position)
+    return found.line + 1, found.character + 1
+
+
+def holds(span: Span, line: int, column: int) -> bool:
+    """Whether a place is in a span, or right behind it."""
+    return (span.line, span.column) <= (line, column) <= (span.end_line, span.end_column)
+
+
+def uri_of(file: str) -> str:
+    """The URI of a file."""
+    return uris.from_fs_path(str(Path(file).absolute())) or file
+
+
+def path_of(uri: str) -> str:
+    """The path of a URI; the URI itself where it names no file, as that of a text that was never saved."""
+    return uris.to_fs_path(uri) or uri
