@@ -243,6 +243,14 @@ def contradictions(spec: NetworkSpec) -> Iterator[Contradiction]:
                 "`maximize = [accuracy]`, or another strategy; costs can be bounded with `subject_to`",
             )
             return
+    for bound in spec.search.subject_to:
+        if not bound.costs_nothing:
+            yield Contradiction(
+                "strategy",
+                f"`strategy = {STRATEGY}` measures no candidates, and cannot keep `{bound}`",
+                "bounds on `parameters`, `operations` and `state`, or another strategy",
+            )
+            return
     found = count(spec)
     if found > MAX_CONNECTIONS or _weights(spec) > MAX_WEIGHTS:
         yield Contradiction(

@@ -176,7 +176,10 @@ class SpaceSpec(Frozen):
 # --- Objectives and bounds --------------------------------------------------------------------------------
 
 COSTS = ("parameters", "operations", "state")
-"""Metrics that follow from the specification of a network alone, so that they can be bounded."""
+"""Metrics that follow from the specification of a network alone, so that a bound costs no evaluation."""
+
+SMALL = (*COSTS, "energy", "spikes", "latency")
+"""Metrics that are bounded from above. All others, accuracy and scores, are bounded from below."""
 
 MEASURED = ("accuracy", *plugins.names("score"), "energy", "spikes", "latency")
 """Metrics that candidates are run for. Every registered score is one, too."""
@@ -189,21 +192,37 @@ else:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Bound:
-    """A line of `subject_to`: `metric <= factor * baseline + constant`.
+    """A line of `subject_to`: `metric <= factor * baseline + constant`, or `metric >= constant`.
 
-    The baseline is the metric of the network that the file describes, with the connections that stand in it.
+    Accuracy and scores are bounded from below, all else from above. The baseline is the metric of the network that the
+    file describes, with the connections that stand in it; only `COSTS` have one.
     """
 
-    metric: Literal["parameters", "operations", "state"]
+    metric: MetricName
     factor: Finite = 0.0
     constant: Finite = 0.0
     span: Annotated[Span | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
+
+    @property
+    def sign(self) -> str:
+        """How the metric is compared."""
+        return sign_of(self.metric)
+
+    @property
+    def costs_nothing(self) -> bool:
+        """Whether it is compared before anything is evaluated."""
+        return self.metric in COSTS
 
     def __str__(self) -> str:
         """As a file has it."""
         parts = [f"{_plain(self.factor)} * baseline"] if self.factor else []
         parts += [_plain(self.constant)] if self.constant or not parts else []
-        return f"{self.metric} <= {' + '.join(parts)}"
+        return f"{self.metric} {self.sign} {' + '.join(parts)}"
+
+
+def sign_of(metric: str) -> str:
+    """How a bound compares a metric: `<=` what should be small, `>=` accuracy and scores."""
+    return "<=" if metric in SMALL else ">="
 
 
 def _plain(value: float) -> str:
@@ -214,7 +233,8 @@ class SearchSpec(Frozen):
     """The two-step search (paper 4.2).
 
     The evolution goes by `evolve.score`, or where there are any by the metrics in `maximize` and `minimize`, in this
-    order. A candidate that breaks a bound of `subject_to` is never evaluated.
+    order. A candidate that breaks a bound of `subject_to` on parameters, operations or state is never evaluated, and
+    one that breaks another bound never wins.
 
     Without a `space` it is the paper's: all backward pairs, at most `max_backward` of them. `same_resolution` leaves
     out connections between ports of different height or width, in any space. Without `finish` a search ends with step

@@ -88,6 +88,10 @@ def run(
     options = _settled(spec, out, options or Options())
     notes = selection.check(spec)
     options.check(spec)
+    if "latency" in objectives.measured(spec.search):
+        from bcgraph.search.metrics import latency
+
+        latency.check(spec)
     if options.storage is not None:
         storage.check(options.storage)
     with files.locked(out):
@@ -165,6 +169,7 @@ class _Search:
         self.records = list(self.log.history.records)
         self.limits = Limits.of(self.spec)
         self.by = objectives.of_search(self.spec.search)
+        self.within = objectives.required(self.spec.search)
         self.evaluate = _Once(lambda: self.evaluators.evolve(self.progress))
 
     def result(self, out: Path, device: str) -> SearchResult:
@@ -240,7 +245,7 @@ class _Search:
             self.studies.flush()
         for note in stability(known):
             self.note(note)
-        return [r.architecture for r in selection.select(known, settings.scores, settings.keep)]
+        return [r.architecture for r in selection.select(known, settings.scores, settings.keep, self.within)]
 
     def _count_rejected(self, stage: str) -> None:
         """Note how many candidates of a stage broke a bound, which cost no evaluation."""
@@ -254,7 +259,8 @@ class _Search:
         known = [r for r in self.records if r.stage == "evolve"]
         total = len(initial) + settings.iterations * settings.population
         first = self.by[0]
-        best = max((first.value(r.evaluation) for r in known), default=-math.inf)
+        keeps = [r for r in known if not objectives.excess(r.evaluation, self.within)]
+        best = max((first.value(r.evaluation) for r in keeps), default=-math.inf)
         evaluate = self.evaluate
         for entry in evolve(self.spec, evaluate, seed=self.seed, initial=initial, history=known, limits=self.limits):
             if isinstance(entry, Note):
@@ -262,12 +268,13 @@ class _Search:
                 continue
             self.keep(entry)
             known.append(entry)
-            best = max(best, first.value(entry.evaluation))
+            if not objectives.excess(entry.evaluation, self.within):
+                best = max(best, first.value(entry.evaluation))
             shown = best if first.maximize else -best
             self.progress(Event("evolve", len(known), total, shown if math.isfinite(best) else None))
         self.studies.flush()
         self._count_rejected("step two")
-        chosen = objectives.ranking(known, self.by)[0]
+        chosen = objectives.ranking(known, self.by, self.within)[0]
         if not all(math.isfinite(each.value(chosen.evaluation)) for each in self.by):
             reasons = dict(chosen.evaluation.reasons)
             why = next((reasons[each.measure] for each in self.by if each.measure in reasons), "no finite value")
@@ -276,6 +283,16 @@ class _Search:
                 f"none of the {len(known)} candidates is alive: {why}",
                 hint="check the data, the threshold and the depth of the network",
             )
+        for each in self.within:
+            if each.excess(chosen.evaluation):
+                found = chosen.evaluation.measured(each.measure)
+                raise SearchError(
+                    "E067",
+                    f"none of the {len(known)} candidates keeps within all bounds: the nearest has "
+                    f"{each.measure} {'not measured' if found is None else f'{found:.6g}'}, which breaks `{each}`",
+                    span=next(b.span for b in self.spec.search.subject_to if b.metric == each.measure),
+                    hint="a looser bound, or a longer search, in a new directory",
+                )
         return chosen
 
     def _one_run(self, run: Callable[..., Iterator[Record]]) -> Record:

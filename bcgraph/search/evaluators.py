@@ -20,7 +20,7 @@ from bcgraph.search.metrics.composite import Composite, Costs
 from bcgraph.search.metrics.firing import Firing
 from bcgraph.search.metrics.latency import Latencies
 from bcgraph.search.records.evaluations import Evaluation, Measure
-from bcgraph.search.records.objectives import of_search
+from bcgraph.search.records.objectives import measured
 from bcgraph.search.records.trained import Job
 from bcgraph.search.scores.precision import precision
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
@@ -77,7 +77,7 @@ class Standard:
 
     def evolve(self, progress: Progress) -> Evaluate:
         """The evaluator of the fitness in step two."""
-        measures = tuple(each.measure for each in of_search(self.spec.search))
+        measures = measured(self.spec.search)
         if measures == ("accuracy",):
             return self._oneshot(progress)
         others = ("accuracy", *_FIRED, *COSTS, "latency")

@@ -10,7 +10,7 @@ import bcgraph
 from bcgraph import dsl, files, pruning
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Note, Record, label, name_of
-from bcgraph.search.records.objectives import Objective, Objectives, front
+from bcgraph.search.records.objectives import Objective, Objectives, front, required
 from bcgraph.search.records.objectives import of_search as of_settings
 from bcgraph.search.records.trained import Finish
 from bcgraph.search.space.search_space import of_search, size_text, wired
@@ -108,7 +108,7 @@ def write_front(result: SearchResult) -> None:
     by = of_settings(result.spec.search)
     if len(by) < 2:
         return
-    records = front([r for r in result.records if r.stage == "evolve"], by)
+    records = front([r for r in result.records if r.stage == "evolve"], by, required(result.spec.search))
     folder = result.path / FRONT
     try:
         folder.mkdir(exist_ok=True)

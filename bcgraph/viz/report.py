@@ -54,7 +54,9 @@ def page(found: Mapping[str, Any], spec: NetworkSpec, directory: Path = Path("DI
     stages = evolved if pruning.one_run(found["settings"]["evolve"]["strategy"]) else []
     sign = 1 if by[0].maximize else -1
     best = stages[::-1] or sorted(
-        evolved, key=lambda e: -math.inf if e[measure] is None else sign * e[measure], reverse=True
+        evolved,
+        key=lambda e: ("breaks" not in e, -math.inf if e[measure] is None else sign * e[measure]),
+        reverse=True,
     )
     tenth = best[: max(1, math.ceil(len(best) / 10))] if best else []
     ports = len(spec.ports)

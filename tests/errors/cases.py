@@ -619,13 +619,30 @@ CASES = (
             "    7\n  }\n}\n",
         ),
         (
-            Finding("E067", 9, 5, "energy", None, "is measured, and a bound has to hold before"),
-            Finding("E067", 10, 5, "state >= 9", "parameters <= 1.1 * baseline"),
+            Finding("E067", 9, 15, "2 * baseline", "write a number", "but not for `energy`"),
+            Finding("E067", 10, 5, "state >= 9", "write `state <= ...`"),
             Finding("E067", 11, 5, "parametres", "did you mean `parameters`?"),
             Finding("E067", 12, 19, "baseline ** 2", "parameters <= 1.1 * baseline"),
             Finding("E033", 14, 5, "state", "case.bcg:13:5"),
             Finding("E067", 15, 19, "true"),
             Finding("E067", 16, 5, "7"),
+        ),
+    ),
+    Case(
+        "bounds on what is measured",
+        network(
+            TINY,
+            after="search {\n  subject_to {\n    accuracy <= 0.5\n    accuracy >= 1.5\n    spikes >= 9\n    n >= baseline\n"
+            "    latency <= -1\n    e >= -1\n    accuracy > 0.5\n    spike <= 9\n  }\n}\n",
+        ),
+        (
+            Finding("E067", 9, 5, "accuracy <= 0.5", "write `accuracy >= ...`"),
+            Finding("E067", 10, 17, "1.5", "from 0 to 1"),
+            Finding("E067", 11, 5, "spikes >= 9", "write `spikes <= ...`"),
+            Finding("E067", 12, 10, "baseline", "write a number", "but not for `n`"),
+            Finding("E067", 13, 16, "-1"),
+            Finding("E067", 15, 5, "accuracy > 0.5"),
+            Finding("E067", 16, 5, "spike", "did you mean `spikes`?"),
         ),
     ),
     Case(

@@ -92,7 +92,7 @@ def _text(found: dict[str, Any], scales: dict[Place, float], ports: Sequence[str
     if len(by) > 1 and found["front"]:
         lines.append(f"front     {count(len(found['front']), 'network')}, below")
         return "\n".join([*lines, "", _best(found["front"], ports)])
-    best = sorted(evolved or evaluations, key=lambda e: _order(e, by[0]))[:SHOWN]
+    best = sorted(evolved or evaluations, key=lambda e: ("breaks" in e, _order(e, by[0])))[:SHOWN]
     return "\n".join([*lines, "", _best(best, ports)]) if best else "\n".join(lines)
 
 
@@ -126,12 +126,19 @@ def _best(evaluations: Sequence[dict[str, Any]], ports: Sequence[str]) -> str:
 
     every = dict.fromkeys([*MEASURES, *(m for e in evaluations for m in e.get("scores", {}))])
     measures = [m for m in every if any(value_in(e, m) is not None or m in e["reasons"] for e in evaluations)]
+    bounded = any("breaks" in e for e in evaluations)
     rows = [
-        (connections(keys_in(e), ports), *(_shown(e, m) for m in measures), e["origin"], e["iteration"])
+        (
+            connections(keys_in(e), ports),
+            *(_shown(e, m) for m in measures),
+            e["origin"],
+            e["iteration"],
+            *([", ".join(e.get("breaks", ()))] if bounded else []),
+        )
         for e in evaluations
     ]
-    header = ("backward connections", *(label(m) for m in measures), "origin", "iteration")
-    return table(header, rows, right=(*range(1, 1 + len(measures)), len(header) - 1))
+    header = ("connections", *(label(m) for m in measures), "origin", "iteration", *(["breaks"] if bounded else []))
+    return table(header, rows, right=(*range(1, 1 + len(measures)), 2 + len(measures)))
 
 
 def _order(evaluation: dict[str, Any], objective: Objective) -> float:

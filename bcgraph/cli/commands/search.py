@@ -156,7 +156,8 @@ def _text(result: SearchResult, artifacts: Artifacts) -> str:
         f"{artifacts.weights}: {ORIGINS[artifacts.origin].format(seed=result.seed)}",
     ]
     if len(by) > 1:
-        front = objectives.front([r for r in result.records if r.stage == "evolve"], by)
+        evolved = [r for r in result.records if r.stage == "evolve"]
+        front = objectives.front(evolved, by, objectives.required(result.spec.search))
         lines.append(f"{result.path / FRONT}: {count(len(front), 'network')} that no other one beats in everything")
     if artifacts.exported is not None and (proof := artifacts.exported.proof) is not None:
         lines.append(

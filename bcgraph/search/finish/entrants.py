@@ -32,11 +32,7 @@ def entrants(spec: NetworkSpec, seed: int, evolved: Sequence[Record]) -> tuple[E
     strategy: Strategy = declared(spec).value
     build = partial(strategy.network or wired, spec)
     # Earlier stages of one training run are no candidates.
-    ranked = (
-        list(evolved[-1:])
-        if strategy.run is not None
-        else objectives.ranking(evolved, objectives.of_search(spec.search))
-    )
+    ranked = list(evolved[-1:]) if strategy.run is not None else _within(spec, evolved)
     different = dict.fromkeys(record.architecture for record in ranked if record.architecture)
     best = list(different)[: settings.top]
     made = [Entrant(f"found-{place}", build(each), each) for place, each in enumerate(best, 1)]
@@ -51,6 +47,12 @@ def entrants(spec: NetworkSpec, seed: int, evolved: Sequence[Record]) -> tuple[E
         for place, each in enumerate(_random(spec, seed, taken), 1):
             made.append(Entrant(f"random-{place}", build(each), each))
     return tuple(made)
+
+
+def _within(spec: NetworkSpec, evolved: Sequence[Record]) -> list[Record]:
+    """The candidates that keep the bounds, from best to worst."""
+    by, within = objectives.of_search(spec.search), objectives.required(spec.search)
+    return objectives.ranking([r for r in evolved if not objectives.excess(r.evaluation, within)], by)
 
 
 def jobs(spec: NetworkSpec, seed: int, networks: Sequence[Entrant]) -> tuple[Job, ...]:

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 from bcgraph import foreign
 from bcgraph.errors import BcgraphWarning
 from bcgraph.search.records import beside, directory, log, sealed, trained
-from bcgraph.search.records.evaluations import Measure
-from bcgraph.search.records.objectives import chosen, front, objectives, weights
+from bcgraph.search.records.evaluations import Measure, Record
+from bcgraph.search.records.objectives import Requirements, chosen, front, objectives, requirements, weights
 
 AUDIT = "audit.json"
 
@@ -26,7 +26,8 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     file describes also `members`, with all that they are made of. With `strategy = gains` an evaluation is a stage
     of the training run, `iteration` its number, and `scales` how loud each connection has become. `chosen` is the best
     of the evolution so far (with `gains` the last stage), null before it begins; `finished` says whether it is final.
-    With several objectives `front` has the evaluations that no other one beats in everything. `beside` has the network
+    `breaks` names the bounds on what is measured that an evaluation of step two breaks. With several objectives `front`
+    has the evaluations that no other one beats in everything. `beside` has the network
     without connections, and the file's own where the file has connections. `weights` is the origin of the weights of
     the network chosen: `training`, `supernet` (inherited weights) or `initialization`. `finish` is the last stage,
     where there is one: every network with its training runs; when it is done, `best` is the name of the network chosen,
@@ -37,9 +38,9 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     identity = directory.read_identity(path)
     logged = log.read(path, identity["study"], identity["spec"]["search"])
     settings = identity["spec"]["search"]
-    by = objectives(settings)
+    by, within = objectives(settings), requirements(settings)
     evolved = logged.stage("evolve")
-    found = chosen(evolved, settings["evolve"]["strategy"], by)
+    found = chosen(evolved, settings["evolve"]["strategy"], by, within)
     finish = trained.shown(path)
     if finish is not None and finish.best is not None:
         found = trained.record_of(finish, evolved)
@@ -50,15 +51,21 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
         "options": identity["options"],
         "settings": identity["spec"]["search"],
         "notes": [note.text for note in logged.notes],
-        "evaluations": [record.as_data() for record in logged.records],
-        "chosen": None if found is None else found.as_data(),
+        "evaluations": [_entry(record, within) for record in logged.records],
+        "chosen": None if found is None else _entry(found, within),
         "audit": audit(path),
-        **({"front": [record.as_data() for record in front(evolved, by)]} if len(by) > 1 else {}),
+        **({"front": [record.as_data() for record in front(evolved, by, within)]} if len(by) > 1 else {}),
         **({"finish": finish.as_data()} if finish is not None else {}),
         **({"beside": others} if (others := beside.read(path)) else {}),
         "finished": (path / "best.bcg").exists(),
         "weights": weights(settings),
     }
+
+
+def _entry(record: Record, within: Requirements) -> dict[str, Any]:
+    """An evaluation as data, with the bounds that it breaks."""
+    broken = [str(each) for each in within if record.stage == "evolve" and each.excess(record.evaluation)]
+    return {**record.as_data(), **({"breaks": broken} if broken else {})}
 
 
 def audit(path: Path) -> dict[str, Any] | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from bcgraph import origins, pruning
-from bcgraph.schema_search import SearchSpec
+from bcgraph.schema_search import COSTS, SMALL, Bound, SearchSpec
 from bcgraph.search.records.evaluations import Evaluation, Measure, Record, fitness
 
 # Measures that need trained weights.
@@ -49,9 +49,55 @@ def of_search(search: SearchSpec) -> Objectives:
     return objectives({**named, "evolve": {"score": search.evolve.score}})
 
 
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A bound on what is measured: a candidate that breaks it never wins."""
+
+    measure: Measure
+    value: float
+
+    def __str__(self) -> str:
+        """As a file has it."""
+        return str(Bound(self.measure, constant=self.value))
+
+    def excess(self, evaluation: Evaluation) -> float:
+        """By which share of it a candidate breaks the bound: 0 where it keeps it, infinite without a value."""
+        found = evaluation.measured(self.measure)
+        if found is None or math.isnan(found):
+            return math.inf
+        beyond = found - self.value if self.measure in SMALL else self.value - found
+        # What failed is -inf whichever way it counts.
+        return math.inf if found == -math.inf else max(0.0, beyond) / (abs(self.value) or 1.0)
+
+
+Requirements: TypeAlias = tuple[Requirement, ...]
+
+
+def requirements(settings: Mapping[str, Any]) -> Requirements:
+    """The bounds on what is measured in the settings of a search as plain data."""
+    given = [(each["metric"], each.get("constant", 0.0)) for each in settings.get("subject_to", ())]
+    return tuple(Requirement(measure, value) for measure, value in given if measure not in COSTS)
+
+
+def required(search: SearchSpec) -> Requirements:
+    """The bounds on what is measured in the settings of a search."""
+    return tuple(Requirement(b.metric, b.constant) for b in search.subject_to if not b.costs_nothing)
+
+
+def excess(evaluation: Evaluation, within: Iterable[Requirement]) -> float:
+    """By how much a candidate breaks the bounds together: 0 where it keeps them all."""
+    return math.fsum(each.excess(evaluation) for each in within)
+
+
+def measured(search: SearchSpec) -> tuple[Measure, ...]:
+    """What step two measures: the objectives, and what is bounded."""
+    named = [*(each.measure for each in of_search(search)), *(each.measure for each in required(search))]
+    return tuple(dict.fromkeys(named))
+
+
 def trains_supernet(search: SearchSpec) -> bool:
     """Whether something that the search goes by needs trained weights."""
-    return not _TRAINED.isdisjoint(each.measure for each in of_search(search))
+    return not _TRAINED.isdisjoint(measured(search))
 
 
 def weights(settings: Mapping[str, Any]) -> str:
@@ -61,8 +107,8 @@ def weights(settings: Mapping[str, Any]) -> str:
     """
     if settings.get("finish") is not None or pruning.one_run(settings["evolve"]["strategy"]):
         return origins.TRAINING
-    trained = not _TRAINED.isdisjoint(each.measure for each in objectives(settings))
-    return origins.SUPERNET if trained else origins.INITIALIZATION
+    named = {each.measure for each in (*objectives(settings), *requirements(settings))}
+    return origins.INITIALIZATION if _TRAINED.isdisjoint(named) else origins.SUPERNET
 
 
 def values(evaluation: Evaluation, by: Objectives) -> Values:
@@ -70,36 +116,42 @@ def values(evaluation: Evaluation, by: Objectives) -> Values:
     return tuple(each.value(evaluation) for each in by)
 
 
-def ranking(records: Sequence[Record], by: Objectives) -> list[Record]:
+def ranking(records: Sequence[Record], by: Objectives, within: Requirements = ()) -> list[Record]:
     """The records from best to worst; of equal ones the earlier comes first.
 
-    What failed in any objective comes last. With one objective the order is by its value. With several it is by
-    nondominated rank (0 for what no other record dominates, 1 for what only those do, and so on), and in a rank by the
-    first objective. A record dominates another when it is no worse in every objective and better in one.
+    What failed in any objective comes last, and before it what breaks a bound of `within`, by how much. With one
+    objective the order is by its value. With several it is by nondominated rank (0 for what no other record dominates,
+    1 for what only those do, and so on), and in a rank by the first objective. A record dominates another when it is no
+    worse in every objective and better in one.
     """
     found = [values(r.evaluation, by) for r in records]
     ranks = _ranks(found) if len(by) > 1 else [0] * len(found)
     failed = [not all(map(math.isfinite, each)) for each in found]
-    order = sorted(range(len(records)), key=lambda k: (failed[k], ranks[k], -found[k][0]))
+    beyond = [excess(r.evaluation, within) for r in records]
+    order = sorted(range(len(records)), key=lambda k: (failed[k], beyond[k], ranks[k], -found[k][0]))
     return [records[k] for k in order]
 
 
-def front(records: Sequence[Record], by: Objectives) -> list[Record]:
-    """The records that no other one dominates and whose objectives are all finite, by the first objective."""
-    alive = [r for r in records if all(math.isfinite(v) for v in values(r.evaluation, by))]
+def front(records: Sequence[Record], by: Objectives, within: Requirements = ()) -> list[Record]:
+    """The records within the bounds that no other one of them dominates, by the first objective.
+
+    Their objectives are all finite.
+    """
+    finite = [r for r in records if all(math.isfinite(v) for v in values(r.evaluation, by))]
+    alive = [r for r in finite if not excess(r.evaluation, within)]
     found = [values(r.evaluation, by) for r in alive]
     kept = [r for r, mine in zip(alive, found, strict=True) if not any(_dominates(v, mine) for v in found)]
     return sorted(kept, key=lambda r: -by[0].value(r.evaluation))
 
 
-def chosen(records: Sequence[Record], strategy: str, by: Objectives) -> Record | None:
+def chosen(records: Sequence[Record], strategy: str, by: Objectives, within: Requirements = ()) -> Record | None:
     """Of the records of step two the one that the search chooses, or would if it ended now; None without records.
 
     It is the best, but where a strategy prunes one training run the last: earlier stages hold too many connections.
     """
     if pruning.one_run(strategy):
         return records[-1] if records else None
-    return next(iter(ranking(records, by)), None)
+    return next(iter(ranking(records, by, within)), None)
 
 
 def _dominates(one: Values, other: Values) -> bool:

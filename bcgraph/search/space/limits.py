@@ -1,4 +1,7 @@
-"""The bounds of a search (`subject_to`): what a candidate may cost, decided before it is evaluated."""
+"""The bounds of a search (`subject_to`) on what a candidate costs, decided before it is evaluated.
+
+Those on what is measured are in `bcgraph.search.records.objectives`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def costs(spec: NetworkSpec) -> dict[str, int]:
 
 @dataclass
 class Limits:
-    """All bounds of a search, and how many candidates broke each of them first."""
+    """All bounds of a search that cost no evaluation, and how many candidates broke each of them first."""
 
     limits: tuple[Limit, ...] = ()
     rejected: Counter[Bound] = field(default_factory=Counter)
@@ -47,7 +50,7 @@ class Limits:
     @staticmethod
     def of(spec: NetworkSpec) -> Limits:
         """The bounds of the search of `spec`. Raises SearchError (E067) for one that no candidate keeps within."""
-        bounds = spec.search.subject_to
+        bounds = [bound for bound in spec.search.subject_to if bound.costs_nothing]
         if not bounds:
             return Limits()
         own = costs(spec)

@@ -50,7 +50,8 @@ def evolve(
     settings = spec.search
     propose = _strategy(spec)
     choices = of_search(spec)
-    population = Population(spec, seed, objectives.of_search(settings), choices, limits=limits or Limits.of(spec))
+    by, within = objectives.of_search(settings), objectives.required(settings)
+    population = Population(spec, seed, by, within, choices, limits=limits or Limits.of(spec))
     past = list(history)
     for iteration in range(settings.evolve.iterations + 1):
         if iteration == 0:

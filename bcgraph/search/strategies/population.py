@@ -8,7 +8,7 @@ from random import Random
 from bcgraph import keys
 from bcgraph.schema import EvolveSpec, NetworkSpec
 from bcgraph.search.records.evaluations import Record
-from bcgraph.search.records.objectives import Objectives, ranking
+from bcgraph.search.records.objectives import Objectives, Requirements, ranking
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.limits import Limits
 from bcgraph.search.space.search_space import Architecture, SearchSpace
@@ -24,6 +24,7 @@ class Population:
     spec: NetworkSpec
     seed: int
     objectives: Objectives
+    within: Requirements
     space: SearchSpace
     records: list[Record] = field(default_factory=list)
     evaluated: dict[Architecture, Candidate] = field(default_factory=dict)
@@ -45,7 +46,10 @@ class Population:
 
     def top(self) -> list[Candidate]:
         """P_top: the best k ever evaluated, best first (see `objectives.ranking`)."""
-        return [self.evaluated[r.architecture] for r in ranking(self.records, self.objectives)[: self.settings.top]]
+        return [
+            self.evaluated[r.architecture]
+            for r in ranking(self.records, self.objectives, self.within)[: self.settings.top]
+        ]
 
 
 MAX_DRAWS = 2_000

@@ -6,8 +6,9 @@ proposals of an uninterrupted one. Every setting whose default differs between v
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +18,8 @@ from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bcgraph import keys
-from bcgraph.search.records.objectives import values
+from bcgraph.search.records.evaluations import Record
+from bcgraph.search.records.objectives import excess, values
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.encoding import Encoding
 from bcgraph.search.strategies.population import TRIES, Population, draw_new
@@ -72,12 +74,13 @@ def ask(population: Population, iteration: int, name: str, make: Callable[[int, 
     with _experimental():
         sampler = make(keys.derive(population.seed, "evolve", iteration, name) % 2**32, now)
         by = population.objectives
-        # Of what is to be small the sampler sees the negative: what failed is minus infinity either way.
+        # Of what is to be small the sampler sees the negative: what failed is minus infinity either way, and so is all
+        # of what breaks a bound.
         study = optuna.create_study(directions=["maximize"] * len(by), sampler=sampler)
         for record, generation in zip(population.records, past, strict=True):
             study.add_trial(
                 create_trial(
-                    values=values(record.evaluation, by),
+                    values=_seen(record, population),
                     params=encoding.encode(record.architecture),
                     distributions=dict(encoding.parameters),
                     user_attrs={_GENERATION: generation},
@@ -99,6 +102,12 @@ def ask(population: Population, iteration: int, name: str, make: Callable[[int, 
             seen.add(chosen.architecture)
             found.append(chosen)
     return found
+
+
+def _seen(record: Record, population: Population) -> Sequence[float]:
+    if excess(record.evaluation, population.within):
+        return [-math.inf] * len(population.objectives)
+    return values(record.evaluation, population.objectives)
 
 
 def _generations(population: Population) -> tuple[list[int], int]:
