@@ -632,8 +632,8 @@ CASES = (
         "bounds on what is measured",
         network(
             TINY,
-            after="search {\n  subject_to {\n    accuracy <= 0.5\n    accuracy >= 1.5\n    spikes >= 9\n    n >= baseline\n"
-            "    latency <= -1\n    e >= -1\n    accuracy > 0.5\n    spike <= 9\n  }\n}\n",
+            after="search {\n  subject_to {\n    accuracy <= 0.5\n    accuracy >= 1.5\n    spikes >= 9\n"
+            "    n >= baseline\n    latency <= -1\n    e >= -1\n    accuracy > 0.5\n    spike <= 9\n  }\n}\n",
         ),
         (
             Finding("E067", 9, 5, "accuracy <= 0.5", "write `accuracy >= ...`"),

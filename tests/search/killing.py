@@ -38,8 +38,17 @@ train { epochs = 3 }
 """
 
 
-def spec() -> NetworkSpec:
-    return bcgraph.parse(TEXT)
+SPACE = """space {
+    backward any -> any { delay = [1, 2]; through = [project(), project(kernel=3)] }
+    forward any -> later { join = [add, mul] }
+    fixed @4 -> @4
+  }
+  subject_to { state <= 3 * baseline; spikes <= 2000 }
+"""
+
+
+def spec(space: bool = False) -> NetworkSpec:
+    return bcgraph.parse(TEXT.replace("search {", f"search {{\n  {SPACE}") if space else TEXT)
 
 
 def stage(out: Path) -> str:

@@ -65,6 +65,12 @@ def test_half_of_the_state(tmp_path: Path) -> None:
     assert all(0 <= entry["accuracy"] <= 1 for entry in beside)
 
 
+def test_what_is_bounded_alone_is_measured_too(tmp_path: Path) -> None:
+    result = ran(tmp_path, "", "subject_to { energy <= 1; n >= -1000 }")
+    evolved = [r.evaluation for r in result.records if r.stage == "evolve"]
+    assert all(e.accuracy is not None and e.n is not None and dict(e.scores)["energy"] > 0 for e in evolved)
+
+
 @pytest.mark.slow
 def test_two_objectives_in_a_space_of_the_file(tmp_path: Path) -> None:
     result = ran(tmp_path, "", f"{SPACE}; maximize = [accuracy]; minimize = [energy]")

@@ -51,7 +51,7 @@ def evolve(
     propose = _strategy(spec)
     choices = of_search(spec)
     by, within = objectives.of_search(settings), objectives.required(settings)
-    population = Population(spec, seed, by, within, choices, limits=limits or Limits.of(spec))
+    population = Population(spec, seed, by, choices, limits=limits or Limits.of(spec), within=within)
     past = list(history)
     for iteration in range(settings.evolve.iterations + 1):
         if iteration == 0:

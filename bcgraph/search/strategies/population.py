@@ -24,11 +24,11 @@ class Population:
     spec: NetworkSpec
     seed: int
     objectives: Objectives
-    within: Requirements
     space: SearchSpace
     records: list[Record] = field(default_factory=list)
     evaluated: dict[Architecture, Candidate] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    within: Requirements = ()
 
     @property
     def settings(self) -> EvolveSpec:
