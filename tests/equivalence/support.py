@@ -7,6 +7,9 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -227,37 +230,98 @@ def compare(
     model = model if options.get("inference") else model.train(training)
     if last:
         model = model.to(memory_format=torch.channels_last)
+    for judged in _both_turns(spec, Values(values), size, seed, training, last, judge):
+        agrees(model, judged, schedule, spec, training=training)
+        if lively:
+            assert_lively(judged.trace)
+    return judged.trace
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What the reference makes of `x`: its trace, the gradients of a fixed cotangent, and its buffers after that."""
+
+    x: Tensor
+    trace: Trace
+    gradients: Mapping[str, Tensor] | None
+    buffers: Mapping[str, Tensor]
+
+
+class Values(dict[str, Tensor]):
+    """Values of parameters and buffers that are equal by content, so that what follows from them is known again."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple((name, value.shape) for name, value in sorted(self.items())))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Values)
+            and self.keys() == other.keys()
+            and all(torch.equal(value, other[name]) for name, value in self.items())
+        )
+
+
+@lru_cache(maxsize=2)
+def _both_turns(
+    spec: schema.NetworkSpec,
+    values: Values,
+    size: int,
+    seed: int,
+    training: bool,
+    last: bool,
+    judge: Callable[[schema.NetworkSpec, Mapping[str, Tensor]], Reference],
+) -> tuple[Judged, ...]:
+    """Two passes through the reference. Kept for the other schedules of the same network, which come next."""
     reference = judge(spec, values)
+    found = []
     for turn in range(2):
         x = batch(spec, size, seed + turn)
         if last and x.dim() == 4:
             x = x.to(memory_format=torch.channels_last)
-        trace = compare_pass(model, reference, schedule, x, training=training)
-        if lively:
-            assert_lively(trace)
-    return trace
+        found.append(judged_by(reference, x, training=training))
+    return tuple(found)
+
+
+def judged_by(reference: Reference, x: Tensor, *, training: bool) -> Judged:
+    """A pass through the reference, forward and backward."""
+    given = x.clone().requires_grad_()
+    trace = reference(given, training=training)
+    reference.zero_grad()
+    gradients = None
+    if trace.output.requires_grad:
+        (trace.output * cotangent(trace.output)).sum().backward()
+        mine = {"x": torch.zeros_like(given) if given.grad is None else given.grad}
+        gradients = {name: value.clone() for name, value in (reference.gradients() | mine).items()}
+    spikes = {place: s.detach() for place, s in trace.spikes.items()}
+    buffers = {name: value.clone() for name, value in reference.buffers.items()}
+    return Judged(x, replace_fields(trace, output=trace.output.detach(), spikes=spikes), gradients, buffers)
+
+
+def cotangent(output: Tensor) -> Tensor:
+    return torch.randn(output.shape, generator=generator("cotangent"), dtype=torch.float64)
 
 
 def compare_pass(model: Any, reference: Reference, schedule: str, x: Tensor, *, training: bool) -> Trace:
-    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
-    output, spikes = execute(model, schedule, reference.spec, ours)
-    trace = reference(theirs, training=training)
+    judged = judged_by(reference, x, training=training)
+    agrees(model, judged, schedule, reference.spec, training=training)
+    return judged.trace
 
+
+def agrees(model: Any, judged: Judged, schedule: str, spec: schema.NetworkSpec, *, training: bool) -> None:
+    """A pass of a compiled network, forward and backward, is that of the reference."""
+    ours, trace = judged.x.clone().requires_grad_(), judged.trace
+    output, spikes = execute(model, schedule, spec, ours)
     assert_close(output, trace.output, "O")
     if spikes is not None:
         assert_same_spikes(spikes, trace.spikes)
 
     model.zero_grad(set_to_none=True)
-    reference.zero_grad()
-    weights = torch.randn(output.shape, generator=generator("cotangent"), dtype=torch.float64)
-    if trace.output.requires_grad:
-        (output * weights).sum().backward()
-        (trace.output * weights).sum().backward()
-        assert_same_gradients(model, reference, ours, theirs)
-    assert_same_buffers(model, reference.buffers)
+    if judged.gradients is not None:
+        (output * cotangent(output)).sum().backward()
+        assert_these_gradients(model, ours, judged.gradients)
+    assert_same_buffers(model, judged.buffers)
     if not training:
-        compare_without_gradients(model, schedule, trace, reference.spec, x)
-    return trace
+        compare_without_gradients(model, schedule, trace, spec, judged.x)
 
 
 @torch.no_grad()
@@ -294,10 +358,14 @@ def assert_same_spikes(ours: Mapping[tuple[int, int], Tensor], theirs: Mapping[t
 
 
 def assert_same_gradients(model: nn.Module, reference: Reference, ours: Tensor, theirs: Tensor) -> None:
+    mine = {"x": torch.zeros_like(theirs) if theirs.grad is None else theirs.grad}
+    assert_these_gradients(model, ours, reference.gradients() | mine)
+
+
+def assert_these_gradients(model: nn.Module, ours: Tensor, wanted: Mapping[str, Tensor]) -> None:
     found = {n: (torch.zeros_like(p) if p.grad is None else p.grad).cpu() for n, p in model.named_parameters()} | {
         "x": torch.zeros_like(ours) if ours.grad is None else ours.grad
     }
-    wanted = reference.gradients() | {"x": torch.zeros_like(theirs) if theirs.grad is None else theirs.grad}
     assert set(found) == set(wanted)
     # What is zero on paper (a bias in front of a batch norm) is rounding on both sides: it has no relative error.
     floor = 1e-12 * max(float(g.abs().max()) for g in wanted.values())

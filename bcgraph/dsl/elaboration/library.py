@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from bcgraph.dsl.elaboration.layers import LAYERS, Layer, registered
 from bcgraph.dsl.elaboration.uses import Uses
 from bcgraph.dsl.elaboration.values import registered_as
 from bcgraph.dsl.parser import parse_file
-from bcgraph.dsl.source import Reporter, Source, check_text, read
+from bcgraph.dsl.source import Reporter, Source, Stop, check_text, read
 from bcgraph.equations.expression import FUNCTIONS
 from bcgraph.errors import Span, SpecError, nearest
 from bcgraph.names import DEFAULT_NEURON
@@ -89,6 +89,19 @@ class Files:
     def parse(self, source: Source, reporter: Reporter) -> syntax.File:
         """The syntax tree of a text; what is wrong with it goes to `reporter`. Raises Stop."""
         return parse_file(source, reporter)
+
+
+@lru_cache(maxsize=256)
+def _faultless(text: str, name: str) -> tuple[Source, syntax.File] | None:
+    """A text and its syntax tree, parsed once in a process; None where something is wrong with it."""
+    reporter = Reporter()
+    try:
+        check_text(text, name)
+        source = Source.of(text, name)
+        file = parse_file(source, reporter)
+    except (Stop, SpecError):
+        return None
+    return None if reporter else (source, file)
 
 
 @dataclass(slots=True)
@@ -172,12 +185,17 @@ class Library:
             if name not in standard_names(kind):
                 return None
             self._standard[kind, name] = namespace
-            file = self._parsed(self.files.read(path), path)
+            file = self._parsed(self.files.read(path), path, standard=True)
             self._collect(file, namespace, path.parent, (path.resolve(),), {path.resolve()})
         found = self._standard[kind, name].definitions.get(name)
         return found if found is not None and found.kind == kind else None
 
-    def _parsed(self, text: str, path: Path) -> syntax.File:
+    def _parsed(self, text: str, path: Path, *, standard: bool) -> syntax.File:
+        known = _faultless(text, str(path)) if standard else None
+        if known is not None:
+            source, file = known
+            self.reporter.sources.setdefault(source.file, source)
+            return file
         check_text(text, str(path))
         return self.files.parse(Source.of(text, str(path)), self.reporter)
 
@@ -273,7 +291,7 @@ class Library:
                 message = f'"{statement.path.value}" is not a file of this language: it does not begin with its version'
                 self.reporter.add("E020", message, span, f"an imported file begins with `bcg {VERSION}`")
                 return
-            file = self._parsed(text, path)
+            file = self._parsed(text, path, standard=namespace.standard)
         except SpecError as error:
             self.reporter.add_error(error, span)
             return
