@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bcgraph.schema import BackwardConnection, ForwardConnection, NetworkSpec
     from bcgraph.training.loop import train
     from bcgraph.viz.arcs import draw
+    from bcgraph.viz.raster import raster
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "load",
     "parse",
     "profile",
+    "raster",
     "record",
     "register",
     "runtime",
@@ -71,6 +73,7 @@ __getattr__ = lazy.attach(
         "load": "bcgraph.dsl:load",
         "parse": "bcgraph.dsl:parse",
         "profile": "bcgraph.profile",
+        "raster": "bcgraph.viz.raster:raster",
         "record": "bcgraph.compiler.targets.fx.record:record",
         "register": "bcgraph.register",
         "runtime": "bcgraph.runtime",

@@ -13,13 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bcgraph import projections, schema, shapes
+from bcgraph import notebook, projections, schema, shapes
 from bcgraph.equations.neuron import SPIKES
 from bcgraph.layers import STANDARD
 from bcgraph.schema import NetworkSpec, Place
 from bcgraph.shapes import Shape
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 ACCUMULATE = 0.9e-12
 MULTIPLY_ACCUMULATE = 4.6e-12
@@ -121,6 +124,17 @@ class Profile:
     ports: tuple[Port, ...]
     connections: tuple[Connection, ...]
     states: tuple[State, ...]
+
+    def to_frame(self) -> DataFrame:
+        """A pandas frame with a row for each layer. Raises RunError (E092) where pandas is not installed."""
+        return notebook.frame(self.as_data()["layers"])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the sums, and the layers."""
+        sums = (
+            f"{self.parameters:,} parameters, {self.operations:,} operations a step, {self.state_values:,} state values"
+        )
+        return f"<p>{sums}</p>{notebook.table(self.as_data()['layers'], most=100)}"
 
     @property
     def operations(self) -> int:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import bcgraph
+from bcgraph import notebook
 from bcgraph.errors import Span
 from bcgraph.shapes import Shape
 
@@ -103,6 +105,10 @@ class TemporalGraph:
             f"{delayed} delayed edge{'s' * (delayed != 1)}>"
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary, which unfolds to the text."""
+        return notebook.text(repr(self)[1:-1], bcgraph.compiler.graph_text(self))
+
     def values(self) -> dict[str, Value]:
         """Every value by name."""
         found = {v.name: v for v in self.inputs}
@@ -175,6 +181,10 @@ class Program:
         """A summary; `bcgraph.compiler.program_text` has every node."""
         states = f", {len(self.states)} states" if self.states else ""
         return f"<Program {self.name}: {self.schedule}, T = {self.steps}, {_census(self.nodes)}{states}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary, which unfolds to the text."""
+        return notebook.text(repr(self)[1:-1], bcgraph.compiler.program_text(self))
 
     def values(self) -> dict[str, Value]:
         """Every value by name."""

@@ -27,6 +27,7 @@ PUBLIC = {
     "load",
     "parse",
     "profile",
+    "raster",
     "record",
     "register",
     "runtime",

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import bcgraph
-from bcgraph import dsl, files, pruning
+from bcgraph import dsl, files, notebook, pruning
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.records.evaluations import Note, Record, label, name_of
+from bcgraph.search.records.evaluations import MEASURES, Note, Record, label, name_of
 from bcgraph.search.records.objectives import Objective, Objectives, front, required
 from bcgraph.search.records.objectives import of_search as of_settings
 from bcgraph.search.records.trained import Finish
 from bcgraph.search.space.search_space import of_search, size_text, wired
+from bcgraph.spaces import Member
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FRONT = "front"
 """The folder of the networks that no other one beats in everything, where a search has several objectives."""
@@ -36,6 +42,31 @@ class SearchResult:
     notes: tuple[Note, ...]
     device: str
     finish: Finish | None = None
+
+    def to_frame(self) -> DataFrame:
+        """A pandas frame with a row for each evaluation, in order. Raises RunError (E092) without pandas."""
+        return notebook.frame(self._rows(self.records))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture of the best network, and the evaluations of step two, best first."""
+        first = of_settings(self.spec.search)[0]
+        evolved = [r for r in self.records if r.stage == "evolve"]
+        best = sorted(evolved, key=lambda r: first.value(r.evaluation), reverse=True)
+        return f"{bcgraph.draw(self.best)}{notebook.table(self._rows(best))}"
+
+    def _rows(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+        measures = dict.fromkeys(m for r in records for m in (*MEASURES, *dict(r.evaluation.scores)))
+        return [
+            {
+                "stage": r.stage,
+                "iteration": r.iteration,
+                "connections": ", ".join(str(Member(*key)) for key in r.architecture) or "none",
+                **{m: r.evaluation.measured(m) for m in measures},
+                "origin": r.origin,
+                "seconds": r.seconds,
+            }
+            for r in records
+        ]
 
 
 def describe(result: SearchResult) -> str:

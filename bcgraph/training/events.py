@@ -7,7 +7,12 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from bcgraph import notebook
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,15 @@ class TrainResult:
     best: float
     history: tuple[Epoch, ...]
     path: Path
+
+    def to_frame(self) -> DataFrame:
+        """A pandas frame with a row for each epoch. Raises RunError (E092) where pandas is not installed."""
+        return notebook.frame(asdict(epoch) for epoch in self.history)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the accuracy, and the epochs."""
+        summary = f"<p>test accuracy {self.accuracy:.4f} after {len(self.history)} epochs</p>"
+        return summary + notebook.table([asdict(epoch) for epoch in self.history[::-1]])
 
 
 def log_text(history: Sequence[Epoch], held_out: str = "test") -> str:

@@ -47,8 +47,8 @@ def page(found: Mapping[str, Any], spec: NetworkSpec, directory: Path = Path("DI
     found = {**found, "evaluations": [_flat_scores(e) | {"at": i} for i, e in enumerate(found["evaluations"])]}
     found["chosen"] = found["chosen"] and _flat_scores(found["chosen"])
     found["beside"] = [_flat_scores(e) for e in found.get("beside", ())]
-    by_index = {(e["stage"], e["index"]): e for e in found["evaluations"]}
-    found["front"] = [by_index[e["stage"], e["index"]] for e in found.get("front", ())]
+    places = {(e["stage"], e["iteration"], e["index"]): e for e in found["evaluations"]}
+    found["front"] = [places[e["stage"], e["iteration"], e["index"]] for e in found.get("front", ())]
     pool = [e for e in found["evaluations"] if e["stage"] == "init"]
     evolved = [e for e in found["evaluations"] if e["stage"] == "evolve"]
     stages = evolved if pruning.one_run(found["settings"]["evolve"]["strategy"]) else []
