@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: setup
-	$(PY) -m bcgraph.cli.demo --out out/demo
+	$(PY) -m bcgraph demo --out out/demo
 
 test: setup
 	$(PYTEST)

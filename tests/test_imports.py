@@ -40,7 +40,7 @@ importing
 scores viz artifacts register view
 lsp.network lsp.reading lsp.occurrences lsp.symbols lsp.calls lsp.context lsp.positions lsp.session lsp.features
 lsp.server lsp
-cli.streams cli.output cli.guard cli.progress cli.inputs cli.commands cli
+cli.streams cli.output cli.guard cli.progress cli.inputs cli.examples cli.commands cli
 bcgraph __main__
 """
 

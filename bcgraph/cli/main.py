@@ -14,11 +14,14 @@ from typing import Annotated
 import typer
 
 from bcgraph.cli import streams
+from bcgraph.cli.examples import EXAMPLES
 from bcgraph.cli.guard import FAULT, INTERRUPTED, guarded, report
 
 # What each command does, in the order of `bcgraph --help`; command `x` lives in module `bcgraph.cli.commands.x`, or
 # where `_MODULES` says.
 COMMANDS: dict[str, str] = {
+    "new": "Write a file to begin with, for a data set and a backbone.",
+    "demo": "Place feedback in a small network on real digits, export it and run it.",
     "check": "Check files and print what is wrong with them.",
     "fmt": "Rewrite files in canonical form; comments stay.",
     "show": "Show what a file describes: its ports, shapes and sizes, or its temporal graph.",
@@ -35,11 +38,17 @@ COMMANDS: dict[str, str] = {
     "report": "Print what a search did.",
     "view": "Show a network in the browser and switch its connections, or follow a search.",
     "lsp": "Start the language server, for editors.",
+    "data": "List the data sets, where each is looked for, and how to get it.",
+    "explain": "Explain an error code.",
     "plugins": "List what installed plugins have registered.",
 }
 
 
 _MODULES = {
+    "new": "first.new",
+    "demo": "first.demo",
+    "data": "first.data",
+    "explain": "first.explain",
     "import": "import_",
     "fmt": "texts.fmt",
     "schema": "texts.schema",
@@ -70,12 +79,18 @@ def _root(
     """Backward connections in spiking neural networks: describe, compile, search, train, export."""
 
 
+def _epilog(name: str) -> str:
+    """The examples of a command, as they stand below its options."""
+    # Lines that belong together begin with this mark, and keep their ends.
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in EXAMPLES.get(name, ()))
+
+
 def build(asked: str | None = None) -> typer.Typer:
     """The application, with the command `asked` alone if there is such a command, else with all of them."""
     app = typer.Typer(
         name="bcgraph",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=asked not in COMMANDS,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -83,7 +98,7 @@ def build(asked: str | None = None) -> typer.Typer:
     app.callback()(_root)
     for name in [asked] if asked in COMMANDS else COMMANDS:
         function = getattr(import_module(f"bcgraph.cli.commands.{_MODULES.get(name, name)}"), f"{name}_command")
-        app.command(name, help=COMMANDS[name])(guarded(function))
+        app.command(name, help=COMMANDS[name], epilog=_epilog(name))(guarded(function))
     return app
 
 

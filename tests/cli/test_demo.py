@@ -1,16 +1,16 @@
-"""`make demo`, with two epochs in place of its twelve."""
+"""`bcgraph demo`, with two epochs in place of its twelve."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from bcgraph.cli.demo import demo
+from bcgraph.cli.commands.first.demo import demo_command
 
 
 @pytest.mark.slow
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo(tmp_path / "out", epochs=2)
+    demo_command(tmp_path / "out", epochs=2)
     printed = capsys.readouterr().out
     assert "with all connections at gain 0.1, pruned to 4 on the way\n" in printed
     *_, first, second, last = (re.split(r" {2,}", line) for line in printed.splitlines())

@@ -1,4 +1,4 @@
-"""`make demo`: feedback placed in one training run, beside the paper's search and a network without, within minutes.
+"""`bcgraph demo`: feedback placed in one training run, beside the paper's search and a network without, within minutes.
 
 The digits are shown to a tiny network one row a step, and the answer is read after the last row. So the network has to
 remember, which is what backward connections are for. Three networks are compared:
@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from bcgraph.cli import streams
-from bcgraph.cli.guard import guarded
 from bcgraph.cli.output import connections, emit, say, table
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ class Row:
     file: Path
 
 
-def demo(
+def demo_command(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything is written.")] = Path("out/demo"),
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=2, help="Of each training, instead of those in the files.")
@@ -158,13 +156,3 @@ def _row(way: str, spec: NetworkSpec, path: Path, seconds: float) -> Row:
     exported = float((chosen == arrays.labels).mean())
     pairs = [(bc.source, bc.target) for bc in spec.backward]
     return Row(way, connections(pairs), seconds, accuracy, exported, file)
-
-
-def main() -> None:
-    """The entry point of `python -m bcgraph.cli.demo`."""
-    streams.prepare()
-    typer.run(guarded(demo))
-
-
-if __name__ == "__main__":
-    main()
