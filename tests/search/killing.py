@@ -1,4 +1,4 @@
-"""A search killed at random moments, in a process of its own: `python -m tests.search.killing DIR KILLS SEED`.
+"""A search killed at random moments, in a process of its own: `python -m tests.search.killing DIR KILLS SEED [space]`.
 
 Every attempt is a child forked from a process that has loaded everything and computed nothing, killed with SIGKILL
 after a random amount of work. Prints a JSON line with the kills by stage.
@@ -48,7 +48,8 @@ SPACE = """space {
 
 
 def spec(space: bool = False) -> NetworkSpec:
-    return bcgraph.parse(TEXT.replace("search {", f"search {{\n  {SPACE}") if space else TEXT)
+    small = TEXT.replace("pool = 30", "pool = 12").replace("iterations = 3", "iterations = 1")
+    return bcgraph.parse(small.replace("search {", f"search {{\n  {SPACE}") if space else TEXT)
 
 
 def stage(out: Path) -> str:
@@ -78,24 +79,23 @@ def progress(out: Path, epochs: set[int]) -> int:
     return count + len(epochs)
 
 
-def child(out: Path) -> None:
+def child(network: NetworkSpec, out: Path) -> None:
     torch.set_num_threads(1)
     code = 1
     with contextlib.suppress(BaseException):
-        driver.run(spec(), out)
+        driver.run(network, out)
         code = 0
     os._exit(code)
 
 
-def main(out: Path, kills: int, seed: int) -> None:
-    network, rng = spec(), random.Random(seed)
-    assert network.ports
+def main(out: Path, kills: int, seed: int, space: bool) -> None:
+    network, rng = spec(space), random.Random(seed)
     done: Counter[str] = Counter()
     epochs: set[int] = set()
     while True:
         pid = os.fork()
         if pid == 0:
-            child(out)
+            child(network, out)
         if sum(done.values()) >= kills:
             _, status = os.waitpid(pid, 0)
             assert os.waitstatus_to_exitcode(status) == 0, "the last attempt failed"
@@ -120,4 +120,4 @@ def main(out: Path, kills: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), "space" in sys.argv[4:])

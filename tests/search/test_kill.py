@@ -17,8 +17,8 @@ from tests.search import studies
 ROOT = Path(__file__).parents[2]
 
 
-def search(out: Path, kills: int, seed: int = 0) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.search.killing", str(out), str(kills), str(seed)]
+def search(out: Path, kills: int, seed: int = 0, *more: str) -> dict[str, int]:
+    command = [sys.executable, "-m", "tests.search.killing", str(out), str(kills), str(seed), *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,3 +48,16 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     print(f"killed by stage: {dict(kills)}")
     assert sum(kills.values()) >= 12
     assert {"init", "supernet", "evolve", "finish"} <= set(kills), kills
+
+
+@pytest.mark.slow
+def test_killed_in_the_space_of_a_file(tmp_path: Path) -> None:
+    """Alternatives, forward connections, a fixed one, a bound that costs nothing and one that is measured."""
+    search(tmp_path / "whole", 0, 0, "space")
+    kills = search(tmp_path / "killed", 4, 1, "space")
+    assert sum(kills.values()) >= 3, kills
+    found = history(tmp_path / "killed")
+    assert found == history(tmp_path / "whole")
+    assert any(c["delay"] == 2 or c["through"] for e in found["evaluations"] for c in e["members"])
+    for name in ("best.bcg", "spec.bcg", "supernet.safetensors", "finish.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

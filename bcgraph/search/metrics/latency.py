@@ -53,7 +53,7 @@ def _kinds(spec: NetworkSpec) -> Iterator[NetworkSpec]:
             kind = (key[0] < key[1], *key[3:]) if isinstance(key, Member) else ()
             if kind not in seen:
                 seen.add(kind)
-                yield wired(spec, tuple(sorted((*space.fixed, key))))  # type: ignore[type-var]
+                yield wired(spec, tuple(sorted((*space.fixed, key))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,7 +107,7 @@ def weights(settings: Mapping[str, Any]) -> str:
     """
     if settings.get("finish") is not None or pruning.one_run(settings["evolve"]["strategy"]):
         return origins.TRAINING
-    named = {each.measure for each in (*objectives(settings), *requirements(settings))}
+    named = {each.measure for each in objectives(settings)} | {each.measure for each in requirements(settings)}
     return origins.INITIALIZATION if _TRAINED.isdisjoint(named) else origins.SUPERNET
 
 

@@ -33,7 +33,7 @@ def _bounds(body: Iterable[syntax.Statement], settings: Settings) -> Iterator[Bo
                         small = name in SMALL
                         message = f"`{sign}` is no bound of {'a cost' if small else 'what should be large'}"
                         hint = f"write `{name} {sign_of(name)} ...`"
-                        raise settings.scope.fail("E067", message, statement, hint)
+                        raise settings.scope.fail("E067", message, statement.span, hint)
                     if settings.first(name, left.span, seen):
                         factor, constant = _affine(right, settings.scope, name)
                         yield Bound(name, factor, constant, span=statement.span)
