@@ -15,7 +15,8 @@
     return node;
   };
   const shown = (value) => Number(value.toPrecision(5)).toString();
-  const one = ([source, target, note]) => `${source}\u2192${target}${note ? ` (${note})` : ""}`;
+  const one = ([source, target, note]) =>
+    `${data.ports[source]}\u00a0\u2192\u00a0${data.ports[target]}${note ? ` (${note})` : ""}`;
   const name = (at) => data.evaluations[at].connections.map(one).join(", ") || "none";
   const values = (at) =>
     data.measures
@@ -103,8 +104,8 @@
     close.addEventListener("click", dismiss);
     const lines = entry.connections.map((c, index) => {
       const color = COLORS[index % COLORS.length];
-      const names = `${data.ports[c[0]]} to ${data.ports[c[1]]}`;
-      return make("li", { style: `color: ${color}` }, make("span", { style: "color: var(--ink)" }, `${one(c)}: ${names}`));
+      const text = `@${c[0]} \u2192 @${c[1]}: ${one(c)}`;
+      return make("li", { style: `color: ${color}` }, make("span", { style: "color: var(--ink)" }, text));
     });
     const facts = [...values(at), `${entry.stage} ${entry.iteration}, ${entry.origin}`];
     panel.replaceChildren(

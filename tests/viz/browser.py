@@ -32,7 +32,7 @@ def errors() -> list[str]:
 def page(browser: Any, errors: list[str]) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     found = context.new_page()
-    found.set_default_timeout(10_000)
+    found.set_default_timeout(30_000)
     found.on("pageerror", lambda error: errors.append(str(error)))
     found.on("console", lambda message: errors.append(message.text))
     yield found
