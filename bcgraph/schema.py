@@ -569,12 +569,14 @@ class Connection:
     @property
     def settings(self) -> str:
         """The settings that follow in a file, ` { delay = 2; gain = 0.1 }`; empty where they are the defaults."""
-        found = [f"delay = {self.delay}"] if self.delay != 1 else []
-        found += [f"gain = {self.gain!r}"] if self.gain is not None else []
-        found += [f"through = {self.through}"] if self.through is not None else []
-        found += [f"join = {self.join}"] if self.join != "add" else []
-        found += [f"read = {self.read}"] if self.read != SPIKES else []
-        return f" {{ {'; '.join(found)} }}" if found else ""
+        return self.braces(lambda value: repr(value) if isinstance(value, float) else str(value))
+
+    def braces(self, text: Callable[[Any], str]) -> str:
+        """The same with values as `text` writes them."""
+        found = {name: getattr(self, name) for name in ("delay", "gain", "through", "join", "read")}
+        defaults = {each.name: each.default for each in dataclasses.fields(Connection)}
+        given = [f"{name} = {text(value)}" for name, value in found.items() if value != defaults[name]]
+        return f" {{ {'; '.join(given)} }}" if given else ""
 
 
 @dataclass(frozen=True, order=True, config=_CONFIG)

@@ -331,10 +331,10 @@ def notes(spec: NetworkSpec) -> Iterator[str]:
 
 
 def idle_delays(spec: NetworkSpec) -> Iterator[str]:
-    """A note on each delay of the space of `spec` that is longer than the network runs."""
-    if spec.search.space is None:
-        return
-    for delay in sorted({d for rule in spec.search.space.rules if rule.kind != "forbid" for d in rule.delay}):
+    """A note on each delay of `spec` and of its space that is longer than the network runs."""
+    rules = () if spec.search.space is None else spec.search.space.rules
+    searched = {d for rule in rules if rule.kind != "forbid" for d in rule.delay}
+    for delay in sorted(searched | {each.delay for each in spec.connections}):
         if delay >= spec.steps:
             yield f"a delay of {delay} never acts: the network runs {spec.steps} steps"
 

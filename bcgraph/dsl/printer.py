@@ -100,13 +100,7 @@ def _through(through: schema.Through) -> str:
 
 def _braces(connection: schema.Connection) -> str:
     """The settings of a connection that are not at their defaults, in their braces."""
-    given: list[str] = []
-    for name, field in kinds.fields(type(connection)).items():
-        value = getattr(connection, name)
-        if name in ("source", "target", "span") or value == field.default:
-            continue
-        given.append(f"{name} = {_through(value) if name == 'through' else _value(value)}")
-    return f" {{ {'; '.join(given)} }}" if given else ""
+    return connection.braces(lambda each: _through(each) if isinstance(each, schema.Through) else _value(each))
 
 
 def _settings(section: BaseModel, ports: Sequence[str]) -> Iterator[str]:

@@ -66,3 +66,14 @@ def test_wrong_usage(process: Command) -> None:
         done = process(*arguments)
         assert done.code == 2, arguments
         assert "Traceback" not in done.err
+
+
+def test_a_delay_that_never_acts_is_a_note(bcgraph: Command, tiny: Path) -> None:
+    own = TINY.replace("backward @4 -> @1", "backward @4 -> @1 { delay = 2 }")
+    tiny.write_text(own + "search { space { backward any -> any { delay = [1, 7] } } }\n")
+    done = bcgraph("check", "net.bcg")
+    assert done.code == 0
+    assert done.err.splitlines() == [
+        "note: net.bcg: a delay of 2 never acts: the network runs 2 steps",
+        "note: net.bcg: a delay of 7 never acts: the network runs 2 steps",
+    ]

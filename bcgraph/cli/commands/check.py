@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bcgraph import spaces
 from bcgraph.cli.guard import FAULT, report
 from bcgraph.cli.inputs import JsonOption, read_spec
 from bcgraph.cli.output import count, emit, emit_json, say
@@ -34,6 +35,8 @@ def check_command(
                 ports, connections = len(spec.ports), len(spec.backward)
                 about = f"{count(ports, 'port')}, {count(connections, 'backward connection')}"
                 emit(f"{file}: {spec.name}: {about}, {count(spec.steps, 'step')}")
+                for note in spaces.idle_delays(spec):
+                    say(f"note: {file}: {note}")
     if as_json:
         emit_json({"diagnostics": [d.as_data() for d in found]})
     elif found:
