@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bcgraph import foreign, seals
 from bcgraph.errors import BcgraphWarning, RunError
-from bcgraph.signature import changed, first_line
 
 ENTRY = "bcgraph.spec"
 """The name under which files hold the text of their specification."""
@@ -28,6 +27,13 @@ class _ForeignError(ValueError):
     """A file is not of the format that its ending says, or holds no specification."""
 
 
+def _reason(error: Exception) -> str:
+    """What a library says, in one line."""
+    from bcgraph.signature import first_line
+
+    return first_line(error)
+
+
 def _onnx(content: bytes) -> str | None:
     import onnx
     from google.protobuf.message import DecodeError
@@ -35,7 +41,7 @@ def _onnx(content: bytes) -> str | None:
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
-        raise _ForeignError(f"it is damaged, or no ONNX file: {first_line(error)}") from None
+        raise _ForeignError(f"it is damaged, or no ONNX file: {_reason(error)}") from None
     return next((entry.value for entry in model.metadata_props if entry.key == ENTRY), None)
 
 
@@ -49,7 +55,7 @@ def _nir(content: bytes) -> str | None:
             found = file.get(f"node/metadata/{ENTRY}")
             value = found[()] if isinstance(found, h5py.Dataset) else None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise _ForeignError(f"it is damaged, or no NIR file: {first_line(error)}") from None
+        raise _ForeignError(f"it is damaged, or no NIR file: {_reason(error)}") from None
     return foreign.text(value) if isinstance(value, bytes) else None
 
 
@@ -61,7 +67,7 @@ def _pt2(content: bytes) -> str | None:
                 return None
             return foreign.text(file.read(entry))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise _ForeignError(f"it is damaged, or no .pt2 file: {first_line(error)}") from None
+        raise _ForeignError(f"it is damaged, or no .pt2 file: {_reason(error)}") from None
 
 
 def _python(content: bytes) -> str | None:
@@ -96,6 +102,8 @@ def specification(path: str | Path) -> str:
     Raises RunError: E087 when the file is missing, damaged, or holds no specification, E092 for a package that is
     needed to read it. A file that a tool has rewritten is read, with a BcgraphWarning.
     """
+    from bcgraph.signature import changed
+
     place = Path(path)
     try:
         content = foreign.read(place)

@@ -39,7 +39,7 @@ search.evaluators search.distributed search
 importing
 scores viz artifacts register view
 lsp.network lsp.reading lsp.occurrences lsp.symbols lsp.calls lsp.context lsp.positions lsp.session lsp.features
-lsp.server lsp
+lsp.textmate lsp.server lsp
 cli.streams cli.output cli.guard cli.progress cli.inputs cli.examples cli.commands cli
 bcgraph __main__
 """

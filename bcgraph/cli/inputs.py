@@ -120,9 +120,12 @@ def read_spec(argument: str, settings: Sequence[str] = ()) -> NetworkSpec:
 
 def _check_is_text(argument: str) -> None:
     """Raise SpecError (E001) for an exported file, which is no text of the language."""
-    if Path(argument).suffix not in _EXPORTED or not foreign.is_file(argument):
+    if Path(argument).suffix not in _EXPORTED:
         return
     from bcgraph.errors import SpecError
+
+    if not foreign.is_file(argument):
+        return
 
     raise SpecError(
         "E001",

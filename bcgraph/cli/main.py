@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Annotated
 
@@ -60,6 +61,8 @@ _MODULES = {
 # What libraries in C++ are asked for before they are loaded: to print no warnings of their own, and to send nothing.
 LIBRARIES = {"ORT_DISABLE_TELEMETRY": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "GLOG_minloglevel": "2"}
 
+_COMPLETING = "_BCGRAPH_COMPLETE"
+
 _HELP = frozenset({"-h", "--help", "--version"})
 
 
@@ -96,10 +99,22 @@ def build(asked: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
+    # The list of commands needs only their names; the shell that completes a line needs their options too.
+    whole = asked in COMMANDS or _COMPLETING in os.environ
     for name in [asked] if asked in COMMANDS else COMMANDS:
-        function = getattr(import_module(f"bcgraph.cli.commands.{_MODULES.get(name, name)}"), f"{name}_command")
-        app.command(name, help=COMMANDS[name], epilog=_epilog(name))(guarded(function))
+        app.command(name, help=COMMANDS[name], epilog=_epilog(name))(guarded(_function(name)) if whole else _named)
     return app
+
+
+def _function(name: str) -> Callable[..., None]:
+    """The function of a command."""
+    module = import_module(f"bcgraph.cli.commands.{_MODULES.get(name, name)}")
+    found: Callable[..., None] = getattr(module, f"{name}_command")
+    return found
+
+
+def _named() -> None:
+    """Stands for a command where it is only listed."""
 
 
 def main() -> None:

@@ -7,15 +7,23 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bcgraph.dsl.elaborate import called_neuron, elaborate
-from bcgraph.dsl.elaboration.vocabulary.overrides import override
-from bcgraph.dsl.fmt import format_text
+from bcgraph import lazy
 from bcgraph.dsl.parser import parse_file
-from bcgraph.dsl.printer import format_spec
 from bcgraph.dsl.source import Reporter, Source, Stop, check_text, read
 from bcgraph.names import DEFAULT_NEURON
-from bcgraph.schema import NetworkSpec, Neuron
+
+# Formatting needs no specification, and what makes one takes longer to load than most texts to format.
+if TYPE_CHECKING:
+    from bcgraph.dsl.fmt import format_text
+    from bcgraph.dsl.printer import format_spec
+    from bcgraph.schema import NetworkSpec, Neuron
+else:
+    __getattr__ = lazy.attach(
+        "bcgraph.dsl",
+        {"format_spec": "bcgraph.dsl.printer:format_spec", "format_text": "bcgraph.dsl.fmt:format_text"},
+    )
 
 __all__ = ["format_spec", "format_text", "load", "neuron", "parse"]
 
@@ -23,6 +31,8 @@ __all__ = ["format_spec", "format_text", "load", "neuron", "parse"]
 @cache
 def neuron(call: str = DEFAULT_NEURON) -> Neuron:
     """The neuron that a call of the standard library means, `plif(tau=3.0)`. Raises SpecError."""
+    from bcgraph.dsl.elaborate import called_neuron
+
     text = f"neuron = {call}"
     source = Source.of(text, "<neuron>")
     reporter = Reporter({"<neuron>": source})
@@ -57,6 +67,9 @@ def load(path: str | os.PathLike[str], *, settings: Sequence[str] = ()) -> Netwo
 
 
 def _specification(text: str, file: str, path: Path | None, base: Path | None, settings: Sequence[str]) -> NetworkSpec:
+    from bcgraph.dsl.elaborate import elaborate
+    from bcgraph.dsl.elaboration.vocabulary.overrides import override
+
     source = Source.of(text, file)
     reporter = Reporter({file: source})
     spec = None
