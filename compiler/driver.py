@@ -18,7 +18,7 @@ from bcgraph.schema import NetworkSpec
 
 def compile(
     spec: NetworkSpec,
-    schedule: str = "unrolled",
+    schedule: str | None = None,
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -33,7 +33,7 @@ def compile(
 
     The `unrolled` and `folded` schedules give `x -> O`, with x `[N, C, H, W]` for an image and `[T, N, C, H, W]` for a
     sequence, and O `[T, N, classes]`. The `step` schedule gives `(x_t, *states) -> (O_t, *states)` with
-    `initial_states(x_t)`. All have the same state dict.
+    `initial_states(x_t)`. All have the same state dict. Without a name it is the faster of the first two.
 
     Weights are drawn in float32 from `seed` and the parameters' names, then cast to `dtype`; a `root` made by
     `targets.fx.parameters` is shared instead. `optimize` names the passes to run, in order; without it
@@ -45,7 +45,9 @@ def compile(
     """
     lowered = lower(spec)
     pipeline = pipelines.chosen(optimize, inference)
-    program = pipelines.scheduled(passes.run(pipeline, lowered), schedule)
+    graph = passes.run(pipeline, lowered)
+    schedule = schedule or ("unrolled" if recompute else pipelines.fastest(graph))
+    program = pipelines.scheduled(graph, schedule)
     owner = parameters(lowered, seed) if root is None else root
     frozen = any(p.inference_only for p in pipeline)
     if recompute and (schedule != "unrolled" or frozen):

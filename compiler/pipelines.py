@@ -13,17 +13,28 @@ from typing import TypeAlias
 from bcgraph.compiler import passes, schedules
 from bcgraph.compiler.ir import Program, TemporalGraph
 from bcgraph.compiler.lower import lower
+from bcgraph.compiler.ops import Trait, has
 from bcgraph.compiler.passes import Pass
+from bcgraph.compiler.scc import components
 from bcgraph.schema import NetworkSpec
 
 Names: TypeAlias = tuple[str, ...]
 
-TRAINING: Names = ("dce", "sink_resize", "merge_projections", "fuse_neuron", "hoist", "pack_spikes")
+TRAINING: Names = (
+    "dce",
+    "sink_resize",
+    "flatten_projections",
+    "merge_projections",
+    "fuse_neuron",
+    "hoist",
+    "pack_spikes",
+)
 """Keeps running statistics and lets gradients through."""
 
 INFERENCE: Names = (
     "dce",
     "sink_resize",
+    "flatten_projections",
     "merge_projections",
     "fold_bn",
     "fold_sums",
@@ -54,8 +65,9 @@ CANDIDATE: Names = ("dce", "sink_resize", "fuse_neuron", "hoist")
 STATES: Names = ("dce", "sink_resize", "fuse_neuron")
 """Enough to count the states of a step."""
 
-# A program of one step cannot tell the last step apart, so the norms of connections run when their values are read.
-_ASKED: Mapping[str, Names] = {"step": ("defer_norm", "defer_sums")}
+# A program of one step cannot tell the last step apart, so the norms of connections run when their values are read. One
+# of all steps has a place for a loop that runs its steps itself.
+_ASKED: Mapping[str, Names] = {"step": ("defer_norm", "defer_sums"), "folded": ("fuse_loop",)}
 
 
 def chosen(optimize: Sequence[str | Pass] | None, inference: bool) -> tuple[Pass, ...]:
@@ -71,6 +83,19 @@ def optimized(spec: NetworkSpec, optimize: Sequence[str | Pass] = TRAINING) -> T
 def scheduled(graph: TemporalGraph, schedule: str) -> Program:
     """The program of `graph`, after the passes that the schedule asks for. Raises CompileError (E072)."""
     return schedules.schedule(schedule, passes.run(passes.find(_ASKED.get(schedule, ())), graph))
+
+
+def fastest(graph: TemporalGraph) -> str:
+    """The schedule that runs `graph`, after its passes, fastest: `folded` for vectors, else `unrolled`.
+
+    On vectors starting operations takes the time, and all steps at once start fewest, unless a loop that does not fuse
+    writes out its steps. On maps both take about as long, and `unrolled` keeps less (see docs/performance.md).
+    """
+    shapes = {v.name: v.shape for v in graph.values().values()}
+    if any(len(shapes[n.outputs[0].name]) > 1 for n in graph.nodes if has(n, Trait.FIRES)):
+        return "unrolled"
+    fused = passes.run(passes.find(_ASKED["folded"]), graph)
+    return "unrolled" if any(len(c.nodes) > 1 for c in components(fused)) else "folded"
 
 
 def program(spec: NetworkSpec, schedule: str, optimize: Sequence[str | Pass] = TRAINING) -> Program:

@@ -53,6 +53,11 @@ def present(x: Tensor, exists: Tensor) -> Tensor:
     return x * exists.view(-1, *([1] * (x.dim() - 1)))
 
 
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The pointwise convolution of vectors `[N, C]` by a weight `[out, C, 1, 1]`."""
+    return F.linear(x, weight.flatten(1), bias)
+
+
 def gate(x: Tensor, *values: Tensor) -> Tensor:
     """`x` times one plus each of the `values`, all of one shape."""
     for value in values:

@@ -20,6 +20,7 @@ from torch import Tensor
 from bcgraph import data, files
 from bcgraph import weights as weight_files
 from bcgraph.compiler import compile as compile_network
+from bcgraph.compiler import pipelines
 from bcgraph.data import Splits
 from bcgraph.data.torch_dataset import Given, MapDataset, from_torch
 from bcgraph.errors import BcgraphWarning, DataError
@@ -48,7 +49,7 @@ def train(
     out: str | PathLike[str],
     seed: int = 0,
     epochs: int | None = None,
-    schedule: str = "unrolled",
+    schedule: str | None = None,
     weights: str | PathLike[str] | Mapping[str, Tensor] | None = None,
     partial: bool = False,
     progress: Progress | None = None,
@@ -71,8 +72,8 @@ def train(
     test accuracy), `log.csv`, and with `tensorboard` a folder of that name. A run that `out` holds already is resumed,
     or with `resume=False` begun anew. `weights` are the first ones: a file, a state dict, or `torchvision:NAME` for
     published ones, of which those that do not fit are left out with a BcgraphWarning that lists them; with `partial`
-    so are those of any file, as of an ANN that is fine-tuned. `epochs` overrides that of `spec`. `progress` is called
-    with a `Step` after each update and an `Epoch` after each epoch.
+    so are those of any file, as of an ANN that is fine-tuned. `epochs` overrides that of `spec`. Without a `schedule`
+    the fastest is chosen. `progress` is called with a `Step` after each update and an `Epoch` after each epoch.
 
     Raises CompileError (E072) for a schedule that cannot be trained with, DataError (E080, E081), WeightsError (E082,
     E083), RunError: E041 when a batch is too small for its parts, E074 when the machine has no such devices, E084 when
@@ -81,6 +82,7 @@ def train(
     """
     with ordinary_defaults():
         options = options or Options(accelerator=device)
+        schedule = schedule or pipelines.fastest(pipelines.optimized(spec))
         checks.schedule(schedule)
         checks.directory(Path(out))
         if tensorboard:

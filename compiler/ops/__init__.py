@@ -8,6 +8,7 @@ from bcgraph.compiler.ir import Node
 from bcgraph.compiler.ops.base import Op, Trait, attributes
 from bcgraph.compiler.ops.constant import CONSTANT
 from bcgraph.compiler.ops.layers import LAYERS
+from bcgraph.compiler.ops.loop import LOOP
 from bcgraph.compiler.ops.merged import MERGED
 from bcgraph.compiler.ops.neuron import NEURON
 from bcgraph.compiler.ops.scheduling import SCHEDULING
@@ -15,7 +16,7 @@ from bcgraph.compiler.ops.shape import SHAPE
 
 __all__ = ["OPS", "Op", "Trait", "attributes", "has", "operations"]
 
-OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **MERGED, **SCHEDULING}
+OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **MERGED, **LOOP, **SCHEDULING}
 
 
 def has(node: Node, trait: Trait) -> bool:

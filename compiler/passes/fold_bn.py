@@ -50,7 +50,7 @@ def _folds(norm: Node, conv: Node) -> bool:
         norm.op == "bn"
         and len(norm.inputs) == 1
         and norm.inputs[0].delay == 0
-        and conv.op == "conv"
+        and conv.op in ("conv", "pointwise")
         and len(conv.inputs) == 1
         and not norm.attrs["layer"].norm.by_step
     )

@@ -98,13 +98,30 @@ class _Folder:
 
     def fold(self, node: Node) -> None:
         """Place `node` once for all steps."""
+        if node.op == "loop":
+            self.fold_loop(node)
+            return
         own = {v.name for v in node.outputs}
         reads = [e for e in node.inputs if e.value not in own]
-        steady = has(node, Trait.NEURON) and all(e.value in self.steady and not e.delay for e in reads)
+        steady = has(node, Trait.NEURON) and all(self.always(e) for e in reads)
         names = tuple(Edge(self.held(e) if steady or self.weight(e) else self.all_steps(e)) for e in reads)
         out = replace(node.outputs[0], steps=self.steps)
         self.nodes.append(replace(node, inputs=names, outputs=(out,)).with_attrs(steps=self.steps))
         self.whole[out.name] = out.name
+
+    def fold_loop(self, node: Node) -> None:
+        """Place a loop, which runs all steps itself. It is told which operands are the same at every step."""
+        once = tuple(self.always(e) or self.weight(e) for e in node.inputs)
+        names = tuple(
+            Edge(self.held(e) if one else self.all_steps(e)) for e, one in zip(node.inputs, once, strict=True)
+        )
+        outputs = tuple(replace(v, steps=self.steps) for v in node.outputs)
+        self.nodes.append(replace(node, inputs=names, outputs=outputs).with_attrs(once=once, steps=self.steps))
+        self.whole.update((v.name, v.name) for v in outputs)
+
+    def always(self, edge: Edge) -> bool:
+        """Whether `edge` reads the same value at every step."""
+        return edge.value in self.steady and not edge.delay
 
     def weight(self, edge: Edge) -> bool:
         producer = self.producers.get(edge.value)

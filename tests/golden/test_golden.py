@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 PASSES = (
     "dce",
     "sink_resize",
+    "flatten_projections",
     "merge_projections",
     "fold_bn",
     "fold_sums",
@@ -25,16 +26,20 @@ PASSES = (
     "defer_norm",
     "defer_sums",
     "fuse_conv",
+    "fuse_loop",
 )
 # What a pass has to stand after to find anything to do.
 AFTER = {
+    "fuse_loop": ("flatten_projections", "fuse_neuron"),
     "fuse_conv": ("fold_bn", "fuse_neuron"),
     "merge_projections": ("dce", "sink_resize"),
     "fold_sums": ("dce", "sink_resize", "merge_projections"),
     "defer_sums": ("dce", "sink_resize", "merge_projections"),
 }
 # Passes for many connections are shown on a network that has some.
-NETWORK = dict.fromkeys(("merge_projections", "fold_sums", "defer_sums"), "several.bcg")
+NETWORK = dict.fromkeys(("merge_projections", "fold_sums", "defer_sums"), "several.bcg") | dict.fromkeys(
+    ("flatten_projections", "fuse_loop"), "vectors.bcg"
+)
 NAMES = ("lower", *PASSES, "pipeline", "unrolled", "folded", "step")
 
 

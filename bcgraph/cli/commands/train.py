@@ -43,7 +43,10 @@ def train_command(
         str | None,
         typer.Option("--from-ann", metavar="FILE", help="Fine-tune these weights as far as they fit: as --weights."),
     ] = None,
-    schedule: Annotated[str, typer.Option("--schedule", metavar="NAME", help="How the steps are run.")] = "unrolled",
+    schedule: Annotated[
+        str | None,
+        typer.Option("--schedule", metavar="NAME", help="unrolled or folded; by default the faster for the network."),
+    ] = None,
     device: AcceleratorOption = "cpu",
     devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many of them share a batch.")] = 1,
     precision: Annotated[

@@ -62,14 +62,14 @@ class _Step(torch.autograd.Function):
                 results = [parts[key] if key in parts else full[key][k] for key in code.results]
                 places = [*(v[k] for v in (*held, *arrived)), *(uniforms[key] for key in code.uniform), *results]
                 runner.run(places, block)
-                _add_sums(found, parts, uniforms)
+                add_sums(found, parts, uniforms)
             found.update(full)
         to_current = found[CURRENT]
         states = (found[key] for key in kernel.states)
         return (None, None, *[to_current] * ctx.terms, *states, *(found[key] for key in kernel.uniform))
 
 
-def _add_sums(found: dict[str, Tensor | None], parts: Mapping[str, Tensor], uniforms: Mapping[str, Tensor]) -> None:
+def add_sums(found: dict[str, Tensor | None], parts: Mapping[str, Tensor], uniforms: Mapping[str, Tensor]) -> None:
     """Add to the gradients of uniform values those of one block: sums over all elements, or over those of a channel."""
     for key, part in parts.items():
         shape = uniforms[key].shape
@@ -189,7 +189,7 @@ def _backward_block(
             results[t].zero_()
         elif CURRENT in code.results and repeated:
             results[t].add_(made[CURRENT])
-        _add_sums(found, {key: made[key] for key in code.reduced}, uniforms)
+        add_sums(found, {key: made[key] for key in code.reduced}, uniforms)
         arriving = {
             name: made[key] for name, key in zip(kernel.equations.states, kernel.states, strict=True) if key in made
         }

@@ -7,8 +7,9 @@ conversion from booleans nor `where`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,11 +48,22 @@ class Tape:
 
     def run(self, values: list[Any], like: Tensor) -> None:
         """Run on one block: `values` has a tensor for each of `places`, and then scratch; `like` is one of a block."""
-        values += self.numbers
-        for number in self.scalars:
-            values.append(like.new_full((), number))
-        for step in self.steps:
-            step.operation(*[values[a] for a in step.arguments], **step.keywords, out=values[step.result])
+        self.function(*values, *self.numbers, *[like.new_full((), number) for number in self.scalars])
+
+    @cached_property
+    def function(self) -> Callable[..., None]:
+        """All operations as one function of all places: on small tensors a loop over them takes as long as they do."""
+        known: dict[str, Any] = {}
+        lines = []
+        for index, step in enumerate(self.steps):
+            known[f"f{index}"] = step.operation
+            known.update({f"k{index}_{name}": value for name, value in step.keywords.items()})
+            given = [f"v{a}" for a in step.arguments] + [f"{name}=k{index}_{name}" for name in step.keywords]
+            lines.append(f" f{index}({', '.join([*given, f'out=v{step.result}'])})")
+        count = len(self.places) + self.scratch + len(self.numbers) + len(self.scalars)
+        exec("\n".join([f"def run({', '.join(f'v{i}' for i in range(count))}):", *(lines or [" pass"])]), known)
+        run: Callable[..., None] = known["run"]
+        return run
 
     def memory(self, like: Tensor) -> list[Tensor]:
         """Scratch of the shape, layout and type of `like`."""

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from bcgraph import schema
 from bcgraph.compiler.ir import Node, Program, TemporalGraph
-from bcgraph.compiler.targets.fx import backends
+from bcgraph.compiler.targets.fx import backends, loops
 from bcgraph.compiler.targets.fx.memory_plan import plan
 from bcgraph.compiler.targets.fx.nodes import MEMORY, emit, emit_segments
 from bcgraph.compiler.targets.fx.observer import spikes as spikes
@@ -136,7 +136,8 @@ def _source(module: Module) -> Source | None:
 
 def _state(module: Module) -> dict[str, Any]:
     """What a copy of `module` takes over: its modules but for those of the graph, and its attributes."""
-    ours = {name: child for name, child in module._modules.items() if not isinstance(child, Segment | Memory | Sums)}
+    made = Segment | Memory | Sums | loops.Loops
+    ours = {name: child for name, child in module._modules.items() if not isinstance(child, made)}
     attributes = {name: value for name, value in vars(module).items() if name not in _OF_THE_GRAPH}
     return {"modules": ours, "attributes": attributes}
 
@@ -180,7 +181,7 @@ def _check_name(node: Node) -> None:
             )
 
 
-_TAKEN = frozenset(dir(StepModule)) | set(vars(nn.Module())) | {"graph", "meta", "code", MEMORY, SUMS}
+_TAKEN = frozenset(dir(StepModule)) | set(vars(nn.Module())) | {"graph", "meta", "code", MEMORY, SUMS, loops.LOOPS}
 
 
 def to_fx(
@@ -209,6 +210,7 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
     memory = plan(program, source.kept) if source.inference else None
     segments: dict[str, Segment] = {}
     sums = sums_of(program, root)
+    run = loops.loops_of(program, root)
     if source.recompute:
         before, parts, after = pieces(program)
         for part in parts:
@@ -225,7 +227,7 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
     )
     graphs = [graph, *(segment.inner.graph for segment in segments.values())]
     called = {str(n.target) for one in graphs for n in one.nodes if n.op == "call_module"}
-    called |= {tree.in_code(norm) for norm in norms_of(program)}
+    called |= {tree.in_code(norm) for norm in norms_of(program) | loops.norms_of(program)}
     # All owners in the order of the network: every schedule has the same state dict, and a projection that
     # no step reads keeps its weights though it is not in the graph.
     kept_whole: list[str] = []
@@ -241,6 +243,8 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
                 owner.note_program(calls=tree.in_code(path) in called)
     if sums is not None:
         module.add_module(SUMS, sums)
+    if run is not None:
+        module.add_module(loops.LOOPS, run)
     for name, segment in segments.items():
         module.add_submodule(name, segment)
     if memory is not None and memory.sizes:
@@ -256,7 +260,7 @@ def _assemble(module: Module, source: Source, root: nn.Module) -> None:
 def _neurons(program: Program) -> dict[int, schema.NeuronLayer]:
     """The layer of each port."""
     found: dict[int, schema.NeuronLayer] = {}
-    for node in program.nodes:
+    for node in (*program.nodes, *loops.inside(program)):
         layer = node.attrs.get("neuron", node.attrs.get("layer"))
         if node.port is not None and isinstance(layer, schema.NeuronLayer):
             found[node.port] = layer

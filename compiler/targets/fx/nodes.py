@@ -13,7 +13,7 @@ from bcgraph.compiler.ir import Node, Program, free
 from bcgraph.compiler.ops import Trait, has
 from bcgraph.compiler.ops.layers import told_apart
 from bcgraph.compiler.ops.neuron import equations_of
-from bcgraph.compiler.targets.fx import sums
+from bcgraph.compiler.targets.fx import loops, sums
 from bcgraph.compiler.targets.fx.memory_plan import MemoryPlan
 from bcgraph.compiler.targets.fx.recompute import Piece
 from bcgraph.equations.neuron import SPIKES, Equations
@@ -125,6 +125,14 @@ class _Emitter:
             return
         self.call(node, FC.conv, *self.read(node), _settings(node))
 
+    def pointwise(self, node: Node) -> None:
+        reads = self.read(node)
+        if len(reads) == 1:
+            parts = ("weight", "bias") if node.attrs["layer"].bias else ("weight",)
+            names = [f"{tree.in_code(str(node.module))}.{part}" for part in parts]
+            reads += [self.add(node, "get_attr", name, (), name) for name in names]
+        self.call(node, BF.pointwise, *reads)
+
     def pack(self, node: Node) -> None:
         self.call(node, spikes_as_bits.pack, *self.read(node))
 
@@ -134,9 +142,12 @@ class _Emitter:
         parts += [f"{a['norm']}.{p}" for p in ("weight", "bias", "running_mean", "running_var")]
         reads = [p and self.add(node, "get_attr", tree.in_code(p), (), p) for p in parts]
         conv = self.readers[node.outputs[0].name]
-        shape = self.values[conv.inputs[0].value].shape
-        workspace = (self.workspace, len(self.env)) if self.workspace is not None else ()
-        both = self.add(node, "call_function", FC.fold_norm, (*reads, a["eps"], _settings(conv), shape, *workspace))
+        # What multiplies vectors reads its weight as it is, and takes no settings.
+        packing: tuple[Any, ...] = ()
+        if conv.op in ("conv", "conv_neuron"):
+            workspace = (self.workspace, len(self.env)) if self.workspace is not None else ()
+            packing = (_settings(conv), self.values[conv.inputs[0].value].shape, *workspace)
+        both = self.add(node, "call_function", FC.fold_norm, (*reads, a["eps"], *packing))
         for index, value in enumerate(node.outputs):
             self.env[value.name] = self.add(node, "call_function", operator.getitem, (both, index), value.name)
 
@@ -273,6 +284,7 @@ class _Emitter:
 _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "conv": _Emitter.conv,
     "conv1d": _Emitter.module,
+    "pointwise": _Emitter.pointwise,
     "linear": _Emitter.module,
     "bn": _Emitter.norm,
     "avgpool": _Emitter.pool,
@@ -308,6 +320,7 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "at": _Emitter.steps,
     "unfold": _Emitter.steps,
     **sums.EMIT,
+    **loops.EMIT,
 }
 
 _FOLDING: Mapping[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {

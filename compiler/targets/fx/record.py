@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from bcgraph.equations.expression import Read
 from bcgraph.equations.neuron import CURRENT, SPIKES, Equations
 from bcgraph.errors import CompileError, nearest
 from bcgraph.nn.conv import folded as FC
+from bcgraph.nn.loop.module import Loop
 from bcgraph.nn.neuron.kernel import kernel
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, total
 
@@ -102,10 +104,19 @@ class _Recorder(Observer):
 
     def run_node(self, n: fx.Node) -> Any:
         port, step = n.meta.get("port"), n.meta.get("step") or 0
-        if self.inside and port in self.ports and n.op == "call_function":
+        if self.inside and port in self.ports and n.op == "call_function" and n.target is not operator.getitem:
             # Before the node runs: it may write the next states over those that it reads.
             self.compute(n, port, step)
+        loop = self.fetch_attr(str(n.target)) if self.inside and n.op == "call_module" else None
+        if isinstance(loop, Loop):
+            frames, fixed = self.fetch_args_kwargs_from_env(n)[0]
+            loop.run(frames, fixed, self.seen)
         return super().run_node(n)
+
+    def seen(self, port: int, step: int, current: Tensor) -> None:
+        """A port of a loop has this current."""
+        if port in self.ports:
+            self.advance(current, port, step)
 
     def compute(self, n: fx.Node, port: int, step: int) -> None:
         arguments = self.fetch_args_kwargs_from_env(n)[0]

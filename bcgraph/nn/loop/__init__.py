@@ -1,0 +1,1 @@
+"""Feedback loops of vectors, as one function for autograd."""
