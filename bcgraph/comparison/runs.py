@@ -126,7 +126,7 @@ def _history(path: Path) -> tuple[Point, ...]:
 
 
 def _point(row: Mapping[str, str]) -> Point:
-    held_out = next(value for name, value in row.items() if name in ("test_accuracy", "validation_accuracy"))
+    held_out = row["validation_accuracy" if "validation_accuracy" in row else "test_accuracy"]
     values = [float(row[name]) for name in ("lr", "loss", "train_accuracy")] + [float(held_out), float(row["seconds"])]
     if not all(map(math.isfinite, values)):
         raise ValueError("a value is not finite")

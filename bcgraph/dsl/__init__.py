@@ -48,8 +48,7 @@ def parse(text: str, *, file: str = "<text>", base: Path | None = None, settings
     """The specification that a text describes.
 
     `file` is the name that diagnostics show; imports are relative to `base`, or to the folder of `file` when that is a
-    file. `settings`, such as `train.epochs=10`, take the place of what the text says (see
-    `bcgraph.dsl.elaboration.vocabulary.overrides`).
+    file. `settings`, such as `train.epochs=10`, take the place of what the text says.
     Raises SpecError with everything that is wrong with the text and with them.
     """
     check_text(text, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +12,11 @@ import typer
 
 from bcgraph import dsl, pruning
 from bcgraph.cli.inputs import JsonOption, StorageOption, to_train
-from bcgraph.cli.output import connections, count, emit, emit_json, table
+from bcgraph.cli.output import connections, count, emit, emit_json, say, table
+from bcgraph.comparison.runs import wiring
 
 if TYPE_CHECKING:
+    from bcgraph.comparison.runs import Run
     from bcgraph.schema import Place
     from bcgraph.search.records.objectives import Objective
 
@@ -21,14 +24,25 @@ SHOWN = 10
 
 
 def report_command(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a search.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a search or of a training run.")],
     storage: StorageOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The curves of a training run as a picture: .svg or .png."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the best evaluations, or with --json the whole history in order.
+    """Print the best evaluations, or with --json the whole history in order; of a training run its epochs.
 
     The log in DIR holds the whole history, so --storage is accepted and nothing is read from there.
     """
+    from bcgraph.comparison import runs
+
+    if runs.is_training(directory):
+        _training(runs.read(directory), out, as_json=as_json)
+        return
+    if out is not None:
+        raise typer.BadParameter("only a training run has curves; a search has report.html", param_hint="--out")
     from bcgraph import search
 
     found = search.history(directory)
@@ -36,6 +50,38 @@ def report_command(
         emit_json(found)
     else:
         emit(_text(found, _scales(directory), dsl.load(directory / "spec.bcg").ports, directory))
+
+
+def _training(run: Run, out: Path | None, *, as_json: bool) -> None:
+    """The epochs of a training run as a table or data, and its curves as a picture (paper figure 6)."""
+    if out is not None:
+        from bcgraph.viz import curves
+
+        curves.draw_run(run, out)
+        say(f"{out}: written")
+    if as_json:
+        emit_json({"spec": run.spec.name, "seed": run.seed, "held_out": run.held_out, **_epochs(run)})
+        return
+    every = max(1, -(-len(run.history) // SHOWN))
+    shown = [p for p in run.history if p.epoch % every == 0 or p is run.history[-1]]
+    rows = [
+        (p.epoch, f"{p.lr:.4g}", f"{p.loss:.4f}", f"{p.train:.4f}", f"{p.held_out:.4f}", f"{p.seconds:.1f}")
+        for p in shown
+    ]
+    header = ("epoch", "learning rate", "loss", "training accuracy", f"{run.held_out} accuracy", "seconds")
+    best = max(run.history, key=lambda p: p.held_out)
+    left = "finished" if run.finished else f"{run.spec.train.epochs - len(run.history)} epochs left"
+    lines = [
+        f"training  {run.spec.name}, seed {run.seed}, {count(len(run.history), 'epoch')}, {left}",
+        f"wiring    {wiring(run.spec)}",
+        f"accuracy  {run.accuracy:.4f} on {run.held_out} data after the last epoch (best {best.held_out:.4f} after "
+        f"{count(best.epoch, 'epoch')}, chosen on the same data)",
+    ]
+    emit("\n".join([*lines, "", table(header, rows, right=range(len(header)))]))
+
+
+def _epochs(run: Run) -> dict[str, Any]:
+    return {"finished": run.finished, "accuracy": run.accuracy, "history": [asdict(point) for point in run.history]}
 
 
 def _scales(directory: Path) -> dict[Place, float]:
