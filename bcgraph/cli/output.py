@@ -13,8 +13,8 @@ from typing import Any
 
 from bcgraph.cli.streams import OBEYED, printable, write_error, write_out
 
-# How Lightning and the launchers of clusters number the processes of one training.
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+# How Lightning and torchrun number the processes of one training run, and how we note those that Slurm has started.
+_RANKS = ("RANK", "LOCAL_RANK", "BCGRAPH_RANK")
 
 
 def leads() -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bcgraph.cli.output import leads
+from bcgraph.cli.output import leads, say
 
 if TYPE_CHECKING:
     from bcgraph.search.events import Event
@@ -17,6 +19,7 @@ STAGES = {
     "supernet": "training the supernet",
     "evolve": "evolution",
     "gains": "training and pruning",
+    "finish": "training the best networks",
     "audit": "auditing the scores",
 }
 
@@ -36,11 +39,37 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
+class Remaining:
+    """How long work takes that is measured in units, from the units done since it was made."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.first: tuple[float, int] | None = None
+
+    def left(self, done: int, total: int) -> str:
+        """The time left, as `0:01:30 left`; empty before it is known."""
+        now = self.clock()
+        if self.first is None:
+            # What was done before: an earlier call may have done much of it.
+            self.first = (now, done)
+            return "" if done < total else "done"
+        began, before = self.first
+        if done >= total:
+            return "done"
+        if done <= before:
+            return ""
+        seconds = round((now - began) / (done - before) * (total - done))
+        return f"{timedelta(seconds=seconds)} left"
+
+
 @contextmanager
 def search_bars() -> Iterator[OnEvent | None]:
-    """One bar for each stage of a search or an audit. Yields the callback for its events; off a terminal, None."""
+    """One bar for each stage of a search or an audit. Yields the callback for its events.
+
+    Off a terminal there is a line on standard error for each epoch, and for each tenth of other stages.
+    """
     if not is_terminal():
-        yield None
+        yield SearchLines() if leads() else None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -57,6 +86,30 @@ def search_bars() -> Iterator[OnEvent | None]:
             shown.update(tasks[event.stage], total=event.total, completed=event.done, best=found)
 
         yield on_event
+
+
+_BY_EPOCH = ("supernet", "gains", "finish")
+
+
+class SearchLines:
+    """Prints a line for each epoch of a search, and for each tenth of a stage that has none."""
+
+    def __init__(self) -> None:
+        self.remaining: dict[str, Remaining] = {}
+        self.printed: dict[str, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Print, if it is time to."""
+        remaining = self.remaining.setdefault(event.stage, Remaining())
+        left = remaining.left(event.done, event.total)
+        tenth = event.done if event.stage in _BY_EPOCH else 10 * event.done // max(1, event.total)
+        if tenth == self.printed.get(event.stage):
+            return
+        self.printed[event.stage] = tenth
+        unit = "epoch " if event.stage in _BY_EPOCH else ""
+        parts = [f"{STAGES.get(event.stage, event.stage)}: {unit}{event.done}/{event.total}"]
+        parts += [] if event.best is None else [f"best {event.best:.4g}"]
+        say(", ".join([*parts, *([left] if left else [])]))
 
 
 def is_terminal() -> bool:

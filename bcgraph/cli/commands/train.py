@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from bcgraph.cli.inputs import AcceleratorOption, JsonOption, OutOption, RunArgument, SeedOption, SetOption, read_source
-from bcgraph.cli.output import connections, count, emit, emit_json, say
-from bcgraph.cli.progress import is_terminal
+from bcgraph.cli.output import connections, count, emit, emit_json, leads, say
+from bcgraph.cli.progress import Remaining, is_terminal
+from bcgraph.training.distributed import slurm
 
 if TYPE_CHECKING:
     from bcgraph.schema import NetworkSpec
@@ -66,6 +67,7 @@ def train_command(
         )
     if weights is not None and from_ann is not None:
         raise typer.BadParameter("give --weights or --from-ann, not both", param_hint="--from-ann")
+    slurm.note_rank(devices)
     network = read_source(spec, settings).spec
     advice = None if as_json else quieter(network)
     from bcgraph import training
@@ -128,9 +130,9 @@ def _noted(note: str, progress: Progress | None) -> Progress:
 
 @contextmanager
 def progress(label: str = "training") -> Iterator[Progress | None]:
-    """Shows the events of training as a progress bar, on a terminal; otherwise yields None."""
+    """Shows the events of training as a progress bar on a terminal, otherwise as a line an epoch on standard error."""
     if not is_terminal():
-        yield None
+        yield EpochLines(label) if leads() else None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -138,11 +140,11 @@ def progress(label: str = "training") -> Iterator[Progress | None]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]:.3f}  test {task.fields[test]}"),
+        TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]}  test {task.fields[test]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(label, total=None, epoch="-", loss=float("nan"), test="-")
+        task = shown.add_task(label, total=None, epoch="-", loss="-", test="-")
 
         def on_event(event: Event) -> None:
             from bcgraph.training.events import Step
@@ -150,11 +152,38 @@ def progress(label: str = "training") -> Iterator[Progress | None]:
             if isinstance(event, Step):
                 done = (event.epoch - 1) * event.steps + event.step
                 epoch = f"{event.epoch}/{event.epochs}"
-                shown.update(task, total=event.epochs * event.steps, completed=done, epoch=epoch, loss=event.loss)
+                shown.update(
+                    task, total=event.epochs * event.steps, completed=done, epoch=epoch, loss=f"{event.loss:.3f}"
+                )
             else:
                 shown.update(task, test=f"{event.test_accuracy:.4f}")
 
         yield on_event
+
+
+class EpochLines:
+    """Prints a line after each epoch: losses, accuracies, and the time left."""
+
+    def __init__(self, label: str, remaining: Remaining | None = None) -> None:
+        self.label = label
+        self.remaining = remaining or Remaining()
+        self.epochs = 0
+
+    def __call__(self, event: Event) -> None:
+        """Learn of an update, or print a line after an epoch."""
+        from bcgraph.training.events import Step
+
+        if isinstance(event, Step):
+            if not self.epochs:
+                self.remaining.left((event.epoch - 1) * event.steps + event.step - 1, event.epochs * event.steps)
+                self.steps = event.steps
+            self.epochs = event.epochs
+            return
+        left = self.remaining.left(event.epoch * self.steps, self.epochs * self.steps)
+        say(
+            f"{self.label}: epoch {event.epoch}/{self.epochs}, loss {event.loss:.4f}, training accuracy "
+            f"{event.train_accuracy:.4f}, test {event.test_accuracy:.4f}{', ' if left else ''}{left}"
+        )
 
 
 def _data(result: TrainResult) -> dict[str, object]:

@@ -11,13 +11,19 @@ from typing import Any
 
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from bcgraph.errors import RunError
-from bcgraph.training.distributed import local
+from bcgraph.training.distributed import local, slurm
 from bcgraph.training.options import Options, Precision
+
+SLURM_JOB = "SLURM_NTASKS"
+"""By this variable Fabric takes a process for a task of Slurm."""
 
 # Fabric's names. It need not know of 64: the model itself is compiled in float64.
 PRECISIONS: dict[Precision, Any] = {
@@ -26,6 +32,25 @@ PRECISIONS: dict[Precision, Any] = {
     "bf16-mixed": "bf16-mixed",
     "16-mixed": "16-mixed",
 }
+
+
+class _Tasks(SLURMEnvironment):
+    """The tasks of a Slurm step, as many as there are devices (see `bcgraph.training.distributed.slurm`).
+
+    Lightning's own takes every process in a job for one of `SLURM_NTASKS`, and refuses `--ntasks` in a batch script.
+    """
+
+    def __init__(self) -> None:
+        # Nothing is validated, and no signal is taken: the same command resumes a run.
+        ClusterEnvironment.__init__(self)
+        self.auto_requeue, self.requeue_signal = False, None
+
+    def world_size(self) -> int:
+        """The number of tasks of the step, not of the job."""
+        return int(os.environ[slurm.TASKS])
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """The number of tasks has been compared with that of devices."""
 
 
 class _OwnProcesses(DDPStrategy):
@@ -103,14 +128,20 @@ def device_type(options: Options) -> str:
 
 
 def _fabric(options: Options, strategy: str | DDPStrategy, started: bool) -> FabricGroup:
+    tasks = not started and slurm.shares(options.devices)
+    machines = slurm.nodes() if tasks else 1
+    # Without one, Fabric would look for a cluster by itself, and take every job of Slurm for a run of several tasks.
+    alone = started or (not tasks and SLURM_JOB in os.environ and not TorchElasticEnvironment.detect())
+    environment = _Tasks() if tasks else LightningEnvironment() if alone else None
     try:
         with warnings.catch_warnings(action="ignore"):
             return FabricGroup(
                 accelerator=options.accelerator,
-                devices=options.devices,
+                devices=options.devices // machines,
+                num_nodes=machines,
                 strategy=strategy,
                 precision=PRECISIONS[options.precision],
-                plugins=LightningEnvironment() if started else None,
+                plugins=environment,
             )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         wanted = f"{options.devices} devices" if options.devices > 1 else "a device"
