@@ -12,7 +12,7 @@ STAMP := $(VENV)/.bcgraph-setup
 WHEEL := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint typecheck format bench clean
+.PHONY: help setup demo test test-fast lint typecheck format docs bench clean
 
 help:
 	@echo "make setup      a virtual environment in $(VENV) with bcgraph and its tools"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-fast  the tests that take no more than a few seconds each"
 	@echo "make lint       ruff, and mypy --strict on the package as it is installed"
 	@echo "make format     let ruff format and sort what it can"
+	@echo "make docs       the documentation site, in build/site; a broken link is an error"
 	@echo "make bench      the benchmarks (minutes; run them on an idle machine)"
 	@echo "make clean      remove what these commands left, but not $(VENV)"
 
@@ -58,6 +59,9 @@ typecheck: setup
 format: setup
 	$(PY) -m ruff check --fix --select I .
 	$(PY) -m ruff format .
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 # The peer of the benchmarks is no dependency of bcgraph; of what it asks for, this is what it imports.
 bench: setup
