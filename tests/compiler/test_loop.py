@@ -188,6 +188,17 @@ def test_a_second_derivative_is_refused() -> None:
         torch.autograd.grad(ours(x).sum(), x, create_graph=True)
 
 
+def test_autocast_chooses_the_type_of_each_call() -> None:
+    one = spec(CONNECTIONS["own"])
+    plain = bcgraph.compile(one, "unrolled")
+    ours = bcgraph.compile(one, "folded")
+    x = values(one, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, theirs = ours(x), plain(x)
+    assert mine.dtype == theirs.dtype == torch.bfloat16
+    assert torch.equal(mine, theirs)
+
+
 def test_one_sample_has_no_statistics() -> None:
     one = spec(CONNECTIONS["own"])
     ours, plain = pair(one)

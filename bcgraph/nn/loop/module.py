@@ -65,7 +65,7 @@ class Loop(nn.Module):
         affine = [p for norm in self.norms.values() for p in (norm.weight, norm.bias)]
         given = Given.of(self, frames, fixed, uniforms, affine)
         gradient = needs_gradient(*given.tensors)
-        if traced() or not self._simple() or (gradient and seen is not None):
+        if traced() or not self._simple(frames[0]) or (gradient and seen is not None):
             return self._plain(frames, known, uniforms, seen)
         if gradient:
             found: tuple[Tensor, ...] = _Loop.apply(given.names, *given.tensors)
@@ -80,9 +80,9 @@ class Loop(nn.Module):
         one = call.kernels[1]
         return dict(zip(one.uniform, one.uniforms([known[name] for name in call.learned], like), strict=True))
 
-    def _simple(self) -> bool:
+    def _simple(self, like: Tensor) -> bool:
         """Whether norms are plain and nobody hooks them, and no autocast chooses the type of each call."""
-        return not torch.is_autocast_enabled() and not any(
+        return not torch.is_autocast_enabled(like.device.type) and not any(
             type(n) is not BatchNorm
             or n._forward_hooks
             or n._forward_pre_hooks
