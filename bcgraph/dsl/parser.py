@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from lark import Lark
 from lark.exceptions import UnexpectedToken
+from lark.parsers.lalr_analysis import Shift
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from bcgraph.dsl import habits, syntax
@@ -23,6 +24,29 @@ from bcgraph.dsl.tokens import CLOSERS, MAX_DEPTH, OPENERS, Lexeme, lark, tokeni
 from bcgraph.dsl.walk import bodies, deeper_than, heads
 from bcgraph.dsl.wording import LINKS
 from bcgraph.errors import Span
+
+END = "$END"
+"""The kind of token that lark puts after the last one."""
+
+
+def _accepts(parser: InteractiveParser) -> set[str]:
+    """The kinds of token that `parser` takes next: `parser.accepts()`, by its states alone and without copies."""
+    state = parser.parser_state
+    states, end = state.parse_conf.states, state.parse_conf.end_state
+
+    def takes(kind: str) -> bool:
+        stack = list(state.state_stack)
+        while (found := states[stack[-1]].get(kind)) is not None:
+            action, target = found
+            if action is Shift:
+                return True
+            del stack[len(stack) - len(target.expansion) :]
+            stack.append(states[stack[-1]][target.origin.name][1])
+            if kind == END and stack[-1] == end:
+                return True
+        return False
+
+    return {kind for kind in states[state.state_stack[-1]] if kind.isupper() and takes(kind)}
 
 
 @cache
@@ -214,7 +238,7 @@ class _Parse:
 
     def _accepted(self) -> set[str]:
         """The kinds of token that may come next."""
-        accepted: set[str] = self.parser.accepts()  # type: ignore[no-untyped-call]
+        accepted = _accepts(self.parser)
         if self.formulas[-1] or self._in_parentheses():
             return accepted
         if not self.statement:

@@ -69,7 +69,7 @@ def tokenize(grammar: Lark, source: Source, reporter: Reporter) -> list[Lexeme]:
     """
     result: list[Lexeme] = []
     depth = 0
-    for token in grammar.lex(source.text):
+    for token in _lexed(grammar, source.text):
         lexeme = _lexeme(token, source.file)
         if len(result) >= MAX_TOKENS:
             reporter.stop("E002", f"the text has more than {MAX_TOKENS:,} tokens", lexeme.span)
@@ -89,6 +89,12 @@ def tokenize(grammar: Lark, source: Source, reporter: Reporter) -> list[Lexeme]:
             continue
         result.append(_checked(lexeme, reporter))
     return result
+
+
+def _lexed(grammar: Lark, text: str) -> Iterator[Token]:
+    """What `grammar.lex` gives, without a new lexer for each text."""
+    parser = grammar.parse_interactive(text)
+    return parser.lexer_thread.lex(parser.parser_state)
 
 
 def unescape(text: str) -> str | None:
