@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -45,3 +45,16 @@ def package(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         missing(f"the package `{name.split('.')[0]}` is not installed")
+
+
+def optional(name: str) -> Path:
+    """A program that CI does without; the test is skipped where it is not."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"there is no program `{name}` on this machine: this was not tested")
+    return Path(found)
+
+
+def optional_package(name: str) -> Any:
+    """A Python package that CI does without; the test is skipped where it is not."""
+    return pytest.importorskip(name, reason=f"there is no package `{name}` here: this was not tested")

@@ -27,6 +27,7 @@ class Standard:
 
     `emitters` have a function for each target that can carry the layer: `onnx(build, x, given, **arguments)` gives the
     value, `python(x, weight, given, **arguments)` the expression, and `nir(weight, given, **arguments)` the node.
+    `c(x, weight, given, **arguments)` gives the expression of one element of a layer that is elementwise.
     """
 
     shape: Callable[..., Shape]

@@ -34,6 +34,7 @@ class Request:
     seed: int
     allow_loss: bool = False
     inherited: bool = False
+    int8: bool = False
 
     @property
     def inside(self) -> Normalization | None:
@@ -55,7 +56,7 @@ class ExportReport:
     `opset` is that of an ONNX file, `by` what ran the file to prove it, `beside` further files that belong to it.
     A registered target may have no proof.
     `losses` are the things that the file does not say, where that was allowed, and `changed` is the share of samples
-    that are predicted otherwise for it.
+    that are predicted otherwise for it. `notes` are further lines to tell, as the bytes that a C file needs.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class ExportReport:
     beside: tuple[Path, ...] = ()
     losses: tuple[str, ...] = ()
     changed: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def plain(request: Request, schedule: str) -> fx.GraphModule:

@@ -33,6 +33,7 @@ def export(
     seed: int = 0,
     allow_loss: bool = False,
     inherited: bool = False,
+    int8: bool = False,
 ) -> ExportReport:
     """Write `spec` with its weights to `path`; the ending chooses the target, a key of `TARGETS` or a registered one.
 
@@ -43,6 +44,8 @@ def export(
     file; with `normalization.inside` it takes samples that are not normalized yet. A backward connection that the
     target cannot say is refused; with `allow_loss` it is left out or its delay shortened, and the report says so.
     `inherited` says that the weights are those of a supernet, and so does the file then (see `bcgraph.origins`).
+    With `int8` a `.c` file holds its weights in 8 bits; an ONNX file is quantized once it is written
+    (`targets.onnx.int8`).
 
     Raises CompileError (E054 too many steps to write out, E072 unknown form or ending, E073 what the target cannot
     express, E075 a failed proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
@@ -50,9 +53,11 @@ def export(
     target = Path(path)
     write = _writer(spec, target)
     _check_normalization(spec, normalization)
-    bounds.check(spec, form)
+    bounds.check(spec, "step" if target.suffix == ".c" else form)
     x = drawn(spec, seed) if inputs is None else inputs.to(torch.float32)
-    request = Request(spec, target, state_dict, form, x, classes, normalization, seed, allow_loss, inherited)
+    if int8 and target.suffix != ".c":
+        raise CompileError("E072", f"`{target.suffix}` files cannot be written in 8 bits", hint="leave out `int8`")
+    request = Request(spec, target, state_dict, form, x, classes, normalization, seed, allow_loss, inherited, int8)
     return write(request)
 
 

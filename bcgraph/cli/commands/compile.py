@@ -17,6 +17,7 @@ from bcgraph.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bcgraph.compiler.export.proof import Port
     from bcgraph.compiler.export.request import ExportReport
     from bcgraph.compiler.targets.onnx.int8_comparison import Comparison
     from bcgraph.normalization import Normalization
@@ -52,7 +53,8 @@ def compile_command(
     """Write the network with its weights, after running the result against torch on samples of its data set."""
     from bcgraph.compiler.targets.onnx import int8_comparison as eight
 
-    if int8:
+    quantized = int8 and out.suffix != ".c"  # a C file is written in 8 bits from the beginning
+    if quantized:
         eight.check(out, form)
     source = read_source(spec, settings)
     from bcgraph import files
@@ -65,9 +67,9 @@ def compile_command(
     tensors = None if path is None else weight_files.load(path, spec=source.spec)
     if tensors is None:
         say(f"note: no weights are given: those in {out} are drawn from seed {seed}")
-    samples = _samples(source.spec, normalize, needed=normalize or int8)
+    samples = _samples(source.spec, normalize, needed=normalize or quantized)
     with TemporaryDirectory() as folder:
-        made = Path(folder) / "float32.onnx" if int8 else out
+        made = Path(folder) / "float32.onnx" if quantized else out
         report = export(
             source.spec,
             made,
@@ -79,15 +81,18 @@ def compile_command(
             seed=seed,
             allow_loss=allow_loss,
             inherited=source.inherited,
+            int8=int8 and not quantized,
         )
         compared = None
-        if int8:
+        if quantized:
             smaller = made.with_name("int8.onnx")
             compared = eight.quantize(source.spec, made, smaller, inside=normalize)
             files.write_bytes(out, smaller.read_bytes())
             report = replace(report, path=out, size=smaller.stat().st_size)
     for loss in report.losses:
         say(f"lost: {loss}")
+    for warning in () if report.proof is None else report.proof.warnings:
+        say(f"warning: {warning}")
     if as_json:
         emit_json(_data(report, path) | {"int8": None if compared is None else asdict(compared)})
     else:
@@ -128,16 +133,28 @@ def _text(report: ExportReport, origin: str, compared: Comparison | None) -> str
     proof = report.proof
     beside = "".join(f", with {path}" for path in report.beside)
     when = "" if compared is None else "before it was quantized, "
+    notes = "".join(f"\n{note}" for note in report.notes)
     if proof is None:
-        return f"{report.path}: {report.size:,} bytes{beside}, not compared with torch"
+        return f"{report.path}: {report.size:,} bytes{beside}, not compared with torch{notes}"
     return (
         f"{report.path}: {report.form}{'' if compared is None else ' in int8'}, {report.size:,} bytes{beside}\n"
         f"{when}{report.by} against torch on {proof.samples} {origin}: "
         f"{proof.differing_samples:.2%} of predictions and {proof.differing_spikes:.4%} of spikes differ, "
-        f"logits by at most {proof.logit_difference:.1e}"
+        f"logits by at most {proof.logit_difference:.1e}\n"
+        f"firing rates: {_rates(proof.ports if compared is None else compared.ports)}"
         + ("" if compared is None else f"\n\n{_table(compared)}")
-        + ("" if report.changed is None else f"\nwithout what is lost, {report.changed:.2%} of predictions are others")
+        + ("" if report.changed is None else f"\n{_changed(report)}")
+        + notes
     )
+
+
+def _changed(report: ExportReport) -> str:
+    before = "without what is lost" if report.losses else "for its weights in 8 bits"
+    return f"{before}, {report.changed:.2%} of predictions are others"
+
+
+def _rates(ports: tuple[Port, ...]) -> str:
+    return ", ".join(f"{port.name} {port.firing:.3f}" for port in ports)
 
 
 def _table(compared: Comparison) -> str:
@@ -159,5 +176,6 @@ def _data(report: ExportReport, weights: Path | None) -> dict[str, object]:
         "weights": None if weights is None else str(weights),
         "losses": list(report.losses),
         "changed": report.changed,
-        "proof": None if report.proof is None else asdict(report.proof),
+        "notes": list(report.notes),
+        "proof": None if report.proof is None else asdict(report.proof) | {"warnings": report.proof.warnings},
     }

@@ -65,6 +65,7 @@ LAYERS: Mapping[str, Standard] = {
             "onnx": lambda build, x, given, initial: build.op("Mul", x, onnx_by_channel(build, "weight", given)),
             "python": lambda x, weight, given, initial: f"{x} * {by_channel(weight('weight'), given)}",
             "nir": _scale_nir,
+            "c": lambda x, weight, given, initial: f"{x} * {weight('weight')}",
         },
     ),
     "times": Standard(
@@ -74,6 +75,7 @@ LAYERS: Mapping[str, Standard] = {
             "onnx": lambda build, x, given, factor: build.op("Mul", x, factor),
             "python": lambda x, weight, given, factor: f"{x} * {factor!r}",
             "nir": _times_nir,
+            "c": lambda x, weight, given, factor: f"{x} * {float(factor)!r}f",
         },
     ),
     "complement": Standard(
@@ -84,6 +86,7 @@ LAYERS: Mapping[str, Standard] = {
         emitters={
             "onnx": lambda build, x, given: build.op("Sub", 1.0, x),
             "python": lambda x, weight, given: f"1 - {x}",
+            "c": lambda x, weight, given: f"1.0f - {x}",
         },
     ),
 }

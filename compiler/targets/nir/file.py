@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from io import BytesIO
@@ -11,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import fx
 
-from bcgraph import files, seals
+from bcgraph import seals
 from bcgraph.compiler import pipelines
-from bcgraph.compiler.export import proof, tables
+from bcgraph.compiler.export import drafts, proof, tables
 from bcgraph.compiler.export.request import ExportReport, Request, facts, only_unrolled, plain
 from bcgraph.compiler.ir import at_step
 from bcgraph.compiler.targets.nir import limits
@@ -32,36 +32,70 @@ def write(request: Request) -> ExportReport:
     only_unrolled(request)
     found = limits.check(request.spec, allow_loss=request.allow_loss)
     _require()
-    import nir
-
-    from bcgraph.compiler.targets.nir import emitter as target
-
     asked = _carried(request, found)
-    module = plain(asked, "unrolled")
-    values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
-    described = facts(replace(asked, form="nir"))
-    described["bcgraph.dt"] = repr(DT)
-    described[f"bcgraph.{seals.NAME}"] = seals.BLANK
-    described["bcgraph.losses"] = json.dumps([str(loss) for loss in found])
-    lowered = pipelines.optimized(asked.spec, pipelines.NIR)
-    tables.check(lowered.nodes, target.EMIT, "nir")
-    graph = target.to_nir(lowered, values, described, asked.inside)
-    stream = BytesIO()
-    nir.write(stream, graph)
-    data = seals.seal(stream.getvalue())
-    proved, outputs = _prove(asked, module, data)
-    changed = _changed(request, outputs) if found else None
-    files.write_bytes(request.path, data)
+
+    def make(request: Request) -> _Draft:
+        return _Draft(request, found)
+
+    draft, proved = drafts.write(asked, make)
+    assert isinstance(draft, _Draft)
+    changed = _changed(request, draft.outputs) if found else None
     return ExportReport(
         request.path,
         "nir",
         None,
-        len(data),
+        len(draft.content[request.path]),
         proved,
         "the file that was read back",
         losses=tuple(str(loss) for loss in found),
         changed=changed,
     )
+
+
+class _Draft:
+    """A NIR file in memory, and the module that it is compared with; `outputs` `[T, N, classes]` are its proof's."""
+
+    def __init__(self, request: Request, losses: tuple[limits.Loss, ...]) -> None:
+        import nir
+
+        from bcgraph.compiler.targets.nir import emitter as target
+
+        self.request = request
+        self.module = plain(request, "unrolled")
+        values = {k: v.detach().numpy() for k, v in self.module.state_dict().items()}
+        described = facts(replace(request, form="nir"))
+        described["bcgraph.dt"] = repr(DT)
+        described[f"bcgraph.{seals.NAME}"] = seals.BLANK
+        described["bcgraph.losses"] = json.dumps([str(loss) for loss in losses])
+        lowered = pipelines.optimized(request.spec, pipelines.NIR)
+        tables.check(lowered.nodes, target.EMIT, "nir")
+        made = target.to_nir(lowered, values, described, request.inside)
+        self.edges = [(name, type(node).__name__) for name, node in made.nodes.items()], sorted(made.edges)
+        stream = BytesIO()
+        nir.write(stream, made)
+        self.content = {request.path: seals.seal(stream.getvalue())}
+        self.outputs = np.empty(0)
+
+    def prove(self, places: Mapping[Path, Path]) -> proof.Proof:
+        """Run the file: it gives out the value of every node."""
+        from bcgraph.compiler.targets.nir.runtime import Network, State
+
+        request, network = self.request, Network(places[self.request.path])
+        x, given = request.both()
+        sequence = request.spec.input.kind == "sequence"
+        states: State = {}
+        outputs: list[np.ndarray] = []
+        spikes: dict[str, np.ndarray] = {}
+        for t in range(request.spec.steps):
+            values, states = network.run(given[t] if sequence else given, states)
+            outputs.append(values["output"].numpy())
+            spikes.update({at_step(f"{label}.s", t): values[name].numpy() for label, name in network.spikes.items()})
+        self.outputs = np.stack(outputs)
+        return proof.compare(self.module, {"x": x}, {"O": self.outputs} | spikes, request.spec.readout).proof
+
+    def graph(self) -> object:
+        """The nodes by kind, and the edges."""
+        return self.edges
 
 
 def load(path: Path) -> Network:
@@ -85,24 +119,6 @@ def _carried(request: Request, found: tuple[limits.Loss, ...]) -> Request:
     prefixes = {before[each]: after[limits.key(each, found)] for each in limits.kept(request.spec, found)}
     kept = None if weights is None else of_network(weights, prefixes)
     return replace(request, spec=spec, state_dict=kept)
-
-
-def _prove(request: Request, module: fx.GraphModule, data: bytes) -> tuple[proof.Proof, np.ndarray]:
-    """The proof that the bytes, read back and run, make the spikes of torch; and their outputs `[T, N, classes]`."""
-    from bcgraph.compiler.targets.nir.runtime import Network, State
-
-    network = Network(request.path, data)
-    x, given = request.both()
-    sequence = request.spec.input.kind == "sequence"
-    states: State = {}
-    outputs: list[np.ndarray] = []
-    spikes: dict[str, np.ndarray] = {}
-    for t in range(request.spec.steps):
-        values, states = network.run(given[t] if sequence else given, states)
-        outputs.append(values["output"].numpy())
-        spikes.update({at_step(f"{label}.s", t): values[name].numpy() for label, name in network.spikes.items()})
-    stacked = np.stack(outputs)
-    return proof.compare(module, {"x": x}, {"O": stacked} | spikes, request.spec.readout), stacked
 
 
 def _changed(request: Request, outputs: np.ndarray) -> float:

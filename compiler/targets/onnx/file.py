@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,12 +13,13 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from bcgraph import files, seals
+from bcgraph import seals
 from bcgraph.compiler import pipelines
-from bcgraph.compiler.export import bounds, proof, tables
+from bcgraph.compiler.export import bounds, drafts, proof, tables
 from bcgraph.compiler.export.request import ExportReport, Request, facts, plain
 from bcgraph.compiler.ir import Program, at_step
 from bcgraph.compiler.targets.fx.module import StepModule
+from bcgraph.compiler.targets.onnx import siblings
 from bcgraph.compiler.targets.onnx.emitter import EMIT, OPSET, to_onnx
 from bcgraph.compiler.targets.onnx.scan import to_scan
 from bcgraph.errors import CompileError, nearest
@@ -32,30 +34,46 @@ FORMS: Mapping[str, tuple[pipelines.Names, str]] = {
 
 def write(request: Request) -> ExportReport:
     """Write an ONNX file. Raises as `export` does."""
-    data, found = build(request)
-    files.write_bytes(request.path, data)
-    return ExportReport(request.path, request.form, OPSET, len(data), found)
+    if request.form not in FORMS:
+        hint = nearest(request.form, FORMS) or f"known: {', '.join(FORMS)}"
+        raise CompileError("E072", f"there is no form `{request.form}`", hint=hint)
+    draft, found = drafts.write(request, _Draft)
+    return ExportReport(request.path, request.form, OPSET, len(draft.content[request.path]), found)
 
 
-def build(request: Request) -> tuple[bytes, proof.Proof]:
-    """The bytes of the file and what its proof found; nothing is written."""
-    form = request.form
-    if form not in FORMS:
-        hint = nearest(form, FORMS) or f"known: {', '.join(FORMS)}"
-        raise CompileError("E072", f"there is no form `{form}`", hint=hint)
-    passes, schedule = FORMS[form]
-    program = pipelines.program(request.spec, schedule, passes)
-    tables.check(program.nodes, EMIT, "onnx")
-    module = plain(request, "step" if form == "step" else "unrolled")
-    values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
-    described = metadata(request, program)
-    emit = to_scan if form == "scan" else to_onnx
-    watch = list(proof.watched(module))
-    if form == "scan":
-        watch = list(dict.fromkeys(name.rpartition("@t")[0] for name in watch))
-    found = _PROVE[form](request, module, emit(program, values, described, watch, request.inside), program)
-    described[f"bcgraph.{seals.NAME}"] = seals.BLANK
-    return seals.seal(_serialize(emit(program, values, described, (), request.inside))), found
+class _Draft:
+    """An ONNX file in memory, and the torch module that it is compared with."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        passes, schedule = FORMS[request.form]
+        self.program = pipelines.program(request.spec, schedule, passes)
+        tables.check(self.program.nodes, EMIT, "onnx")
+        self.module = plain(request, "step" if request.form == "step" else "unrolled")
+        self.weights = {k: v.detach().numpy() for k, v in self.module.state_dict().items()}
+        self.described = metadata(request, self.program)
+        self.described[f"bcgraph.{seals.NAME}"] = seals.BLANK
+        self.content = {request.path: seals.seal(_serialize(self._emitted(())))}
+
+    def _emitted(self, watch: Sequence[str]) -> ir.Model:
+        emit = to_scan if self.request.form == "scan" else to_onnx
+        return emit(self.program, self.weights, self.described, watch, self.request.inside)
+
+    def prove(self, places: Mapping[Path, Path]) -> proof.Proof:
+        """Run the file, and beside it a sibling that also gives out its spikes, whose graph has to be the file's."""
+        watch = list(proof.watched(self.module))
+        if self.request.form == "scan":
+            watch = list(dict.fromkeys(name.rpartition("@t")[0] for name in watch))
+        data = places[self.request.path].read_bytes()
+        file, sibling = onnx.load_from_string(data), ir.to_proto(self._emitted(watch))
+        if siblings.bare(file, ()) != siblings.bare(sibling, watch):
+            raise CompileError("E075", "the file that was read back is another than the one that was compared")
+        running = _Running(data, sibling)
+        return _PROVE[self.request.form](self.request, self.module, running, self.program)
+
+    def graph(self) -> bytes:
+        """The graph without its numbers."""
+        return siblings.bare(onnx.load_from_string(self.content[self.request.path]), (), numbers=False)
 
 
 def metadata(request: Request, program: Program) -> dict[str, str]:
@@ -76,45 +94,59 @@ def _serialize(model: ir.Model) -> bytes:
 
 
 class _Running:
-    """A model in onnxruntime that gives out O and the spikes it watches, checked before it is loaded."""
+    """A file in onnxruntime, and its sibling that gives out the spikes that are watched, both checked before."""
 
-    def __init__(self, model: ir.Model) -> None:
-        data = _serialize(model)
-        onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
-        self.session = proof.session(data)
-        self.names = [value.name for value in self.session.get_outputs()]
+    def __init__(self, file: bytes, sibling: onnx.ModelProto) -> None:
+        onnx.checker.check_model(onnx.load_from_string(file), full_check=True)
+        onnx.checker.check_model(sibling, full_check=True)
+        self.file = proof.session(file)
+        self.sibling = proof.session(sibling.SerializeToString())
+        self.names = [value.name for value in self.sibling.get_outputs()]
+        self.results: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __call__(self, feed: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        results = self.session.run(self.names, {k: v.numpy() for k, v in feed.items()})
-        return {n.removesuffix(".watched"): r for n, r in zip(self.names, results, strict=True)}
+        """What the sibling gives; the output O of both is kept, to be compared by `check`."""
+        arrays = {k: v.numpy() for k, v in feed.items()}
+        found = self.sibling.run(self.names, arrays)
+        self.results.append((self.file.run(None, arrays)[0], found[0]))
+        return {n.removesuffix(".watched"): r for n, r in zip(self.names, found, strict=True)}
+
+    def check(self, compared: proof.Comparison) -> proof.Proof:
+        """The proof, where the file has given what its sibling gave since the last check. Raises E075."""
+        for ours, theirs in self.results:
+            proof.same_outputs(ours, theirs, compared.near)
+        self.results.clear()
+        return compared.proof
 
 
-def _prove_whole(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
+def _prove_whole(request: Request, module: fx.GraphModule, run: _Running, program: Program) -> proof.Proof:
     ours, theirs = request.both()
     name = program.inputs[0].name
-    return proof.compare(module, {name: ours}, _Running(model)({name: theirs}), request.spec.readout)
+    return run.check(proof.compare(module, {name: ours}, run({name: theirs}), request.spec.readout))
 
 
-def _prove_scan(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
+def _prove_scan(request: Request, module: fx.GraphModule, run: _Running, program: Program) -> proof.Proof:
     ours, theirs = request.both()
     name = program.inputs[0].name
-    first, *spikes = _Running(model)({name: theirs}).items()
+    first, *spikes = run({name: theirs}).items()
     split = {at_step(n, t): value for n, steps in spikes for t, value in enumerate(steps)}
-    return proof.compare(module, {name: ours}, dict([first]) | split, request.spec.readout)
+    return run.check(proof.compare(module, {name: ours}, dict([first]) | split, request.spec.readout))
 
 
-def _prove_step(request: Request, module: fx.GraphModule, model: ir.Model, program: Program) -> proof.Proof:
+def _prove_step(request: Request, module: fx.GraphModule, run: _Running, program: Program) -> proof.Proof:
     """From zero states, then from states that steps of torch have made, then all steps on the file's own states."""
     assert isinstance(module, StepModule)
-    spec, run = request.spec, _Running(model)
+    spec = request.spec
     frames = [x if spec.input.kind == "sequence" else [x] for x in request.both()]
     states = module.initial_states(frames[0][0])
+    if len(states) != len(program.states):
+        raise CompileError("E075", f"the exported file has {len(program.states)} states instead of {len(states)}")
     found: list[proof.Proof] = []
     for t in range(3):
         ours, theirs = (part[min(t, len(part) - 1)] for part in frames)
         names = [v.name for v in program.inputs]
         feeds = (dict(zip(names, (frame, *states), strict=True)) for frame in (ours, theirs))
-        found.append(proof.compare(module, next(feeds), run(next(feeds)), spec.readout))
+        found.append(run.check(proof.compare(module, next(feeds), run(next(feeds)), spec.readout)))
         with torch.no_grad():
             states = module(ours, *states)[1:]
     found.append(_prove_chain(request, run, program))
@@ -124,6 +156,7 @@ def _prove_step(request: Request, module: fx.GraphModule, model: ir.Model, progr
         logit_difference=max(p.logit_difference for p in found),
         differing_spikes=max(p.differing_spikes for p in found),
         differing_samples=max(p.differing_samples for p in found),
+        ports=found[-1].ports,
     )
 
 
@@ -145,7 +178,8 @@ def _prove_chain(request: Request, run: _Running, program: Program) -> proof.Pro
         spikes.update({at_step(name, t): value for name, value in values.items()})
     name = next(node.name for node in unrolled.graph.nodes if node.op == "placeholder")
     ours = ours[: spec.steps] if sequence else ours
-    return proof.compare(unrolled, {name: ours}, {"O": np.stack(outputs)} | spikes, spec.readout)
+    outputs_and_spikes = {"O": np.stack(outputs)} | spikes
+    return run.check(proof.compare(unrolled, {name: ours}, outputs_and_spikes, spec.readout))
 
 
 _PROVE = {"unrolled": _prove_whole, "step": _prove_step, "scan": _prove_scan}

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from bcgraph import seals
-from bcgraph.compiler.export.proof import session
+from bcgraph.compiler.export.proof import Port, session
+from bcgraph.compiler.targets.onnx import int8_graph
 from bcgraph.compiler.targets.onnx.neuron import DOMAIN
 from bcgraph.errors import CompileError
 from bcgraph.runtime import Network
@@ -38,10 +39,14 @@ _PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Over some samples, the shares of spikes and of predictions that two files make differently."""
+    """Over some samples, the shares of spikes and of predictions that two files make differently.
+
+    `ports` tells how much each port of the second file fires.
+    """
 
     spikes: float
     predictions: float
+    ports: tuple[Port, ...] = ()
 
 
 def quantize(source: Path, target: Path, calibration: Floats) -> None:
@@ -61,9 +66,10 @@ def quantize(source: Path, target: Path, calibration: Floats) -> None:
         _set(model, *_PREPARED)
         onnx.save(onnx.shape_inference.infer_shapes(model), prepared)
         exact = {"scale": np.array(1.0, np.float32), "zero_point": np.array(0, np.uint8)}
+        found = Path(folder) / "quantized.onnx"
         quantize_static(
             prepared,
-            target,
+            found,
             _Reader(_feeds(network, values)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
@@ -75,7 +81,7 @@ def quantize(source: Path, target: Path, calibration: Floats) -> None:
                 "OpTypesToExcludeOutputQuantization": ["Gemm"],
             },
         )
-    made = onnx.load(target)
+        made = onnx.load(found)
     sealed = f"bcgraph.{seals.NAME}"
     kept = [p for p in made.metadata_props if p.key.startswith("bcgraph.") and p.key != sealed]
     del made.metadata_props[:]
@@ -83,6 +89,7 @@ def quantize(source: Path, target: Path, calibration: Floats) -> None:
     _set(made, "bcgraph.precision", "int8")
     _set(made, sealed, seals.BLANK)
     onnx.checker.check_model(made, full_check=True)
+    int8_graph.check(model, made, spikes)
     target.write_bytes(seals.seal(made.SerializeToString()))
 
 
@@ -91,12 +98,16 @@ def difference(ours: Path, theirs: Path, inputs: Floats) -> Difference:
     networks = Network(ours), Network(theirs)
     first, second = (_watched(n, n.signature.checked(inputs)) for n in networks)
     differing = total = 0
+    rates: dict[str, list[float]] = {}
     for here, there in zip(first, second, strict=True):
         for name, spikes in here.items():
             differing += int((spikes != there[name]).sum())
             total += spikes.size
+            port = name.partition("@t")[0].removesuffix(".s")
+            rates.setdefault(port, []).append(float((there[name] != 0).mean()))
     chosen = [n.predict(inputs) for n in networks]
-    return Difference(differing / max(total, 1), float((chosen[0] != chosen[1]).mean()))
+    ports = tuple(Port(name, float(np.mean(found))) for name, found in rates.items())
+    return Difference(differing / max(total, 1), float((chosen[0] != chosen[1]).mean()), ports)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bcgraph.errors import CompileError
 
 if TYPE_CHECKING:
+    from bcgraph.compiler.export.proof import Port
     from bcgraph.schema import NetworkSpec
     from bcgraph.signature import Floats
 
@@ -32,13 +33,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both files over `samples` test samples, and the shares of predictions and of spikes that differ."""
+    """Both files over `samples` test samples, and the shares of predictions and of spikes that differ.
+
+    `ports` tells how much each port fires in int8.
+    """
 
     calibration: int
     samples: int
     rows: tuple[Row, Row]
     predictions: float
     spikes: float
+    ports: tuple[Port, ...] = ()
 
 
 def check(out: Path, form: str) -> None:
@@ -79,7 +84,7 @@ def quantize(spec: NetworkSpec, source: Path, target: Path, *, inside: bool) -> 
         rows.append(Row(name, accuracy, path.stat().st_size, 1000 * seconds / len(labels), alone))
         chosen.append(predicted)
     few, _ = samples(found.test, SPIKES)
-    spikes = int8.difference(source, target, few).spikes
+    difference = int8.difference(source, target, few)
     lost = rows[0].accuracy - rows[1].accuracy
     if lost > LIMIT:
         raise CompileError(
@@ -89,4 +94,4 @@ def quantize(spec: NetworkSpec, source: Path, target: Path, *, inside: bool) -> 
         )
     differing = float((chosen[0] != chosen[1]).mean())
     count = calibration.shape[1 if spec.input.kind == "sequence" else 0]
-    return Comparison(count, len(labels), (rows[0], rows[1]), differing, spikes)
+    return Comparison(count, len(labels), (rows[0], rows[1]), differing, difference.spikes, difference.ports)

@@ -1,23 +1,25 @@
 """Target .pt2: the unrolled module by torch.export, of torch's own operations alone, with the batch axis free.
 
-`torch.export.load` needs torch and nothing else. The proof runs a second export of the same module, one that also
-gives out its spikes; then the bytes that are to be written are loaded and must give what that one gave.
+`torch.export.load` needs torch and nothing else. The proof loads the file from the disk and runs it. Beside it runs a
+second export of the same module, one that also gives out its spikes; but for these the two graphs have to be one.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import TensorArgument
 
-from bcgraph import dsl, files, plugins
+from bcgraph import dsl, plugins
 from bcgraph.compiler import pipelines
 from bcgraph.compiler.driver import compile
-from bcgraph.compiler.export import proof
+from bcgraph.compiler.export import drafts, proof
 from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
 from bcgraph.errors import CompileError
 from bcgraph.memory import ran_out
@@ -28,23 +30,86 @@ from bcgraph.schema import Registered, walk
 def write(request: Request) -> ExportReport:
     """Write a .pt2 file. Raises as `export` does."""
     only_unrolled(request)
-    compared = plain(request, "unrolled")
-    module: fx.GraphModule = compile(request.spec, "unrolled", optimize=pipelines.FILE, dtype=torch.float32)
-    module.load_state_dict(compared.state_dict())
-    ours, given = request.both()
-    if request.spec.forward:
-        # In an exported program nothing can be called `forward` but its method: these layers go by their name in code.
-        module = fx.GraphModule(module, module.graph).eval()
-    names = list(proof.watched(compared))
-    spikes = [node.meta["spikes"] for node in compared.graph.nodes if "spikes" in node.meta]
-    outputs = _run(_exported(_watching(module, spikes), request, given), given)
-    found = proof.compare(compared, {"x": ours}, dict(zip(("O", *names), outputs, strict=True)), request.spec.readout)
-    data = _bytes(_exported(module, request, given), request)
-    (again,) = _run(torch.export.load(io.BytesIO(data)), given)
-    if not np.allclose(again, outputs[0], rtol=1e-4, atol=1e-4):
-        raise CompileError("E075", "the .pt2 file computes something else than its module once it is loaded")
-    files.write_bytes(request.path, data)
-    return ExportReport(request.path, request.form, None, len(data), found, "the loaded program")
+    made: list[_Draft] = []
+
+    def make(request: Request) -> _Draft:
+        made.append(_Draft(request, made[0] if made else None))
+        return made[-1]
+
+    draft, found = drafts.write(request, make)
+    size = len(draft.content[request.path])
+    return ExportReport(request.path, request.form, None, size, found, "the loaded program")
+
+
+class _Draft:
+    """A .pt2 file in memory, and the module that it is compared with.
+
+    A file holds the parameters as they are. So a second draft of a network is the `first` one, run with other weights.
+    """
+
+    def __init__(self, request: Request, first: _Draft | None = None) -> None:
+        self.request = request
+        self.compared = plain(request, "unrolled")
+        self.ours, self.given = request.both()
+        if first is not None:
+            self.state: Mapping[str, Tensor] | None = self.compared.state_dict()
+            self.program, self.sibling, self.content = first.program, first.sibling, first.content
+            return
+        self.state = None
+        module: fx.GraphModule = compile(request.spec, "unrolled", optimize=pipelines.FILE, dtype=torch.float32)
+        module.load_state_dict(self.compared.state_dict())
+        if request.spec.forward:
+            # In an exported program nothing can be called `forward` but its method: layers go by their name in code.
+            module = fx.GraphModule(module, module.graph).eval()
+        spikes = [node.meta["spikes"] for node in self.compared.graph.nodes if "spikes" in node.meta]
+        self.program = _exported(module, request, self.given)
+        self.sibling = _exported(_watching(module, spikes), request, self.given)
+        self.content = {request.path: _bytes(self.program, request)}
+
+    def prove(self, places: Mapping[Path, Path]) -> proof.Proof:
+        """Load the file and run it; beside it a sibling that gives out its spikes, whose graph has to be the file's."""
+        names = list(proof.watched(self.compared))
+        loaded = torch.export.load(io.BytesIO(places[self.request.path].read_bytes()))
+        if _lines(loaded) != _lines(self.sibling) or not _same_tensors(loaded, self.sibling):
+            raise CompileError("E075", "the file that was read back is another than the one that was compared")
+        outputs = _run(self.sibling, self.given, self.state)
+        named = dict(zip(("O", *names), outputs, strict=True))
+        compared = proof.compare(self.compared, {"x": self.ours}, named, self.request.spec.readout)
+        (again,) = _run(loaded, self.given, self.state)
+        proof.same_outputs(again, outputs[0], compared.near)
+        return compared.proof
+
+    def graph(self) -> list[str]:
+        """The operations of the program."""
+        return _lines(self.program)
+
+
+def _lines(program: ExportedProgram) -> list[str]:
+    """The operations of a program and what they read, without what is given out; tensors go by their names."""
+    stored = _stored(program)
+    shown: dict[fx.Node, str] = {}
+    lines = []
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            shown[node] = stored.get(node.name, "x")
+        elif node.op != "output":
+            read = fx.node.map_aggregate((node.args, node.kwargs), lambda v: shown[v] if isinstance(v, fx.Node) else v)
+            shown[node] = f"%{len(lines)}"
+            lines.append(f"{node.op} {node.target} {read}")
+    return lines
+
+
+def _stored(program: ExportedProgram) -> dict[str, str]:
+    """For each tensor that a program holds, its name in the state dict by the name of its placeholder."""
+    specs = program.graph_signature.input_specs
+    return {s.arg.name: s.target for s in specs if s.target is not None and isinstance(s.arg, TensorArgument)}
+
+
+def _same_tensors(one: ExportedProgram, other: ExportedProgram) -> bool:
+    """Whether two programs hold the same values in all tensors that both know."""
+    first, second = ({**p.state_dict, **p.constants} for p in (one, other))
+    shared = first.keys() & second.keys()
+    return all(torch.equal(first[name], second[name]) for name in shared if isinstance(first[name], Tensor))
 
 
 class _Normalizing(nn.Module):
@@ -95,9 +160,16 @@ def _exported(module: nn.Module, request: Request, x: Tensor) -> ExportedProgram
         ) from error
 
 
-def _run(program: ExportedProgram, x: Tensor) -> list[np.ndarray]:
+def _run(program: ExportedProgram, x: Tensor, state: Mapping[str, Tensor] | None) -> list[np.ndarray]:
+    """What a program gives for `x`, with the parameters and buffers of a network in `state` if it is given."""
+    module = program.module()
+    if state is not None:
+        own = module.state_dict()
+        for name in own:
+            own[name] = state.get(name.removeprefix("module."), own[name])
+        module.load_state_dict(own)
     with torch.no_grad():
-        results = program.module()(x)
+        results = module(x)
     return [r.numpy() for r in (results if isinstance(results, tuple) else (results,))]
 
 

@@ -7,17 +7,20 @@ its weights, so that the two files cannot be mixed with those of another export.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import keyword
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
-from bcgraph import dsl, files
+from bcgraph import dsl
 from bcgraph.compiler import pipelines
-from bcgraph.compiler.export import proof, tables
+from bcgraph.compiler.export import drafts, proof, tables
 from bcgraph.compiler.export.folding import folded, norm_at
 from bcgraph.compiler.export.neurons import by_channel, fixed, unique
 from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
@@ -26,6 +29,7 @@ from bcgraph.compiler.ops.neuron import layer_of
 from bcgraph.compiler.targets.python.neuron import neuron_text
 from bcgraph.compiler.targets.python.text import FILE, NEAREST, TAKEN
 from bcgraph.equations.neuron import Equations
+from bcgraph.errors import CompileError
 from bcgraph.exported import COMMENT, SPECIFICATION
 from bcgraph.normalization import Normalization
 from bcgraph.readout import MEANINGS
@@ -35,31 +39,68 @@ from bcgraph.weights import serialized
 def write(request: Request) -> ExportReport:
     """Write a .py file and its weights. Raises as `export` does."""
     only_unrolled(request)
-    program = pipelines.program(request.spec, "unrolled", pipelines.FILE)
-    tables.check(program.nodes, _EMIT, "python")
-    module = plain(request, "unrolled")
-    values = {k: v.detach().numpy() for k, v in module.state_dict().items()}
-    beside = request.path.with_name(f"{request.path.stem}.weights.safetensors")
-    found = _prove(request, module, program, values)
-    code = _Writer(program, values, request.inside)
-    text = code.text()
-    packed = serialized({k: torch.from_numpy(v) for k, v in code.tensors.items()})
-    source = _file(request, text, code, beside.name, hashlib.sha256(packed).hexdigest()).encode()
-    files.write_bytes(beside, packed)
-    files.write_bytes(request.path, source)
-    return ExportReport(request.path, "unrolled", None, len(source), found, "the file's code", (beside,))
+    draft, found = drafts.write(request, _Draft)
+    path, beside = draft.content
+    size = len(draft.content[path])
+    return ExportReport(path, "unrolled", None, size, found, "the file's code", (beside,))
 
 
-def _prove(request: Request, module: Any, program: Program, values: Mapping[str, np.ndarray]) -> proof.Proof:
-    ours, given = request.both()
-    names = list(proof.watched(module))
-    code = _Writer(program, values, request.inside, watch=names)
-    space: dict[str, Any] = {"__name__": "exported"}
-    exec(compile(_file(request, code.text(), code, "", ""), str(request.path), "exec"), space)
-    network = space["Network"]({k: torch.from_numpy(v) for k, v in code.tensors.items()})
-    with torch.no_grad():
-        outputs = [r.numpy() for r in network(given)]
-    return proof.compare(module, {"x": ours}, dict(zip(("O", *names), outputs, strict=True)), request.spec.readout)
+class _Draft:
+    """A .py file and its weights in memory, and the module that they are compared with."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.program = pipelines.program(request.spec, "unrolled", pipelines.FILE)
+        tables.check(self.program.nodes, _EMIT, "python")
+        self.module = plain(request, "unrolled")
+        self.weights = {k: v.detach().numpy() for k, v in self.module.state_dict().items()}
+        self.beside = request.path.with_name(f"{request.path.stem}.weights.safetensors")
+        self.code = _Writer(self.program, self.weights, request.inside)
+        self.text = self.code.text()
+        packed = bytes(serialized({k: torch.from_numpy(v) for k, v in self.code.tensors.items()}))
+        self.digest = hashlib.sha256(packed).hexdigest()
+        source = _file(request, self.text, self.code, self.beside.name, self.digest).encode()
+        self.content = {request.path: source, self.beside: packed}
+
+    def prove(self, places: Mapping[Path, Path]) -> proof.Proof:
+        """Run the file with its weights; beside it a sibling that gives out its spikes and has the same code."""
+        names = list(proof.watched(self.module))
+        watching = _Writer(self.program, self.weights, self.request.inside, watch=names)
+        sibling = _file(self.request, watching.text(), watching, self.beside.name, self.digest)
+        source = places[self.request.path].read_text(encoding="utf-8")
+        if _statements(source) != _statements(sibling):
+            raise CompileError("E075", "the file that was read back is another than the one that was compared")
+        ours, given = self.request.both()
+        # Under its temporary name the file does not find its weights: they are handed to it.
+        tensors = load_file(places[self.beside])
+        found, outputs = (self._run(text, tensors, given) for text in (source, sibling))
+        named = dict(zip(("O", *names), outputs, strict=True))
+        compared = proof.compare(self.module, {"x": ours}, named, self.request.spec.readout)
+        proof.same_outputs(found[0], outputs[0], compared.near)
+        return compared.proof
+
+    def _run(self, source: str, tensors: Mapping[str, torch.Tensor], given: torch.Tensor) -> list[np.ndarray]:
+        space: dict[str, Any] = {"__name__": "exported"}
+        exec(compile(source, str(self.request.path), "exec"), space)
+        with torch.no_grad():
+            results = space["Network"](dict(tensors))(given)
+        return [r.numpy() for r in (results if isinstance(results, tuple) else (results,))]
+
+    def graph(self) -> str:
+        """The code of `forward`."""
+        return self.text
+
+
+def _statements(source: str) -> str:
+    """What a file computes: its code without comments, what is dropped when, and all that is given out but O."""
+    tree = ast.parse(source)
+    (network,) = (each for each in tree.body if isinstance(each, ast.ClassDef))
+    (forward,) = (each for each in network.body if isinstance(each, ast.FunctionDef) and each.name == "forward")
+    forward.body = [each for each in forward.body if not isinstance(each, ast.Delete)]
+    given = forward.body[-1]
+    if isinstance(given, ast.Return) and isinstance(given.value, ast.Tuple):
+        given.value = given.value.elts[0]
+    return ast.dump(tree)
 
 
 def _file(request: Request, forward: str, code: _Writer, beside: str, digest: str) -> str:
