@@ -143,11 +143,11 @@ class _Emitter:
         frame = self.program.inputs[0].name
         # What a state becomes is written in its own place, where nothing reads the old value any more.
         for name, output in states.items():
-            value = self.root(output)
-            if self.in_place(name, value, first, last, states):
-                self.names[value] = self.names[name]
+            held = self.root(output)
+            if self.in_place(name, held, first, last, states):
+                self.names[held] = self.names[name]
             else:
-                last[value] = end
+                last[held] = end
         own = [n for n in first if n not in self.names and n not in self.weights_made and n != frame]
         if self.turned:
             own.append(frame)
@@ -288,6 +288,7 @@ class _Emitter:
 
     def conv(self, node: Node) -> None:
         layer = node.attrs["layer"]
+        bias: NDArray[np.float64] | None
         if len(node.inputs) > 1:
             weight, bias = (self.parameters[edge.value] for edge in node.inputs[1:])
         else:

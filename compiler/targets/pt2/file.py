@@ -53,7 +53,9 @@ class _Draft:
         self.ours, self.given = request.both()
         if first is not None:
             self.state: Mapping[str, Tensor] | None = self.compared.state_dict()
-            self.program, self.sibling, self.content = first.program, first.sibling, first.content
+            self.program: ExportedProgram = first.program
+            self.sibling: ExportedProgram = first.sibling
+            self.content: Mapping[Path, bytes] = first.content
             return
         self.state = None
         module: fx.GraphModule = compile(request.spec, "unrolled", optimize=pipelines.FILE, dtype=torch.float32)
@@ -88,7 +90,7 @@ def _lines(program: ExportedProgram) -> list[str]:
     """The operations of a program and what they read, without what is given out; tensors go by their names."""
     stored = _stored(program)
     shown: dict[fx.Node, str] = {}
-    lines = []
+    lines: list[str] = []
     for node in program.graph.nodes:
         if node.op == "placeholder":
             shown[node] = stored.get(node.name, "x")
