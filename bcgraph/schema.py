@@ -605,7 +605,9 @@ class DataSpec(Frozen):
 
     Some data sets have settings of their own: `download` fetches what is missing, `size` pools images to that height
     and width (0: as they are), and `held_out` is the share of each class that is kept for the test where there is no
-    test part. `span` is where a text names the data set, and takes no part in equality.
+    test part. What follows changes training samples beyond what the data set itself does, and is off by default:
+    `cutout` blanks a square with sides of that many pixels, `autoaugment` is a policy of torchvision, `events` one for
+    event cameras. `span` is where a text names the data set, and takes no part in equality.
     """
 
     name: str = "digits"
@@ -615,6 +617,9 @@ class DataSpec(Frozen):
     download: bool = False
     size: Count = 0
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    cutout: Count = 0
+    autoaugment: Literal["none", "cifar10", "imagenet", "svhn", "rand", "trivial"] = "none"
+    events: Literal["none", "nda", "drop"] = "none"
     span: Annotated[Span | None, Field(exclude=True)] = Field(default=None, exclude=True, repr=False)
 
     def _key(self) -> tuple[Any, ...]:
@@ -628,7 +633,7 @@ class DataSpec(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        return _dumped(dump(self), download=False, size=0, held_out=0.2)
+        return _dumped(dump(self), download=False, size=0, held_out=0.2, cutout=0, autoaugment="none", events="none")
 
 
 class AdamW(Frozen):
@@ -686,7 +691,10 @@ class TrainSpec(Frozen):
     does not. `label_smoothing` mixes the labels with the uniform distribution. `ema` is the decay by update of a
     moving average of the weights, which is then what is evaluated and kept. `mean_squared` is the weight w of the
     second term of the TET loss, which is then (1-w) times the cross-entropies plus w times the mean squared distance
-    of all outputs from the threshold.
+    of all outputs from the threshold. `mixup` is the a of Beta(a, a), from which each batch draws how much of each
+    sample is mixed with another of the batch, labels alike (0: not). With a `teacher` (a run, a `.bcg` or `.onnx` file,
+    or `torchvision:NAME`) the loss is (1-w) times the above plus w times the distance from the teacher's outputs, both
+    softened by `temperature`; w is `distill`.
     """
 
     epochs: PositiveInt = 300
@@ -698,6 +706,14 @@ class TrainSpec(Frozen):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     mean_squared: Probability = 0.0
+    mixup: NotNegative = 0.0
+    teacher: str = ""
+    distill: Probability = 0.5
+    temperature: Annotated[float, Field(ge=0.01, le=1000.0)] = 2.0
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return _dumped(dump(self), mixup=0.0, teacher="", distill=0.5, temperature=2.0)
 
 
 # --- The specification ------------------------------------------------------------------------------------

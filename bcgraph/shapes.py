@@ -74,6 +74,11 @@ def registered(layer: schema.Registered) -> plugins.Entry:
     return entry
 
 
+def outputs(spec: schema.NetworkSpec) -> int:
+    """The number of outputs of a network."""
+    return math.prod(run(spec.backbone.body, spec.input.shape))
+
+
 def spatial(shape: Shape) -> tuple[int, int]:
     """Height and width; a signal counts as a column, a vector as 1x1 (a port with no spatial axes)."""
     height, width = (*shape[1:], 1, 1)[:2]

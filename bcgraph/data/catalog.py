@@ -98,9 +98,11 @@ def load(data: DataSpec, form: InputSpec, steps: int) -> Splits:
 
     Raises DataError: E080 for an unknown name, E081 when it is missing, damaged or does not fit the network.
     """
+    from bcgraph.data.policies import changes
     from bcgraph.data.split import Splits
 
-    return Splits.of(read(data, form, steps), augment=data.augment)
+    source = read(data, form, steps)
+    return Splits.of(replace(source, augment=changes(data, source)))
 
 
 def arrays(

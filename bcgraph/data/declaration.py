@@ -6,7 +6,6 @@ Nothing here imports numpy or torch: `bcgraph check` asks it.
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -113,6 +112,7 @@ def check(data: DataSpec, form: InputSpec, steps: int, classes: int | None = Non
 
     A data set that is not declared is not checked. E035 is a setting that the data set does not have.
     """
+    check_changes(data, form)
     declared = find(data.name)
     if declared is None:
         return
@@ -155,11 +155,33 @@ def check(data: DataSpec, form: InputSpec, steps: int, classes: int | None = Non
         raise too_many_or_few(data, declared.classes, classes)
 
 
+def check_changes(data: DataSpec, form: InputSpec) -> None:
+    """Raise DataError (E041) for changes of training samples that this input cannot have."""
+    shape, kind = form.shape, form.kind
+    changes = (
+        ("cutout", data.cutout, len(shape) == 3, "images and frames"),
+        (
+            "autoaugment",
+            data.autoaugment != "none",
+            kind == "image" and shape[0] in (1, 3),
+            "images of 1 or 3 channels",
+        ),
+        ("events", data.events != "none", kind == "sequence" and len(shape) == 3, "sequences of frames"),
+    )
+    for name, asked, fits, what in changes:
+        if asked and not fits:
+            raise DataError(
+                "E041",
+                f"`{name}` changes {what}, but the network takes {kind}({', '.join(map(str, shape))})",
+                span=data.span,
+                hint=f"leave `{name}` out",
+            )
+
+
 def check_network(spec: NetworkSpec) -> None:
     """Raise DataError (E035, E081) unless the data set that a file names feeds the network that it describes."""
     if spec.data.span is not None:
-        outputs = math.prod(shapes.run(spec.backbone.body, spec.input.shape))
-        check(spec.data, spec.input, spec.steps, outputs)
+        check(spec.data, spec.input, spec.steps, shapes.outputs(spec))
 
 
 def too_many_or_few(data: DataSpec, classes: int, outputs: int) -> DataError:

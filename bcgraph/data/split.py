@@ -52,6 +52,12 @@ class Split:
         """The names of the classes; a label is an index into them."""
         return self.source.classes
 
+    @property
+    def needs_main_thread(self) -> bool:
+        """Whether drawing a batch uses torch or its global generator, which a thread must not beside training."""
+        bound = any(getattr(change, "torch_bound", False) for change in self.source.augment)
+        return isinstance(self.part.samples, RandomSamples) or (self.augmented and bound)
+
     def take(self, indices: Sequence[int] | Integers, key: int | None = None) -> Batch:
         """The samples at `indices` (into this split), normalized: x `[n, C, H, W]` or `[T, n, C, H, W]`, y `[n]`.
 
@@ -78,13 +84,18 @@ class Split:
         `share = (rank, world)` each batch is divided, and only the part of process `rank` is read; `size` remains that
         of the whole batch.
         """
-        order = self._order(key)
         rank, world = share
+        for batch in self.orders(size, key, drop_last):
+            yield self.take(batch[len(batch) * rank // world : len(batch) * (rank + 1) // world], key)
+
+    def orders(self, size: int, key: int | None = None, drop_last: bool = False) -> Iterator[list[int]]:
+        """The indices of the samples of each whole batch of `batches`."""
+        order = self._order(key)
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             if drop_last and len(batch) < size:
                 return
-            yield self.take(batch[len(batch) * rank // world : len(batch) * (rank + 1) // world], key)
+            yield batch
 
     def steps(self, size: int, drop_last: bool = False) -> int:
         """Number of batches that `batches` yields."""
@@ -164,7 +175,7 @@ class Splits:
 
     @staticmethod
     def of(source: DataSet, *, augment: bool = True) -> Splits:
-        """Both parts of `source`; the training part is augmented, with `augment`, where the data set says how."""
+        """Both parts of `source`; with `augment` the training part is changed as `source` says."""
         train = Split(source, source.train, np.arange(len(source.train.labels)), augmented=augment)
         test = Split(source, source.test, np.arange(len(source.test.labels)))
         return Splits(train, test, source.classes, source.mean, source.std)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import operator
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -14,6 +11,7 @@ import numpy as np
 import torch
 
 from bcgraph import keys
+from bcgraph.data import generators
 from bcgraph.data.sources import DataSet, Floats, Integers, Part
 from bcgraph.data.split import Split
 from bcgraph.errors import DataError
@@ -57,7 +55,7 @@ class DatasetSamples:
     def draw(self, indices: Integers, key: int) -> Floats:
         """As `take`, with random transforms that follow from `key` and the item. Raises DataError (E081)."""
         drawn = np.empty((len(indices), *self.shape), dtype=np.float32)
-        with _generators_kept():
+        with generators.restored():
             for row, index in enumerate(indices):
                 member = int(self.members[index])
                 drawn[row], _ = _item(self.dataset, member, self.shape, key)
@@ -113,7 +111,7 @@ def _part(dataset: MapDataset, what: str, shape: tuple[int, ...], classes: int |
     if number == 0:
         raise DataError("E081", f"the {what} `{type(dataset).__name__}` is empty", hint="give at least two samples")
     labels = np.empty(number, dtype=np.int64)
-    with _generators_kept():
+    with generators.restored():
         for index in range(number):
             _, label = _item(dataset, index, shape, 0)
             if classes is None and label < 0:
@@ -138,7 +136,7 @@ def _chosen(part: Part, chosen: Integers) -> Part:
 
 def _item(dataset: MapDataset, index: int, shape: tuple[int, ...], key: int) -> tuple[Floats, int]:
     """Item `index` as a float32 array and a label, drawn by `key`. Raises DataError (E081) for another form."""
-    _seed(keys.derive(key, "item", index))
+    generators.seed(keys.derive(key, "item", index))
     item = dataset[index]
 
     def wrong(problem: str, hint: str) -> DataError:
@@ -173,22 +171,3 @@ def _classes(dataset: MapDataset, classes: int) -> tuple[str, ...]:
     if isinstance(names, list | tuple) and len(names) == classes:
         return tuple(str(name) for name in names)
     return tuple(str(number) for number in range(classes))
-
-
-def _seed(key: int) -> None:
-    """Seed the generators that transforms draw from."""
-    random.seed(key)
-    np.random.seed(key % 2**32)
-    torch.default_generator.manual_seed(key % 2**63)
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Restores the generators of Python, numpy and torch on exit."""
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from bcgraph import schema, schema_values, spaces
 from bcgraph.dsl.elaboration import kinds
@@ -31,10 +32,14 @@ _EXTRA = frozenset(
     (
         "accumulate",
         "augment",
+        "autoaugment",
         "beside",
         "clip",
+        "cutout",
+        "distill",
         "download",
         "ema",
+        "events",
         "finish",
         "gain",
         "held_out",
@@ -42,8 +47,11 @@ _EXTRA = frozenset(
         "maximize",
         "mean_squared",
         "minimize",
+        "mixup",
         "scales",
         "size",
+        "teacher",
+        "temperature",
     )
 )
 
@@ -120,11 +128,16 @@ def _settings(section: BaseModel, ports: Sequence[str]) -> Iterator[str]:
         if isinstance(value, BaseModel) and "kind" not in type(value).model_fields:
             yield f"{name} {{ {_wrapped(_settings(value, ports))} }}"
         else:
-            yield f"{name} = {_value(value)}"
+            yield f"{name} = {escape(value) if _is_text(field) else _value(value)}"
     # What its strategy alone has; a setting that is None has no text.
     for name, value in getattr(section, "own", None) or ():
         if value is not None:
             yield f"{name} = {_value(value)}"
+
+
+def _is_text(field: FieldInfo) -> bool:
+    """Whether a setting is a text in quotes."""
+    return field.annotation is str and isinstance(kinds.kind_of(field), kinds.Text)
 
 
 def _space(space: SpaceSpec, ports: Sequence[str]) -> Iterator[str]:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from random import Random
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from bcgraph import keys
 from bcgraph.data.prefetch import prefetched
-from bcgraph.data.sources import RandomSamples
 from bcgraph.data.split import Split
 from bcgraph.errors import BcgraphError
 from bcgraph.schema import NetworkSpec, SequenceInput
@@ -28,26 +30,29 @@ from bcgraph.training.distributed.process_group import ProcessGroup, on_every_ra
 class Batch:
     """This process's share of a batch: x `[n, C, H, W]` or `[T, n, C, H, W]`, y `[n]`.
 
-    `size` is that of the whole batch. With an `error`, reading has failed and the samples are zeros.
+    `size` is that of the whole batch. With an `error`, reading has failed and the samples are zeros. Where samples are
+    mixed, x holds the mixtures, and `partners` `[n]` are the labels of what each was mixed with; y counts by `share`.
     """
 
     x: Tensor
     y: Tensor
     size: int
     error: BcgraphError | None = None
+    partners: Tensor | None = None
+    share: float = 1.0
 
 
 def batches(
-    spec: NetworkSpec, split: Split, group: ProcessGroup, key: int, *, drop_last: bool
+    spec: NetworkSpec, split: Split, group: ProcessGroup, key: int, *, drop_last: bool, mixup: float = 0.0
 ) -> AbstractContextManager[Iterator[Batch]]:
     """The shuffled batches of an epoch, `spec.data.batch` samples each, of which each process reads its share.
 
     Every process sees the same number of batches. A single process raises the BcgraphError of reading; of several, the
-    one that fails gives zeros from there on, and `losses` raises its error in all of them.
+    one that fails gives zeros from there on, and `losses` raises its error in all of them. With `mixup` above 0 each
+    sample is mixed with another of its batch, with a share drawn from Beta(mixup, mixup) (Zhang et al. 2018).
     """
-    read = _read(spec, split, group, key, drop_last)
-    # Samples with random transforms use torch's global generator, which a thread must not do beside dropout.
-    return nullcontext(read) if isinstance(split.part.samples, RandomSamples) else prefetched(read)
+    read = _read(spec, split, group, key, drop_last, mixup)
+    return nullcontext(read) if split.needs_main_thread else prefetched(read)
 
 
 def losses(
@@ -109,24 +114,46 @@ def _raise(error: BcgraphError | None) -> None:
         raise error
 
 
-def _read(spec: NetworkSpec, split: Split, group: ProcessGroup, key: int, drop_last: bool) -> Iterator[Batch]:
+def _read(
+    spec: NetworkSpec, split: Split, group: ProcessGroup, key: int, drop_last: bool, mixup: float
+) -> Iterator[Batch]:
     size, rank, world = spec.data.batch, group.global_rank, group.world_size
-    items = split.batches(size, key, drop_last, (rank, world))
     error: BcgraphError | None = None
-    for number in range(split.steps(size, drop_last)):
-        whole = min(size, len(split) - number * size)
+    for number, whole in enumerate(split.orders(size, key, drop_last)):
+        mine = slice(len(whole) * rank // world, len(whole) * (rank + 1) // world)
+        batch = Batch(*_zeros(spec, mine.stop - mine.start), len(whole), error)
         if error is None:
             try:
-                x, y = next(items)
+                batch = Batch(*split.take(whole[mine], key), len(whole))
+                if mixup:
+                    batch = _mixed(batch, split, whole, mine, key, keys.rng(key, "mixup", number), spec, mixup)
             except BcgraphError as caught:
                 if world == 1:
                     raise
                 error = caught
-        if error is not None:
-            x, y = _zeros(spec, whole * (rank + 1) // world - whole * rank // world)
+                batch = replace(batch, error=error)
         if group.device.type == "cuda":
-            x, y = x.pin_memory(), y.pin_memory()
-        yield Batch(x, y, whole, error)
+            partners = None if batch.partners is None else batch.partners.pin_memory()
+            batch = replace(batch, x=batch.x.pin_memory(), y=batch.y.pin_memory(), partners=partners)
+        yield batch
+
+
+def _mixed(
+    batch: Batch, split: Split, whole: list[int], mine: slice, key: int, rng: Random, spec: NetworkSpec, mixup: float
+) -> Batch:
+    """The batch with each sample mixed with another of the whole batch, which another process may have."""
+    share = rng.betavariate(mixup, mixup)
+    partners = list(range(len(whole)))
+    rng.shuffle(partners)
+    axis = 1 if isinstance(spec.input, SequenceInput) else 0
+    if len(batch.y) == len(whole):
+        # By numpy: a thread that reads ahead must not start torch's threads beside those that train.
+        others, labels = np.take(batch.x.numpy(), partners, axis=axis), batch.y.numpy()[partners]
+    else:
+        found, named = split.take([whole[place] for place in partners[mine]], key)
+        others, labels = found.numpy(), named.numpy()
+    mixed = np.float32(share) * batch.x.numpy() + np.float32(1 - share) * others
+    return replace(batch, x=torch.from_numpy(mixed), partners=torch.from_numpy(labels), share=share)
 
 
 def _zeros(spec: NetworkSpec, number: int) -> tuple[Tensor, Tensor]:

@@ -34,14 +34,9 @@ def directory(out: Path) -> None:
 
 def classes(spec: NetworkSpec, names: tuple[str, ...]) -> None:
     """Raise DataError (E081) unless the network has one output for each of `names`."""
-    number = outputs(spec)
+    number = shapes.outputs(spec)
     if number != len(names):
         raise too_many_or_few(spec.data, len(names), number)
-
-
-def outputs(spec: NetworkSpec) -> int:
-    """The number of outputs of the network."""
-    return math.prod(shapes.run(spec.backbone.body, _frame(spec)))
 
 
 def batch(spec: NetworkSpec, devices: int) -> None:

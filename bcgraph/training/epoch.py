@@ -75,7 +75,7 @@ class EpochLoop:
             return result.loss
 
         train_step.network.train()
-        with batches(self.spec, split, self.group, key, drop_last=drop_last) as read:
+        with batches(self.spec, split, self.group, key, drop_last=drop_last, mixup=settings.mixup) as read:
             for step, size, value in losses(self.group, read, update):
                 if not math.isfinite(value):
                     raise self._diverged(value, epoch, step)

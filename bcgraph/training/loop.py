@@ -9,19 +9,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bcgraph import data, files
+from bcgraph import data, files, shapes
 from bcgraph import weights as weight_files
 from bcgraph.compiler import compile as compile_network
 from bcgraph.compiler import pipelines
-from bcgraph.data import Splits
+from bcgraph.data import Splits, declaration
+from bcgraph.data.policies import changes
 from bcgraph.data.torch_dataset import Given, MapDataset, from_torch
 from bcgraph.errors import BcgraphWarning, DataError
 from bcgraph.nn.defaults import ordinary_defaults
@@ -32,6 +33,8 @@ from bcgraph.training.distributed.process_group import destroyed_on_error, on_ra
 from bcgraph.training.distributed.sync_batch_norm import synchronize
 from bcgraph.training.ema import EMA
 from bcgraph.training.events import Progress, TrainResult
+from bcgraph.training.losses.teacher import Teacher, of_module
+from bcgraph.training.losses.teacher import load as load_teacher
 from bcgraph.training.options import Options
 from bcgraph.training.session import TrainingRun
 
@@ -58,6 +61,7 @@ def train(
     options: Options | None = None,
     splits: Splits | None = None,
     tensorboard: bool = False,
+    teacher: nn.Module | None = None,
 ) -> TrainResult:
     """Train the network of `spec` as it says and keep the run in the directory `out`.
 
@@ -74,6 +78,8 @@ def train(
     published ones, of which those that do not fit are left out with a BcgraphWarning that lists them; with `partial`
     so are those of any file, as of an ANN that is fine-tuned. `epochs` overrides that of `spec`. Without a `schedule`
     the fastest is chosen. `progress` is called with a `Step` after each update and an `Epoch` after each epoch.
+    `teacher` is a module that maps samples, as the network takes them, to outputs `[N, classes]`, in place of the one
+    that `spec.train` names; it moves to the device.
 
     Raises CompileError (E072) for a schedule that cannot be trained with, DataError (E080, E081), WeightsError (E082,
     E083), RunError: E041 when a batch is too small for its parts, E074 when the machine has no such devices, E084 when
@@ -100,6 +106,7 @@ def train(
             fit = weight_files.apply(model, given, partial=partial or _is_published(weights))
             if not fit:
                 warnings.warn(BcgraphWarning("\n".join((f"not all of {weights} fits", *fit.lines()))), stacklevel=2)
+        taught = _teacher(spec, splits, teacher, group.device, options.dtype)
         if group.world_size > 1:
             synchronize(model)
         with destroyed_on_error(group), ExitStack() as held, torch.random.fork_rng():
@@ -109,7 +116,11 @@ def train(
                 spec,
                 Path(out),
                 seed,
-                {**_identity(spec, seed, schedule, options, given), **identity},
+                {
+                    **_identity(spec, seed, schedule, options, given),
+                    **identity,
+                    **({} if taught is None else {"teacher": taught.digest}),
+                },
                 splits,
                 options,
                 group,
@@ -117,6 +128,7 @@ def train(
                 progress or _ignore,
                 EMA(model, spec.train.ema),
                 tensorboard,
+                taught,
             )
             return run.run(resume=resume)
 
@@ -132,8 +144,17 @@ def _data(
         return found, {} if found.held_out == "test" else {"held_out": found.held_out}
     if splits is not None:
         raise DataError("E081", "both a dataset and `splits` are given", hint="give one of them")
-    source, identity = from_torch(dataset, test, spec.input, spec.steps, checks.outputs(spec))
-    return Splits.of(source), identity
+    declaration.check_changes(spec.data, spec.input)
+    source, identity = from_torch(dataset, test, spec.input, spec.steps, shapes.outputs(spec))
+    return Splits.of(replace(source, augment=changes(spec.data, source))), identity
+
+
+def _teacher(
+    spec: NetworkSpec, splits: Splits, module: nn.Module | None, device: torch.device, dtype: torch.dtype
+) -> Teacher | None:
+    if module is not None:
+        return of_module(module, device, dtype)
+    return load_teacher(spec, device, dtype, splits.train.source.normalization())
 
 
 def _is_published(weights: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bcgraph import dsl, files
 from bcgraph import weights as weight_files
@@ -53,6 +53,7 @@ class TrainingRun:
     progress: Progress
     ema: EMA
     tensorboard: bool = False
+    teacher: Callable[[Tensor], Tensor] | None = None
 
     def run(self, *, resume: bool) -> TrainResult:
         """Train the epochs that remain."""
@@ -63,7 +64,9 @@ class TrainingRun:
         history = on_every_rank(self.group, lambda: self._restored(plain))
         on_rank_zero(self.group, lambda: files.write_text(self.folder / SPEC, dsl.format_spec(self.spec)))
         network, wrapped = self.group.setup(self.model, plain)
-        train_step = TrainStep(self.spec, settings, self.group, network, wrapped, self.options.dtype)
+        train_step = TrainStep(
+            self.spec, settings, self.group, network, wrapped, self.options.dtype, teacher=self.teacher
+        )
         loop = EpochLoop(self.spec, self.seed, self.splits.train, self.group, self.ema, self.folder, self.progress)
         logs = self.tensorboard and self.group.is_global_zero
         with ExitStack() as stack, reproducible():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from bcgraph.readout import predict
 from bcgraph.schema import NetworkSpec, SequenceInput, TrainSpec
 from bcgraph.training.batches import Batch
 from bcgraph.training.distributed.process_group import ProcessGroup
-from bcgraph.training.losses import LOSSES, mean_squared
+from bcgraph.training.losses import LOSSES, distillation, mean_squared
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,8 @@ class TrainStep:
     """`network` and `optimizer` as `group.setup` returns them, and what a batch does to them.
 
     `settings` gives the loss, clipping and accumulation, `spec` the input, the readout and the threshold. Samples are
-    converted to `dtype`; losses are summed in `loss_dtype`.
+    converted to `dtype`; losses are summed in `loss_dtype`. A `teacher` gives its outputs `[N, classes]` for samples as
+    the network takes them.
     """
 
     spec: NetworkSpec
@@ -39,6 +41,7 @@ class TrainStep:
     optimizer: Any
     dtype: torch.dtype
     loss_dtype: torch.dtype = torch.float64
+    teacher: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, batch: Batch, lr: float, *before: object) -> StepResult:
         """Update the weights from `batch`; the network is called with `before` and the samples.
@@ -51,22 +54,29 @@ class TrainStep:
         group, device = self.group, self.group.device
         x = batch.x.to(device=device, dtype=self.dtype, non_blocking=True)
         y = batch.y.to(device, non_blocking=True)
+        # What is not mixed is mixed with itself.
+        others = y if batch.partners is None else batch.partners.to(device, non_blocking=True)
         axis = 1 if isinstance(self.spec.input, SequenceInput) else 0
         number = min(self.settings.accumulate, max(1, len(y) // 2))
         # Without gradients an optimizer leaves a weight alone, decay included: a supernet updates only the path drawn.
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), dtype=self.loss_dtype, device=device)
         correct = torch.zeros((), dtype=torch.long, device=device)
-        parts = list(zip(x.tensor_split(number, axis), y.tensor_split(number), strict=True))
-        for index, (part, labels) in enumerate(parts, start=1):
+        split = (x.tensor_split(number, axis), y.tensor_split(number), others.tensor_split(number))
+        for index, (part, labels, partners) in enumerate(zip(*split, strict=True), start=1):
             wait = index < number and group.world_size > 1
             with group.no_backward_sync(self.network) if wait else nullcontext():
                 outputs = self.network(*before, part)
                 # Processes average their gradients, so a share counts by its size.
-                share = self._loss(outputs, labels) * (len(labels) * group.world_size / batch.size)
+                hard = self._loss(outputs, labels)
+                if batch.partners is not None:
+                    hard = batch.share * hard + (1 - batch.share) * self._loss(outputs, partners)
+                share = self._taught(hard, outputs, part) * (len(labels) * group.world_size / batch.size)
                 group.backward(share)
             loss += share.detach()
-            correct += (predict(outputs.detach(), self.spec.readout) == labels).sum()
+            # Of a mixture, what it is made of for the larger part.
+            likely = labels if batch.share >= 0.5 else partners
+            correct += (predict(outputs.detach(), self.spec.readout) == likely).sum()
         if batch.error is not None:
             # All processes see it in the mean and stop.
             loss.fill_(torch.nan)
@@ -87,3 +97,13 @@ class TrainStep:
             assert threshold is not None, "refused with the specification"
             loss = (1 - weight) * loss + weight * mean_squared(outputs, threshold)
         return loss
+
+    def _taught(self, loss: Tensor, outputs: Tensor, samples: Tensor) -> Tensor:
+        """The loss together with the distance from the teacher, where there is one."""
+        weight = self.settings.distill
+        if self.teacher is None or not weight:
+            return loss
+        with torch.no_grad():
+            logits = self.teacher(samples).to(outputs.dtype)
+        distance = distillation(outputs, logits, self.settings.temperature, self.settings.loss)
+        return (1 - weight) * loss + weight * distance

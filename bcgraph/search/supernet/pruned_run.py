@@ -36,6 +36,8 @@ from bcgraph.training.checkpoint import MODEL, collect, restore
 from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess
 from bcgraph.training.ema import EMA, PREFIX
 from bcgraph.training.epoch import EpochLoop
+from bcgraph.training.losses.teacher import Teacher
+from bcgraph.training.losses.teacher import load as load_teacher
 from bcgraph.training.optimizers import optimizer
 from bcgraph.training.train_step import TrainStep
 
@@ -83,6 +85,11 @@ class PrunedRun:
         self.done = self._restored()
 
     @cached_property
+    def teacher(self) -> Teacher | None:
+        """The network that `train` names to learn from."""
+        return load_teacher(self.spec, self.group.device, self.dtype, self.train.source.normalization())
+
+    @cached_property
     def everything(self) -> NetworkSpec:
         """The network with all connections of the space, each at the gain of the search."""
         return pruning.together(self.spec, pruning.every(self.spec))
@@ -113,7 +120,7 @@ class PrunedRun:
 
     def _train(self, model: nn.Module, end: int, penalized: list[Tensor]) -> None:
         network, wrapped = self.group.setup(model, self.optimizer)
-        step = TrainStep(self.spec, self.spec.train, self.group, network, wrapped, self.dtype)
+        step = TrainStep(self.spec, self.spec.train, self.group, network, wrapped, self.dtype, teacher=self.teacher)
         loop = EpochLoop(self.spec, self.seed, self.train, self.group, self.ema, self.out, lambda _: None)
         strength = pruning.of(self.spec).penalty
         for epoch in range(self.done, end):

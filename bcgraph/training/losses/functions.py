@@ -38,4 +38,18 @@ def mean_squared(outputs: Tensor, threshold: float) -> Tensor:
     return (outputs - threshold).square().mean()
 
 
+def distillation(outputs: Tensor, logits: Tensor, temperature: float, loss: str) -> Tensor:
+    """How far the outputs are from those of a teacher, `logits` `[N, classes]`, both softened (Hinton et al. 2015).
+
+    The Kullback-Leibler divergence of the softmax of the outputs over `temperature` from that of the logits, times the
+    square of the temperature, a mean over samples. `loss` says of which outputs: `tet` of every step, of which the mean
+    is taken, `mean` of their mean, `last` of the last.
+    """
+    taken = {"tet": outputs, "mean": outputs.mean(0, keepdim=True), "last": outputs[-1:]}[loss]
+    targets = F.log_softmax(logits / temperature, dim=-1).expand(taken.shape)
+    found = F.log_softmax(taken / temperature, dim=-1)
+    divergence = F.kl_div(found.flatten(0, 1), targets.flatten(0, 1), reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
 LOSSES: dict[str, Loss] = {"tet": tet, "mean": mean, "last": last}
