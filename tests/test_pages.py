@@ -74,7 +74,8 @@ def commands(page: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_have_the_options_that_there_are(page: str) -> None:
     for line in commands(page):
-        _, name, *arguments = shlex.split(line)
+        # A variable of the shell stands for a number here.
+        _, name, *arguments = shlex.split(re.sub(r"\$\w+", "1", line))
         if name.startswith("-"):
             continue
         assert name in COMMANDS, line
@@ -101,8 +102,16 @@ def test_python_of_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert bcgraph.load("net.bcg").ports
 
 
+PAPER = "https://openreview.net/forum?id=fIKRJeLH7W"
+
 HERE = ("deployment.md", "importing.md")
 """Pages whose Python runs here."""
+
+
+@pytest.mark.parametrize("page", sorted(set(PAGES) - {"README.md"}))
+def test_the_paper_is_linked_where_it_is_first_mentioned(page: str) -> None:
+    mention = re.search(r"\b[Tt]he\s+\[?paper\b", PAGES[page])
+    assert mention is None or PAPER in PAGES[page][mention.end() : mention.end() + 60]
 
 
 def test_the_site_has_every_page() -> None:
