@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
-from bcgraph.dsl.elaboration.definitions import Definitions
+from bcgraph.dsl.elaboration.definitions import REQUIRE, Definitions
 from bcgraph.dsl.elaboration.evaluate import INPUT, Failed, Scope, Value, unknown_name
 from bcgraph.dsl.elaboration.frames import WORDS, misplaced
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Namespace
@@ -59,6 +59,9 @@ def _body(body: tuple[syntax.Statement, ...], definition: Definition, definition
                     _names(target.value, scope, _NO_WORDS)
                 if isinstance(value, syntax.Call):
                     _call(value, definition, definitions, scope)
+            case syntax.Bare(call=call) if call.name == REQUIRE and REQUIRE not in definition.namespace.definitions:
+                for argument in call.arguments:
+                    _names(argument, scope, WORDS)
             case syntax.Bare(call=call):
                 _call(call, definition, definitions, scope)
             case syntax.Sum() | syntax.Concat() | syntax.Section(name="mul"):

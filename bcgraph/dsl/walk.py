@@ -103,3 +103,13 @@ def names_in(expression: syntax.Expression) -> Iterator[syntax.Name | syntax.Dot
         if isinstance(node, syntax.Name | syntax.Dotted):
             yield node
         pending.extend(reversed(expressions_of(node)))
+
+
+def strings_in(expression: syntax.Expression) -> Iterator[syntax.String]:
+    """Every string literal in an expression, in the order of the text."""
+    pending: list[syntax.Expression | syntax.Argument] = [expression]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, syntax.String):
+            yield node
+        pending.extend(reversed(expressions_of(node)))

@@ -477,7 +477,7 @@ class _Body:
             value = self.parameters.get(name)
             code = "E043" if isinstance(value, str) else "E041"
             words = [n.name for n in names_in(condition) if n.name not in self.meanings.values]
-            hint = f"allowed: {_allowed(condition, name, words)}"
+            hint = f"allowed: {allowed(condition, name, words)}"
             if (unit := converted(name, value)) is not None:
                 hint = f"{hint}; {unit}"
             if isinstance(value, str) and (close := nearest(value, words)):
@@ -499,8 +499,8 @@ class _Body:
         self.scope.reporter.stop("E054", message, self.scope.locate(span)[0])
 
 
-def _allowed(condition: syntax.Expression, name: str, words: list[str]) -> str:
-    """What a condition allows, in plain words: `0 to 1` for `tau >= 0 and tau <= 1`, else the condition itself."""
+def allowed(condition: syntax.Expression, name: str, words: list[str]) -> str:
+    """What a condition allows of `name`: `words`, `0 to 1` for `tau >= 0 and tau <= 1`, else the condition itself."""
     if words:
         return ", ".join(f"`{word}`" for word in dict.fromkeys(words))
     limits: dict[str, Any] = {}

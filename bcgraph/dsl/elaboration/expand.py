@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 from bcgraph import schema, shapes
 from bcgraph.dsl import syntax
-from bcgraph.dsl.elaboration.definitions import Definitions
+from bcgraph.dsl.elaboration.definitions import REQUIRE, Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, truth
-from bcgraph.dsl.elaboration.frames import Frame, misplaced, repetitions, scalar, single, target_name
+from bcgraph.dsl.elaboration.frames import Frame, misplaced, repetitions, requirement, scalar, single, target_name
 from bcgraph.dsl.elaboration.layers import Defaults, Layer, check_place, check_threshold
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Library
 from bcgraph.dsl.elaboration.sizes import Budget, Size
@@ -93,8 +93,23 @@ class Expander:
         )
         level = outer.level if outer is not None else 0
         frame = Frame(definition, scope, prefix, (*calls, definition), {}, reserved, {}, level)
+        self._check_requirements(frame)
         nodes, after = self._body(block.body, frame.deeper(call.span), shape)
         return nodes, after, tuple((p.name, scalar(values[p.name])) for p in block.parameters)
+
+    def _check_requirements(self, frame: Frame) -> None:
+        """Raise Failed where an argument is not what the block requires: nothing in it would mean anything then."""
+        if REQUIRE in frame.definition.namespace.definitions:
+            return
+        good = True
+        for statement in frame.definition.block.body:
+            if isinstance(statement, syntax.Bare) and statement.call.name == REQUIRE:
+                try:
+                    requirement(statement.call, frame)
+                except Failed:
+                    good = False
+        if not good:
+            raise Failed
 
     def _arguments(
         self,
@@ -173,6 +188,10 @@ class Expander:
     def _bare(self, statement: syntax.Bare, frame: Frame, shape: Shape | None) -> tuple[Nodes, Shape | None]:
         call = statement.call
         namespace = frame.definition.namespace
+        if call.name == REQUIRE and REQUIRE not in namespace.definitions:
+            # Those of the block itself hold by now; this may be one in a branch.
+            requirement(call, frame)
+            return [], shape
         layer = self.library.built_in(call.name, namespace) or self.library.registered(call, namespace, frame.scope)
         if layer is None or layer.named:
             if layer is None and call.name != NEURON:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bcgraph.dsl import syntax
-from bcgraph.dsl.elaboration.evaluate import Scope, Value, evaluate
+from bcgraph.dsl.elaboration.definitions import allowed
+from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, evaluate
 from bcgraph.dsl.elaboration.kinds import Called, Kind, Word
 from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.elaboration.library import Definition, standard_names
+from bcgraph.dsl.walk import names_in, strings_in
 from bcgraph.dsl.wording import show, statement_name, type_name
-from bcgraph.errors import Span
+from bcgraph.errors import Span, nearest
 from bcgraph.schema_values import Scalar
 
 MAX_LEVELS = 96
@@ -95,6 +97,35 @@ def repetitions(expression: syntax.Expression, scope: Scope) -> range:
     if len(bounds) not in (1, 2) or any(a.name is not None for a in expression.arguments):
         raise scope.fail("E042", "`range` takes an end, or a start and an end", expression)
     return range(*bounds)
+
+
+def requirement(call: syntax.Call, frame: Frame) -> None:
+    """`require(condition)` in a block: report a parameter that does not fulfil it where its value was written.
+
+    Raises Failed then (E041, E043), and where it is no condition (E042, E044).
+    """
+    scope = frame.scope
+    if len(call.arguments) != 1 or call.arguments[0].name is not None:
+        raise scope.fail("E042", "`require` takes one condition", call.span, "`require(stride >= 1)`, for example")
+    condition = call.arguments[0].value
+    found = evaluate(condition, scope, WORDS)
+    if not isinstance(found, bool):
+        raise scope.fail("E044", "`require` needs a condition", condition)
+    if found:
+        return
+    name = next((n.name for n in names_in(condition) if n.name in scope.values), "")
+    value = scope.values.get(name)
+    words = [n.name for n in names_in(condition) if n.name not in scope.values]
+    words += [text.value for text in strings_in(condition)]
+    hint = f"allowed: {allowed(condition, name, words)}"
+    if isinstance(value, str) and (close := nearest(value, words)):
+        hint = f"{close} ({hint})"
+    code = "E043" if isinstance(value, str) else "E041"
+    message = f"`{name}` of `{frame.definition.block.name}` cannot be `{show(value)}`"
+    if name in scope.origins:
+        scope.reporter.add(code, message, scope.origins[name], hint, scope.notes)
+        raise Failed
+    raise scope.fail(code, message, condition, hint)
 
 
 def misplaced(statement: syntax.Statement, scope: Scope) -> None:
