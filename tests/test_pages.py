@@ -116,9 +116,13 @@ def test_the_paper_is_linked_where_it_is_first_mentioned(page: str) -> None:
 
 def test_the_site_has_every_page() -> None:
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
-    listed: list[str] = []
-    for entry in settings["nav"]:
-        listed += [entry] if isinstance(entry, str) else next(iter(entry.values()))
+    pending, listed = [settings["nav"]], []
+    while pending:
+        entry = pending.pop()
+        if isinstance(entry, str):
+            listed.append(entry)
+        else:
+            pending += entry.values() if isinstance(entry, dict) else entry
     assert sorted(listed) == sorted({*PAGES, "index.md"} - {"README.md"})
 
 
