@@ -52,11 +52,9 @@ class Remaining:
         if self.first is None:
             # What was done before: an earlier call may have done much of it.
             self.first = (now, done)
-            return "" if done < total else "done"
+            return ""
         began, before = self.first
-        if done >= total:
-            return "done"
-        if done <= before:
+        if done <= before or done >= total:
             return ""
         seconds = round((now - began) / (done - before) * (total - done))
         return f"{timedelta(seconds=seconds)} left"
@@ -66,7 +64,7 @@ class Remaining:
 def search_bars() -> Iterator[OnEvent | None]:
     """One bar for each stage of a search or an audit. Yields the callback for its events.
 
-    Off a terminal there is a line on standard error for each epoch, and for each tenth of other stages.
+    Off a terminal there is a line on standard error for each epoch, and one in ten seconds of other stages.
     """
     if not is_terminal():
         yield SearchLines() if leads() else None
@@ -89,23 +87,25 @@ def search_bars() -> Iterator[OnEvent | None]:
 
 
 _BY_EPOCH = ("supernet", "gains", "finish")
+_EVERY = 10.0
+"""Seconds between two lines of a stage without epochs."""
 
 
 class SearchLines:
-    """Prints a line for each epoch of a search, and for each tenth of a stage that has none."""
+    """Prints a line for each epoch of a search, and one in ten seconds of a stage that has none."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.remaining: dict[str, Remaining] = {}
-        self.printed: dict[str, int] = {}
+        self.printed = clock()
 
     def __call__(self, event: Event) -> None:
         """Print, if it is time to."""
-        remaining = self.remaining.setdefault(event.stage, Remaining())
+        remaining = self.remaining.setdefault(event.stage, Remaining(self.clock))
         left = remaining.left(event.done, event.total)
-        tenth = event.done if event.stage in _BY_EPOCH else 10 * event.done // max(1, event.total)
-        if tenth == self.printed.get(event.stage):
+        if event.stage not in _BY_EPOCH and self.clock() - self.printed < _EVERY:
             return
-        self.printed[event.stage] = tenth
+        self.printed = self.clock()
         unit = "epoch " if event.stage in _BY_EPOCH else ""
         parts = [f"{STAGES.get(event.stage, event.stage)}: {unit}{event.done}/{event.total}"]
         parts += [] if event.best is None else [f"best {event.best:.4g}"]

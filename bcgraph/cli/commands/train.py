@@ -167,7 +167,7 @@ class EpochLines:
     def __init__(self, label: str, remaining: Remaining | None = None) -> None:
         self.label = label
         self.remaining = remaining or Remaining()
-        self.epochs = 0
+        self.epochs = self.steps = 0
 
     def __call__(self, event: Event) -> None:
         """Learn of an update, or print a line after an epoch."""
