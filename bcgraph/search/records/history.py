@@ -57,7 +57,8 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
         **({"front": [record.as_data() for record in front(evolved, by, within)]} if len(by) > 1 else {}),
         **({"finish": finish.as_data()} if finish is not None else {}),
         **({"beside": others} if (others := beside.read(path)) else {}),
-        "finished": (path / "best.bcg").exists(),
+        # Without the results of the last stage, what it chose is not known.
+        "finished": (path / "best.bcg").exists() and (finish is not None or settings.get("finish") is None),
         "weights": weights(settings),
     }
 
