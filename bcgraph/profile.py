@@ -3,8 +3,9 @@
 Counting needs the specification alone. Firing rates come from spikes that were measured on data; with them, a layer
 that reads spikes is charged one accumulate for each operation whose spike is there (operations times the firing rate of
 the port it reads; a spike that is a whole number counts as so many), and a layer that reads numbers one
-multiply-accumulate for each operation. Energies are those of a
-45 nm process, as papers on spiking networks quote them. Batch norm is counted in parameters only: for inference it is
+multiply-accumulate for each operation. A sum of spikes is a small whole number, so a layer behind it is charged one
+accumulate for each spike in the sum. Energies are those of a 45 nm process, as papers on spiking networks quote them
+(Horowitz, ISSCC 2014: 0.9 pJ for an addition in float32, 3.7 pJ more for a multiplication). Batch norm is counted in parameters only: for inference it is
 folded into the convolution before it. A layer that reads a static image is charged anew in each step.
 """
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 ACCUMULATE = 0.9e-12
 MULTIPLY_ACCUMULATE = 4.6e-12
+SRAM = 5e-12
+"""Joules to move 32 bits from or to a memory of 8 KB in 45 nm: half of the 10 pJ of 64 bits (Horowitz, ISSCC 2014)."""
 
 # By port, by step: the share of neurons that fire.
 Rates = tuple[tuple[float, ...], ...]
@@ -35,8 +38,9 @@ Rates = tuple[tuple[float, ...], ...]
 class Layer:
     """One convolution or linear layer, of the backbone or of a projection, for one sample.
 
-    `reads` is the number of the port whose spikes it reads, None when it reads numbers; `steps` is in how many steps it
-    is computed, `delay` by how many its input is late. `operations` are multiply-accumulates in one step.
+    `reads` is the number of the port whose spikes it reads, None when it reads numbers; `also` are the ports whose
+    spikes are added to those before. `steps` is in how many steps it is computed, `delay` by how many its input is
+    late. `operations` are multiply-accumulates in one step.
     """
 
     name: str
@@ -46,6 +50,17 @@ class Layer:
     steps: int
     reads: int | None = None
     delay: int = 0
+    also: tuple[int, ...] = ()
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports whose spikes it reads, added up; none for a layer that reads numbers."""
+        return () if self.reads is None else (self.reads, *self.also)
+
+    def sparsity(self, rates: Rates) -> float | None:
+        """The share of operations that no spike asks for; None for a layer that reads numbers, or in no step."""
+        total = self.operations * self.steps
+        return None if self.reads is None or not total else 1.0 - self.synaptic(rates) / total
 
     def computed(self, step: int) -> bool:
         """Whether it is computed in `step`, counted from 0: a connection is not before there is anything to read."""
@@ -53,11 +68,10 @@ class Layer:
 
     def synaptic(self, rates: Rates, step: int | None = None) -> float:
         """Accumulates in all steps, or in one: operations whose spike is there. 0 for a layer that reads numbers."""
-        if self.reads is None:
-            return 0.0
         if step is not None:
-            return self.operations * rates[self.reads][step - self.delay] if self.computed(step) else 0.0
-        return self.operations * math.fsum(rates[self.reads][: self.steps])
+            arrived = math.fsum(rates[port][step - self.delay] for port in self.ports) if self.computed(step) else 0.0
+            return self.operations * arrived
+        return self.operations * math.fsum(rate for port in self.ports for rate in rates[port][: self.steps])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +183,15 @@ class Profile:
             return layer.operations * times * multiply_accumulate
         return layer.synaptic(self.rates, step) * accumulate
 
+    def words(self, layer: Layer | None = None) -> float:
+        """Numbers that `layer` moves in all steps of a sample: a weight for each operation that is computed.
+
+        Without a layer it is the whole network, with each value of state read and written once in each step.
+        """
+        if layer is None:
+            return math.fsum(map(self.words, self.layers)) + 2.0 * self.state_values * self.steps
+        return layer.synaptic(self.rates) if layer.ports else float(layer.operations * layer.steps)
+
     def by_step(
         self, accumulate: float = ACCUMULATE, multiply_accumulate: float = MULTIPLY_ACCUMULATE
     ) -> tuple[StepCost, ...]:
@@ -237,8 +260,10 @@ class Profile:
             "operations": layer.operations,
             "steps": layer.steps,
             "reads": layer.reads,
+            **({"also": list(layer.also)} if layer.also else {}),
         }
         if self.measured:
+            found["sparsity"] = layer.sparsity(self.rates)
             found["synaptic"] = layer.synaptic(self.rates)
             found["energy"] = self.energy(layer, accumulate, multiply_accumulate)
         return found
@@ -248,7 +273,7 @@ def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = N
     """The costs of `spec`, with synaptic operations and energies when `rates` by (port, step) are given."""
     form = spec.input
     counter = _Counter(spec.steps)
-    counter.body(spec.backbone.body, form.shape, None)
+    counter.body(spec.backbone.body, form.shape, ())
     measured = rates or {}
     ports = tuple(
         Port(name, shape, tuple(measured[(number, t)] for t in range(spec.steps)) if measured else ())
@@ -307,8 +332,8 @@ class _Counter:
         self.norms = 0
         self.counting: list[bool] = []
 
-    def body(self, body: schema.Body, shape: Shape, reads: int | None) -> tuple[Shape, int | None]:
-        """The shape after `body`, and the port whose spikes come out of it (None: numbers)."""
+    def body(self, body: schema.Body, shape: Shape, reads: tuple[int, ...]) -> tuple[Shape, tuple[int, ...]]:
+        """The shape after `body`, and the ports whose spikes, added up, come out of it (none: numbers)."""
         small: Shape | None = None  # what the resize just before was given
         for node in body:
             after = shapes.infer(node, shape)
@@ -318,29 +343,32 @@ class _Counter:
                     moves = isinstance(node, schema.Conv) and node.pointwise
                     least = min(shape, small or shape, key=math.prod) if moves else shape
                     cost = shapes.parameters(node, shape), shapes.operations(node, least)
-                    self.layers.append(Layer(node.name, node.kind, *cost, self.steps, reads))
-                    reads = None
+                    self.layers.append(Layer(node.name, node.kind, *cost, self.steps, **_reading(reads)))
+                    reads = ()
                 case schema.BatchNorm():
                     self.norms += shapes.parameters(node, shape, self.steps)
-                    reads = None
+                    reads = ()
                 case schema.NeuronLayer():
                     self.norms += shapes.parameters(node, shape)
-                    reads = len(self.ports) if node.neuron.equations.counts else None
+                    reads = (len(self.ports),) if node.neuron.equations.counts else ()
                     self.counting += [node.neuron.equations.counts]
                     self.ports.append(shape)
                 case schema.Standard():
                     cost = shapes.parameters(node, shape), shapes.operations(node, shape)
                     if cost[1]:
-                        self.layers.append(Layer(node.name, node.layer, *cost, self.steps, reads))
+                        self.layers.append(Layer(node.name, node.layer, *cost, self.steps, **_reading(reads)))
                     else:
                         self.norms += cost[0]
-                    reads = reads if STANDARD[node.layer].keeps_spikes else None
+                    reads = reads if STANDARD[node.layer].keeps_spikes and len(reads) == 1 else ()
                 case schema.Sum() | schema.Concat() | schema.Product():
-                    ends = {self.body(branch, shape, reads)[1] for branch in node.branches}
-                    alone = not isinstance(node, schema.Sum) or len(node.branches) == 1
-                    reads = ends.pop() if alone and len(ends) == 1 else None
-                case schema.Pool() | schema.AdaptivePool() if "avg" in node.kind:
-                    reads = reads if after == shape else None
+                    ends = [self.body(branch, shape, reads)[1] for branch in node.branches]
+                    if isinstance(node, schema.Sum):
+                        # Whole numbers add up to whole numbers, as long as each of them is one.
+                        reads = tuple(port for end in ends for port in end) if all(ends) else ()
+                    else:
+                        reads = ends[0] if len(set(ends)) == 1 and len(ends[0]) == 1 else ()
+                case schema.Pool() | schema.AdaptivePool() if after != shape and ("avg" in node.kind or len(reads) > 1):
+                    reads = ()
                 case _:  # The maximum of spikes is a spike; flattening, resizing and dropout change nothing.
                     pass
             small = shape if isinstance(node, schema.Resize) else None
@@ -355,12 +383,17 @@ def _connection(
     late = max(0, spec.steps - each.delay)
     inner = _Counter(spec.steps)
     source = projections.as_map(counter.ports[each.source])
-    reads = each.source if each.read == SPIKES and counter.counting[each.source] else None
+    reads = (each.source,) if each.read == SPIKES and counter.counting[each.source] else ()
     inner.body(projections.layers(spec, each, prefix), source, reads)
     layers = tuple(replace(layer, kind=each.word, steps=late, delay=each.delay) for layer in inner.layers)
     parameters = sum(layer.parameters for layer in layers) + inner.norms
     held = sum(state.values for state in states if state.name.startswith(f"{prefix}."))
     return Connection(each.word, *each.key, parameters, held, layers)
+
+
+def _reading(ports: tuple[int, ...]) -> dict[str, Any]:
+    """What a layer says of the ports whose spikes it reads."""
+    return {"reads": ports[0], "also": ports[1:]} if ports else {}
 
 
 def _given(data: dict[str, Any]) -> dict[str, Any]:

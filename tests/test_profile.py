@@ -223,3 +223,68 @@ def test_what_connections_of_other_kinds_cost() -> None:
     # What reads a membrane, or the numbers of another layer, pays for multiplications.
     assert [layer.reads for layer in (*deep.layers, *ahead.layers)] == [16, None, None]
     assert [each["kind"] for each in found.as_data()["forward"]] == ["forward"]
+
+
+SEW = """
+bcg 1
+
+block sew(width=4) {
+  conv1 = conv(width); bn1 = bn(); n1 = neuron()
+  sum { branch { conv2 = conv(width); bn2 = bn(); n2 = neuron() }; branch { } }
+  conv3 = conv(width); bn3 = bn(); n3 = neuron()
+  flatten(); fc = linear(10)
+}
+
+network n { input = image(1, 8, 8); steps = 2; backbone = sew() }
+"""
+
+
+def test_a_layer_after_a_sum_of_spikes_is_charged_accumulates_of_whole_numbers() -> None:
+    spec = dsl.parse(SEW)
+    rates = {(port, t): 0.1 + 0.1 * port + 0.05 * t for port in range(3) for t in range(2)}
+    found = profile(spec, rates)
+    layers = {layer.name: layer for layer in found.layers}
+    behind = layers["conv3"]
+    assert behind.ports == (1, 0)
+    operations = 4 * 4 * 9 * 64
+    spikes = sum(rates[port, t] for port in (0, 1) for t in range(2))
+    assert behind.synaptic(found.rates) == pytest.approx(operations * spikes)
+    assert behind.synaptic(found.rates, 1) == pytest.approx(operations * (rates[0, 1] + rates[1, 1]))
+    assert found.energy(behind) == pytest.approx(operations * spikes * ACCUMULATE)
+    assert behind.sparsity(found.rates) == pytest.approx(1 - spikes / 2)
+    assert layers["conv1"].sparsity(found.rates) is None
+    assert next(entry for entry in found.as_data()["layers"] if entry["name"] == "conv3")["also"] == [0]
+    # Only the image is read as numbers.
+    assert [layer.name for layer in found.layers if not layer.ports] == ["conv1"]
+
+
+def test_memory_traffic_is_a_weight_an_operation_and_the_states_twice_a_step() -> None:
+    rates = {(port, t): 0.25 for port in range(3) for t in range(2)}
+    found = profile(dsl.parse(SEW), rates)
+    weights = sum(layer.synaptic(found.rates) for layer in found.layers) + 2 * 4 * 9 * 64
+    assert found.words() == pytest.approx(weights + 2 * 3 * 4 * 64 * 2)
+
+
+def test_show_profile_and_onnx_agree_on_operations(tmp_path: Path) -> None:
+    import onnx
+
+    from bcgraph.compiler.targets.export import export
+
+    text = tiny("backward @4 -> @0; backward @2 -> @2 { delay = 3 }")
+    path = tmp_path / "net.bcg"
+    path.write_text(text)
+    spec = dsl.parse(text)
+    found = profile(spec)
+    export(spec, tmp_path / "net.onnx", form="step")
+    facts = {p.key: p.value for p in onnx.load(tmp_path / "net.onnx").metadata_props}
+    shown = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "bcgraph", "show", str(path), "--json"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        ).stdout
+    )
+    assert int(facts["bcgraph.operations"]) == shown["operations"] == found.operations
+    assert int(facts["bcgraph.parameters"]) == shown["parameters"] == found.parameters

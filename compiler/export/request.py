@@ -17,6 +17,7 @@ from bcgraph.compiler.export.proof import Proof
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
 from bcgraph.normalization import Normalization
+from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
 
 
@@ -35,6 +36,7 @@ class Request:
     allow_loss: bool = False
     inherited: bool = False
     int8: bool = False
+    inline: bool = False
 
     @property
     def inside(self) -> Normalization | None:
@@ -82,6 +84,7 @@ def plain(request: Request, schedule: str) -> fx.GraphModule:
 def facts(request: Request) -> dict[str, str]:
     """What a file says of itself: the specification, its fingerprint, and what is needed to run it."""
     spec = request.spec
+    costs = profile(spec)
     image = {"kind": spec.input.kind, **spec.input.sizes}
     found = {
         "bcgraph.spec": dsl.format_spec(spec),
@@ -92,6 +95,8 @@ def facts(request: Request) -> dict[str, str]:
         "bcgraph.input": json.dumps(image),
         "bcgraph.ports": json.dumps(list(spec.ports)),
         "bcgraph.classes": json.dumps(list(request.classes)),
+        "bcgraph.parameters": str(costs.parameters),
+        "bcgraph.operations": str(costs.operations),
     }
     normal = request.normalization
     if normal is not None:

@@ -12,7 +12,7 @@ import typer
 from bcgraph.cli.commands.eval import WeightsOption
 from bcgraph.cli.inputs import JsonOption, RunArgument, SetOption, read_source
 from bcgraph.cli.output import emit, emit_json, say, table
-from bcgraph.errors import DataError
+from bcgraph.errors import CompileError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +43,9 @@ def compile_command(
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantize to 8 bits, calibrated on training samples, and compare.")
     ] = False,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="ONNX without local functions, for runtimes that do not know them.")
+    ] = False,
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Write NIR without the connections that it cannot say, and name them.")
     ] = False,
@@ -56,6 +59,8 @@ def compile_command(
     quantized = int8 and out.suffix != ".c"  # a C file is written in 8 bits from the beginning
     if quantized:
         eight.check(out, form)
+        if inline:
+            raise CompileError("E072", "--int8 finds the spikes by the functions of neurons", hint="leave out --inline")
     source = read_source(spec, settings)
     from bcgraph import files
     from bcgraph import weights as weight_files
@@ -82,6 +87,7 @@ def compile_command(
             allow_loss=allow_loss,
             inherited=source.inherited,
             int8=int8 and not quantized,
+            inline=inline,
         )
         compared = None
         if quantized:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from onnx.inliner import inline_local_functions
 from torch import Tensor, fx
 
 from bcgraph import seals
@@ -53,11 +54,12 @@ class _Draft:
         self.weights = {k: v.detach().numpy() for k, v in self.module.state_dict().items()}
         self.described = metadata(request, self.program)
         self.described[f"bcgraph.{seals.NAME}"] = seals.BLANK
-        self.content = {request.path: seals.seal(_serialize(self._emitted(())))}
+        self.content = {request.path: seals.seal(self._emitted(()).SerializeToString())}
 
-    def _emitted(self, watch: Sequence[str]) -> ir.Model:
+    def _emitted(self, watch: Sequence[str]) -> onnx.ModelProto:
         emit = to_scan if self.request.form == "scan" else to_onnx
-        return emit(self.program, self.weights, self.described, watch, self.request.inside)
+        made = ir.to_proto(emit(self.program, self.weights, self.described, watch, self.request.inside))
+        return inline_local_functions(made) if self.request.inline else made
 
     def prove(self, places: Mapping[Path, Path]) -> proof.Proof:
         """Run the file, and beside it a sibling that also gives out its spikes, whose graph has to be the file's."""
@@ -65,7 +67,7 @@ class _Draft:
         if self.request.form == "scan":
             watch = list(dict.fromkeys(name.rpartition("@t")[0] for name in watch))
         data = places[self.request.path].read_bytes()
-        file, sibling = onnx.load_from_string(data), ir.to_proto(self._emitted(watch))
+        file, sibling = onnx.load_from_string(data), self._emitted(watch)
         if siblings.bare(file, ()) != siblings.bare(sibling, watch):
             raise CompileError("E075", "the file that was read back is another than the one that was compared")
         running = _Running(data, sibling)
@@ -86,11 +88,6 @@ def metadata(request: Request, program: Program) -> dict[str, str]:
     found["bcgraph.states"] = json.dumps(states if request.form == "step" else [])
     found["bcgraph.opset"] = str(OPSET)
     return found
-
-
-def _serialize(model: ir.Model) -> bytes:
-    data: bytes = ir.to_proto(model).SerializeToString()
-    return data
 
 
 class _Running:
