@@ -5,8 +5,9 @@ that reads spikes is charged one accumulate for each operation whose spike is th
 the port it reads; a spike that is a whole number counts as so many), and a layer that reads numbers one
 multiply-accumulate for each operation. A sum of spikes is a small whole number, so a layer behind it is charged one
 accumulate for each spike in the sum. Energies are those of a 45 nm process, as papers on spiking networks quote them
-(Horowitz, ISSCC 2014: 0.9 pJ for an addition in float32, 3.7 pJ more for a multiplication). Batch norm is counted in parameters only: for inference it is
-folded into the convolution before it. A layer that reads a static image is charged anew in each step.
+(Horowitz, ISSCC 2014: 0.9 pJ for an addition in float32, 3.7 pJ more for a multiplication). Batch norm is counted in
+parameters only: for inference it is folded into the convolution before it. A layer that reads a static image is charged
+anew in each step.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def export(
     target cannot say is refused; with `allow_loss` it is left out or its delay shortened, and the report says so.
     `inherited` says that the weights are those of a supernet, and so does the file then (see `bcgraph.origins`).
     With `int8` a `.c` file holds its weights in 8 bits; an ONNX file is quantized once it is written
-    (`targets.onnx.int8`). With `inline` an ONNX file has the operations of its neurons in place of local functions, which
-    not all runtimes know.
+    (`targets.onnx.int8`). With `inline` an ONNX file has the operations of its neurons in place of local functions,
+    which not all runtimes know.
 
     Raises CompileError (E054 too many steps to write out, E072 unknown form or ending, E073 what the target cannot
     express, E075 a failed proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
@@ -60,9 +60,7 @@ def export(
     if int8 and target.suffix != ".c":
         raise CompileError("E072", f"`{target.suffix}` files cannot be written in 8 bits", hint="leave out `int8`")
     if inline and target.suffix != ".onnx":
-        raise CompileError(
-            "E072", f"`{target.suffix}` files have no functions to put in place", hint="leave out `inline`"
-        )
+        raise CompileError("E072", f"`{target.suffix}` files have no local functions", hint="leave out `inline`")
     request = Request(
         spec, target, state_dict, form, x, classes, normalization, seed, allow_loss, inherited, int8, inline
     )
