@@ -7,7 +7,11 @@ it is never recorded as a result, and a command ends with a message (E094) that 
 from __future__ import annotations
 
 import errno
+import mmap
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from bcgraph.errors import RunError
 
@@ -62,6 +66,41 @@ def _says_so(text: str) -> bool:
 def room(size: int) -> None:
     """Raise MemoryError where `size` bytes cannot be allocated. For libraries that abort the process or hang then."""
     bytearray(size)
+
+
+class TorchLoader:
+    """A finder of modules that refuses torch (MemoryError) where loading it would end the process.
+
+    Where the address space is limited, torch may abort while it is loaded, which no process survives. So another one
+    tries first, with as much of the address space in use as here.
+    """
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Finds nothing: torch is found by who comes after this one."""
+        if name == "torch" and _limited() and not _loads("torch"):
+            raise MemoryError("there is no room for torch")
+
+
+def _limited() -> bool:
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+def _loads(module: str) -> bool:
+    """Whether another process can load a module under the limits of this one."""
+    try:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    except (OSError, ValueError):
+        used = mmap.PAGESIZE
+    program = f"import mmap; taken = mmap.mmap(-1, {used}); import {module}"
+    try:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    except OSError as error:
+        return error.errno != errno.ENOMEM
+    return done.returncode == 0 or b"No module named" in done.stderr
 
 
 def exhausted(error: BaseException) -> RunError:

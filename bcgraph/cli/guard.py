@@ -22,7 +22,7 @@ from bcgraph.cli.output import emit_json, say
 from bcgraph.cli.streams import drop
 from bcgraph.errors import BcgraphError, BcgraphWarning, Diagnostic, render
 from bcgraph.memory import FAILURES as MEMORY_FAILURES
-from bcgraph.memory import exhausted, ran_out
+from bcgraph.memory import TorchLoader, exhausted, ran_out
 from bcgraph.urls import shown, without_password
 
 P = ParamSpec("P")
@@ -42,7 +42,7 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with _noted():
+            with _noted(), _torch_fits():
                 function(*args, **kwargs)
         except BcgraphError as error:
             report(error.diagnostics, as_json=bool(kwargs.get("as_json")))
@@ -112,6 +112,17 @@ def _noted() -> Iterator[None]:
             yield
     finally:
         logging.getLogger().removeHandler(handler)
+
+
+@contextmanager
+def _torch_fits() -> Iterator[None]:
+    """Within, torch is not loaded where it would abort for want of memory."""
+    finder = TorchLoader()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def adopt(*libraries: str) -> None:

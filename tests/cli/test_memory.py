@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,28 @@ for action, megabytes in ((lambda: weights.pack(values, {}), 200), (lambda: weig
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "no room\nno room\n"
+
+
+ABORTS = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (2**36, resource.RLIM_INFINITY))
+sys.path.insert(0, ".")
+from bcgraph.cli.main import main
+sys.argv = ["bcgraph", "score", "net.bcg"]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+def test_a_torch_that_aborts_while_it_is_loaded_is_a_message(tmp_path: Path) -> None:
+    """As it does where its libraries fit the address space, and what they allocate first does not."""
+    (tmp_path / "net.bcg").write_text(NET % 2)
+    (tmp_path / "torch.py").write_text("import os; os.abort()\n")
+    for text, code in ((ABORTS, 1), (ABORTS.replace("resource.setrlimit", "print"), -6)):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path[1:]])}
+        done = subprocess.run(
+            [sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr[-2000:]
+        assert ("error[E094]: memory has run out" in done.stderr) == (code == 1)
+        assert "Traceback" not in done.stderr
