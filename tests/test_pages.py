@@ -114,6 +114,11 @@ def test_the_paper_is_linked_where_it_is_first_mentioned(page: str) -> None:
     assert mention is None or PAPER in PAGES[page][mention.end() : mention.end() + 60]
 
 
+def test_the_picture_of_the_first_network_is_what_draw_draws() -> None:
+    text = next(m["text"] for m in BLOCK.finditer(PAGES["README.md"]) if m["kind"] == "bcg")
+    assert (ROOT / "docs" / "rows.svg").read_text() == bcgraph.draw(bcgraph.parse(text)), "draw docs/rows.svg anew"
+
+
 def test_the_site_has_every_page() -> None:
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     pending, listed = [settings["nav"]], []

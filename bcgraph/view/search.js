@@ -3,7 +3,10 @@
   const token = new URLSearchParams(location.search).get("token");
   const $ = (id) => document.getElementById(id);
   const frame = $("report");
+  // The report draws its charts anew, which takes the time of a search on the same machine.
+  const PAUSE = 10_000;
   let before = "";
+  let loaded = -PAUSE;
 
   async function look() {
     let found = null;
@@ -24,8 +27,9 @@
       $("state").textContent =
         `${found.scored} scored, ${found.evaluated} evaluated${best}${value}; ${found.finished ? "finished" : "running"}`;
       const now = JSON.stringify(found);
-      if (now !== before) {
+      if (now !== before && (found.finished || performance.now() - loaded >= PAUSE)) {
         before = now;
+        loaded = performance.now();
         reload();
       }
       if (found.finished) return;

@@ -10,7 +10,7 @@ from bcgraph.viz.picture.notes import TIMES
 from bcgraph.viz.picture.skeleton import Skeleton
 
 PORTS_IN_A_ROW = 20
-ROW_WIDTH = 860.0
+ROW_WIDTH = 720.0
 """A row is wrapped above either."""
 
 # Colors that stay apart for color-blind readers (Okabe and Ito); connections beyond the last begin anew.
