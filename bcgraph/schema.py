@@ -603,11 +603,13 @@ class ForwardConnection(Connection):
 class DataSpec(Frozen):
     """Which data set, from where, and in which batches; `augment` says whether training changes samples at random.
 
-    Some data sets have settings of their own: `download` fetches what is missing, `size` pools images to that height
-    and width (0: as they are), and `held_out` is the share of each class that is kept for the test where there is no
-    test part. What follows changes training samples beyond what the data set itself does, and is off by default:
-    `cutout` blanks a square with sides of that many pixels, `autoaugment` is a policy of torchvision, `events` one for
-    event cameras. `span` is where a text names the data set, and takes no part in equality.
+    Some data sets have settings of their own: `download` fetches what is missing, `size` pools or pads images to that
+    height and width (0: as they are), and `held_out` is the share of each class that is kept for the test where there
+    is no test part. `train` and `test` are the numbers of samples that are kept of each part, evenly from all classes
+    and the same for every seed (0: all). The others change training samples beyond what the data set itself does, and
+    are off by default: `cutout` blanks a square with sides of that many pixels, `autoaugment` is a policy of
+    torchvision, `events` one for event cameras. `span` is where a text names the data set, and takes no part in
+    equality.
     """
 
     name: str = "digits"
@@ -617,6 +619,8 @@ class DataSpec(Frozen):
     download: bool = False
     size: Count = 0
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    train: Count = 0
+    test: Count = 0
     cutout: Count = 0
     autoaugment: Literal["none", "cifar10", "imagenet", "svhn", "rand", "trivial"] = "none"
     events: Literal["none", "nda", "drop"] = "none"
@@ -633,7 +637,17 @@ class DataSpec(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        return _dumped(dump(self), download=False, size=0, held_out=0.2, cutout=0, autoaugment="none", events="none")
+        return _dumped(
+            dump(self),
+            download=False,
+            size=0,
+            held_out=0.2,
+            train=0,
+            test=0,
+            cutout=0,
+            autoaugment="none",
+            events="none",
+        )
 
 
 class AdamW(Frozen):

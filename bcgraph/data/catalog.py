@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bcgraph import plugins
+from bcgraph import keys, plugins
 from bcgraph.data import declaration
 from bcgraph.data.declaration import names as names
 from bcgraph.data.sources import DataSet, Floats, Integers, Loader, Request
@@ -102,7 +102,12 @@ def load(data: DataSpec, form: InputSpec, steps: int) -> Splits:
     from bcgraph.data.split import Splits
 
     source = read(data, form, steps)
-    return Splits.of(replace(source, augment=changes(data, source)))
+    found = Splits.of(replace(source, augment=changes(data, source)))
+    train, test = (
+        part.few(number, keys.derive(0, "some of a part", name)) if number else part
+        for name, part, number in (("train", found.train, data.train), ("test", found.test, data.test))
+    )
+    return replace(found, train=train, test=test)
 
 
 def arrays(

@@ -128,7 +128,7 @@ def check(data: DataSpec, form: InputSpec, steps: int, classes: int | None = Non
     if data.size and data.size not in declared.sizes:
         raise DataError(
             "E041",
-            f"the data set `{data.name}` cannot be pooled to a `size` of {data.size}",
+            f"the data set `{data.name}` cannot have a `size` of {data.size}",
             span=data.span,
             hint=f"it has {', '.join(map(str, declared.sizes))}",
         )

@@ -138,6 +138,19 @@ class Split:
         """
         if size > len(self):
             raise DataError("E081", f"a batch of {size} cannot be drawn from {len(self)} samples")
+        return self.take(self._evenly(size, key))
+
+    def few(self, size: int, key: int) -> Self:
+        """`size` samples as a split of their own, as evenly from all classes as they allow, drawn by `key`.
+
+        Raises DataError (E081) when there are not enough.
+        """
+        if size > len(self):
+            problem = f"{size:,} samples are asked for of a part of `{self.source.name}` that has {len(self):,}"
+            raise DataError("E081", problem, hint="leave the number out, and all are taken")
+        return self.subset(self._evenly(size, key))
+
+    def _evenly(self, size: int, key: int) -> list[int]:
         queues = []
         for label, members in enumerate(self._by_class()):
             drawn = list(members)
@@ -146,7 +159,7 @@ class Split:
         keys.rng(key, "balanced", "classes").shuffle(queues)
         longest = max(len(queue) for queue in queues)
         turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
-        return self.take(sorted(turns[:size]))
+        return sorted(turns[:size])
 
     def _by_class(self) -> list[list[int]]:
         labels = self.part.labels[self.chosen]

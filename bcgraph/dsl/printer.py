@@ -52,6 +52,8 @@ _EXTRA = frozenset(
         "size",
         "teacher",
         "temperature",
+        "test",
+        "train",
     )
 )
 

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.placement`: train all 121 architectures of `tiny` on the rows of digits, with several seeds.
+"""`python -m benchmarks.placement`: train all 121 architectures of `tiny` on a data set, with several seeds.
 
-Each architecture and seed is trained as `specs/tiny_digits_rows.bcg` says, and kept in a CSV file as soon as it is
-done; the same command goes on with what is missing. `--summary` prints the ranking so far. Accuracies are those of the
-last epoch on the test part.
+Each architecture and seed is trained as a specification says, `specs/tiny_digits_rows.bcg` unless `--spec` names
+another, and kept in a CSV file as soon as it is done; the same command goes on with what is missing. `--at-most 1`
+trains the network without connections and those with one. `--summary` prints the ranking so far. Accuracies are those
+of the last epoch on the test part.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from benchmarks.placement.work import extend, jobs, train
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 
 
-def run(spec: NetworkSpec, path: Path, *, seeds: int, workers: int, limit: int | None) -> None:
-    """Train what is missing in `path`, at most `limit` of it."""
+def run(
+    spec: NetworkSpec, path: Path, *, seeds: int, workers: int, limit: int | None = None, at_most: int | None = None
+) -> None:
+    """Train what is missing in `path`, at most `limit` of it, of architectures with `at_most` so many connections."""
     with files.locked(path.parent):
         done = known(spec, path)
         keys = {record.key for record in done}
-        missing = [job for job in jobs(spec, seeds) if (records.written(job[1]), job[2]) not in keys][:limit]
+        asked = [job for job in jobs(spec, seeds) if at_most is None or len(job[1]) <= at_most]
+        missing = [job for job in asked if (records.written(job[1]), job[2]) not in keys][:limit]
         extend(path, Record, done, missing, train, workers=workers, say=_say)
 
 
@@ -41,7 +45,7 @@ def known(spec: NetworkSpec, path: Path) -> tuple[Record, ...]:
     """The records in `path`, which must be of trainings with the settings of `spec`."""
     found = records.read(path)
     if any(record.settings != records.settings_of(spec) for record in found):
-        raise ValueError(f"{path} holds trainings with other settings than {SPEC}: name another file")
+        raise ValueError(f"{path} holds trainings with other settings than `{spec.name}`: name another file")
     return found
 
 
@@ -76,6 +80,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.placement", description=(__doc__ or "").split("\n\n")[0]
     )
+    parser.add_argument("--spec", type=Path, default=SPEC, help="what is trained, with other connections")
+    parser.add_argument("--at-most", type=int, default=None, help="connections of an architecture")
     parser.add_argument("--out", type=Path, default=Path("out/placement/placement.csv"), help="the CSV file")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each architecture")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread")
@@ -83,10 +89,10 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="only print the ranking so far")
     parser.add_argument("--top", type=int, default=10, help="how many of the best to print")
     asked = parser.parse_args()
-    spec = dsl.load(SPEC)
+    spec = dsl.load(asked.spec)
     try:
         if not asked.summary:
-            run(spec, asked.out, seeds=asked.seeds, workers=asked.workers, limit=asked.limit)
+            run(spec, asked.out, seeds=asked.seeds, workers=asked.workers, limit=asked.limit, at_most=asked.at_most)
         print(summary(spec, known(spec, asked.out), asked.top))
     except (BcgraphError, ValueError) as error:
         sys.exit(str(error))

@@ -49,7 +49,7 @@ def test_the_page_lists_them() -> None:
         ({"data": "digits_rows()", "form": "sequence(1, 1, 8)", "steps": 4}, "has 8 frames, but", "`steps = 8`"),
         ({"data": "japanese_vowels()", "form": "vector(12)", "steps": 25, "classes": 9}, "is sequence(12) or", "12"),
         ({"data": "fashion_rows(size=14)", "form": "sequence(1, 1, 28)"}, "is sequence(1, 1, 14)", "14"),
-        ({"data": "fashion_mnist(size=13)"}, "cannot be pooled to a `size` of 13", "28, 14, 7"),
+        ({"data": "fashion_mnist(size=13)"}, "cannot have a `size` of 13", "32, 28, 14, 7"),
         ({"data": "digits(size=4)"}, "`size` is not a setting of the data set `digits`", "leave it out"),
     ],
 )  # fmt: skip

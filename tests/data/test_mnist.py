@@ -105,6 +105,9 @@ def test_rows_are_steps_and_size_is_a_mean_of_squares(tmp_path: Path) -> None:
     )
     image = load("fashion_mnist", tmp_path, ImageInput(1, 14, 14), size=14).test.inputs
     assert torch.equal(image[:, 0].movedim(1, 0), small[:, :, 0, 0])
+    padded = load("fashion_mnist", tmp_path, ImageInput(1, 32, 32), size=32).test.inputs
+    assert torch.allclose(padded[:, 0, 2:-2, 2:-2].double(), normal, atol=1e-6)
+    assert torch.all(padded[:, 0, :2] == padded[0, 0, 0, 0])
 
 
 def refused(name: str, root: Path, *says: str, code: str = "E081", form: InputSpec = IMAGE, **settings: object) -> None:

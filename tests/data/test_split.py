@@ -12,7 +12,7 @@ from bcgraph import data
 from bcgraph.data.sources import DataSet, Floats, Held, Part
 from bcgraph.data.split import Split, Splits
 from bcgraph.errors import DataError
-from bcgraph.schema import DataSpec, SequenceInput
+from bcgraph.schema import DataSpec, ImageInput, SequenceInput
 
 
 def number(samples: Floats, keys: list[int]) -> Floats:
@@ -134,3 +134,17 @@ def test_parts_need_a_label_a_sample() -> None:
 def test_stored_integers_are_scaled() -> None:
     held = Held(np.array([[0], [255]], dtype=np.uint8), 1 / 255)
     assert held.take(np.array([1, 0])).tolist() == [[1.0], [0.0]]
+
+
+def test_so_many_samples_of_each_part() -> None:
+    spec = DataSpec(train=200, test=51, batch=50)
+    found = data.load(spec, ImageInput(1, 8, 8), 2)
+    assert found.train.labels.bincount().tolist() == [20] * 10
+    assert sorted(found.test.labels.bincount().tolist()) == [5] * 9 + [6]
+    again = data.load(spec, ImageInput(1, 8, 8), 2)
+    assert torch.equal(found.train.inputs, again.train.inputs)
+    whole = data.load(DataSpec(), ImageInput(1, 8, 8), 2)
+    assert torch.equal(found.train.inputs, whole.train.inputs[torch.from_numpy(found.train.chosen)])
+    with pytest.raises(DataError, match="598 samples are asked for of a part of `digits` that has 597") as caught:
+        data.load(DataSpec(test=598), ImageInput(1, 8, 8), 2)
+    assert caught.value.code == "E081"

@@ -14,7 +14,7 @@ import torch
 from bcgraph import data
 from bcgraph.data.readers import vowels
 from bcgraph.errors import DataError
-from bcgraph.schema import DataSpec, InputSpec, SequenceInput
+from bcgraph.schema import DataSpec, InputSpec, SequenceInput, SignalInput
 from tests import needs
 
 FLAT = SequenceInput(12)
@@ -51,6 +51,8 @@ def test_values_are_standardized_by_the_training_part(tmp_path: Path, form: Inpu
     mean, std = made["train"].mean((0, 2)), made["train"].std((0, 2))
     expected = (made["test"][9].T - mean) / std
     assert np.allclose(x[:, 1].reshape(25, 12).numpy(), expected, atol=1e-5)
+    signal = load(tmp_path, SignalInput(12, 25), 4).test.take([9])[0]
+    assert np.allclose(signal[0].T.numpy(), expected, atol=1e-5)
 
 
 def test_from_a_wheel_and_from_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

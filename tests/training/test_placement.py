@@ -32,6 +32,18 @@ def test_every_architecture_with_every_seed() -> None:
     assert records.settings_of(dsl.parse(text).with_backward(architecture)) == records.settings_of(SPEC)
 
 
+@pytest.mark.parametrize("name", ["tiny_japanese_vowels", "tiny_fashion_rows"])
+def test_other_data_sets_and_single_connections_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dsl.load(placement.SPEC.with_name(f"{name}.bcg"))
+    asked: list[work.Job] = []
+    monkeypatch.setattr(placement, "extend", lambda *given, **_: asked.extend(given[3]))
+    placement.run(spec, tmp_path / "t.csv", seeds=2, workers=1, at_most=1)
+    assert len(asked) == 2 * 16
+    assert {len(architecture) for _, architecture, _ in asked} == {0, 1}
+
+
 def test_records_come_back(tmp_path: Path) -> None:
     kept = [record("none"), record("4>0 2>2", 1, 0.1 + 0.2)]
     records.write(tmp_path / "p.csv", kept)

@@ -111,11 +111,17 @@ def _data_set(family: Family, name: str, train: _Pixels, test: _Pixels, augment:
 
 
 def _pooled(part: tuple[NDArray[np.uint8], NDArray[np.int64]], request: Request) -> _Pixels:
-    """Images `[N, 1, H, W]`, their labels, and what a value is multiplied by; means of squares where `size` asks."""
+    """Images `[N, 1, H, W]`, their labels, and what a value is multiplied by.
+
+    A smaller `size` takes means of squares, a larger one adds a border of zeros.
+    """
     pixels, labels = part
     size = request.data.size
     if size in (0, SIDE):
         return pixels[:, None], labels, 1 / 255
+    if size > SIDE:
+        around = (size - SIDE) // 2
+        return np.pad(pixels[:, None], ((0, 0), (0, 0), (around, around), (around, around))), labels, 1 / 255
     side = SIDE // size
     sums = pixels.reshape(len(pixels), size, side, size, side).sum(axis=(2, 4), dtype=np.uint32)
     return sums[:, None].astype(np.float32), labels, 1 / (255 * side * side)

@@ -31,19 +31,26 @@ HOW = (
 
 
 def load_japanese_vowels(request: Request) -> DataSet:
-    """`japanese_vowels`: 270 and 370 utterances of 9 speakers, `[25, ...]` with 12 values a step.
+    """`japanese_vowels`: 270 and 370 utterances of 9 speakers, 12 values a step for 25 steps, or a signal `[12, 25]`.
 
     Each coefficient is standardized by its mean and deviation in the training part. Raises DataError (E081).
     """
     (train, labels), (test, test_labels) = (_read(request.root, *FILES[part]) for part in ("train", "test"))
     mean, std = train.mean(axis=(0, 1)), train.std(axis=(0, 1))
     first, second = (
-        Part(Held(((values - mean) / std).astype(np.float32).reshape(-1, STEPS, *request.shape)), found)
+        Part(Held(_shaped(((values - mean) / std).astype(np.float32), request)), found)
         for values, found in ((train, labels), (test, test_labels))
     )
     channels = request.shape[0]
     speakers = tuple(f"speaker {n}" for n in range(1, SPEAKERS + 1))
     return DataSet(NAME, first, second, speakers, (0.0,) * channels, (1.0,) * channels)
+
+
+def _shaped(values: NDArray[np.float32], request: Request) -> NDArray[np.float32]:
+    """Utterances `[N, 25, 12]` in the shape of a network."""
+    if request.sequence:
+        return values.reshape(-1, STEPS, *request.shape)
+    return np.ascontiguousarray(values.swapaxes(1, 2))
 
 
 def _read(root: Path, file: str, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

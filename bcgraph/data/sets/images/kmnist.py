@@ -11,6 +11,6 @@ DATA_SET = Declaration(
     train=60_000,
     test=10_000,
     settings=("download", "size"),
-    sizes=(28, 14, 7, 4, 2, 1),
+    sizes=(32, 28, 14, 7, 4, 2, 1),
     changes="none",
 )
