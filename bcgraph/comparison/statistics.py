@@ -66,6 +66,16 @@ def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Differ
     return _welch(list(values.values()), list(base.values()), len(common))
 
 
+def partial_spearman(a: Sequence[float], b: Sequence[float], given: Sequence[float]) -> float | None:
+    """Spearman's partial correlation of a and b given a third; None where one of the two does not vary beside it."""
+    from scipy import stats
+
+    ab, ag, bg = (float(stats.spearmanr(x, y).statistic) for x, y in ((a, b), (a, given), (b, given)))
+    scale = (1 - ag**2) * (1 - bg**2)
+    # Also where a correlation is not a number.
+    return (ab - ag * bg) / math.sqrt(scale) if scale > 1e-12 else None
+
+
 def _paired(differences: Sequence[float]) -> Difference:
     from scipy import stats
 

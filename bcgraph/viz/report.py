@@ -88,7 +88,7 @@ def page(found: Mapping[str, Any], spec: NetworkSpec, directory: Path = Path("DI
         positions=charts.positions(evolved, tenth, ports) if evolved else "",
         tenth=len(tenth),
         port=spec.ports,
-        sentences=conclusions.beside_none(found),
+        sentences=[*conclusions.beside_none(found), *conclusions.scores(found)],
         where=conclusions.positions(evolved, tenth, ports),
         inherited=origins.INHERITED if found.get("weights") == origins.SUPERNET else "",
         training=shlex.join(["bcgraph", "train", str(directory), "--out", f"{directory}-trained"]),

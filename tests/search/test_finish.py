@@ -281,3 +281,28 @@ def test_what_is_said_of_the_front_follows_from_the_numbers() -> None:
     assert unclear is not None
     assert "no preference beyond chance" in unclear
     assert conclusions.positions([front, evaluation()], [front], 6) is None
+
+
+def test_scores_are_compared_beyond_the_rule_of_distance() -> None:
+    from random import Random
+
+    rng = Random(0)
+    architectures = [[(j, i)] for j in range(5) for i in range(j + 1)]
+    evaluations: list[dict[str, Any]] = []
+    hidden = {str(a): rng.random() for a in architectures}
+    for stage in ("init", "evolve"):
+        for a in architectures:
+            ((j, i),) = a
+            value = {"n": 10 * hidden[str(a)] + (j - i), "accuracy": None, "e": float(i - j)}
+            if stage == "evolve":
+                value = {"n": None, "e": None, "accuracy": hidden[str(a)] - 0.3 * (j - i)}
+            evaluations.append({"stage": stage, "backward": [[j, i]], "reasons": {}, **value})
+    settings = {"evolve": {"score": "oneshot"}, "init": {"scores": ["n", "e"]}}
+    told = conclusions.scores({"settings": settings, "evaluations": evaluations})
+    # The E-score is the rule itself, and has nothing beyond it.
+    (sentence,) = told
+    assert sentence.startswith(
+        "N-score beside validation accuracy of 15 architectures that have both: partial Spearman +"
+    )
+    assert float(sentence.split("Spearman ")[1].split(",")[0]) > 0.6
+    assert conclusions.scores({"settings": settings, "evaluations": evaluations[10:20]}) == []

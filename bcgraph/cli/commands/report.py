@@ -123,7 +123,7 @@ def _text(found: dict[str, Any], scales: dict[Place, float], ports: Sequence[str
         title = "no connections" if entry["name"] == "none" else connections(keys_in(entry), ports)
         lines.append(f"{entry['name']:<8}  {title}: {measured}")
     lines += _stage(found["finish"], ports) if "finish" in found else []
-    lines += [f"so        {sentence}" for sentence in conclusions.beside_none(found)]
+    lines += [f"so        {sentence}" for sentence in (*conclusions.beside_none(found), *conclusions.scores(found))]
     if found["finished"] and found["weights"] == origins.SUPERNET:
         lines.append(f"weights   {origins.INHERITED}: the network found was never trained on its own")
     if found["finished"] and found["weights"] != origins.TRAINING:

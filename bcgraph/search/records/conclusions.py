@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bcgraph import origins
-from bcgraph.comparison.statistics import SURE, difference
+from bcgraph.comparison.statistics import SURE, difference, partial_spearman
 from bcgraph.comparison.table import verdict
-from bcgraph.search.records.evaluations import name_of, value_in
+from bcgraph.search.records.evaluations import keys_in, name_of, value_in
 from bcgraph.search.records.objectives import objectives
 from bcgraph.search.records.trained import NONE
+
+_LEAST = 8
 
 FRONT = 1 / 3
 """The share of the ports that counts as the front of a network."""
@@ -47,6 +49,37 @@ def _trained(finish: Mapping[str, Any]) -> list[str]:
         for name, values in by_seed.items()
         if name != NONE and values
     ]
+
+
+def scores(found: Mapping[str, Any]) -> list[str]:
+    """How the scores of step one go with what step two has measured, beyond a rule that needs no network.
+
+    The rule is the number of connections minus their summed distance. Fewer than `_LEAST` architectures say nothing.
+    """
+    first = objectives(found["settings"])[0]
+    scored = {_key(e): e for e in found["evaluations"] if e["stage"] == "init"}
+    pairs = [(scored[_key(e)], e) for e in found["evaluations"] if e["stage"] == "evolve" and _key(e) in scored]
+    said = []
+    for measure in found["settings"]["init"].get("scores", ()):
+        known = [(s, e) for s, e in pairs if None not in (value_in(s, measure), value_in(e, first.measure))]
+        if measure == first.measure or len(known) < _LEAST:
+            continue
+        a = [float(value_in(s, measure) or 0.0) for s, _ in known]
+        b = [(1 if first.maximize else -1) * float(value_in(e, first.measure) or 0.0) for _, e in known]
+        rule = [float(sum(1 - (j - i) for j, i in e["backward"])) for _, e in known]
+        if len(set(a)) == 1 or len(set(b)) == 1 or len(set(rule)) == 1:
+            continue
+        beyond = partial_spearman(a, b, rule)
+        if beyond is not None:
+            said.append(
+                f"{name_of(measure)} beside {name_of(first.measure)} of {len(known)} architectures that have both: "
+                f"partial Spearman {beyond:+.2f}, given the number of connections minus their distance"
+            )
+    return said
+
+
+def _key(evaluation: Mapping[str, Any]) -> str:
+    return repr(keys_in(evaluation))
 
 
 def positions(evolved: Sequence[Mapping[str, Any]], best: Sequence[Mapping[str, Any]], ports: int) -> str | None:

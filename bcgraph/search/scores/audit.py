@@ -202,9 +202,13 @@ def _descriptors(specs: Sequence[NetworkSpec]) -> dict[str, list[float]]:
             shapes[bc.source][0] * shapes[bc.target][0] * math.prod(spatial(shapes[bc.target])) for bc in spec.backward
         )
 
+    def rule(spec: NetworkSpec) -> float:
+        return sum(1.0 - (bc.source - bc.target) for bc in spec.backward)
+
     return {
         "first input port": [first(s) for s in specs],
         "number of connections": [float(len(s.backward)) for s in specs],
+        "connections minus their distance": [rule(s) for s in specs],
         "parameters added": [parameters(s) for s in specs],
         "operations added": [operations(s) for s in specs],
     }
