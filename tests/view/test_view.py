@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -14,6 +17,8 @@ from typing import Any
 import pytest
 
 import bcgraph
+from bcgraph.cli.commands.view import view_command
+from bcgraph.errors import RunError
 from bcgraph.profile import profile
 from bcgraph.search import run
 from bcgraph.view.network import NetworkPage
@@ -254,10 +259,6 @@ def test_a_search_is_followed_live(page: Any, errors: list[str], tmp_path: Path)
 
 
 def test_the_command_serves_until_it_is_interrupted(file: Path) -> None:
-    import signal
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "bcgraph", "view", str(file), "--no-open"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -271,3 +272,18 @@ def test_the_command_serves_until_it_is_interrupted(file: Path) -> None:
         process.kill()
     assert "Traceback" not in rest
     assert process.returncode in (0, 130)
+
+
+def test_without_a_web_server(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bcgraph.view.server", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(RunError) as caught:
+        view_command(str(file), browse=False)
+    assert caught.value.code == "E092"
+    assert "pip install 'bcgraph[view]'" in str(caught.value)
+
+
+def test_a_port_that_is_taken(view: Any, file: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        view_command(str(file), port=view.port, browse=False)
+    assert caught.value.code == "E096"

@@ -211,7 +211,7 @@ def test_backbones_of_the_library_with_many_connections(backbone: str, rows: int
     assert faults(picture) == []
     assert ends(picture) == wanted(spec.connections)
     assert len({b.bounds.top for b in picture.boxes if b.bounds.left < 120}) >= rows
-    # On a page of 830 pixels, as a repository shows it, names are at least 6.5 pixels high.
+    # On a page of 830 pixels, as a repository shows it, names are more than 6 pixels high.
     assert picture.width < 840
 
 
