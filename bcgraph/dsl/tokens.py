@@ -94,7 +94,8 @@ def tokenize(grammar: Lark, source: Source, reporter: Reporter) -> list[Lexeme]:
 def _lexed(grammar: Lark, text: str) -> Iterator[Token]:
     """What `grammar.lex` gives, without a new lexer for each text."""
     parser = grammar.parse_interactive(text)
-    return parser.lexer_thread.lex(parser.parser_state)
+    found: Iterator[Token] = parser.lexer_thread.lex(parser.parser_state)  # type: ignore[no-untyped-call]
+    return found
 
 
 def unescape(text: str) -> str | None:
