@@ -25,7 +25,7 @@ from benchmarks.placement import rows
 TABLE = Path(__file__).with_name("backbones.csv")
 _MARKED = re.compile(r"<!-- backbones that were trained -->\n.*?<!-- end -->\n", re.DOTALL)
 
-CLOTHES = "input = image(1, 32, 32); steps = 2", "fashion_mnist(size=32, batch=40, train=400, test=200)"
+CLOTHES = "input = image(1, 32, 32); steps = 2", "fashion_mnist(size=32, batch=25, train=1000, test=500)"
 VOWELS = "input = sequence(12); steps = 25; readout = last", "japanese_vowels(batch=30)"
 SPEECH = "input = signal(12, 25); steps = 4", "japanese_vowels(batch=30)"
 
