@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -99,30 +98,6 @@ def _operations(number: int) -> str:
     return f"{number:,} multiply-accumulates per sample"
 
 
-@dataclass(frozen=True)
-class _Size:
-    """Trained values, and multiply-accumulates of one sample and one step."""
-
-    parameters: int
-    operations: int
-
-
-def _size(graph: TemporalGraph) -> _Size:
-    from bcgraph import shapes
-
-    values = graph.values()
-    parameters = operations = 0
-    seen: set[str] = set()
-    for node in graph.nodes:
-        # Several equations of a neuron may read its parameters.
-        if node.module is not None and node.module not in seen:
-            seen.add(node.module)
-            layer, arriving = node.attrs["layer"], values[node.inputs[0].value].shape
-            parameters += shapes.parameters(layer, arriving, graph.steps)
-            operations += shapes.operations(layer, arriving)
-    return _Size(parameters, operations)
-
-
 def _port_shapes(network: NetworkSpec, graph: TemporalGraph) -> list[tuple[int, ...]]:
     values = graph.values()
     return [values[f"{name}.s"].shape for name in network.ports]
@@ -133,9 +108,10 @@ Scales: TypeAlias = "Mapping[Place, float]"
 
 def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
     from bcgraph import shapes, spaces
+    from bcgraph.profile import profile
     from bcgraph.search.space.words import describe
 
-    size, shape = _size(graph), network.input
+    size, shape = profile(network), network.input
     feeds: dict[int, list[str]] = {}
     for each in network.in_order:
         notes = [f"delay {each.delay}"] if each.delay != 1 else []
@@ -173,7 +149,9 @@ def _scale(place: Place, scale: float, network: NetworkSpec) -> dict[str, Any]:
 
 
 def _data(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> dict[str, Any]:
-    size = _size(graph)
+    from bcgraph.profile import profile
+
+    size = profile(network)
     return {
         "name": network.name,
         "fingerprint": network.fingerprint(),
