@@ -64,8 +64,9 @@ PAPER = {
 INTRODUCTION = """\
 # Recipes
 
-The files in `specs/recipes` are the rows of [the paper's](https://openreview.net/forum?id=fIKRJeLH7W) Tables 1 to 3 that are about its own networks: data set,
-backbone and number of steps, with the paper's settings of search and training (its section 5.1 and Appendix B).
+The files in `specs/recipes` are the rows of [the paper's](https://openreview.net/forum?id=fIKRJeLH7W) Tables 1 to 3
+that are about its own networks: data set, backbone and number of steps, with the paper's settings of search and
+training (its section 5.1 and Appendix B).
 
 **None of them has been run at scale.** The tests read and compile each at its full size and take two training steps
 on small batches of noise in the true shape. No accuracy below is ours: the numbers are those that the paper reports,
@@ -78,8 +79,8 @@ bcgraph train specs/recipes/cifar10_resnet18_t4.bcg --out alone       # and with
 ```
 
 At the depth of these networks the E-score is rounding noise in float32, which is the default of `bcgraph search`: use
-`--score-dtype float64`. The audit in the report of a search says how much of a score is reproducible; a score that it does
-not support is left out with `--set search.init.scores=[n]`. `--set steps=6` is the second column of the paper's Table 4.
+`--score-dtype float64`. The audit in the report of a search says how much of a score is reproducible; a score that it
+does not support is left out with `--set search.init.scores=[n]`. `--set steps=6` is the second column of Table 4.
 
 This page is made by `python -m benchmarks.recipes`.
 """

@@ -26,8 +26,11 @@ from bcgraph.search.distributed import usage
 from bcgraph.search.distributed.chunks import Chunks, FixedTasks, divide
 from bcgraph.search.distributed.pool import Pool
 from bcgraph.search.distributed.tasks import PooledEvaluator
+from bcgraph.search.distributed.training import Task, Training
 from bcgraph.search.distributed.worker import Workload
+from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Event
+from bcgraph.search.finish.training import Trainer
 from bcgraph.search.scores.scorer import ScoringBatch
 from tests.search import raying
 from tests.search.raying import Cluster, connected
@@ -236,3 +239,48 @@ def test_dead_and_failing_candidates_keep_their_reasons(cluster: Cluster) -> Non
             assert list(PooledEvaluator(raying.Fragile(batch, 0, ("n", "e")), spec, given)(specs)) == alone
             assert [dict(e.reasons).get("n") for e in alone].count(reason) == 2
         pool.close()
+
+
+# --- The last stage -----------------------------------------------------------------------------------------
+
+FINISH = """
+bcg 1
+network five { input = image(1, 8, 8); steps = 2; backbone = tiny(width=3, classes=10) }
+data = digits(batch=100)
+search {
+  init { pool = 0; keep = 3; batch = 20 }
+  evolve { score = n; iterations = 0 }
+  finish { top = 1; seeds = 2 }
+}
+train { epochs = 2 }
+"""
+
+
+def test_the_last_stage_is_that_of_one_process_whoever_trains(cluster: Cluster, tmp_path: Path) -> None:
+    spec = bcgraph.parse(FINISH)
+    one = run(spec, tmp_path / "one", options=Options(threads=1))
+    events: list[Event] = []
+    options = Options(workers=2, ray=cluster.address)
+    many = run(spec, tmp_path / "many", options=options, progress=events.append)
+    assert many.finish == one.finish
+    assert many.best == one.best
+    assert history(tmp_path / "many") == history(tmp_path / "one")
+    for path in (tmp_path / "one").glob("finish/*/*/last.safetensors"):
+        assert (tmp_path / "many" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+    assert [e.done for e in events if e.stage == "finish"] == [2, 4, 6, 8]
+
+
+def test_a_worker_without_the_directory_sends_the_files(tmp_path: Path) -> None:
+    spec = bcgraph.parse(FINISH)
+    network = spec.with_backward([(4, 0)])
+    standard = Standard(spec, 0, tmp_path / "elsewhere")
+    trainer = standard.finish(lambda _: None)
+    own = Trainer(trainer.train.subset(range(100)), trainer.validation.subset(range(50)), tmp_path / "elsewhere")
+    accuracy = own.one(network, 7, tmp_path / "here")
+    work = Training(own, b"the run.json of another machine").start()
+    done = work(Task(network, 7, "finish/none/seed-0"))
+    assert done.accuracy == accuracy
+    files = dict(done.files)
+    assert files["last.safetensors"] == (tmp_path / "here/last.safetensors").read_bytes()
+    assert {"state.safetensors", "log.csv", "spec.bcg"} <= files.keys()
+    assert not (tmp_path / "elsewhere").exists()
