@@ -1,7 +1,8 @@
 """Every page of the documentation stands in the site, and no block of code in it stands unchecked.
 
-Blocks of ```python``` are run, here or by the test that `RUN` names. Files in ```bcg``` are read. Commands in
-```console``` have the commands and options that there are; `tests/test_readme.py` runs those of its pages as well.
+Blocks of ```python``` are run, here or by the test that `RUN` names, and those of ```c``` compiled. Files in ```bcg```
+are read. Commands in ```console``` have the commands and options that there are; `tests/test_readme.py` runs those of
+its pages as well.
 A block that a machine cannot check has a line `<!-- not run: why -->` before it.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from typer.core import TyperGroup
 
 import bcgraph
 from bcgraph.cli.main import COMMANDS, build
+from tests import needs
 from tests.test_readme import PAGES as READ
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +52,8 @@ def test_every_block_is_checked_or_marked(page: str) -> None:
     for found in BLOCK.finditer(PAGES[page]):
         if found["mark"] or found["kind"] in SHOWN:
             continue
-        assert found["kind"] in ("python", "bcg", "console", "sh", "bash"), found[0]
-        if found["kind"] == "python" and page not in HERE:
+        assert found["kind"] in ("python", "c", "bcg", "console", "sh", "bash"), found[0]
+        if found["kind"] in ("python", "c") and page not in HERE:
             test = ROOT / RUN[page]
             assert page in test.read_text() or "PAGES" in test.read_text()
 
@@ -94,6 +97,16 @@ def test_python_of_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         exec(compile(text, "docs/deployment.md", "exec"), names)
 
 
+def test_c_of_deployment(tmp_path: Path) -> None:
+    compiler = needs.program("cc", "gcc", "clang")
+    spec = bcgraph.parse("bcg 1\nnetwork net { input = image(1, 8, 8); steps = 2; backbone = tiny(width=4) }")
+    bcgraph.export(spec, tmp_path / "net.c")
+    (text,) = blocks("deployment.md", "c")
+    (tmp_path / "main.c").write_text(text)
+    command = [str(compiler), "-std=c99", "-Wall", "-Wextra", "-Werror", "-c", "main.c"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+
+
 @pytest.mark.slow
 def test_python_of_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -105,7 +118,7 @@ def test_python_of_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 PAPER = "https://openreview.net/forum?id=fIKRJeLH7W"
 
 HERE = ("deployment.md", "importing.md")
-"""Pages whose Python runs here."""
+"""Pages whose Python and C are used here."""
 
 
 @pytest.mark.parametrize("page", sorted(set(PAGES) - {"README.md"}))
