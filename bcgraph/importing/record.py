@@ -20,6 +20,7 @@ from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
 from bcgraph.errors import Diagnostic, Span
+from bcgraph.memory import ran_out
 
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _OURS = f"{Path(__file__).parent}{os.sep}"
@@ -97,7 +98,9 @@ def record(module: nn.Module, example: Tensor, is_leaf: IsLeaf) -> Recording:
     try:
         with mode:
             found.output = mode.replaced(module(example))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if ran_out(error):
+            raise
         path = mode.stack[-1][0] if mode.stack else ""
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         place = Place(path, span_of(error))

@@ -16,6 +16,7 @@ from torch import nn
 from bcgraph.errors import nearest
 from bcgraph.importing.importer import ImportFailedError
 from bcgraph.importing.record import Place, span_of
+from bcgraph.memory import ran_out
 
 
 def load(source: str, settings: Sequence[str] = ()) -> nn.Module:
@@ -33,8 +34,10 @@ def load(source: str, settings: Sequence[str] = ()) -> nn.Module:
             made = _callable(path, name)(**arguments)
     except ImportFailedError:
         raise
-    # The code of the user's own may raise anything.
-    except Exception as error:
+    # The code of the user's own may raise anything, and may ask Python to exit.
+    except (Exception, SystemExit) as error:
+        if ran_out(error):
+            raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ImportFailedError.of([Place("", span_of(error)).problem("E110", f"`{source}` fails: {first}")]) from None
     if not isinstance(made, nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import bcgraph
 from bcgraph import dsl, weights
 from bcgraph.importing import ImportFailedError, from_torch
+from bcgraph.importing.source import load
 from tests.importing import own
 
 IMAGE = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -197,6 +198,22 @@ def test_examples_that_do_not_fit(example: Any, part: str) -> None:
         from_torch(module, example)
     assert caught.value.code == "E110"
     assert part in caught.value.diagnostics[0].message
+
+
+def test_a_file_that_ends_python_is_a_message(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("raise SystemExit(3)\n")
+    with pytest.raises(ImportFailedError, match=r"net.py:Net` fails: 3"):
+        load(f"{tmp_path}/net.py:Net")
+
+
+class Leaving(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise SystemExit("done")
+
+
+def test_a_module_that_ends_python_is_a_message() -> None:
+    with pytest.raises(ImportFailedError, match="fails on the example of 2x3: done"):
+        from_torch(Leaving(), torch.rand(1, 3))
 
 
 def test_weights_that_are_one_are_told() -> None:

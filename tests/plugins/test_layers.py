@@ -22,6 +22,7 @@ from bcgraph.compiler.targets.nir import limits
 from bcgraph.compiler.targets.onnx import emitter as onnx_emitter
 from bcgraph.compiler.targets.python import file as python_emitter
 from bcgraph.errors import Span
+from bcgraph.memory import ran_out
 from bcgraph.schema import Registered, Standard
 from tests.plugins.conftest import Install
 
@@ -341,6 +342,25 @@ def test_a_layer_that_lies_is_found_at_compile(changes: dict[str, Any], why: str
     assert found.span is not None
     assert (found.span.file, found.span.line, found.span.column) == ("net.bcg", 4, 11)
     assert any(__file__ in note for note in found.notes)
+
+
+class Greedy(Gate):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 400000000000 bytes.")
+
+
+def greedy(given: tuple[int, ...], strength: float, bias: bool) -> nn.Module:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("module", [Greedy, greedy])
+def test_a_layer_for_which_there_is_no_room_is_no_fault_of_the_layer(module: Any) -> None:
+    """It would be recorded as the failure of a candidate, for good."""
+    register(module=module)
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        bcgraph.compile(bcgraph.parse(NET))
+    assert ran_out(caught.value)
+    assert not isinstance(caught.value, bcgraph.BcgraphError)
 
 
 @pytest.mark.parametrize(
