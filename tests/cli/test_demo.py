@@ -1,16 +1,26 @@
-"""`bcgraph demo`, with two epochs in place of its twelve."""
+"""`bcgraph demo`, with two epochs in place of its twelve, fewer updates in each, and a smaller search."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from bcgraph.cli.commands.first.demo import demo_command
+from bcgraph.cli.commands.first import demo
+from bcgraph.schema import NetworkSpec
+
+
+def smaller(spec: NetworkSpec) -> NetworkSpec:
+    init = spec.search.init.model_copy(update={"pool": 8, "keep": 4, "batch": 20})
+    evolve = spec.search.evolve.model_copy(update={"iterations": 2, "population": 4, "offspring": 2})
+    search = spec.search.model_copy(update={"init": init, "evolve": evolve})
+    return spec.model_copy(update={"search": search, "data": spec.data.model_copy(update={"batch": 300})})
 
 
 @pytest.mark.slow
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo_command(tmp_path / "out", epochs=2)
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = demo._spec
+    monkeypatch.setattr(demo, "_spec", lambda name, epochs: smaller(whole(name, epochs)))
+    demo.demo_command(tmp_path / "out", epochs=2)
     printed = capsys.readouterr().out
     assert "with all connections at gain 0.1, pruned to 4 on the way\n" in printed
     *_, first, second, last = (re.split(r" {2,}", line) for line in printed.splitlines())

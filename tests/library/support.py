@@ -33,6 +33,12 @@ def network(call: str, definitions: str = "", **settings: Any) -> schema.Network
     return support.small(neuron=neuron, **({"steps": 4, "backward": BACKWARD} | settings))
 
 
+def two_ports(call: str, definitions: str = "", **settings: Any) -> schema.NetworkSpec:
+    """The first port of `network` and its last, which has no resolution."""
+    body = network(call, definitions).backbone.body
+    return support.network([*body[:3], *body[-4:]], shape=(2, 7, 7), **settings)
+
+
 def state(spec: schema.NetworkSpec, learned: Shapes | None = None, seed: int = 0) -> dict[str, Tensor]:
     """Values of all parameters and buffers; `learned` are those of the neurons, where they are not of the library."""
     name = next(n.neuron.name for n in schema.walk(spec.backbone.body) if isinstance(n, schema.NeuronLayer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bcgraph.errors import CompileError
 from bcgraph.runtime import Network
 from tests.equivalence import support
 from tests.library.plain import NEURONS, LibraryReference
-from tests.library.support import CHANNELS, Shapes, network, state
+from tests.library.support import CHANNELS, Shapes, network, state, two_ports
 from tests.library.test_neurons import SLOW, slow
 from tests.targets.nir_reader import Reader
 from tests.targets.test_nir import frames
@@ -39,9 +40,9 @@ REFUSED = {
 class Case:
     """A network of one neuron, its weights, samples, and what it makes of them."""
 
-    def __init__(self, name: str, **settings: Any) -> None:
-        self.spec: schema.NetworkSpec = network(CALLS[name], SLOW, **settings)
-        own: Shapes = {port: {"gain": (channels,), "level": ()} for port, channels in CHANNELS.items()}
+    def __init__(self, name: str, make: Callable[..., schema.NetworkSpec] = network, **settings: Any) -> None:
+        self.spec = make(CALLS[name], SLOW, **settings)
+        own: Shapes = {port: {"gain": (CHANNELS[port],), "level": ()} for port in self.spec.ports}
         self.state = state(self.spec, own if name == "slow" else None)
         self.x: Tensor = support.batch(self.spec, 16)
         with torch.no_grad():
@@ -80,7 +81,7 @@ def test_python_text(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CALLS)
 def test_pt2(name: str, tmp_path: Path) -> None:
     # torch.export takes seconds for a step: the other targets have more of them.
-    case = Case(name, steps=2, backward=((1, 0), (3, 1), (3, 3)))
+    case = Case(name, two_ports, steps=2, backward=((0, 0), (1, 0)))
     program = torch.export.load(case.export(tmp_path / "net.pt2"))
     with torch.no_grad():
         assert case.agrees(program.module()(case.x.float()).numpy())

@@ -60,7 +60,9 @@ def test_the_page_says_what_was_measured() -> None:
 @pytest.mark.slow
 def test_tries_of_a_short_training() -> None:
     base = dsl.load(gains.SPEC).with_backward(())
-    text = dsl.format_spec(base.model_copy(update={"train": base.train.model_copy(update={"epochs": 8})}))
+    short = {"train": base.train.model_copy(update={"epochs": 8}), "data": base.data.model_copy(update={"batch": 400})}
+    text = dsl.format_spec(base.model_copy(update=short)).replace("tiny(width=16", "tiny(width=3")
+    assert "width=3" in text
     found = gains.attempt(text, "gains 4", 0, 0.0)
     assert len(found.backward.split()) == 4
     assert 0 < float(found.kept) < 1
