@@ -56,7 +56,9 @@ def test_page(page: str, tmp_path: Path) -> None:
     programs.mkdir()
     (programs / "bcgraph").write_text(f'#!/bin/sh\nexec {sys.executable} -m bcgraph "$@"\n')
     (programs / "bcgraph").chmod(0o755)
+    # One thread a process: two cores are shared with other tests, and waiting threads would take what these need.
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "200", "NO_COLOR": "1"}
+    environment |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     found = commands(page)
     assert found
     for command, expected in found:
