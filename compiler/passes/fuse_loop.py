@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bcgraph.compiler.ir import Node, TemporalGraph
+from bcgraph.compiler.needed import needed, needed_steps
 from bcgraph.compiler.ops import Trait, attributes, has
 from bcgraph.compiler.ops.loop import Body
 from bcgraph.compiler.ops.neuron import states_of
 from bcgraph.compiler.scc import components
-from bcgraph.compiler.schedules.placement import needed, needed_steps
 
 
 @dataclass(frozen=True)

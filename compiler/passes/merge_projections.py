@@ -17,7 +17,7 @@ from bcgraph import schema
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
 from bcgraph.compiler.ops import attributes
 from bcgraph.compiler.ops.merged import Part, Stack
-from bcgraph.compiler.passes.projections import Connection, Size, groups
+from bcgraph.compiler.projections import Connection, Size, groups
 from bcgraph.errors import Span
 from bcgraph.names import merged
 

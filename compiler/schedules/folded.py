@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Node, Program, TemporalGraph, Value, free
+from bcgraph.compiler.needed import needed, needed_at, needed_steps
 from bcgraph.compiler.ops import Trait, attributes, has
 from bcgraph.compiler.ops.neuron import equations_of, states_of
 from bcgraph.compiler.scc import Component, components
-from bcgraph.compiler.schedules.placement import Where, frame, needed, needed_at, needed_steps, once, place, zeros_like
+from bcgraph.compiler.schedules.placement import Where, frame, once, place, zeros_like
 
 
 def folded(graph: TemporalGraph) -> Program:

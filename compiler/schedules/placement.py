@@ -4,37 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, at_step
+from bcgraph.compiler.ir import Edge, Node, Value, at_step
 from bcgraph.compiler.ops import OPS, Trait, attributes, has
 from bcgraph.compiler.ops.neuron import equations_of, narrowed
 
 # For each value and step, the name that holds it in the program; None where it is zero.
 Where = dict[tuple[str, int], str | None]
-
-
-def needed(graph: TemporalGraph) -> frozenset[tuple[str, int]]:
-    """Every value and step that the outputs of all steps depend on."""
-    producers = graph.producers()
-    pending = [(name, t) for name in graph.outputs for t in range(graph.steps)]
-    found = set(pending)
-    while pending:
-        name, t = pending.pop()
-        for edge in producers[name].inputs if name in producers else ():
-            read = (edge.value, t - edge.delay)
-            if read[1] >= 0 and read not in found:
-                found.add(read)
-                pending.append(read)
-    return frozenset(found)
-
-
-def needed_at(node: Node, t: int, wanted: frozenset[tuple[str, int]]) -> bool:
-    """Whether anything that `node` computes at step t is needed."""
-    return any((v.name, t) in wanted for v in node.outputs)
-
-
-def needed_steps(node: Node, steps: int, wanted: frozenset[tuple[str, int]]) -> tuple[int, ...]:
-    """The steps at which `node` is needed."""
-    return tuple(t for t in range(steps) if needed_at(node, t, wanted))
 
 
 def frame(value: Value, step: int) -> Node:

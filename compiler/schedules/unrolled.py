@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Node, Program, TemporalGraph, Value, at_step, free
-from bcgraph.compiler.schedules.placement import Where, frame, needed, needed_at, needed_steps, once, place, zeros_like
+from bcgraph.compiler.needed import needed, needed_at, needed_steps
+from bcgraph.compiler.schedules.placement import Where, frame, once, place, zeros_like
 
 
 def unrolled(graph: TemporalGraph) -> Program:
