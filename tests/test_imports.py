@@ -27,7 +27,8 @@ data.declaration data.sets
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.habits dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl
 errordocs signature exported runtime weights data nn
-compiler.ir compiler.ops compiler.printer compiler.verify compiler.lower compiler.scc compiler.needed compiler.projections
+compiler.ir compiler.ops compiler.printer compiler.verify compiler.lower compiler.scc
+compiler.needed compiler.projections
 compiler.passes compiler.schedules compiler.pipelines compiler
 compiler.targets.fx compiler.driver compiler.analysis compiler.export
 compiler.targets.onnx compiler.targets.nir compiler.targets.pt2 compiler.targets.python compiler.targets
