@@ -77,7 +77,7 @@ def proved(
         if places[path].read_bytes() != data:
             raise CompileError("E075", f"the disk does not give back what was written to `{path}`")
     found = draft.prove(places)
-    state = settled(request) if found is not None and found.quiet else None
+    state = settled(request) if found is not None and found.quiet and request.settle else None
     if found is None or state is None:
         return found
     copy = make(replace(request, state_dict=state))

@@ -37,6 +37,7 @@ class Request:
     inherited: bool = False
     int8: bool = False
     inline: bool = False
+    settle: bool = True
 
     @property
     def inside(self) -> Normalization | None:

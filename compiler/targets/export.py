@@ -35,6 +35,7 @@ def export(
     inherited: bool = False,
     int8: bool = False,
     inline: bool = False,
+    settle: bool = True,
 ) -> ExportReport:
     """Write `spec` with its weights to `path`; the ending chooses the target, a key of `TARGETS` or a registered one.
 
@@ -47,7 +48,8 @@ def export(
     `inherited` says that the weights are those of a supernet, and so does the file then (see `bcgraph.origins`).
     With `int8` a `.c` file holds its weights in 8 bits; an ONNX file is quantized once it is written
     (`targets.onnx.int8`). With `inline` an ONNX file has the operations of its neurons in place of local functions,
-    which not all runtimes know.
+    which not all runtimes know. Without `settle` a network with silent ports is not proved a second time with settled
+    norms.
 
     Raises CompileError (E054 too many steps to write out, E072 unknown form or ending, E073 what the target cannot
     express, E075 a failed proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
@@ -62,7 +64,7 @@ def export(
     if inline and target.suffix != ".onnx":
         raise CompileError("E072", f"`{target.suffix}` files have no local functions", hint="leave out `inline`")
     request = Request(
-        spec, target, state_dict, form, x, classes, normalization, seed, allow_loss, inherited, int8, inline
+        spec, target, state_dict, form, x, classes, normalization, seed, allow_loss, inherited, int8, inline, settle
     )
     return write(request)
 
