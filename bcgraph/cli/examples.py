@@ -42,6 +42,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "profile": ("bcgraph profile net.bcg", "bcgraph profile run"),
     "draw": ("bcgraph draw net.bcg -o net.svg", "bcgraph draw found -o found.png"),
     "report": ("bcgraph report found", "bcgraph report found --json"),
+    "compare": ("bcgraph compare run-1 run-2", "bcgraph compare runs --out runs.svg"),
     "view": ("bcgraph view net.bcg", "bcgraph view found"),
     "lsp": ("bcgraph lsp",),
     "data": ("bcgraph data", "bcgraph data cifar10 --root ~/data"),
