@@ -13,7 +13,7 @@ anew in each step.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -301,26 +301,6 @@ def _states(spec: NetworkSpec) -> tuple[State, ...]:
 
     program = pipelines.program(spec, "step", pipelines.STATES)
     return tuple(State(state.input, math.prod(state.shape), state.meaning) for state in program.states)
-
-
-def measure(model: Any, batches: Iterator[tuple[Any, Any]]) -> dict[tuple[int, int], float]:
-    """Firing rates by (port, step) of a compiled network over batches of data, in evaluation mode.
-
-    `model` is a module of the schedule `unrolled` or `folded`; `batches` yields (x, y) as `Split.batches` does.
-    """
-    from bcgraph.compiler.targets.fx.module import spikes
-    from bcgraph.training.accuracy import evaluating
-
-    fired: dict[tuple[int, int], float] = {}
-    values: dict[tuple[int, int], int] = {}
-    like = next(model.parameters())
-    with evaluating(model):
-        for x, _ in batches:
-            _, found = spikes(model, x.to(device=like.device, dtype=like.dtype))
-            for place, value in found.items():
-                fired[place] = fired.get(place, 0.0) + float(value.double().sum())
-                values[place] = values.get(place, 0) + value.numel()
-    return {place: fired[place] / values[place] for place in fired}
 
 
 class _Counter:

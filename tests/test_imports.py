@@ -30,10 +30,10 @@ errordocs signature exported runtime weights data nn
 compiler.ir compiler.ops compiler.printer compiler.verify compiler.lower compiler.scc
 compiler.needed compiler.projections
 compiler.passes compiler.schedules compiler.pipelines compiler
-compiler.targets.fx compiler.driver compiler.analysis compiler.export
+compiler.targets.fx compiler.driver compiler.analysis profile compiler.export
 compiler.targets.onnx compiler.targets.nir compiler.targets.pt2 compiler.targets.python compiler.targets
 training.options training.events training.losses training.ema training.optimizers training.distributed training
-profile comparison
+firing comparison
 search.events search.options search.space search.records search.strategies search.supernet search.scores
 search.metrics search.finish
 search.evaluators search.distributed search

@@ -12,7 +12,8 @@ import torch
 
 from bcgraph import data, dsl
 from bcgraph.compiler import compile as compile_network
-from bcgraph.profile import ACCUMULATE, MULTIPLY_ACCUMULATE, measure, profile
+from bcgraph.firing import measure
+from bcgraph.profile import ACCUMULATE, MULTIPLY_ACCUMULATE, profile
 from bcgraph.schema import NetworkSpec
 from tests.training.nets import tiny
 

@@ -12,7 +12,7 @@ from typing import Any
 from bcgraph import data, dsl, files
 from bcgraph.dsl.source import read
 from bcgraph.errors import RunError, SpecError
-from bcgraph.profile import Profile, measure, profile
+from bcgraph.profile import Profile, profile
 from bcgraph.schema import BackwardConnection, Connection, ForwardConnection, NetworkSpec, NeuronLayer, Place, walk
 from bcgraph.view.edit import rewire
 from bcgraph.viz import arcs
@@ -119,6 +119,7 @@ class NetworkPage:
         """
         from bcgraph import compiler
         from bcgraph import weights as stored
+        from bcgraph.firing import measure
 
         spec = self.wired(given)
         split = data.load(spec.data, spec.input, spec.steps).test

@@ -123,5 +123,5 @@ def test_learned_scales_are_shown_wherever_a_run_is(bcgraph: Command, tmp_path: 
     widths = []
     for source in ("run", "run/spec.bcg"):
         bcgraph("draw", source, "-o", "net.svg")
-        widths.append(sorted(set(re.findall(r"stroke-width: ([0-9.]+)", (tmp_path / "net.svg").read_text()))))
+        widths.append(sorted(set(re.findall(r"stroke-width=\"([0-9.]+)\"", (tmp_path / "net.svg").read_text()))))
     assert widths[0] != widths[1]

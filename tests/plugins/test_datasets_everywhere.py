@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 import bcgraph
-from bcgraph import profile
+from bcgraph import firing, profile
 from bcgraph.search.evaluators import Standard
 
 FORMS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -61,7 +61,7 @@ def test_everywhere(tmp_path: Path, form: str) -> None:
     assert scored.e is not None
     splits = bcgraph.data.load(spec.data, spec.input, spec.steps)
     assert (len(splits.train), len(splits.test)) == (48, 12)
-    rates = profile.measure(bcgraph.compile(spec), splits.test.batches(6))
+    rates = firing.measure(bcgraph.compile(spec), splits.test.batches(6))
     measured = profile.profile(spec, rates)
     assert measured.measured
     assert len(rates) == 2 * 3

@@ -9,7 +9,8 @@ import torch
 
 import bcgraph
 from bcgraph import artifacts, search, spaces, weights
-from bcgraph.profile import measure, profile
+from bcgraph.firing import measure
+from bcgraph.profile import profile
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.metrics.composite import merged
 from bcgraph.search.records.evaluations import Evaluation

@@ -95,7 +95,7 @@ def _traffic(found: Profile, joules: float) -> str:
 def _measured(source: Source, asked: Path | None, seed: int, batches: int) -> dict[tuple[int, int], float]:
     from bcgraph import compiler, data
     from bcgraph import weights as files
-    from bcgraph.profile import measure
+    from bcgraph.firing import measure
 
     network, path = source.spec, asked or source.weights
     try:

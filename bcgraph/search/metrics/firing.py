@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bcgraph.profile import measure, profile
+from bcgraph.firing import measure
+from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
