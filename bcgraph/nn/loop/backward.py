@@ -6,7 +6,7 @@ Shapes: the gradient of one step is `[N, C]`, that of all steps `[T*N, C]`, time
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from bcgraph.nn.loop.forward import Given, Step, blocks_of, written
 from bcgraph.nn.neuron.autograd import add_sums
 from bcgraph.nn.neuron.kernel import Kernel, Runner
 from bcgraph.nn.norm import split
-
-if TYPE_CHECKING:
-    from bcgraph.nn.loop.module import Loop
 
 
 class _Arriving:
@@ -39,188 +36,181 @@ class _Arriving:
 
 
 def backward(given: Given, held: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """The gradients of what a loop was given, in its order; `gradients` are those of its results."""
-    loop = given.loop
-    known = given.named()
-    arriving = _Arriving(loop.steps)
-    for name, gradient in zip(loop.results, gradients, strict=True):
-        if gradient is not None:
-            arriving.found[name] = list(split(gradient.contiguous(), loop.steps))
-    found: dict[Any, Tensor | None] = dict.fromkeys(given.keys)
-    run: list[tuple[int, Step]] = []
-    ends: list[Callable[[], None]] = []
-    for call in reversed(loop.calls):
-        if isinstance(call, Product):
-            step, end = _product_back(call, known, held, arriving, found)
-        elif isinstance(call, Norm):
-            step, end = _norm_back(call, loop, known, held, arriving, found)
-        else:
-            step, end = _fire_back(call, loop, known, held, arriving, found)
-        run.append((loop.steps if isinstance(call, Fire) else call.steps, step))
-        ends.append(end)
-    for t in reversed(range(loop.steps)):
-        for steps, step in run:
-            if t < steps:
-                step(t)
-    for end in ends:
-        end()
+    """The gradients of what a loop was given, in its order; `gradients` are those of its results.
+
+    `held` is what the forward pass kept.
+    """
+    found = _Backward(given, held, gradients).run()
     return tuple(found[key] for key in given.keys)
 
 
-def _sum(found: dict[Any, Tensor | None], key: Any, gradient: Tensor) -> None:
-    before = found[key]
-    found[key] = gradient if before is None else before + gradient
+End: TypeAlias = Callable[[], None]
+"""What a call does after the last of its steps."""
 
 
-def _product_back(
-    call: Product,
-    known: Mapping[Any, Tensor],
-    held: Mapping[str, Tensor],
-    arriving: _Arriving,
-    found: dict[Any, Tensor | None],
-) -> tuple[Step, Callable[[], None]]:
-    weight = known[call.weight]
-    flat = weight.flatten(1)
-    x = held[call.reads]
-    rows = len(x) // arriving.steps
-    given = arriving.of(call.gives)
+class _Backward:
+    """The backward pass of a loop: `found` are the gradients of what it was given, by name."""
 
-    def step(t: int) -> None:
-        gradient = given[t]
-        if gradient is not None:
-            there = arriving.of(call.reads)
-            before = there[t]
-            there[t] = torch.mm(gradient, flat) if before is None else torch.addmm(before, gradient, flat)
-
-    def end() -> None:
-        there = [t for t in range(call.steps) if given[t] is not None]
-        if not there:
-            return
-        gradient = torch.cat([g for g in given if g is not None])
-        whole = len(there) == call.steps
-        read = x[: len(gradient)] if whole else torch.cat([x[t * rows : (t + 1) * rows] for t in there])
-        _sum(found, call.weight, torch.mm(gradient.t(), read).view(weight.shape))
-        if call.bias is not None:
-            _sum(found, call.bias, gradient.sum(0))
-
-    return step, end
-
-
-def _norm_back(
-    call: Norm,
-    loop: Loop,
-    known: Mapping[Any, Tensor],
-    held: Mapping[str, Tensor],
-    arriving: _Arriving,
-    found: dict[Any, Tensor | None],
-) -> tuple[Step, Callable[[], None]]:
-    weight = known[call.module, "weight"]
-    eps = loop.norms[call.module].eps
-    x = split(held[call.reads][: call.steps * (len(held[call.reads]) // _steps(loop, call.reads))], call.steps)
-    given = arriving.of(call.gives)
-    trained = f"{call.gives}.invstd" in held
-    means = held[f"{call.gives}.mean"]
-    scales = held[f"{call.gives}.invstd"] if trained else None
-    mean, var = (None, None) if trained else (means, held[f"{call.gives}.var"])
-    run = torch.ops.aten.native_batch_norm_backward
-    affine: list[tuple[Tensor, Tensor]] = []
-
-    def step(t: int) -> None:
-        gradient = given[t]
-        if gradient is None:
-            return
-        saved = (means[t], scales[t]) if scales is not None else (None, None)
-        to_x, to_weight, to_bias = run(gradient, x[t], weight, mean, var, *saved, trained, eps, [True, True, True])
-        arriving.add(call.reads, t, to_x)
-        affine.append((to_weight, to_bias))
-
-    def end() -> None:
-        if affine:
-            for part, values in zip(("weight", "bias"), zip(*affine, strict=True), strict=True):
-                _sum(found, (call.module, part), torch.stack(values).sum(0))
-
-    return step, end
-
-
-def _steps(loop: Loop, name: str) -> int:
-    """The steps of a value that a call gives."""
-    for call in loop.calls:
-        if not isinstance(call, Fire) and call.gives == name:
-            return call.steps
-    return loop.steps
-
-
-def _fire_back(
-    call: Fire,
-    loop: Loop,
-    known: Mapping[Any, Tensor],
-    held: Mapping[str, Tensor],
-    arriving: _Arriving,
-    found: dict[Any, Tensor | None],
-) -> tuple[Step, Callable[[], None]]:
-    steps = loop.steps
-    frames = [name for name, _ in call.currents if name in loop.frames]
-    inner = [(name, late) for name, late in call.currents if name not in loop.frames]
-    kept_values = {key: split(held[f"{call.gives[0]}.{key}"], steps) for key in written(call)}
-    states = {key: split(held[value], steps) for key, value in call.states.items() if value in held}
-    given = [arriving.of(name) for name in call.gives]
-    frame = known[loop.frames[0]]
-    rows = len(frame) if loop.frames[0] in loop.steady else len(frame) // steps
-    runners: dict[Any, Runner] = {}
-    uniforms: dict[str, Tensor | None] = {}
-    to_frames: list[Tensor] = []
-    places: list[Tensor] = []
-
-    def step(t: int) -> None:
-        one: Kernel = call.kernels[1 if t else 0]
-        there = [values[t] for values in given]
-        arrived = [g for g in there if g is not None]
-        if not arrived:
-            if to_frames:
-                places[t].zero_()
-            return
-        whole = arrived[0]
-        if frames and not to_frames:
-            to_frames.append(whole.new_empty((steps * rows, whole.shape[1])))
-            to_frames[0][(t + 1) * rows :].zero_()
-            places.extend(split(to_frames[0], steps))
-        flags = tuple(g is not None for g in there)
-        code = one.backward(flags)
-        runner = runners.setdefault((t > 0, flags), Runner(code.tape))
-        fixed = {key: known[call.port, key] for key in one.uniform}
-        before = [_held(key, t, states, kept_values, whole) for key in one.held]
-        place = places[t] if frames else torch.empty_like(whole)
-        made = {key: torch.empty_like(whole) for key in code.results if key not in code.reduced}
-        if CURRENT in made:
-            made[CURRENT] = place
-        else:
-            place.zero_()
-        for k in blocks_of(whole):
-            reads = [*before, *arrived] if k is None else [v[k] for v in (*before, *arrived)]
-            parts = {key: torch.empty_like(reads[-1]) for key in code.reduced}
-            results = [parts[key] if key in parts else made[key] if k is None else made[key][k] for key in code.results]
-            runner.run([*reads, *(fixed[key] for key in code.uniform), *results], reads[-1])
-            for key in parts:
-                uniforms.setdefault(key)
-            add_sums(uniforms, parts, fixed)
-        for key, value in call.states.items():
-            if key in made and t:
-                arriving.add(value, t - 1, made[key])
-        for name, late in inner:
-            if late <= t:
-                arriving.add(name, t - late, place)
-
-    def end() -> None:
-        for key, gradient in uniforms.items():
+    def __init__(self, given: Given, held: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> None:
+        self.loop = given.loop
+        self.known = given.named()
+        self.held = held
+        self.found: dict[Any, Tensor | None] = dict.fromkeys(given.keys)
+        self.arriving = _Arriving(self.loop.steps)
+        for name, gradient in zip(self.loop.results, gradients, strict=True):
             if gradient is not None:
-                _sum(found, (call.port, key), gradient)
-        if not to_frames:
-            return
-        for name in frames:
-            whole = to_frames[0]
-            _sum(found, name, whole.view(steps, rows, -1).sum(0) if name in loop.steady else whole)
+                self.arriving.found[name] = list(split(gradient.contiguous(), self.loop.steps))
+        frame = self.known[self.loop.frames[0]]
+        self.rows = len(frame) if self.loop.frames[0] in self.loop.steady else len(frame) // self.loop.steps
 
-    return step, end
+    def run(self) -> dict[Any, Tensor | None]:
+        run: list[tuple[int, Step]] = []
+        ends: list[End] = []
+        for call in reversed(self.loop.calls):
+            if isinstance(call, Product):
+                step, end = self.product(call)
+            elif isinstance(call, Norm):
+                step, end = self.norm(call)
+            else:
+                step, end = self.fire(call)
+            run.append((self.loop.steps if isinstance(call, Fire) else call.steps, step))
+            ends.append(end)
+        for t in reversed(range(self.loop.steps)):
+            for steps, step in run:
+                if t < steps:
+                    step(t)
+        for end in ends:
+            end()
+        return self.found
+
+    def add(self, key: Any, gradient: Tensor) -> None:
+        before = self.found[key]
+        self.found[key] = gradient if before is None else before + gradient
+
+    def steps_of(self, name: str) -> tuple[Tensor, ...]:
+        """The steps of a value that was kept."""
+        whole = self.held[name]
+        return split(whole, len(whole) // self.rows)
+
+    def product(self, call: Product) -> tuple[Step, End]:
+        weight = self.known[call.weight]
+        flat = weight.flatten(1)
+        x = self.held[call.reads]
+        given = self.arriving.of(call.gives)
+
+        def step(t: int) -> None:
+            gradient = given[t]
+            if gradient is not None:
+                there = self.arriving.of(call.reads)
+                before = there[t]
+                there[t] = torch.mm(gradient, flat) if before is None else torch.addmm(before, gradient, flat)
+
+        def end() -> None:
+            there = [t for t in range(call.steps) if given[t] is not None]
+            if not there:
+                return
+            gradient = torch.cat([g for g in given if g is not None])
+            whole = len(there) == call.steps
+            read = x[: len(gradient)] if whole else torch.cat([x[t * self.rows : (t + 1) * self.rows] for t in there])
+            self.add(call.weight, torch.mm(gradient.t(), read).view(weight.shape))
+            if call.bias is not None:
+                self.add(call.bias, gradient.sum(0))
+
+        return step, end
+
+    def norm(self, call: Norm) -> tuple[Step, End]:
+        weight = self.known[call.module, "weight"]
+        eps = self.loop.norms[call.module].eps
+        x = self.steps_of(call.reads)
+        given = self.arriving.of(call.gives)
+        trained = f"{call.gives}.invstd" in self.held
+        means = self.held[f"{call.gives}.mean"]
+        scales = self.held[f"{call.gives}.invstd"] if trained else None
+        mean, var = (None, None) if trained else (means, self.held[f"{call.gives}.var"])
+        run = torch.ops.aten.native_batch_norm_backward
+        affine: list[tuple[Tensor, Tensor]] = []
+
+        def step(t: int) -> None:
+            gradient = given[t]
+            if gradient is None:
+                return
+            saved = (means[t], scales[t]) if scales is not None else (None, None)
+            to_x, to_weight, to_bias = run(gradient, x[t], weight, mean, var, *saved, trained, eps, [True, True, True])
+            self.arriving.add(call.reads, t, to_x)
+            affine.append((to_weight, to_bias))
+
+        def end() -> None:
+            if affine:
+                for part, values in zip(("weight", "bias"), zip(*affine, strict=True), strict=True):
+                    self.add((call.module, part), torch.stack(values).sum(0))
+
+        return step, end
+
+    def fire(self, call: Fire) -> tuple[Step, End]:
+        steps = self.loop.steps
+        frames = [name for name, _ in call.currents if name in self.loop.frames]
+        inner = [(name, late) for name, late in call.currents if name not in self.loop.frames]
+        kept_values = {key: split(self.held[f"{call.gives[0]}.{key}"], steps) for key in written(call)}
+        states = {key: split(self.held[value], steps) for key, value in call.states.items() if value in self.held}
+        given = [self.arriving.of(name) for name in call.gives]
+        rows = self.rows
+        runners: dict[Any, Runner] = {}
+        uniforms: dict[str, Tensor | None] = {}
+        to_frames: list[Tensor] = []
+        places: list[Tensor] = []
+
+        def step(t: int) -> None:
+            one: Kernel = call.kernels[1 if t else 0]
+            there = [values[t] for values in given]
+            arrived = [g for g in there if g is not None]
+            if not arrived:
+                if to_frames:
+                    places[t].zero_()
+                return
+            whole = arrived[0]
+            if frames and not to_frames:
+                to_frames.append(whole.new_empty((steps * rows, whole.shape[1])))
+                to_frames[0][(t + 1) * rows :].zero_()
+                places.extend(split(to_frames[0], steps))
+            flags = tuple(g is not None for g in there)
+            code = one.backward(flags)
+            runner = runners.setdefault((t > 0, flags), Runner(code.tape))
+            fixed = {key: self.known[call.port, key] for key in one.uniform}
+            before = [_held(key, t, states, kept_values, whole) for key in one.held]
+            place = places[t] if frames else torch.empty_like(whole)
+            made = {key: torch.empty_like(whole) for key in code.results if key not in code.reduced}
+            if CURRENT in made:
+                made[CURRENT] = place
+            else:
+                place.zero_()
+            for k in blocks_of(whole):
+                reads = [*before, *arrived] if k is None else [v[k] for v in (*before, *arrived)]
+                parts = {key: torch.empty_like(reads[-1]) for key in code.reduced}
+                results = [
+                    parts[key] if key in parts else made[key] if k is None else made[key][k] for key in code.results
+                ]
+                runner.run([*reads, *(fixed[key] for key in code.uniform), *results], reads[-1])
+                for key in parts:
+                    uniforms.setdefault(key)
+                add_sums(uniforms, parts, fixed)
+            for key, value in call.states.items():
+                if key in made and t:
+                    self.arriving.add(value, t - 1, made[key])
+            for name, late in inner:
+                if late <= t:
+                    self.arriving.add(name, t - late, place)
+
+        def end() -> None:
+            for key, gradient in uniforms.items():
+                if gradient is not None:
+                    self.add((call.port, key), gradient)
+            if not to_frames:
+                return
+            for name in frames:
+                whole = to_frames[0]
+                self.add(name, whole.view(steps, rows, -1).sum(0) if name in self.loop.steady else whole)
+
+        return step, end
 
 
 def _held(
