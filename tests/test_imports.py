@@ -24,6 +24,7 @@ equations
 layers schema_values schema_search schema
 shapes projections scales spaces pruning
 data.declaration data.sets
+dsl.grammar
 dsl.syntax dsl.wording dsl.walk dsl.source dsl.tokens dsl.build dsl.expected dsl.habits dsl.parser dsl.fmt dsl.unparse
 dsl.elaboration dsl.check dsl.printer dsl.elaborate dsl
 errordocs signature exported runtime weights data nn

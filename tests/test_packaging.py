@@ -25,7 +25,8 @@ import bcgraph.specs
 
 assert find_spec("compiler") is None, "the folder compiler/ is visible under its own name"
 assert find_spec("specs") is None, "the folder specs/ is visible under its own name"
-assert resources.files("bcgraph.dsl").joinpath("grammar.lark").read_text()
+assert resources.files("bcgraph.dsl.grammar").joinpath("grammar.lark").read_text()
+assert resources.files("bcgraph.dsl.grammar").joinpath("tables.json").read_text()
 assert resources.files("bcgraph.specs.backbones").joinpath("resnet18.bcg").read_text()
 spec = bcgraph.load(str(resources.files("bcgraph.specs").joinpath("tiny_digits_rows.bcg")))
 assert len(spec.ports) == 5, spec.ports

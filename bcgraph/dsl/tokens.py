@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lark import Lark, Token
-from lark.lark import PostLex
 
+from bcgraph.dsl import grammar
 from bcgraph.dsl.source import Reporter, Source
 from bcgraph.dsl.wording import short
 from bcgraph.errors import Span
@@ -37,31 +36,13 @@ class Lexeme(Token):
     broken: bool
 
 
-class _Kept(PostLex):
-    """Keeps the terminals that no rule mentions."""
-
-    always_accept = ("COMMENT", "UNCLOSED", "UNKNOWN")
-
-    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
-        return stream
-
-
 @cache
 def lark(transformer: Transformer[Any, Any] | None = None) -> Lark:
-    """The tables of the grammar, built once a process."""
-    grammar = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
-    return Lark(
-        grammar,
-        parser="lalr",
-        lexer="basic",
-        postlex=_Kept(),
-        transformer=transformer,
-        keep_all_tokens=True,
-        maybe_placeholders=False,
-    )
+    """The parser of the grammar, once a process."""
+    return grammar.load(transformer)
 
 
-def tokenize(grammar: Lark, source: Source, reporter: Reporter) -> list[Lexeme]:
+def tokenize(parser: Lark, source: Source, reporter: Reporter) -> list[Lexeme]:
     """All tokens of a text, line ends and comments included.
 
     Reports malformed numbers and strings (E005), names that are too long (E010), nesting that is too deep (E004) and
@@ -69,7 +50,7 @@ def tokenize(grammar: Lark, source: Source, reporter: Reporter) -> list[Lexeme]:
     """
     result: list[Lexeme] = []
     depth = 0
-    for token in _lexed(grammar, source.text):
+    for token in _lexed(parser, source.text):
         lexeme = _lexeme(token, source.file)
         if len(result) >= MAX_TOKENS:
             reporter.stop("E002", f"the text has more than {MAX_TOKENS:,} tokens", lexeme.span)
@@ -91,9 +72,9 @@ def tokenize(grammar: Lark, source: Source, reporter: Reporter) -> list[Lexeme]:
     return result
 
 
-def _lexed(grammar: Lark, text: str) -> Iterator[Token]:
-    """What `grammar.lex` gives, without a new lexer for each text."""
-    parser = grammar.parse_interactive(text)
+def _lexed(lark: Lark, text: str) -> Iterator[Token]:
+    """What `lark.lex` gives, without a new lexer for each text."""
+    parser = lark.parse_interactive(text)
     found: Iterator[Token] = parser.lexer_thread.lex(parser.parser_state)  # type: ignore[no-untyped-call]
     return found
 

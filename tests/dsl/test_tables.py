@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from lark import Lark
 from pydantic import BaseModel
 
 import bcgraph.dsl
 from bcgraph import schema
 from bcgraph.dsl import fmt, syntax, tokens, unparse, wording
+from bcgraph.dsl import grammar as grammars
 from bcgraph.dsl.build import Builder
 from bcgraph.dsl.elaboration import evaluate, expand, kinds, values
 from bcgraph.dsl.elaboration.frames import WORDS
 from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.elaboration.library import standard_names
+from bcgraph.dsl.grammar.tables import dumped
 from bcgraph.dsl.parser import grammar
 from bcgraph.layers import STANDARD
 
@@ -29,6 +32,36 @@ def test_every_rule_of_the_grammar_has_a_builder() -> None:
     transparent = {"statement", "target", "expression", "disjunction", "conjunction", "negation", "comparison"}
     transparent |= {"arithmetic", "term", "factor", "power", "atom"}
     assert {name for name in named - transparent if not hasattr(Builder, name)} == set()
+
+
+def test_the_parse_tables_are_those_of_the_grammar() -> None:
+    stored = Path(grammars.__file__).with_name("tables.json")
+    assert stored.read_text(encoding="utf-8") == dumped(), f"run `python -m bcgraph.dsl.grammar.tables {stored}`"
+
+
+def test_the_parse_tables_are_used_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = grammars.build(grammars.text())
+    monkeypatch.setattr(grammars, "build", None)
+    loaded = grammars.load()
+    assert loaded.rules == built.rules
+
+    def described(parser: Lark) -> list[tuple[object, ...]]:
+        patterns = [(t.name, t.priority, t.pattern) for t in parser.terminals]
+        return [(*rest, p.type, p.value, set(p.flags), p.min_width, p.max_width) for *rest, p in patterns]
+
+    assert described(loaded) == described(built)
+
+
+def test_parse_tables_of_another_grammar_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = grammars.text().replace('"repeat"', '"again"')
+    monkeypatch.setattr(grammars, "text", lambda: other)
+    assert "again" in [terminal.pattern.value for terminal in grammars.load().terminals]
+
+
+def test_parse_tables_of_another_lark_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammars.lark, "__version__", "0")
+    monkeypatch.setattr(grammars, "build", lambda *_: "built")
+    assert grammars.load() == "built"
 
 
 def test_every_node_says_where_it_stands() -> None:
