@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import TYPE_CHECKING
 
 from bcgraph import keys
 from bcgraph.plugins.values import Strategy
-from bcgraph.schema import NetworkSpec
-from bcgraph.search.space import crossover, mutate
-from bcgraph.search.space.candidate import Candidate
-from bcgraph.search.strategies.population import TRIES, Population, fill
+
+if TYPE_CHECKING:
+    from bcgraph.schema import NetworkSpec
+    from bcgraph.search.space.candidate import Candidate
+    from bcgraph.search.strategies.population import Population
 
 
 def evolutionary(population: Population, iteration: int) -> list[Candidate]:
@@ -19,6 +21,10 @@ def evolutionary(population: Population, iteration: int) -> list[Candidate]:
     Parents are drawn from P_top, evenly. No architecture is proposed that was evaluated before: a child that is not
     new after 10 draws is left out.
     """
+    # Imported here: to check a file that names the strategy needs no operators.
+    from bcgraph.search.space.candidate import Candidate
+    from bcgraph.search.strategies.population import TRIES, fill
+
     settings = population.settings
     parents = population.top()
     seen = set(population.evaluated)
@@ -37,11 +43,15 @@ def evolutionary(population: Population, iteration: int) -> list[Candidate]:
 
 
 def _mutation(population: Population, parent: NetworkSpec, rng: Random) -> NetworkSpec:
+    from bcgraph.search.space import mutate
+
     same = population.spec.search.same_resolution
     return mutate(parent, rng, population.settings.mutation, same_resolution=same)
 
 
 def _crossover(population: Population, parent: NetworkSpec, rng: Random) -> NetworkSpec:
+    from bcgraph.search.space import crossover
+
     if rng.random() >= population.settings.crossover:
         return parent
     settings = population.spec.search

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bcgraph.plugins.values import Strategy
-from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.strategies.parameters import too_many
-from bcgraph.search.strategies.population import Population
+
+if TYPE_CHECKING:
+    from bcgraph.search.space.candidate import Candidate
+    from bcgraph.search.strategies.population import Population
 
 
 def tpe(population: Population, iteration: int) -> list[Candidate]:
