@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import (
@@ -53,7 +53,7 @@ from bcgraph.schema_values import (
     Sizes,
 )
 
-_CONFIG = ConfigDict(extra="forbid", strict=True)
+_CONFIG = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 # --- Neuron and normalization -----------------------------------------------------------------------------
 
@@ -1001,12 +1001,14 @@ def _wiring(spec: NetworkSpec, connection: Connection) -> tuple[str, str, str]:
     return connection.join, connection.read, digest
 
 
-_BODY: TypeAdapter[Body] = TypeAdapter(Body)
+@cache
+def _body() -> TypeAdapter[Body]:
+    return TypeAdapter(Body)
 
 
 def body_digest(body: Body) -> str:
     """A digest of an expanded backbone: names, layers and their settings, and nothing else."""
-    return hashlib.sha256(_BODY.dump_json(body)).hexdigest()
+    return hashlib.sha256(_body().dump_json(body)).hexdigest()
 
 
 def _dumped(data: dict[str, Any], **defaults: Any) -> dict[str, Any]:

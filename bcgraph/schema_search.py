@@ -138,7 +138,7 @@ else:
 # --- The space --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, defer_build=True))
 class Rule:
     """One line of a space: `backward any -> any { delay = [1, 2] }`, `forbid any -> lif1`.
 
@@ -190,7 +190,7 @@ else:
     MetricName = name_of("score", *MEASURED, *COSTS)
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, defer_build=True))
 class Bound:
     """A line of `subject_to`: `metric <= factor * baseline + constant`, or `metric >= constant`.
 

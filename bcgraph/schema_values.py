@@ -64,4 +64,4 @@ def name_of(kind: plugins.Kind, *own: str) -> Any:
 class Frozen(BaseModel):
     """A group of settings: frozen, and with no field that it does not declare."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
