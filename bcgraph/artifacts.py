@@ -12,10 +12,13 @@ from torch import Tensor
 
 from bcgraph import data, keys, origins, weights
 from bcgraph.compiler.driver import compile as compile_spec
+from bcgraph.compiler.export import provenance
+from bcgraph.compiler.export.provenance import Provenance
 from bcgraph.compiler.targets.export import export
 from bcgraph.errors import BcgraphWarning, CompileError, DataError
 from bcgraph.search.finish import training as finish
 from bcgraph.search.records import objectives
+from bcgraph.search.records.trained import Finish, Outcome
 from bcgraph.search.result import SearchResult
 from bcgraph.search.supernet import pruned_run
 from bcgraph.search.supernet.shared_weights import SharedWeights
@@ -55,8 +58,17 @@ def write(result: SearchResult) -> Artifacts:
     origin = objectives.weights(result.spec.search.model_dump(mode="json"))
     state = _STATES[origin](result)
     path = result.path / WEIGHTS
-    weights.save(path, state, spec=result.best, metadata={"origin": origin, "seed": str(result.seed)})
-    return Artifacts(origin, path, _export(result, state, inherited=origin == origins.SUPERNET))
+    weights.save(path, state, spec=result.best, metadata={"origin": origin, **_metadata(result, origin)})
+    known = provenance.of_weights(path)
+    return Artifacts(origin, path, _export(result, state, known, inherited=origin == origins.SUPERNET))
+
+
+def _metadata(result: SearchResult, origin: Origin) -> dict[str, str]:
+    """The seed of the search, and the accuracy of the weights where one training run of the last stage has it."""
+    found = {"seed": str(result.seed), "data": result.best.data.name}
+    if origin == origins.TRAINING and result.finish is not None:
+        found |= {"validation_accuracy": repr(_best(result.finish).accuracy), "chosen_on": "validation"}
+    return found
 
 
 def initial(result: SearchResult) -> dict[str, Tensor]:
@@ -73,8 +85,13 @@ def _trained(result: SearchResult) -> dict[str, Tensor]:
         return pruned_run.trained(result.path, result.best)
     best = result.finish.best
     assert best is not None, "the last stage is done"
-    run = max(best.runs, key=lambda run: (run.accuracy, -run.seed))
-    return finish.trained(result.path, best.name, run.seed, result.best)
+    return finish.trained(result.path, best.name, _best(result.finish).seed, result.best)
+
+
+def _best(stage: Finish) -> Outcome:
+    """The training run of the best network with the best validation accuracy."""
+    assert stage.best is not None, "the last stage is done"
+    return max(stage.best.runs, key=lambda run: (run.accuracy, -run.seed))
 
 
 _STATES: dict[Origin, Callable[[SearchResult], dict[str, Tensor]]] = {
@@ -84,7 +101,9 @@ _STATES: dict[Origin, Callable[[SearchResult], dict[str, Tensor]]] = {
 }
 
 
-def _export(result: SearchResult, state: dict[str, Tensor], *, inherited: bool) -> ExportReport | None:
+def _export(
+    result: SearchResult, state: dict[str, Tensor], known: Provenance, *, inherited: bool
+) -> ExportReport | None:
     spec = result.best
     samples: Tensor | None = None
     classes: tuple[str, ...] = ()
@@ -96,7 +115,15 @@ def _export(result: SearchResult, state: dict[str, Tensor], *, inherited: bool) 
         samples, _ = splits.train.plain().take(range(min(SAMPLES, len(splits.train))))
         classes = splits.classes
     try:
-        return export(spec, result.path / ONNX, state_dict=state, inputs=samples, classes=classes, inherited=inherited)
+        return export(
+            spec,
+            result.path / ONNX,
+            state_dict=state,
+            inputs=samples,
+            classes=classes,
+            inherited=inherited,
+            provenance=known,
+        )
     except CompileError as error:
         (result.path / ONNX).unlink(missing_ok=True)
         warnings.warn(f"{ONNX} is not written: {error.diagnostics[0].message}", BcgraphWarning, stacklevel=2)

@@ -145,6 +145,8 @@ class TrainingRun:
             "epoch": str(record.epoch),
             f"{self.splits.held_out}_accuracy": repr(record.test_accuracy),
             "seed": str(self.seed),
+            "data": self.splits.train.source.name,
+            **({"chosen_on": self.splits.held_out} if name == BEST else {}),
         }
         with self.ema.applied():
             weight_files.save(self.folder / name, self.model.state_dict(), spec=self.spec, metadata=described)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,9 @@ from torch import Tensor, fx
 from bcgraph import dsl, weights
 from bcgraph.compiler import pipelines
 from bcgraph.compiler.driver import compile
+from bcgraph.compiler.export import provenance as origins
 from bcgraph.compiler.export.proof import Proof
+from bcgraph.compiler.export.provenance import Provenance
 from bcgraph.errors import CompileError
 from bcgraph.keys import derive
 from bcgraph.normalization import Normalization
@@ -38,11 +40,19 @@ class Request:
     int8: bool = False
     inline: bool = False
     settle: bool = True
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def inside(self) -> Normalization | None:
         """The normalization that the file is to do itself, if it is."""
         return self.normalization if self.normalization is not None and self.normalization.inside else None
+
+    @property
+    def described(self) -> Provenance:
+        """Where the weights come from, as the file says it."""
+        drawn = self.seed if self.state_dict is None else None
+        found = origins.settled(self.provenance, inherited=self.inherited, drawn=drawn)
+        return replace(found, changed=origins.QUANTIZED) if self.int8 else found
 
     def both(self) -> tuple[Tensor, Tensor]:
         """The inputs for torch and for the file, which takes them before normalization if it normalizes itself."""
@@ -102,9 +112,7 @@ def facts(request: Request) -> dict[str, str]:
     normal = request.normalization
     if normal is not None:
         found["bcgraph.normalization"] = normal.as_json()
-    if request.inherited:
-        found["bcgraph.weights"] = "inherited"
-    return found
+    return found | request.described.metadata()
 
 
 def only_unrolled(request: Request) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bcgraph import files, plugins
 from bcgraph.compiler.export import bounds
+from bcgraph.compiler.export.provenance import Provenance
 from bcgraph.compiler.export.request import ExportReport, Request, drawn
 from bcgraph.compiler.targets import TARGETS
 from bcgraph.errors import CompileError, nearest
@@ -36,6 +37,7 @@ def export(
     int8: bool = False,
     inline: bool = False,
     settle: bool = True,
+    provenance: Provenance | None = None,
 ) -> ExportReport:
     """Write `spec` with its weights to `path`; the ending chooses the target, a key of `TARGETS` or a registered one.
 
@@ -49,7 +51,7 @@ def export(
     With `int8` a `.c` file holds its weights in 8 bits; an ONNX file is quantized once it is written
     (`targets.onnx.int8`). With `inline` an ONNX file has the operations of its neurons in place of local functions,
     which not all runtimes know. Without `settle` a network with silent ports is not proved a second time with settled
-    norms.
+    norms. `provenance` is what else is known of the weights (`compiler.export.provenance`), for the file to say.
 
     Raises CompileError (E054 too many steps to write out, E072 unknown form or ending, E073 what the target cannot
     express, E075 a failed proof, E092 an optional part is missing), WeightsError (E083) and RunError (E084).
@@ -64,7 +66,20 @@ def export(
     if inline and target.suffix != ".onnx":
         raise CompileError("E072", f"`{target.suffix}` files have no local functions", hint="leave out `inline`")
     request = Request(
-        spec, target, state_dict, form, x, classes, normalization, seed, allow_loss, inherited, int8, inline, settle
+        spec,
+        target,
+        state_dict,
+        form,
+        x,
+        classes,
+        normalization,
+        seed,
+        allow_loss,
+        inherited,
+        int8,
+        inline,
+        settle,
+        provenance or Provenance(),
     )
     return write(request)
 

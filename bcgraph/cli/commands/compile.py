@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bcgraph.cli.commands.eval import WeightsOption
-from bcgraph.cli.inputs import JsonOption, RunArgument, SetOption, read_source
+from bcgraph.cli.inputs import JsonOption, RunArgument, SetOption, Source, read_source
 from bcgraph.cli.output import emit, emit_json, say, table
 from bcgraph.errors import CompileError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bcgraph.compiler.export.card import Facts
     from bcgraph.compiler.export.proof import Port
+    from bcgraph.compiler.export.provenance import Provenance
     from bcgraph.compiler.export.request import ExportReport
     from bcgraph.compiler.targets.onnx.int8_comparison import Comparison
     from bcgraph.normalization import Normalization
@@ -49,6 +51,13 @@ def compile_command(
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Write NIR without the connections that it cannot say, and name them.")
     ] = False,
+    author: Annotated[str, typer.Option("--author", metavar="TEXT", help="Who made the network, for the file.")] = "",
+    license_: Annotated[
+        str, typer.Option("--license", metavar="NAME", help="Its license, for the file: apache-2.0, cc-by-4.0, ...")
+    ] = "",
+    card: Annotated[
+        bool, typer.Option("--card", help="Also write a model card for the Hugging Face hub: net.md beside net.onnx.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="For weights that are drawn, where none are given.")] = 0,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
@@ -61,9 +70,13 @@ def compile_command(
         eight.check(out, form)
         if inline:
             raise CompileError("E072", "--int8 finds the spikes by the functions of neurons", hint="leave out --inline")
+    from bcgraph.compiler.export import card as cards
+
+    beside = cards.place(out) if card else None
     source = read_source(spec, settings)
     from bcgraph import files
     from bcgraph import weights as weight_files
+    from bcgraph.compiler.export import provenance as origins
     from bcgraph.compiler.targets.export import export
 
     path = weights or source.weights
@@ -72,6 +85,7 @@ def compile_command(
     tensors = None if path is None else weight_files.load(path, spec=source.spec)
     if tensors is None:
         say(f"note: no weights are given: those in {out} are drawn from seed {seed}")
+    known = _provenance(source, weights, author, license_, named=not settings)
     samples = _samples(source.spec, normalize, needed=normalize or quantized)
     with TemporaryDirectory() as folder:
         made = Path(folder) / "float32.onnx" if quantized else out
@@ -88,6 +102,7 @@ def compile_command(
             inherited=source.inherited,
             int8=int8 and not quantized,
             inline=inline,
+            provenance=known,
         )
         compared = None
         if quantized:
@@ -95,6 +110,10 @@ def compile_command(
             compared = eight.quantize(source.spec, made, smaller, inside=normalize)
             files.write_bytes(out, smaller.read_bytes())
             report = replace(report, path=out, size=smaller.stat().st_size)
+    if beside is not None:
+        known = origins.settled(known, inherited=source.inherited, drawn=seed if tensors is None else None)
+        cards.write(beside, _facts(source.spec, report, known, samples, compared))
+        report = replace(report, beside=(*report.beside, beside))
     for loss in report.losses:
         say(f"lost: {loss}")
     for warning in () if report.proof is None else report.proof.warnings:
@@ -103,6 +122,18 @@ def compile_command(
         emit_json(_data(report, path) | {"int8": None if compared is None else asdict(compared)})
     else:
         emit(_text(report, samples.origin, compared))
+
+
+def _provenance(source: Source, asked: Path | None, author: str, license_: str, *, named: bool) -> Provenance:
+    """What is known of the weights. Where their file does not name its data set, that of a run is the specification's,
+    as long as it is `named` there and not by a setting."""
+    from bcgraph.compiler.export import provenance
+
+    found = provenance.Provenance()
+    if source.weights is not None:
+        data = source.spec.data.name if asked is None and named else None
+        found = provenance.of_weights(source.weights, data)
+    return replace(found, author=author.strip(), license=license_.strip())
 
 
 @dataclass(frozen=True)
@@ -135,18 +166,49 @@ def _samples(spec: NetworkSpec, inside: bool, needed: bool) -> _Samples:
     )
 
 
+def _facts(
+    spec: NetworkSpec, report: ExportReport, known: Provenance, samples: _Samples, compared: Comparison | None
+) -> Facts:
+    """What the model card tells."""
+    from bcgraph.compiler.export.card import Facts
+
+    ports = () if report.proof is None else report.proof.ports
+    return Facts(
+        spec,
+        report.path,
+        report.form,
+        report.size,
+        known,
+        _proof(report, samples.origin, compared),
+        samples.origin,
+        ports if compared is None else compared.ports,
+        samples.classes,
+        samples.normalization,
+        None if compared is None else (compared.rows[1].accuracy, compared.samples),
+    )
+
+
+def _proof(report: ExportReport, origin: str, compared: Comparison | None) -> str:
+    """What was found when the file was compared with torch; empty where it was not."""
+    if (proof := report.proof) is None:
+        return ""
+    return (
+        f"{'' if compared is None else 'before it was quantized, '}"
+        f"{report.by} against torch on {proof.samples} {origin}: "
+        f"{proof.differing_samples:.2%} of predictions and {proof.differing_spikes:.4%} of spikes differ, "
+        f"logits by at most {proof.logit_difference:.1e}"
+    )
+
+
 def _text(report: ExportReport, origin: str, compared: Comparison | None) -> str:
     proof = report.proof
     beside = "".join(f", with {path}" for path in report.beside)
-    when = "" if compared is None else "before it was quantized, "
     notes = "".join(f"\n{note}" for note in report.notes)
     if proof is None:
         return f"{report.path}: {report.size:,} bytes{beside}, not compared with torch{notes}"
     return (
         f"{report.path}: {report.form}{'' if compared is None else ' in int8'}, {report.size:,} bytes{beside}\n"
-        f"{when}{report.by} against torch on {proof.samples} {origin}: "
-        f"{proof.differing_samples:.2%} of predictions and {proof.differing_spikes:.4%} of spikes differ, "
-        f"logits by at most {proof.logit_difference:.1e}\n"
+        f"{_proof(report, origin, compared)}\n"
         f"firing rates: {_rates(proof.ports if compared is None else compared.ports)}"
         + ("" if compared is None else f"\n\n{_table(compared)}")
         + ("" if report.changed is None else f"\n{_changed(report)}")

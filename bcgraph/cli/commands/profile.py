@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bcgraph.schema import Place
 
 PICO = 1e-12
+FORMULAS = "formulas and sources of these numbers: docs/training.md, What a network costs"
 UNMEASURED = "`--batches 0` counts parameters and operations without any data"
 
 
@@ -82,7 +83,8 @@ def profile_command(
                 each["scale"] = scales.get((word, each["source"], each["target"], each["delay"]))
         emit_json(data)
     else:
-        emit(_text(found, *energies, scales) + (_traffic(found, memory * PICO) if memory and found.measured else ""))
+        traffic = _traffic(found, memory * PICO) if memory and found.measured else ""
+        emit(f"{_text(found, *energies, scales)}{traffic}\n{FORMULAS}")
     if picture is not None:
         say(f"{picture}: written")
 

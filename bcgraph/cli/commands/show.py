@@ -41,15 +41,22 @@ def show_command(
 ) -> None:
     """Print what the compiler makes of the network; nothing is built, so this is quick at any size.
 
-    Of an exported file it prints the specification that the file was made of, and with --json or --graph what that
-    describes.
+    Of an exported file it prints what the file says of its weights (accuracy, seed, license, author) as comments, then
+    the specification that it was made of; with --json or --graph what that describes.
     """
-    from bcgraph import exported
+    from dataclasses import asdict
 
+    from bcgraph import exported
+    from bcgraph.compiler.export import provenance
+
+    more: dict[str, object] = {}
     if exported.is_exported(spec):
-        text = exported.specification(spec)
+        found = exported.metadata(spec)
+        text = found[exported.ENTRY]
+        about = provenance.of_metadata(found)
+        more = {"provenance": asdict(about)}
         if not (graph or passes or as_json or optimize is not None):
-            emit(text, exact=True)
+            emit("".join(f"# {line}\n" for line in about.lines()) + text, exact=True)
             return
         from bcgraph import dsl
 
@@ -70,7 +77,7 @@ def show_command(
         names = [name.strip() for name in (optimize or "").split(",") if name.strip()]
         emit(graph_text(every.run(every.find(names), lowered)))
     elif as_json:
-        emit_json(_data(network, lowered, source.scales()))
+        emit_json(_data(network, lowered, source.scales()) | more)
     else:
         emit(_text(network, lowered, source.scales()))
 

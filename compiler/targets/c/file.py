@@ -100,6 +100,7 @@ class _Draft:
             "readout": _comment(MEANINGS[spec.readout]),
             "inputs": math.prod(shape),
             "classes": self.program.values()[self.program.outputs[0]].shape[0],
+            "about": "".join(f" * {_comment(line)}\n" for line in self.request.described.lines()),
             "specification": _comment(described),
         }
 

@@ -49,6 +49,7 @@ SOURCE = """\
  * Written by bcgraph; {prefix}.h tells how to use it. {numbers}.
  * With NET_SPIKES(port, values, count) defined, it is called with what each port sends.
  *
+{about} *
 {specification}
  */
 #include "{header}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bcgraph import shapes
+from bcgraph import __version__, shapes
 from bcgraph.compiler.export.folding import folded, norm_at
 from bcgraph.compiler.export.neurons import by_channel, fixed, unique
 from bcgraph.compiler.export.tables import called, written
@@ -101,6 +101,7 @@ class _Emitter:
             graph,
             ir_version=IR_VERSION,
             producer_name="bcgraph",
+            producer_version=__version__,
             functions=list(self.functions.values()),
             metadata_props=dict(metadata),
         )

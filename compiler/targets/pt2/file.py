@@ -181,6 +181,7 @@ def _bytes(program: ExportedProgram, request: Request) -> bytes:
         "bcgraph.fingerprint": request.spec.fingerprint(),
         "bcgraph.readout": request.spec.readout,
         "bcgraph.classes": "\n".join(request.classes),
+        **request.described.metadata(),
     }
     stream = io.BytesIO()
     torch.export.save(program, stream, extra_files=dict(facts))

@@ -114,6 +114,7 @@ def _file(request: Request, forward: str, code: _Writer, beside: str, digest: st
         steps=spec.steps,
         outputs=code.classes,
         readout=MEANINGS[spec.readout],
+        about="\n".join(f"# {line}" for line in request.described.lines()),
         mark=SPECIFICATION,
         specification="\n".join(f"{COMMENT}{line}".rstrip() for line in dsl.format_spec(spec).splitlines()),
         weights=beside,

@@ -21,6 +21,8 @@ The prediction is the arg max of {readout}. Neurons are the functions below; `.s
 its spikes, other names are states of its neurons. Norms are part of the convolutions' weights.
 """
 
+{about}
+#
 {mark}{specification}
 
 import hashlib
