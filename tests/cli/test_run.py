@@ -48,13 +48,14 @@ def test_accuracy_of_both_forms_is_that_of_torch(bcgraph: Command, trained: Path
 
 def test_what_compile_says(bcgraph: Command, trained: Path, tmp_path: Path) -> None:
     done = bcgraph("compile", "run", "-o", "net.onnx", "--form", "scan", "--normalize")
-    first, second = done.out.splitlines()
+    first, second, third = done.out.splitlines()
     assert first == f"net.onnx: scan, {(tmp_path / 'net.onnx').stat().st_size:,} bytes"
     assert re.fullmatch(
         r"onnxruntime against torch on 64 test samples of digits: "
         r"\d+\.\d\d% of predictions and \d+\.\d{4}% of spikes differ, logits by at most \d\.\de-\d\d",
         second,
     )
+    assert re.fullmatch(r"firing rates: lif1 0\.\d{3}(, layer\d\.0\.lif\d 0\.\d{3}){4}", third)
     found = json.loads(bcgraph("compile", "run", "-o", "net.onnx", "--json").out)
     assert found["proof"]["samples"] == 64
     assert found["proof"]["logit_difference"] < 1e-3
