@@ -272,15 +272,23 @@ class Profile:
 
 def profile(spec: NetworkSpec, rates: Mapping[tuple[int, int], float] | None = None) -> Profile:
     """The costs of `spec`, with synaptic operations and energies when `rates` by (port, step) are given."""
+    return _profile(spec, rates or {}, _states(spec))
+
+
+def size(spec: NetworkSpec) -> tuple[int, int]:
+    """The parameters of `spec` and its operations per sample and step, as `profile` counts them; compiles nothing."""
+    counted = _profile(spec, {}, ())
+    return counted.parameters, counted.operations
+
+
+def _profile(spec: NetworkSpec, measured: Mapping[tuple[int, int], float], states: tuple[State, ...]) -> Profile:
     form = spec.input
     counter = _Counter(spec.steps)
     counter.body(spec.backbone.body, form.shape, ())
-    measured = rates or {}
     ports = tuple(
         Port(name, shape, tuple(measured[(number, t)] for t in range(spec.steps)) if measured else ())
         for number, (name, shape) in enumerate(zip(spec.ports, counter.ports, strict=True))
     )
-    states = _states(spec)
     prefixes = spec.prefixes()
     connections = tuple(_connection(each, prefixes[each], counter, spec, states) for each in spec.in_order)
     own = sum(layer.parameters for layer in counter.layers) + counter.norms

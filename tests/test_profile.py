@@ -13,7 +13,7 @@ import torch
 from bcgraph import data, dsl
 from bcgraph.compiler import compile as compile_network
 from bcgraph.firing import measure
-from bcgraph.profile import ACCUMULATE, MULTIPLY_ACCUMULATE, profile
+from bcgraph.profile import ACCUMULATE, MULTIPLY_ACCUMULATE, profile, size
 from bcgraph.schema import NetworkSpec
 from tests.training.nets import tiny
 
@@ -43,7 +43,9 @@ def test_resnet18_equals_the_count_by_hand() -> None:
 def test_parameters_equal_the_compiled_network(backbone: str) -> None:
     spec = resnet(backbone).with_backward([(5, 2), (3, 3, 2), (6, 0, 9)])
     model = compile_network(spec)
-    assert profile(spec).parameters == sum(p.numel() for p in model.parameters())
+    found = profile(spec)
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert size(spec) == (found.parameters, found.operations)
 
 
 def test_projections_are_counted_at_the_smaller_resolution() -> None:

@@ -44,13 +44,14 @@ def show_command(
     Of an exported file it prints what the file says of its weights (accuracy, seed, license, author) as comments, then
     the specification that it was made of; with --json or --graph what that describes.
     """
-    from dataclasses import asdict
-
     from bcgraph import exported
-    from bcgraph.compiler.export import provenance
 
     more: dict[str, object] = {}
     if exported.is_exported(spec):
+        from dataclasses import asdict
+
+        from bcgraph.compiler.export import provenance
+
         found = exported.metadata(spec)
         text = found[exported.ENTRY]
         about = provenance.of_metadata(found)
@@ -115,10 +116,10 @@ Scales: TypeAlias = "Mapping[Place, float]"
 
 def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
     from bcgraph import shapes, spaces
-    from bcgraph.profile import profile
+    from bcgraph.profile import size
     from bcgraph.search.space.words import describe
 
-    size, shape = profile(network), network.input
+    (parameters, operations), shape = size(network), network.input
     feeds: dict[int, list[str]] = {}
     for each in network.in_order:
         notes = [f"delay {each.delay}"] if each.delay != 1 else []
@@ -137,8 +138,7 @@ def _text(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> str:
         f"network   {network.name}",
         f"input     {shape.kind} {shapes.text(shape.shape)}, {count(network.steps, 'step')}, readout {network.readout}",
         f"backbone  {network.backbone.call}",
-        f"size      {count(size.parameters, 'parameter')}, "
-        f"{count(size.operations, 'multiply-accumulate')} per sample and step",
+        f"size      {count(parameters, 'parameter')}, {count(operations, 'multiply-accumulate')} per sample and step",
     ]
     first, *rest = describe(network)
     head += [f"space     {first}", *(f"          {line}" for line in rest)]
@@ -156,9 +156,9 @@ def _scale(place: Place, scale: float, network: NetworkSpec) -> dict[str, Any]:
 
 
 def _data(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> dict[str, Any]:
-    from bcgraph.profile import profile
+    from bcgraph.profile import size
 
-    size = profile(network)
+    parameters, operations = size(network)
     return {
         "name": network.name,
         "fingerprint": network.fingerprint(),
@@ -167,7 +167,7 @@ def _data(network: NetworkSpec, graph: TemporalGraph, scales: Scales) -> dict[st
             for number, (name, shape) in enumerate(zip(network.ports, _port_shapes(network, graph), strict=True))
         ],
         "scales": [_scale(place, scale, network) for place, scale in scales.items()],
-        "parameters": size.parameters,
-        "operations": size.operations,
+        "parameters": parameters,
+        "operations": operations,
         "spec": network.model_dump(mode="json"),
     }
