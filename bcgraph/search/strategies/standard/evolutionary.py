@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bcgraph import keys
 from bcgraph.plugins.values import Strategy
+from bcgraph.search.space import crossover, mutate
 
 if TYPE_CHECKING:
     from bcgraph.schema import NetworkSpec
@@ -21,7 +22,7 @@ def evolutionary(population: Population, iteration: int) -> list[Candidate]:
     Parents are drawn from P_top, evenly. No architecture is proposed that was evaluated before: a child that is not
     new after 10 draws is left out.
     """
-    # Imported here: to check a file that names the strategy needs no operators.
+    # Imported here: to check a file that names the strategy needs no population.
     from bcgraph.search.space.candidate import Candidate
     from bcgraph.search.strategies.population import TRIES, fill
 
@@ -43,15 +44,11 @@ def evolutionary(population: Population, iteration: int) -> list[Candidate]:
 
 
 def _mutation(population: Population, parent: NetworkSpec, rng: Random) -> NetworkSpec:
-    from bcgraph.search.space import mutate
-
     same = population.spec.search.same_resolution
     return mutate(parent, rng, population.settings.mutation, same_resolution=same)
 
 
 def _crossover(population: Population, parent: NetworkSpec, rng: Random) -> NetworkSpec:
-    from bcgraph.search.space import crossover
-
     if rng.random() >= population.settings.crossover:
         return parent
     settings = population.spec.search
