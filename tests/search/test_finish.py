@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph import artifacts, training, weights
+from bcgraph import artifacts, exported, training, weights
+from bcgraph.compiler.export import provenance
+from bcgraph.compiler.export.provenance import Accuracy
 from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import driver, history
@@ -250,6 +252,12 @@ def test_the_weights_are_those_of_the_best_training_run(real: tuple[Path, Any, l
     assert kept.keys() == there.keys()
     assert all(torch.equal(kept[name], there[name]) for name in kept)
     assert weights.unpack(out / "best.safetensors")[1]["metadata"]["origin"] == "training"
+    accuracy = Accuracy(max(run.accuracy for run in best.runs), result.best.data.name, "validation", chosen=True)
+    for known in (
+        provenance.of_weights(out / "best.safetensors"),
+        provenance.of_metadata(exported.metadata(out / "best.onnx")),
+    ):
+        assert (known.accuracy, known.seed, known.weights) == (accuracy, result.seed, "")
 
 
 def test_the_report_has_the_stage_and_sentences_that_it_bears_out(real: tuple[Path, Any, list[Event]]) -> None:

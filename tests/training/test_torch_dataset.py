@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from bcgraph import data, weights
+from bcgraph.compiler.export import provenance
 from bcgraph.data.split import Splits
 from bcgraph.data.torch_dataset import from_torch
 from bcgraph.errors import DataError, RunError
@@ -48,6 +49,8 @@ def test_equals_our_own_data_to_the_bit(tmp_path: Path, sequence: bool) -> None:
     train(spec, *digits(spec), out=tmp_path / "two", seed=3)
     assert [e.test_accuracy for e in ours.history] == [e.test_accuracy for e in theirs.history]
     assert equal(tensors(tmp_path / "ours"), tensors(tmp_path / "pair"))
+    measured = [provenance.of_weights(tmp_path / run / "last.safetensors").accuracy for run in ("ours", "pair")]
+    assert [each.data for each in measured if each is not None] == [name, "TensorDataset"]
     assert equal(tensors(tmp_path / "ours"), tensors(tmp_path / "two"))
 
 
