@@ -13,6 +13,7 @@ import shlex
 import subprocess
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,7 +95,25 @@ def test_python_of_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     bcgraph.export(spec, "best.onnx", form="step", classes=tuple("0123456789"))
     names = {"frames": torch.rand(spec.steps, *spec.input.shape).numpy()}
     for text in blocks("deployment.md", "python"):
-        exec(compile(text, "docs/deployment.md", "exec"), names)
+        if "aoti" not in text:
+            exec(compile(text, "docs/deployment.md", "exec"), names)
+
+
+@pytest.mark.slow
+def test_a_pt2_file_without_python_as_deployment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.program("g++")
+    monkeypatch.chdir(tmp_path)
+    spec = bcgraph.parse(
+        "bcg 1\nnetwork net { input = image(1, 8, 8); steps = 2; backbone = tiny(width=4); backward @4 -> @1 }"
+    )
+    bcgraph.export(spec, "net.pt2")
+    (text,) = (text for text in blocks("deployment.md", "python") if "aoti" in text)
+    names: dict[str, Any] = {}
+    exec(compile(text, "docs/deployment.md", "exec"), names)
+    x = torch.rand(16, 1, 8, 8)
+    with torch.no_grad():
+        ours, theirs = names["program"].module()(x), names["model"](x)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_c_of_deployment(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "compile": (
         "bcgraph compile net.bcg -o net.onnx",
         "bcgraph compile run -o net.onnx --form step",
+        "bcgraph compile run -o net.onnx --card --license apache-2.0",
         "bcgraph compile run -o net.nir",
     ),
     "score": ("bcgraph score net.bcg", "bcgraph score net.bcg --audit --candidates 50"),

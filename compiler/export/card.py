@@ -38,6 +38,13 @@ LICENSES = frozenset(_NAMES.split())
 """The licenses that the hub knows by name; of others the card gives the name beside `other`."""
 
 
+MAX_CARD = 16 * 1024 * 1024
+"""Bytes of a card that is replaced; what is larger is none."""
+
+LISTED = 50
+"""Classes that a card names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a card tells of a file. `size` is in bytes, `origin` says what `ports` and the proof were measured on.
@@ -67,10 +74,10 @@ def place(file: Path) -> Path:
     if file.suffix != ".onnx":
         raise CompileError("E072", f"`{file.suffix}` files have no model card", hint="leave out --card, or write .onnx")
     found = file.with_suffix(".md")
-    if not (found.exists() or found.is_symlink()):
-        return found
     try:
-        ours = seals.intact(foreign.read(found)) is True
+        ours = seals.intact(foreign.read(found, MAX_CARD)) is True
+    except FileNotFoundError:
+        return found
     except (OSError, foreign.UnreadableError):
         ours = False
     if not ours:
@@ -173,7 +180,8 @@ def _about(facts: Facts) -> Iterable[tuple[str, str]]:
     yield "input", f"{spec.input.kind} {shape_text(spec.input.shape)}"
     yield "steps", f"{spec.steps}, the prediction is the arg max of {MEANINGS[spec.readout]}"
     yield "backbone", str(spec.backbone.call)
-    yield "classes", ", ".join(facts.classes)
+    more = len(facts.classes) - LISTED
+    yield "classes", ", ".join((*facts.classes[:LISTED], *([f"and {more:,} more"] if more > 0 else [])))
     yield "data set", spec.data.name
     yield "seed", "" if known.seed is None else str(known.seed)
     yield "author", known.author

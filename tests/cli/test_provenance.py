@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,8 @@ def test_a_card_holds_no_markup_of_others(tmp_path: Path) -> None:
     assert "---" not in re.sub(r"\| --- .*|J\u00e4ne.*", "", body)
     assert not re.search(r"(?<!\\)[<*]", re.sub(r"```.*?```", "", body, flags=re.DOTALL))
     assert body.count(card.markdown(NASTY)) == 5
+    many = card.text(replace(facts, classes=tuple(f"class-{number}" for number in range(1000))))
+    assert "class-49, and 950 more\n" in many
 
 
 def test_a_card_replaces_nothing_of_anyone(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
@@ -188,6 +191,8 @@ def test_a_card_replaces_nothing_of_anyone(bcgraph: Command, tiny: Path, tmp_pat
         assert (tmp_path / "net.md").read_text() == content
         assert not (tmp_path / "net.onnx").exists()
     (tmp_path / "net.md").unlink()
+    bcgraph("compile", tiny, "-o", f"{'n' * 300}.onnx", "--card").fault("E084")
+    bcgraph("compile", tiny, "-o", "nowhere/net.onnx", "--card").fault("E084")
     for _ in range(2):  # its own card it replaces
         assert "with net.md" in bcgraph("compile", tiny, "-o", "net.onnx", "--card").out
     with (tmp_path / "net.md").open("a") as stream:
