@@ -19,13 +19,13 @@ _OPERATORS = {
 }  # fmt: skip
 _SHOWN = {
     "ASSIGN": "`=`", "ARROW": "`->`", "COMMA": "`,`", "LPAR": "`(`", "RPAR": "`)`", "RSQB": "`]`", "LBRACE": "`{`",
-    "ELSE": "`else`", "IN": "`in`", "INT": "a number", "STRING": "a text in double quotes", "NAME": "a name",
+    "ELSE": "`else`", "IN": "`in`", "INT": "a number", "STRING": "a string in double quotes", "NAME": "a name",
     "AT": "a port", "RBRACE": "`}`",
 }  # fmt: skip
 _CHARACTERS = {
     ":": "a value is set with `=`",
-    "'": 'a text stands in double quotes: `"data"`',
-    "\N{LEFT DOUBLE QUOTATION MARK}": 'a text stands in straight double quotes: `"data"`',
+    "'": 'a string stands in double quotes: `"data"`',
+    "\N{LEFT DOUBLE QUOTATION MARK}": 'a string stands in straight double quotes: `"data"`',
     "&": "it is written `and`",
     "|": "it is written `or`",
     "!": "it is written `not`",

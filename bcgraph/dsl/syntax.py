@@ -33,7 +33,7 @@ class Number(Node):
 
 @dataclass(frozen=True, slots=True)
 class String(Node):
-    """A text in double quotes, with its escapes resolved."""
+    """A string in double quotes, with its escapes resolved."""
 
     value: str
 

@@ -111,7 +111,7 @@ def _boolean(m: Meanings, e: syntax.Boolean) -> Meaning:
 
 
 def _string(m: Meanings, e: syntax.String) -> Meaning:
-    raise m.scope.fail("E044", "a text is not a number", e)
+    raise m.scope.fail("E044", "a string is not a number", e)
 
 
 def _broken(m: Meanings, e: syntax.Broken) -> Meaning:

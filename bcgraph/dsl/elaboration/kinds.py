@@ -41,7 +41,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text in double quotes."""
+    """A string in double quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def describe(kind: Kind) -> str:
         case Flag():
             return "`true` or `false`"
         case Text():
-            return "a text in double quotes"
+            return "a string in double quotes"
         case Word():
             return one_of(kind.options)
         case Words():

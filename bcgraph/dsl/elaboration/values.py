@@ -136,7 +136,7 @@ def _signature(name: str, parameters: Sequence[Parameter]) -> str:
 
 
 def _wrong_type(value: object, kind: kinds.Kind, scope: Scope, label: str, expression: syntax.Expression) -> Failed:
-    got = "a text" if isinstance(expression, syntax.String) else type_name(value)
+    got = "a string" if isinstance(expression, syntax.String) else type_name(value)
     return scope.fail("E040", f"{label} needs {kinds.describe(kind)}, not {got}", expression)
 
 
