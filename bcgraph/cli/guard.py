@@ -30,7 +30,7 @@ P = ParamSpec("P")
 FAULT = 1
 INTERRUPTED = 130
 
-# Commands that keep what they have done: called again with the same arguments, they go on from there.
+# Commands that keep what they have done: called again with the same arguments, they resume.
 RESUMABLE = frozenset({"search", "train"})
 
 STORAGE = "--storage"

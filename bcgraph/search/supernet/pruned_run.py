@@ -1,4 +1,4 @@
-"""The training run of `strategy = gains`: all connections at once, the weakest pruned while the weights go on.
+"""The training run of `strategy = gains`: all connections at once, the weakest pruned while the weights stay.
 
 The run is that of `bcgraph train` on the training part of the search: same weights, same batches, same updates. What is
 added is a penalty on the scales of the connections until the last pruning. A pruned connection is no longer computed;

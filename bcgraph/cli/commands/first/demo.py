@@ -69,7 +69,7 @@ def demo_command(
     rows = [_row("all at once, pruned", found.best, found.path / "best.safetensors", seconds)]
     emit(f"   left: {rows[0].architecture}")
 
-    emit(f"2. the paper's search of {paper.name}, and a training of what it finds")
+    emit(f"2. the paper's search of {paper.name}, and a training run of what it finds")
 
     def trained(spec: NetworkSpec, name: str) -> Path:
         with progress(name) as on_event:
