@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bcgraph.schema import EvolveSpec, InitSpec, NetworkSpec, SearchSpec
-from bcgraph.search.records.evaluations import FITNESS, Evaluation, Measure, Record, ranking
+from bcgraph.search.records.evaluations import Evaluation, Measure, Record, fitness, ranking
 from bcgraph.search.space.search_space import Architecture, architecture_of
 from bcgraph.search.strategies import selection
 from bcgraph.search.strategies.evolution import evolve
@@ -64,7 +64,7 @@ def search(init: InitSpec, evolution: EvolveSpec, lookup: Lookup, seed: int) -> 
         scored = lookup.scores([spec.with_backward(a) for a in pool])
         kept = [Record("init", 0, i, a, e, "pool") for i, (a, e) in enumerate(zip(pool, scored, strict=True))]
         chosen = [r.architecture for r in selection.select(kept, init.scores, init.keep)]
-    measure = FITNESS[evolution.score]
+    measure = fitness(evolution.score)
     found = evolve(spec, lambda specs: lookup.fitness(measure, specs), seed=seed, initial=chosen)
     return [entry for entry in found if isinstance(entry, Record)]
 

@@ -11,7 +11,7 @@ from scipy.stats import kendalltau, wilcoxon
 
 from bcgraph import dsl, keys
 from bcgraph.schema import EvolveSpec, InitSpec
-from bcgraph.search.records.evaluations import FITNESS
+from bcgraph.search.records.evaluations import fitness
 from bcgraph.search.scores.rank_correlation import ranks as ranking
 from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import records, replay, values
@@ -168,7 +168,7 @@ def returned(init: InitSpec, evolution: EvolveSpec, shot: str, seed: int) -> tup
     chosen = []
     for draw in range(DRAWS):
         evaluated = replay.search(init, evolution, lookup, keys.derive(seed, "replay", draw))
-        chosen.append(replay.best(evaluated, FITNESS[evolution.score]))
+        chosen.append(replay.best(evaluated, fitness(evolution.score)))
     return tuple(chosen)
 
 
