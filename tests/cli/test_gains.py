@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -30,8 +31,10 @@ def gains(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_search_report_and_what_it_leaves(process: Command, bcgraph: Command, gains: Path) -> None:
     done = process("search", gains, "--out", "found")
-    assert (done.code, done.err) == (0, "")
-    first, second, third, fourth = done.out.splitlines()
+    assert done.code == 0
+    assert re.fullmatch(r"(training and pruning: epoch \d/4(, [\d:]+ left)?\n)+", done.err)
+    first, second, third, fourth, following = done.out.splitlines()
+    assert following == "next: bcgraph eval found"
     assert first.startswith("found/best.bcg: @")
     assert first.endswith(", left of 15 connections")
     assert second == "found/best.safetensors: the trained weights of the run"
@@ -120,11 +123,13 @@ NOTE = (
 
 
 def test_training_suggests_a_quiet_start_once(bcgraph: Command, tiny: Path) -> None:
-    assert bcgraph("train", tiny, "--out", "run", "--epochs", "1").err == NOTE
+    note, epoch = bcgraph("train", tiny, "--out", "run", "--epochs", "1").err.splitlines(keepends=True)
+    assert note == NOTE
+    assert epoch.startswith("training: epoch 1/1, loss ")
     done = bcgraph("train", tiny, "--out", "data", "--epochs", "1", "--json")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, epoch)
     tiny.write_text(TINY.replace("  backbone", "  feedback = project(gain=0.1)\n  backbone"))
-    assert bcgraph("train", tiny, "--out", "quiet", "--epochs", "1").err == ""
+    assert bcgraph("train", tiny, "--out", "quiet", "--epochs", "1").err.startswith("training: epoch 1/1, loss ")
 
 
 @pytest.mark.parametrize(

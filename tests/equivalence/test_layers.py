@@ -120,7 +120,7 @@ def test_every_layer_is_run_above() -> None:
     called = {n.layer for given, body in BODIES.values() for n in schema.walk(network(given, body).backbone.body)
               if isinstance(n, schema.Standard)}  # fmt: skip
     assert called == set(STANDARD)
-    assert {target for layer in STANDARD.values() for target in layer.emitters} == {"onnx", "python", "nir"}
+    assert {target for layer in STANDARD.values() for target in layer.emitters} == {"onnx", "python", "nir", "c"}
     assert all({"onnx", "python"} <= set(layer.emitters) for layer in STANDARD.values())
 
 

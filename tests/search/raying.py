@@ -9,15 +9,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import bcgraph
 from bcgraph.errors import CompileError, DataError
+from bcgraph.plugins.values import Score
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, run
 from bcgraph.search.distributed.cluster import joined
@@ -162,8 +165,8 @@ class Faulty:
 class Fragile(Scorer):
     """A scorer that fails where port 2 feeds itself."""
 
-    def _runs(self, spec: NetworkSpec) -> list[Run]:
-        return [partial(fragile, run) for run in super()._runs(spec)]
+    def _runs(self, spec: NetworkSpec, scores: Mapping[Measure, Score], x: Tensor, y: Tensor) -> list[Run]:
+        return [partial(fragile, run) for run in super()._runs(spec, scores, x, y)]
 
 
 def fragile(run: Run, candidate: Lowered) -> dict[Measure, ScoreResult]:

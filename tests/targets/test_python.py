@@ -13,10 +13,13 @@ import pytest
 import torch
 
 import bcgraph
+from bcgraph import schema
 from bcgraph.compiler.targets.python import file as emitter
 from bcgraph.errors import CompileError, RunError
 from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
+from tests.equivalence.support import average, conv, flatten, lif, linear
+from tests.equivalence.support import network as by_hand
 from tests.targets.test_onnx import agreeing, inputs, lively, network
 
 ALONE = """
@@ -123,3 +126,19 @@ def test_nothing_is_written_when_it_is_wrong(tmp_path: Path, monkeypatch: pytest
         bcgraph.export(spec, tmp_path / "net.py", state_dict=lively(spec), inputs=inputs(spec, 64))
     assert wrong.value.code == "E075"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_runs_once_may_stand_between_nodes_of_a_step(tmp_path: Path) -> None:
+    """A value of a step lives until its last reader, also where a node that runs once comes in between."""
+    body = [
+        conv("conv1", 4, kernel=1),
+        schema.Concat(name="cat", branches=((), (lif("lif1"),), (conv("conv2", 4),))),
+        conv("conv3", 4),
+        lif("lif2"),
+        average("pool"),
+        flatten(),
+        linear("fc", 3),
+    ]
+    spec = by_hand(body, backward=[(0, 0), (1, 0)])
+    report = bcgraph.export(spec, tmp_path / "net.py", state_dict=lively(spec), inputs=inputs(spec, 4))
+    assert report.proof.differing_samples == 0

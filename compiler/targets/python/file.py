@@ -144,6 +144,7 @@ class _Writer:
         self.tensors: dict[str, np.ndarray] = {}
         self.names: dict[str, str] = {}
         self.sources: dict[str, str] = {}
+        self.dropped: set[str] = set()
         self.resizes = False
         self.neurons: dict[str, Equations] = {}
         self.functions: dict[str, str] = {}
@@ -160,13 +161,13 @@ class _Writer:
             mean, std = (self.tensor(f"normalization.{k}", v.reshape(-1, 1, 1)) for k, v in parts.items())
             self.lines.append(f"{x} = ({x} - {mean}) / {std}")
         step: int | None = -1
-        last = self.last_steps()
-        for node in self.program.nodes:
+        last = self.last_reads()
+        for index, node in enumerate(self.program.nodes):
             if node.op == "fold_norm":
                 _EMIT[node.op](self, node)
                 continue
             if node.step != step and node.op != "frame":
-                self.drop(step, last)
+                self.drop(index, last)
                 step = node.step
                 label = f"step {step}" if step is not None else "all steps" if node.op == "stack" else "once for all"
                 self.lines += ["", f"# {label}"]
@@ -175,26 +176,27 @@ class _Writer:
         self.lines += [f"return {results}"]
         return "\n".join(f"        {line}".rstrip() for line in self.lines)
 
-    def last_steps(self) -> dict[str, int | None]:
-        """For each value made in a step, the last step that reads it; None where it is read outside of the steps."""
-        found: dict[str, int | None] = {v.name: n.step for n in self.program.nodes for v in n.outputs}
-        for node in self.program.nodes:
+    def last_reads(self) -> dict[str, int]:
+        """For each value, the number of the last node that reads it; none for what is read outside of the steps."""
+        found = {v.name: index for index, n in enumerate(self.program.nodes) for v in n.outputs if n.step is not None}
+        for index, node in enumerate(self.program.nodes):
             for edge in node.inputs:
-                found[edge.value] = node.step
+                if node.step is None:
+                    found.pop(edge.value, None)
+                else:
+                    found[edge.value] = index
         return {k: v for k, v in found.items() if k not in self.watch}
 
-    def drop(self, step: int | None, last: Mapping[str, int | None]) -> None:
-        """Free the values that no step after `step` reads.
+    def drop(self, index: int, last: Mapping[str, int]) -> None:
+        """Free the values that node number `index` and those after it do not read.
 
         Several values may share a name, as those before and after a dropout: the name lives as long as any of them.
         """
-        if step is None or step < 0:
-            return
-        named = [(self.names[k], v) for k, v in last.items() if k in self.names]
-        alive = {name for name, v in named if v is None or v > step}
-        alive.update(self.names[k] for k in self.watch if k in self.names)
-        gone = [name for name, v in named if v == step and name not in alive]
+        read = {value: name for value, name in self.names.items() if last.get(value, index) < index}
+        alive = {name for value, name in self.names.items() if value not in read}
+        gone = [name for name in read.values() if name not in alive and name not in self.dropped]
         if gone:
+            self.dropped.update(gone)
             self.lines.append(f"del {', '.join(dict.fromkeys(gone))}")
 
     def name(self, value: str) -> str:
