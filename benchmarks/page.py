@@ -27,6 +27,7 @@ from benchmarks import (
     many_connections,
     memory,
     operators,
+    recurrent,
     scaling,
     scoring,
     start,
@@ -138,6 +139,10 @@ SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
     "many_connections": (
         "All 153 backward connections, T = 4, batch 4",
         lambda: markdown(many_connections.run()),
+    ),
+    "recurrent": (
+        "Small recurrent nets: 700-128-128-20 with feedback, T = 100, batch 64, one thread",
+        lambda: markdown(recurrent.run()),
     ),
     "memory": ("Memory of a forward pass, unrolled", lambda: markdown(memory.run())),
     "compiling": ("Compiling", lambda: markdown(compiling.run())),

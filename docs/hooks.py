@@ -20,8 +20,8 @@ _LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)")
 _BLOCK, _INLINE = re.compile(r"^\$\$\n?(.+?)\n?\$\$$", re.MULTILINE | re.DOTALL), re.compile(r"\$([^$\n]+)\$")
 
 
-def on_config(config: Any) -> Any:
-    """Lay the package out in `build/api`."""
+def on_startup(**_: Any) -> None:
+    """Lay the package out in `build/api`, before mkdocstrings looks whether that folder is there."""
     package = ROOT / "build" / "api" / "bcgraph"
     shutil.rmtree(package.parent, ignore_errors=True)
     package.mkdir(parents=True)
@@ -32,7 +32,6 @@ def on_config(config: Any) -> Any:
     (package / "__init__.py").write_text('"""bcgraph."""\n')
     for name in ("compiler", "specs"):
         (package / name).symlink_to(ROOT / name)
-    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
