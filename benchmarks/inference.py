@@ -16,7 +16,9 @@ from benchmarks.networks import images, resnet18, settle
 BATCH = 32
 
 
-_CONVOLUTIONS = (folded_conv.conv, folded_conv.conv_lif, folded_conv.conv_lif_last, folded_conv.conv_lif_steps)
+def _convolves(target: Any) -> bool:
+    kinds = folded_conv.ConvNeuron | folded_conv.ConvNeuronSteps
+    return target is folded_conv.conv or isinstance(target, kinds)
 
 
 class _Recorder(fx.Interpreter):
@@ -25,7 +27,7 @@ class _Recorder(fx.Interpreter):
     calls: list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
     def run_node(self, n: fx.Node) -> Any:
-        if n.op == "call_function" and n.target in _CONVOLUTIONS:
+        if n.op == "call_function" and _convolves(n.target):
             x, weight, bias, settings, *_ = self.fetch_args_kwargs_from_env(n)[0]
             # A raw call takes the weight as it is in the network, not packed; spikes lie where others will.
             plain = weight.to_dense().to(memory_format=torch.channels_last)
