@@ -15,6 +15,12 @@ from torch.utils.hooks import RemovableHandle
 from bcgraph.errors import CompileError
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of `module` runs hooks of its own, forward or backward."""
+    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(kinds)
+
+
 class _CheckedHooks(nn.Module):
     """Raises CompileError (E072) where a hook is registered and `never_runs` gives a reason."""
 

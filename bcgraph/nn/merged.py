@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcgraph.nn.conv import onednn
+from bcgraph.nn.hooks import hooked
 from bcgraph.nn.modules import BatchNorm
 from bcgraph.nn.neuron.neuron import needs_gradient
 from bcgraph.nn.norm import folding, step_norm
@@ -269,7 +270,7 @@ class NormSum(nn.Module):
         """
         norms = [piece.norm for pieces in self.terms for piece in pieces]
         training = norms[0].training
-        if traced() or any(type(n) is not BatchNorm or n.training != training or _hooked(n) for n in norms):
+        if traced() or any(type(n) is not BatchNorm or n.training != training or hooked(n) for n in norms):
             return stack_sum(self._one_by_one(ys, exists, steps), self.runs, self.channels)
         sizes = [sum(piece.channels for piece in pieces) for pieces in self.terms]
         affine = zip(torch.split(scale, sizes), torch.split(shift, sizes), strict=True)
@@ -307,10 +308,6 @@ class NormSum(nn.Module):
         factor, offset = folding(w, b, mean, var, pieces[0].norm.eps, None)
         around = (1, -1, *([1] * (y.dim() - 2)))
         return torch.addcmul(offset.view(around), y, factor.view(around)).to(y.dtype)
-
-
-def _hooked(norm: BatchNorm) -> bool:
-    return bool(norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks)
 
 
 def _buffers(pieces: tuple[Piece, ...], name: str) -> list[Tensor]:

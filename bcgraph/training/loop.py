@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from bcgraph import data, files, shapes
 from bcgraph import weights as weight_files
 from bcgraph.compiler import compile as compile_network
-from bcgraph.compiler import pipelines
 from bcgraph.data import Splits, declaration
 from bcgraph.data.policies import changes
 from bcgraph.data.torch_dataset import Given, MapDataset, from_torch
@@ -88,8 +87,8 @@ def train(
     """
     with ordinary_defaults():
         options = options or Options(accelerator=device)
-        schedule = schedule or pipelines.fastest(pipelines.optimized(spec))
-        checks.schedule(schedule)
+        if schedule is not None:
+            checks.schedule(schedule)
         checks.directory(Path(out))
         if tensorboard:
             tensorboard_log.check()
@@ -117,7 +116,7 @@ def train(
                 Path(out),
                 seed,
                 {
-                    **_identity(spec, seed, schedule, options, given),
+                    **_identity(spec, seed, model.meta["schedule"], options, given),
                     **identity,
                     **({} if taught is None else {"teacher": taught.digest}),
                 },

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bcgraph import shapes
 from bcgraph.compiler.ir import Node
 from bcgraph.compiler.ops.base import Op, Trait, Zero, is_zero, layer_operations, layer_shape, must_build, same_shape
 from bcgraph.layers import STANDARD
+from bcgraph.shapes import Shape
 
 _WEIGHTED = Trait.STEADY | Trait.ALLOCATES | Trait.PARAMETERS
 _PURE = Trait.PURE | Trait.STEADY
@@ -22,6 +23,15 @@ def told_apart(node: Node) -> str:
 
 def _conv_zero(node: Node, zeros: frozenset[int]) -> Zero:
     return "keep" if node.attrs["layer"].bias or len(node.inputs) > 1 else "zero"
+
+
+def _vector(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
+    ((channels, _, _),) = layer_shape(node, [(*given[0], 1, 1)])
+    return ((channels,),)
+
+
+def _vector_operations(node: Node, given: Shape) -> int:
+    return layer_operations(node, (*given, 1, 1))
 
 
 def _norm_zero(node: Node, zeros: frozenset[int]) -> Zero:
@@ -47,6 +57,7 @@ LAYERS: Mapping[str, Op] = {
     "conv": Op(1, 3, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "conv1d": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "linear": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
+    "pointwise": Op(1, 3, _vector, _conv_zero, "a pointwise convolution of a vector", _WEIGHTED, _vector_operations),
     "bn": Op(1, 2, same_shape, _norm_zero, "layer", _WEIGHTED),
     "avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
     "maxpool": Op(1, 1, layer_shape, is_zero, "layer", _MAXIMUM),

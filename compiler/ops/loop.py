@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bcgraph.compiler.ir import Edge, Node
-from bcgraph.compiler.ops.base import Op, Trait, Zero, layer_operations, layer_shape, must_build
+from bcgraph.compiler.ops.base import Op, Trait, must_build
 from bcgraph.shapes import Shape
 
 
@@ -47,28 +47,6 @@ def _loop(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
     return tuple(made[v.name] for v in node.outputs)
 
 
-def _product_zero(node: Node, zeros: frozenset[int]) -> Zero:
-    return "keep" if node.attrs["layer"].bias or len(node.inputs) > 1 else "zero"
-
-
-def _vector(node: Node, given: Sequence[Shape]) -> tuple[Shape, ...]:
-    (channels, _, _) = layer_shape(node, [(*given[0], 1, 1)])[0]
-    return ((channels,),)
-
-
-def _vector_operations(node: Node, given: Shape) -> int:
-    return layer_operations(node, (*given, 1, 1))
-
-
 LOOP: Mapping[str, Op] = {
-    "pointwise": Op(
-        1,
-        3,
-        _vector,
-        _product_zero,
-        "a pointwise convolution of a vector",
-        Trait.STEADY | Trait.ALLOCATES | Trait.PARAMETERS,
-        _vector_operations,
-    ),
     "loop": Op(1, None, _loop, must_build, "a feedback loop of vectors, all steps", Trait.ALLOCATES),
 }

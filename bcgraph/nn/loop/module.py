@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcgraph.nn.hooks import hooked
 from bcgraph.nn.loop.backward import backward
 from bcgraph.nn.loop.calls import Call, Fire, Norm, Product
 from bcgraph.nn.loop.forward import Given, forward
@@ -82,14 +83,8 @@ class Loop(nn.Module):
 
     def _simple(self, like: Tensor) -> bool:
         """Whether norms are plain and nobody hooks them, and no autocast chooses the type of each call."""
-        return not torch.is_autocast_enabled(like.device.type) and not any(
-            type(n) is not BatchNorm
-            or n._forward_hooks
-            or n._forward_pre_hooks
-            or n._backward_hooks
-            or n._backward_pre_hooks
-            for n in self.norms.values()
-        )
+        plain = all(type(norm) is BatchNorm and not hooked(norm) for norm in self.norms.values())
+        return plain and not torch.is_autocast_enabled(like.device.type)
 
     def _plain(
         self,

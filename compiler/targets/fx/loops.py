@@ -87,7 +87,7 @@ def _loop(node: Node, steps: int, root: nn.Module) -> Loop:
 
 
 def _product(node: Node, steps: int, own: frozenset[str]) -> Call:
-    names = [*_parameters(node), None]
+    names = [*parameters(node), None]
     return Product(node.output.name, node.inputs[0].value, str(names[0]), names[1], steps)
 
 
@@ -102,7 +102,7 @@ def _fire(node: Node, steps: int, own: frozenset[str]) -> Call:
     arriving = [e for e in node.inputs[:first] if e.value not in own or e.delay < steps]
     currents = tuple((e.value, e.delay) if e.value in own else (str(e), 0) for e in arriving)
     assert node.port is not None
-    return Fire(node.port, tuple(v.name for v in node.outputs), currents, equations, tuple(_parameters(node)))
+    return Fire(node.port, tuple(v.name for v in node.outputs), currents, equations, tuple(parameters(node)))
 
 
 _CALLS: Mapping[str, Callable[[Node, int, frozenset[str]], Call]] = {
@@ -113,7 +113,7 @@ _CALLS: Mapping[str, Callable[[Node, int, frozenset[str]], Call]] = {
 }
 
 
-def _parameters(node: Node) -> list[str]:
+def parameters(node: Node) -> list[str]:
     """The names of the parameters that `node` reads: of its module, or values that are weights."""
     if node.op in ("pointwise", "linear"):
         if len(node.inputs) > 1:
@@ -125,7 +125,7 @@ def _parameters(node: Node) -> list[str]:
 
 
 def _fixed(body: Body) -> list[str]:
-    return list(dict.fromkeys(name for node in body.running for name in _parameters(node)))
+    return list(dict.fromkeys(name for node in body.running for name in parameters(node)))
 
 
 def _frames(body: Body) -> list[str]:

@@ -128,8 +128,7 @@ class _Emitter:
     def pointwise(self, node: Node) -> None:
         reads = self.read(node)
         if len(reads) == 1:
-            parts = ("weight", "bias") if node.attrs["layer"].bias else ("weight",)
-            names = [f"{tree.in_code(str(node.module))}.{part}" for part in parts]
+            names = map(tree.in_code, loops.parameters(node))
             reads += [self.add(node, "get_attr", name, (), name) for name in names]
         self.call(node, BF.pointwise, *reads)
 
