@@ -10,6 +10,7 @@ const { LanguageClient } = require("vscode-languageclient/node");
 
 let client;
 let pane;
+let drawings = 0;
 
 function command() {
   return vscode.workspace.getConfiguration("bcgraph").get("command", ["bcgraph"]);
@@ -35,8 +36,9 @@ function draw(document) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "bcgraph-"));
   const picture = path.join(folder, "net.svg");
   const [program, ...first] = command();
+  const drawing = ++drawings;
   execFile(program, [...first, "draw", document.fileName, "-o", picture], (error, _, said) => {
-    if (pane) {
+    if (pane && drawing === drawings) {
       pane.title = path.basename(document.fileName);
       pane.webview.html = error ? page(`<pre>${escaped(said || error.message)}</pre>`) : page(fs.readFileSync(picture, "utf8"));
     }
@@ -51,7 +53,7 @@ function escaped(text) {
 function page(body) {
   const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
   return `<!DOCTYPE html><html><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="${policy}">
-<style>body { background: white; color: black; padding: 1em; } svg { max-width: 100%; height: auto; }</style></head>
+<style>body { background: white; color: black; padding: 1em; } pre { white-space: pre-wrap; } svg { max-width: 100%; height: auto; }</style></head>
 <body>${body.replace(/<\?xml[^>]*>|<!DOCTYPE[^>]*>/g, "")}</body></html>`;
 }
 
