@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV ?= .venv
 
 PY := $(VENV)/bin/python
-# Two processes run the tests, each file in one of them, long files first (tests/conftest.py). Waiting threads must not
-# spin there: four would share two cores.
-PYTEST := OMP_WAIT_POLICY=passive $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Two processes run the tests, each file in one of them, long files first (tests/conftest.py). Each has one thread: with
+# two, four would share two cores, and the nets of the tests are too small to gain from a second one. Tests of more
+# threads set their number.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 STAMP := $(VENV)/.bcgraph-setup
 WHEEL := build/typecheck
 

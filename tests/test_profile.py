@@ -15,6 +15,7 @@ from bcgraph.compiler import compile as compile_network
 from bcgraph.firing import measure
 from bcgraph.profile import ACCUMULATE, MULTIPLY_ACCUMULATE, profile, size
 from bcgraph.schema import NetworkSpec
+from tests import forked
 from tests.training.nets import tiny
 
 RESNET = "bcg 1\nnetwork n {{ input = image(3, 32, 32); steps = 4; backbone = {} }}"
@@ -166,7 +167,7 @@ def test_data_is_plain() -> None:
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "bcgraph", "profile", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    return forked.run(line, text=True)
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -281,13 +282,7 @@ def test_show_profile_and_onnx_agree_on_operations(tmp_path: Path) -> None:
     export(spec, tmp_path / "net.onnx", form="step")
     facts = {p.key: p.value for p in onnx.load(tmp_path / "net.onnx").metadata_props}
     shown = json.loads(
-        subprocess.run(
-            [sys.executable, "-m", "bcgraph", "show", str(path), "--json"],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        ).stdout
+        forked.run([sys.executable, "-m", "bcgraph", "show", str(path), "--json"], check=True, text=True).stdout
     )
     assert int(facts["bcgraph.operations"]) == shown["operations"] == found.operations
     assert int(facts["bcgraph.parameters"]) == shown["parameters"] == found.parameters

@@ -7,7 +7,6 @@ A block of ```bcg``` behind a line that ends in a file name in backquotes and a 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,6 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/training.md", "docs/placing-feedback.md")
@@ -57,9 +58,7 @@ def test_page(page: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "specs", tmp_path / "specs")
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "bcgraph").write_text(f'#!/bin/sh\nexec {sys.executable} -m bcgraph "$@"\n')
-    (programs / "bcgraph").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "200", "NO_COLOR": "1"}
+    environment = forked.program(programs) | {"COLUMNS": "200", "NO_COLOR": "1"}
     found = commands(page)
     assert found
     for command, expected in found:
@@ -78,14 +77,7 @@ def test_page(page: str, tmp_path: Path) -> None:
         assert matches(expected, actual), f"$ {command}\n--- {page}\n{expected}\n--- here\n{actual}"
     for block in blocks(page, "python"):
         expected = "\n".join(re.findall(r"# -> (.*)", block["text"]))
-        done = subprocess.run(
-            [sys.executable, "-c", block["text"]],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = forked.run([sys.executable, "-c", block["text"]], cwd=tmp_path, text=True)
         assert done.returncode == 0, done.stderr
         assert matches(expected, done.stdout.rstrip("\n")), f"--- {page}\n{expected}\n--- here\n{done.stdout}"
 

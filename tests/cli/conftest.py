@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bcgraph.cli.main import main
+from tests import forked
 
 TINY = """bcg 1
 
@@ -57,25 +56,18 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def process(tmp_path: Path) -> Command:
-    """Runs `bcgraph` with arguments in `tmp_path`, as a process of its own."""
+    """Runs `bcgraph` with arguments in `tmp_path`, as a process of its own (a fork, `tests.forked`)."""
 
     def run(
         *arguments: str | Path, stdin: bytes = b"", limit_file_size: int | None = None, timeout: float = 300
     ) -> Result:
-        def prepare() -> None:
-            if limit_file_size is not None:
-                # Python ignores SIGXFSZ, so a write past the limit fails with an OSError, as on a full disk.
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_size, limit_file_size))
-
-        done = subprocess.run(
-            [sys.executable, "-m", "bcgraph", *map(str, arguments)],
+        done = forked.run(
+            [sys.executable, "-m", "bcgraph", *arguments],
             cwd=tmp_path,
-            input=stdin,
+            stdin=stdin,
             env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
-            capture_output=True,
             timeout=timeout,
-            check=False,
-            preexec_fn=prepare,
+            limit_file_size=limit_file_size,
         )
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -14,6 +14,7 @@ import pytest
 from bcgraph import parse, weights
 from bcgraph.cli.commands.train import quieter
 from bcgraph.search.supernet.pruned_run import STATE
+from tests import forked
 from tests.cli.conftest import TINY, Command
 
 SEARCH = """
@@ -68,7 +69,7 @@ def test_killed_at_random_moments_it_ends_the_same(
     kills = 0
     while not (tmp_path / "killed/best.bcg").exists() and kills < 2:
         # Each attempt is killed at some moment after another epoch.
-        search = subprocess.Popen(
+        search = forked.Popen(
             [sys.executable, "-m", "bcgraph", "search", gains.name, "--out", "killed"],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bcgraph import plugins
+from tests import forked
 from tests.plugins.conftest import installed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
@@ -51,6 +51,6 @@ def test_the_package(tmp_path: Path) -> None:
         if line.startswith("$ bcgraph "):
             command = [sys.executable, "-m", "bcgraph", *line.split()[2:]]
             environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True)
+            done = forked.run(command, text=True, env=environment, cwd=tmp_path, check=True)
             printed += f"{line}\n{done.stdout}"
     assert [line.rstrip() for line in printed.splitlines()] == shown.splitlines()

@@ -20,6 +20,7 @@ import bcgraph
 from bcgraph.compiler import TemporalGraph
 from bcgraph.compiler.export.request import Request
 from bcgraph.search.strategies.population import Population
+from tests import forked
 from tests.plugins.conftest import Install, installed
 
 NET = """bcg 1
@@ -220,7 +221,7 @@ def test_a_package_on_the_command_line(tmp_path: Path) -> None:
     def command(*arguments: str) -> str:
         line = [sys.executable, "-m", "bcgraph", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+        done = forked.run(line, text=True, env=environment, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
