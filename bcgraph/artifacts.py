@@ -17,7 +17,7 @@ from bcgraph.compiler.export.provenance import Provenance
 from bcgraph.compiler.targets.export import export
 from bcgraph.errors import BcgraphWarning, CompileError, DataError
 from bcgraph.search.finish import training as finish
-from bcgraph.search.records import objectives
+from bcgraph.search.records import directory, objectives
 from bcgraph.search.records.trained import Finish, Outcome
 from bcgraph.search.result import SearchResult
 from bcgraph.search.supernet import pruned_run
@@ -65,7 +65,7 @@ def write(result: SearchResult) -> Artifacts:
 
 def _metadata(result: SearchResult, origin: Origin) -> dict[str, str]:
     """The seed of the search, and the accuracy of the weights where one training run of the last stage has it."""
-    found = {"seed": str(result.seed), "data": result.best.data.name}
+    found = {"seed": str(result.seed), "data": directory.data_name(result.path, result.best)[0]}
     if origin == origins.TRAINING and result.finish is not None:
         found |= {"validation_accuracy": repr(_best(result.finish).accuracy), "chosen_on": "validation"}
     return found
@@ -108,10 +108,12 @@ def _export(
     samples: Tensor | None = None
     classes: tuple[str, ...] = ()
     try:
-        splits = data.load(spec.data, spec.input, spec.steps)
+        named = directory.data_name(result.path, spec)[1]
+        splits = data.load(spec.data, spec.input, spec.steps) if named else None
     except DataError:
-        pass  # the data set of a finished search is missing: the proof draws its inputs
-    else:
+        splits = None
+    # Where the data set of a finished search is not at hand, the proof draws its inputs.
+    if splits is not None:
         samples, _ = splits.train.plain().take(range(min(SAMPLES, len(splits.train))))
         classes = splits.classes
     try:

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from bcgraph.data.declaration import names
     from bcgraph.data.sources import Part
     from bcgraph.data.split import Split, Splits
+    from bcgraph.data.torch_dataset import of
 
-__all__ = ["Arrays", "Part", "Split", "Splits", "arrays", "load", "names", "read"]
+__all__ = ["Arrays", "Part", "Split", "Splits", "arrays", "load", "names", "of", "read"]
 
 __getattr__ = lazy.attach(
     __name__,
@@ -24,6 +25,7 @@ __getattr__ = lazy.attach(
         "arrays": "bcgraph.data.catalog:arrays",
         "load": "bcgraph.data.catalog:load",
         "names": "bcgraph.data.declaration:names",
+        "of": "bcgraph.data.torch_dataset:of",
         "read": "bcgraph.data.catalog:read",
     },
 )

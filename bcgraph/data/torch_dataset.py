@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 
-from bcgraph import keys
-from bcgraph.data import generators
+from bcgraph import keys, shapes
+from bcgraph.data import declaration, generators
+from bcgraph.data.policies import changes
 from bcgraph.data.sources import DataSet, Floats, Integers, Part
-from bcgraph.data.split import Split
+from bcgraph.data.split import Split, Splits
 from bcgraph.errors import DataError
-from bcgraph.schema import InputSpec, SequenceInput
+from bcgraph.schema import InputSpec, NetworkSpec, SequenceInput
 
 TRAIN_SHARE = 0.8
 """The share of a dataset that is trained on when no test set is given."""
@@ -60,6 +61,24 @@ class DatasetSamples:
                 member = int(self.members[index])
                 drawn[row], _ = _item(self.dataset, member, self.shape, key)
         return drawn
+
+
+def of(spec: NetworkSpec, dataset: Given, test: MapDataset | None = None) -> Splits:
+    """Both parts of `dataset`, any map-style torch `Dataset` or a pair (train, test), for the network of `spec`.
+
+    Its items are (x, y): x `[C, H, W]`, for a sequence `[T, C, H, W]`, a tensor or numpy array of floats, taken as they
+    are, or of uint8, scaled to [0, 1]; y an int below the number of outputs. Without `test`, a fixed 20 % of each class
+    are held out, the same for every seed. Every item is read once and checked, then again whenever it is asked for.
+    The training part is changed as the settings of `spec.data` say. Raises DataError (E081).
+    """
+    return identified(spec, dataset, test)[0]
+
+
+def identified(spec: NetworkSpec, dataset: Given, test: MapDataset | None = None) -> tuple[Splits, dict[str, str]]:
+    """As `of`, with what identifies the data in a run: the class of the dataset and a digest of its labels."""
+    declaration.check_changes(spec.data, spec.input)
+    source, identity = from_torch(dataset, test, spec.input, spec.steps, shapes.outputs(spec))
+    return Splits.of(replace(source, augment=changes(spec.data, source))), identity
 
 
 def from_torch(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bcgraph import files
-from bcgraph.errors import RunError, SearchError
+from bcgraph.errors import DataError, RunError, SearchError
 from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
@@ -39,6 +39,8 @@ from bcgraph.search.strategies.evolution import Evaluate, declared, evolve
 from bcgraph.search.strategies.one_run import TrainStage
 
 if TYPE_CHECKING:
+    from bcgraph.data.split import Splits
+    from bcgraph.data.torch_dataset import Given, MapDataset
     from bcgraph.search.finish.training import TrainNetworks
 
 BEST = "best.bcg"
@@ -70,6 +72,8 @@ class Evaluators(Protocol):
 def run(
     spec: NetworkSpec,
     out: Path,
+    dataset: Given | None = None,
+    test: MapDataset | None = None,
     *,
     seed: int = 0,
     options: Options | None = None,
@@ -79,6 +83,9 @@ def run(
 ) -> SearchResult:
     """Search `spec` in the directory `out`, or resume the search in it.
 
+    The data are those that `spec` names, or `dataset`: any map-style torch `Dataset`, or a pair (train, test), as
+    `bcgraph.data.of` takes them. A search reads the training part alone, and divides it 8:2 for validation.
+
     Writes `spec.bcg`, `run.json`, `log.jsonl`, the study and `best.bcg`. `hooks` run at the end, also when `run` is
     called on a finished search. Raises SearchError (E089) for contradictory settings and when every candidate is dead;
     RunError: E041 and E074 for devices that are missing or too many for the batch, E084 when a file cannot be written,
@@ -87,6 +94,7 @@ def run(
     """
     options = _settled(spec, out, options or Options())
     notes = selection.check(spec)
+    splits, own = _given(spec, dataset, test)
     options.check(spec)
     if "latency" in objectives.measured(spec.search):
         from bcgraph.search.metrics import latency
@@ -97,13 +105,13 @@ def run(
     with files.locked(out):
         directory.claim(
             out,
-            directory.Identity(spec, seed, options.as_data()),
+            directory.Identity(spec, seed, {**options.as_data(), **own}),
         )
         search = directory.read_identity(out)
         log = Log.open(out, search["study"], search["spec"]["search"])
         try:
             studies = Studies.open(out, StudyLayout.of(spec, seed), options.storage, log.history.records)
-            given = nullcontext(evaluators) if evaluators is not None else _evaluators(spec, seed, out, options)
+            given = nullcontext(evaluators) if evaluators is not None else _evaluators(spec, seed, out, options, splits)
             with given as found:
                 running = _Search(spec, seed, log, studies, found, progress or _ignore)
                 for note in notes:
@@ -129,8 +137,26 @@ def _settled(spec: NetworkSpec, out: Path, options: Options) -> Options:
     return replace(options, accelerator=found.accelerator)
 
 
+def _given(
+    spec: NetworkSpec, dataset: Given | None, test: MapDataset | None
+) -> tuple[Splits | None, dict[str, object]]:
+    """The data that were given, and what the identity of a run keeps of them."""
+    if dataset is None:
+        if test is not None:
+            raise DataError(
+                "E081", "a test dataset needs a dataset to search with", hint="run(spec, out, dataset, test)"
+            )
+        return None, {}
+    from bcgraph.data.torch_dataset import identified
+
+    splits, identity = identified(spec, dataset, test)
+    return splits, {directory.DATASET: identity}
+
+
 @contextmanager
-def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> Iterator[Evaluators]:
+def _evaluators(
+    spec: NetworkSpec, seed: int, out: Path, options: Options, splits: Splits | None
+) -> Iterator[Evaluators]:
     """The evaluators that the specification asks for, in this process or in workers."""
     from bcgraph.search.evaluators import OnThreads, Standard
 
@@ -143,6 +169,7 @@ def _evaluators(spec: NetworkSpec, seed: int, out: Path, options: Options) -> It
         accuracy_dtype=options.accuracy_dtype,
         machine=options.machine,
         device=options.device,
+        splits=splits,
     )
     if options.distributed:
         from bcgraph.search.distributed.evaluators import Distributed

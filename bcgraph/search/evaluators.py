@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bcgraph import keys
-from bcgraph.data.split import Split
+from bcgraph.data.split import Split, Splits
 from bcgraph.schema import NetworkSpec
 from bcgraph.schema_search import COSTS
 from bcgraph.search.events import Event, Progress
@@ -42,7 +42,7 @@ class Standard:
     """The evaluators that the specification asks for. They never touch the test set.
 
     `machine` names the devices that train a supernet, by default the CPU of this process. `device` is where candidates
-    are scored and evaluated, `cpu` or `cuda`.
+    are scored and evaluated, `cpu` or `cuda`. The data are those that `spec` names, or those of `splits`.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class Standard:
         accuracy_dtype: str = "float32",
         machine: Options | None = None,
         device: str = "cpu",
+        splits: Splits | None = None,
     ) -> None:
+        self.given = splits
         self.spec = spec
         self.seed = seed
         self.out = out
@@ -69,7 +71,7 @@ class Standard:
     @cached_property
     def splits(self) -> tuple[Split, Split]:
         """Training and validation data, 8:2."""
-        return devices.divided(self.spec, self.seed)
+        return devices.divided(self.spec, self.seed, self.given)
 
     def init(self) -> Scorer:
         """The evaluator of step one."""
@@ -128,7 +130,7 @@ class Standard:
         if self.machine == Options():
             supernet.train(self.out, report)
         else:
-            devices.train(supernet, self.out, report)
+            devices.train(supernet, self.out, report, given=self.given is not None)
         return OneShot(supernet, validation, settings.recalibrate, self.whole)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcgraph import data, files, shapes
+from bcgraph import data, files
 from bcgraph import weights as weight_files
 from bcgraph.compiler import compile as compile_network
-from bcgraph.data import Splits, declaration
-from bcgraph.data.policies import changes
-from bcgraph.data.torch_dataset import Given, MapDataset, from_torch
+from bcgraph.data import Splits
+from bcgraph.data.torch_dataset import Given, MapDataset, identified
 from bcgraph.errors import BcgraphWarning, DataError
 from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.schema import NetworkSpec
@@ -143,9 +142,7 @@ def _data(
         return found, {} if found.held_out == "test" else {"held_out": found.held_out}
     if splits is not None:
         raise DataError("E081", "both a dataset and `splits` are given", hint="give one of them")
-    declaration.check_changes(spec.data, spec.input)
-    source, identity = from_torch(dataset, test, spec.input, spec.steps, shapes.outputs(spec))
-    return Splits.of(replace(source, augment=changes(spec.data, source))), identity
+    return identified(spec, dataset, test)
 
 
 def _teacher(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import shutil
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torchvision import datasets
 from bcgraph import data
 from bcgraph.errors import DataError
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
+from tests.data.serving import serving
 
 COUNT = 6
 
@@ -30,7 +34,8 @@ class Made:
     def __init__(self, root: Path, name: str, patch: pytest.MonkeyPatch) -> None:
         ten = name == "cifar10"
         self.name, self.root = name, root
-        reader: Any = datasets.CIFAR10 if ten else datasets.CIFAR100
+        self.reader: Any = datasets.CIFAR10 if ten else datasets.CIFAR100
+        reader = self.reader
         self.folder = root / reader.base_folder
         self.folder.mkdir()
         draw = np.random.default_rng(0)
@@ -122,3 +127,35 @@ def test_a_damaged_file_is_named_and_not_unpickled(made: Made, damage: str) -> N
 def test_the_network_must_fit(made: Made) -> None:
     refused(made, "image(3, 32, 32)", "image(3, 64, 64)", form=ImageInput(3, 64, 64))
     refused(made, "sequence(3, 32, 32)", form=SequenceInput(3, 32, 32))
+
+
+@pytest.fixture
+def archive(made: Made, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The archive of the data set on a server of this machine, which torchvision takes for the published one."""
+    path = tmp_path_factory.mktemp("served") / made.reader.filename
+    with tarfile.open(path, "w:gz") as packed:
+        packed.add(made.folder, arcname=made.folder.name)
+    shutil.rmtree(made.folder)
+    monkeypatch.setattr(made.reader, "tgz_md5", hashlib.md5(path.read_bytes()).hexdigest())
+    with serving(path.parent) as address:
+        monkeypatch.setattr(made.reader, "url", address + path.name)
+        yield path
+
+
+def test_download_is_off_by_default_and_asked_for_by_a_setting(made: Made, archive: Path) -> None:
+    refused(made, "`download = true`")
+    assert not list(made.root.iterdir()), "nothing is fetched"
+    first = made.load(download=True)
+    assert first.test.labels.tolist() == [label for f in made.labels if "test" in f for label in made.labels[f]]
+    archive.unlink()
+    assert torch.equal(made.load(download=True).test.inputs, first.test.inputs), "what is there is not fetched"
+
+
+@pytest.mark.parametrize("fault", ["other bytes", "missing"])
+def test_a_download_that_fails_is_an_error_of_ours(made: Made, archive: Path, fault: str) -> None:
+    archive.write_bytes(b"other bytes") if fault == "other bytes" else archive.unlink()
+    with pytest.raises(DataError, match="cannot be downloaded") as caught:
+        made.load(download=True)
+    assert caught.value.code == "E081"
+    assert str(made.root) in str(caught.value)
+    assert not made.folder.exists()

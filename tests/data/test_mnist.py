@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
-import http.server
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from bcgraph.data.readers import mnist
 from bcgraph.errors import DataError
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
 from tests import needs
+from tests.data.serving import serving
 
 IMAGE = ImageInput(1, 28, 28)
 COUNTS = {"train": 7, "t10k": 3}
@@ -157,21 +155,12 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     served = tmp_path / "served"
     write(served, packed=True)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     reader = datasets.FashionMNIST
-    monkeypatch.setattr(reader, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
     sums = [(p.name, hashlib.md5(p.read_bytes()).hexdigest()) for p in sorted(served.iterdir())]
     monkeypatch.setattr(reader, "resources", sums)
-    yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(served) as address:
+        monkeypatch.setattr(reader, "mirrors", [address])
+        yield served
 
 
 def test_download_is_off_by_default_and_asked_for_by_a_setting(tmp_path: Path, mirror: Path) -> None:

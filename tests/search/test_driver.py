@@ -146,6 +146,22 @@ def test_another_run_is_refused_with_the_difference(spec: NetworkSpec, tmp_path:
     assert "feedback: null there" in str(caught.value)
 
 
+def test_a_backbone_that_has_got_an_argument_is_the_same(tmp_path: Path) -> None:
+    text = """
+    bcg 1
+    block body(channels, wide=false) {{
+      conv1 = conv(channels * 2 if wide else channels); lif1 = lif(); flatten(); fc = linear(10)
+    }}
+    network own {{ input = image(1, 8, 8); steps = 2; backbone = body({}) }}
+    data = digits
+    search {{ max_backward = 1; init {{ pool = 2; keep = 1 }}; evolve {{ iterations = 1; population = 1; top = 1 }} }}
+    """
+    go(dsl.parse(text.format("4").replace(", wide=false", "").replace(" * 2 if wide else channels", "")), tmp_path)
+    go(dsl.parse(text.format("4")), tmp_path)
+    with pytest.raises(RunError, match="layers"):
+        go(dsl.parse(text.format("4, wide=true")), tmp_path)
+
+
 def test_another_version_is_refused(spec: NetworkSpec, tmp_path: Path) -> None:
     go(spec, tmp_path)
     data = json.loads((tmp_path / "run.json").read_text())

@@ -31,6 +31,9 @@ FOREIGN = (
 )
 """Files of a training run, or of a search whose `run.json` is lost: no search starts in such a directory."""
 
+DATASET = "dataset"
+"""The option that says which data a search from Python was given in place of those that its file names."""
+
 FORMAT = 1
 """The version of the format of a run directory. It rises when the meaning of any record changes."""
 
@@ -134,6 +137,9 @@ def claim(directory: Path, identity: Identity) -> bool:
     except (OSError, ValueError) as error:
         raise RunError("E085", f"`{path}` cannot be read: {error}", hint="start in a new directory") from error
     differences = [d for d in compare(_complete(there), _complete(here)) if d[0] != "study"]
+    if all(name != "layers" for name, *_ in differences):
+        # A backbone may have got an argument since then; its layers say that it is the same.
+        differences = [d for d in differences if d[0] != "backbone"]
     if differences:
         raise RunError(
             "E085",
@@ -157,6 +163,12 @@ def read_identity(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError("E085", f"`{path}` cannot be read: {error}", hint="take it from a copy") from error
     return data
+
+
+def data_name(directory: Path, spec: NetworkSpec) -> tuple[str, bool]:
+    """What the data of a search are called, and whether they are those that `spec` names. Raises RunError (E085)."""
+    given = read_identity(directory)["options"].get(DATASET)
+    return (spec.data.name, True) if given is None else (str(given["data"]), False)
 
 
 def compare(there: Any, here: Any, name: str = "") -> list[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ the weights, from which the search continues.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 import torch
 
 from bcgraph import data, keys
-from bcgraph.data.split import Split
-from bcgraph.errors import RunError
+from bcgraph.data.split import Split, Splits
+from bcgraph.errors import DataError, RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.objectives import trains_supernet
 from bcgraph.search.supernet.supernet import WEIGHTS, Supernet, SupernetEpoch
@@ -28,16 +29,19 @@ TRAIN_SHARE = 0.8
 """The part of the training data that a search trains on; the rest is for validation (paper 5.1)."""
 
 
-def divided(spec: NetworkSpec, seed: int) -> tuple[Split, Split]:
-    """The training and the validation data of a search; it never touches the test set."""
-    found = data.load(spec.data, spec.input, spec.steps)
+def divided(spec: NetworkSpec, seed: int, splits: Splits | None = None) -> tuple[Split, Split]:
+    """The training and the validation data of a search, of `splits` or of the data set that `spec` names.
+
+    It never touches the test set.
+    """
+    found = splits or data.load(spec.data, spec.input, spec.steps)
     checks.classes(spec, found.classes)
     return found.train.divide(TRAIN_SHARE, keys.derive(seed, "search", "split"))
 
 
 @dataclass(frozen=True)
 class SupernetProcess:
-    """The work of each process: its share of training a supernet in `out`."""
+    """The work of each process: its share of training a supernet in `out`, on `split` where it is given."""
 
     spec: NetworkSpec
     seed: int
@@ -45,6 +49,7 @@ class SupernetProcess:
     schedule: str
     dtype: torch.dtype
     machine: Options
+    split: Split | None = None
 
     def __call__(self, send: Callable[[SupernetEpoch], None], /) -> None:
         """Train; the first process sends each epoch. Raises what `Supernet.train` does, and RunError (E074)."""
@@ -52,25 +57,51 @@ class SupernetProcess:
 
         # An architecture uses few of the projections. Buffers need no broadcast: statistics are equal everywhere.
         group = process_group(self.machine, started=True, find_unused_parameters=True, broadcast_buffers=False)
-        split, _ = on_every_rank(group, lambda: divided(self.spec, self.seed))
+        split = self.split or on_every_rank(group, lambda: divided(self.spec, self.seed)[0])
         net = Supernet(self.spec, self.seed, split, self.schedule, self.dtype, self.machine, group.device)
         if group.world_size > 1:
             synchronize(net.full)
         net.train(self.out, send, group)
 
 
-def train(supernet: Supernet, out: Path, progress: Callable[[SupernetEpoch], None]) -> tuple[SupernetEpoch, ...]:
+def train(
+    supernet: Supernet, out: Path, progress: Callable[[SupernetEpoch], None], *, given: bool = False
+) -> tuple[SupernetEpoch, ...]:
     """Train `supernet` on its `machine`, or resume; it then has the weights, on the device where it was.
 
-    Its data must be those that `divided` returns. Raises what `Supernet.train` does, RunError (E074) when there are
-    no such devices, and (E093) when a process is lost.
+    Its data must be those that `divided` returns, or with `given` travel to the processes. Raises what
+    `Supernet.train` does, DataError (E081) for data that cannot travel, RunError (E074) when there are no such devices,
+    and (E093) when a process is lost.
     """
     if not supernet.finished(out):
         from bcgraph.training.distributed import launcher
 
-        target = SupernetProcess(supernet.spec, supernet.seed, out, supernet.schedule, supernet.dtype, supernet.machine)
+        split = _sent(supernet.split) if given else None
+        target = SupernetProcess(
+            supernet.spec, supernet.seed, out, supernet.schedule, supernet.dtype, supernet.machine, split
+        )
         launcher.run(target, supernet.machine.devices, progress)
     return supernet.take(out)
+
+
+class _Nowhere:
+    """Takes bytes and keeps none."""
+
+    def write(self, content: bytes, /) -> int:
+        return len(content)
+
+
+def _sent(split: Split) -> Split:
+    """`split`, which processes can be sent. Raises DataError (E081) where its dataset cannot."""
+    try:
+        pickle.Pickler(_Nowhere()).dump(split)
+    except Exception as error:  # a dataset of the user's own may raise anything
+        raise DataError(
+            "E081",
+            f"`{split.source.name}` cannot be sent to the processes that train the supernet: {error}",
+            hint="define its class in a module, and let it open files when it reads them; or devices=1",
+        ) from error
+    return split
 
 
 def evaluator(accelerator: str) -> str:
