@@ -13,10 +13,25 @@
     (modify-syntax-entry ?_ "w" table)
     table))
 
+;; Eglot 1.19 and newer color by what the server says; before that, this has to do.
+(defconst bcgraph-words
+  '("and" "backward" "bcg" "block" "branch" "concat" "else" "forward" "if" "import" "in" "network" "not" "or" "repeat"
+    "sum"))
+
+(defconst bcgraph-font-lock-keywords
+  `(("\\_<\\(network\\|block\\|neuron\\|surrogate\\)[ \t]+\\([[:alpha:]_]\\w*\\)[ \t]*[({]"
+     (1 font-lock-keyword-face) (2 font-lock-type-face))
+    ("\\_<\\(state\\|learn\\)[ \t[]" 1 font-lock-keyword-face)
+    (,(regexp-opt bcgraph-words 'symbols) . font-lock-keyword-face)
+    ("\\_<\\(true\\|false\\)\\_>" . font-lock-constant-face)
+    ("\\_<\\([[:alpha:]_]\\w*\\)[ \t]*=[^=]" 1 font-lock-variable-name-face)
+    ("\\_<\\([[:alpha:]_]\\w*\\)[ \t]*(" 1 font-lock-function-name-face)))
+
 ;;;###autoload
 (define-derived-mode bcgraph-mode prog-mode "bcgraph"
   "Major mode for .bcg files."
   (setq-local comment-start "# ")
+  (setq-local font-lock-defaults '(bcgraph-font-lock-keywords))
   (setq-local indent-tabs-mode nil)
   (setq-local tab-width 2)
   (eglot-ensure))

@@ -94,4 +94,6 @@ def test_other_editors_start_the_same_server() -> None:
     assert '{ "bcgraph", "lsp" }' in (EDITORS / "neovim" / "bcgraph.lua").read_text()
     emacs = (EDITORS / "emacs" / "bcgraph-mode.el").read_text()
     assert '("bcgraph" "lsp")' in emacs
-    assert emacs.count("(") == emacs.count(")")
+    words = re.search(r"defconst bcgraph-words\s+'\(([^)]*)\)", emacs)
+    assert words
+    assert {*re.findall(r'"(\w+)"', words[1]), "true", "false"} == {*KEYWORDS, "forward"}
