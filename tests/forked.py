@@ -23,18 +23,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 
 ROOT = Path(__file__).parent.parent
 SOCKET = "BCGRAPH_FORK_SERVER"
 """The variable with the path of the server's socket, for `bcgraph` in a shell."""
 
+LAUNCHER = "bcgraph.training.distributed.launcher"
 PRELOADED = (
     "torch",
     "torch._dynamo",
@@ -45,7 +46,7 @@ PRELOADED = (
     "bcgraph.compiler.driver",
     "bcgraph.compiler.targets.export",
     "bcgraph.training.loop",
-    "bcgraph.training.distributed.launcher",
+    LAUNCHER,
     "bcgraph.search.driver",
     "bcgraph.search.scores",
     "bcgraph.viz.report",
@@ -68,6 +69,7 @@ class Popen:
         text: bool = False,
         pass_fds: Sequence[int] = (),
         limit_file_size: int | None = None,
+        server: str | None = None,
     ) -> None:
         self.args = [os.fspath(part) for part in command]
         assert self.args[0] == sys.executable, "a fork runs the interpreter of its server"
@@ -98,7 +100,7 @@ class Popen:
             "handles": [0, 1, 2, *pass_fds],
             "limit_file_size": limit_file_size,
         }
-        self._connection = _ask(_server(), asked, [*theirs, *pass_fds])
+        self._connection = _ask(server or _server(), asked, [*theirs, *pass_fds])
         for end in opened:
             os.close(end)
         self.pid = _answer(self._connection)
@@ -170,6 +172,23 @@ def program(folder: Path) -> dict[str, str]:
     path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {__file__} "$@"\n')
     path.chmod(0o755)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", SOCKET: _server()}
+
+
+@contextmanager
+def launched() -> Iterator[None]:
+    """Within it the processes that share a training run, or a supernet, are forks too."""
+    launcher = import_module(LAUNCHER)
+    before = launcher.subprocess
+    launcher.subprocess = _forking(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        launcher.subprocess = before  # type: ignore[attr-defined]
+
+
+def _forking(server: str | None) -> SimpleNamespace:
+    """What a launcher needs of `subprocess`."""
+    return SimpleNamespace(Popen=partial(Popen, server=server), DEVNULL=subprocess.DEVNULL)
 
 
 @cache
@@ -270,6 +289,9 @@ def _become(asked: Mapping[str, Any], handles: Sequence[int]) -> None:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["environment"])
+    if (threads := os.environ.get("OMP_NUM_THREADS")) is not None:
+        # The variable is read when torch is loaded.
+        import_module("torch").set_num_threads(int(threads))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
@@ -316,6 +338,8 @@ def _main(path: str) -> None:
         os.environ.setdefault(name, value)
     for name in PRELOADED:
         import_module(name)
+    # Commands that start processes get forks too.
+    import_module(LAUNCHER).subprocess = _forking(path)  # type: ignore[attr-defined]
     gc.collect()
     gc.freeze()
     _run(_serve(path))

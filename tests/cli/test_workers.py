@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from bcgraph.search.distributed import cluster, usage
+from tests import forked
 from tests.cli.conftest import OWN, TINY, Command
 from tests.cli.test_search import ONESHOT, SEARCH
 
@@ -70,7 +71,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.slow
 def test_killed_and_gone_on_with(process: Command, bcgraph: Command, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bcgraph", *ONE, "--out", "found", "--workers", "2"]
-    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    started = forked.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     log, limit = tmp_path / "found/log.jsonl", time.monotonic() + 120
     while started.poll() is None and (not log.exists() or log.stat().st_size < 500) and time.monotonic() < limit:
         time.sleep(0.005)

@@ -24,6 +24,8 @@ from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
 from bcgraph.search.supernet import devices
 from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.training.distributed import launcher
+from tests import forked
 from tests.cli.test_workers import alive, children
 from tests.search import landscape
 from tests.search.threads import threads
@@ -52,8 +54,14 @@ def spec(epochs: int, batch: int = 131, more: str = "readout = mean", train: str
 @pytest.fixture(scope="module", autouse=True)
 def _two_threads() -> Iterator[None]:
     """Here, so that each of two processes has one, and the processes that tests start."""
-    with threads(2):
+    with threads(2), forked.launched():
         yield
+
+
+@pytest.fixture
+def _new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that share the work are new ones, and children of this one."""
+    monkeypatch.setattr(launcher, "subprocess", subprocess)
 
 
 def supernet(net: NetworkSpec, machine: training.Options, dtype: torch.dtype = torch.float64) -> Supernet:
@@ -165,6 +173,7 @@ search(Path(sys.argv[1]), Options(devices=2, threads=1))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_new_processes")
 def test_killed_in_the_middle_and_gone_on_with(whole: Path, tmp_path: Path) -> None:
     driver = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT)
     limit = time.monotonic() + 120

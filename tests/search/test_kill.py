@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bcgraph.search import history
+from tests import forked
 from tests.search import studies
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def search(out: Path, kills: int, seed: int = 0, *more: str) -> dict[str, int]:
     command = [sys.executable, "-m", "tests.search.killing", str(out), str(kills), str(seed), *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = forked.run(command, cwd=ROOT, env=environment, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return found

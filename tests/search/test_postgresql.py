@@ -19,6 +19,7 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.records import storage, study
 from bcgraph.search.records.evaluations import Evaluation
+from tests import forked
 from tests.search import landscape, studies
 from tests.search.postgresql import Server, files_of, serving, small, without_secret
 
@@ -87,7 +88,7 @@ def test_two_searches_side_by_side(server: Server, tmp_path: Path, whole: Any) -
     url = server.database("both")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     both = [
-        subprocess.Popen(
+        forked.Popen(
             [sys.executable, "-m", "tests.search.postgresql", url, str(tmp_path / str(seed)), str(seed)],
             cwd=ROOT,
             env=environment,
@@ -168,7 +169,7 @@ def test_a_search_that_is_killed(server: Server, tmp_path: Path, whole: Any) -> 
     kills = 0
     while not (tmp_path / "best.bcg").exists():
         assert kills < 20
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        process = forked.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
         log, limit = tmp_path / "log.jsonl", time.monotonic() + 60
         before = log.stat().st_size if log.exists() else 0
         while process.poll() is None and (not log.exists() or log.stat().st_size == before) and kills < 3:

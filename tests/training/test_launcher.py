@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from bcgraph.errors import RunError
 from bcgraph.training.distributed import launcher
 from bcgraph.training.distributed.process_group import SingleProcess, on_every_rank, on_rank_zero
+from tests import forked
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +53,12 @@ ENDS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.fixture
+def _forks() -> Iterator[None]:
+    with forked.launched():
+        yield
+
+
 def run(kind: str, number: int = 2, stop: bool = False) -> dict[int, int]:
     """The process of each number."""
     told: dict[int, int] = {}
@@ -74,12 +81,14 @@ def test_all_are_heard_and_none_is_left() -> None:
     assert sorted(run("well", 3)) == [0, 1, 2]
 
 
+@pytest.mark.usefixtures("_forks")
 def test_an_error_ends_all_with_its_message() -> None:
     with pytest.raises(RunError) as caught:
         run("refused")
     assert (caught.value.code, caught.value.hint) == ("E084", "make some")
 
 
+@pytest.mark.usefixtures("_forks")
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(RuntimeError, match="KeyError: 'a mistake'"):
         run("mistake")
@@ -93,6 +102,7 @@ def test_a_process_that_is_lost(kind: str, how: str) -> None:
     assert f"a process that trains was ended {how}" in str(caught.value)
 
 
+@pytest.mark.usefixtures("_forks")
 def test_an_interruption_ends_all() -> None:
     with pytest.raises(KeyboardInterrupt):
         run("waits", stop=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from bcgraph.schema import SGD, Constant, DataSpec, NetworkSpec, TrainSpec
 from bcgraph.training import Epoch, Event, Options, Step, train
 from bcgraph.training.ema import EMA
 from bcgraph.training.losses import mean_squared
+from tests import forked
 from tests.training.nets import plain
 
 DOUBLE = "64"
@@ -219,7 +219,7 @@ def test_two_processes_equal_one(tmp_path: Path, kind: str) -> None:
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     for devices in ("1", "2"):
         command = [sys.executable, str(script), str(tmp_path / devices), devices, kind]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        ran = forked.run(command, env=environment, text=True)
         assert ran.returncode == 0, ran.stderr
         # A thread that outlives the group may abort a process at its end.
         assert "left:" not in ran.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from bcgraph.cli.output import leads
 from bcgraph.training.distributed import slurm
+from tests import forked
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "net", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_NNODES": "1"}
 STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"}
@@ -56,9 +57,9 @@ def test_tasks_of_a_step_train_as_own_processes_do(tmp_path: Path) -> None:
     )
     base = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")} | {"OMP_NUM_THREADS": "1"}
 
-    def start(out: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+    def start(out: str, environment: dict[str, str]) -> forked.Popen:
         command = [sys.executable, "-m", "bcgraph", "train", "net.bcg", "--out", out, "--devices", "2"]
-        return subprocess.Popen(
+        return forked.Popen(
             command, cwd=tmp_path, env=base | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
