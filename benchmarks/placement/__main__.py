@@ -20,21 +20,35 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import Space
 from benchmarks.placement import records
 from benchmarks.placement.records import Record
-from benchmarks.placement.work import extend, jobs, train
+from benchmarks.placement.work import extend, extend_by, jobs, train, train_side_by_side
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 
 
 def run(
-    spec: NetworkSpec, path: Path, *, seeds: int, workers: int, limit: int | None = None, at_most: int | None = None
+    spec: NetworkSpec,
+    path: Path,
+    *,
+    seeds: int,
+    workers: int,
+    limit: int | None = None,
+    at_most: int | None = None,
+    together: int = 1,
 ) -> None:
-    """Train what is missing in `path`, at most `limit` of it, of architectures with `at_most` so many connections."""
+    """Train what is missing in `path`, at most `limit` of it, of architectures with `at_most` so many connections.
+
+    So many at once in each process as `together` says.
+    """
     with files.locked(path.parent):
         done = known(spec, path)
         keys = {record.key for record in done}
         asked = [job for job in jobs(spec, seeds) if at_most is None or len(job[1]) <= at_most]
         missing = [job for job in asked if (records.written(job[1]), job[2]) not in keys][:limit]
-        extend(path, Record, done, missing, train, workers=workers, say=_say)
+        if together > 1:
+            parts = [missing[start : start + together] for start in range(0, len(missing), together)]
+            extend_by(path, Record, done, parts, train_side_by_side, workers=workers, say=_say)
+        else:
+            extend(path, Record, done, missing, train, workers=workers, say=_say)
 
 
 def _say(record: Record) -> None:
@@ -86,13 +100,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each architecture")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread")
     parser.add_argument("--limit", type=int, default=None, help="stop after so many trainings")
+    parser.add_argument("--together", type=int, default=1, help="trainings at once in each process, side by side")
     parser.add_argument("--summary", action="store_true", help="only print the ranking so far")
     parser.add_argument("--top", type=int, default=10, help="how many of the best to print")
     asked = parser.parse_args()
     spec = dsl.load(asked.spec)
     try:
         if not asked.summary:
-            run(spec, asked.out, seeds=asked.seeds, workers=asked.workers, limit=asked.limit, at_most=asked.at_most)
+            run(
+                spec,
+                asked.out,
+                seeds=asked.seeds,
+                workers=asked.workers,
+                limit=asked.limit,
+                at_most=asked.at_most,
+                together=asked.together,
+            )
         print(summary(spec, known(spec, asked.out), asked.top))
     except (BcgraphError, ValueError) as error:
         sys.exit(str(error))

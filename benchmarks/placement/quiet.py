@@ -25,7 +25,7 @@ from bcgraph.cli.output import table
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import Space
 from bcgraph.search.space.search_space import Architecture
-from benchmarks.placement import records, rows, work
+from benchmarks.placement import records, rows, together, work
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 TABLE = Path(__file__).with_name("digits_rows_gain.csv")
@@ -36,6 +36,7 @@ COUNTS = (0, 1, 2, 4, 8)
 SEEDS = 5
 TABLE_SEEDS = 3
 TABLE_GAIN = 0.1
+SIDE_BY_SIDE = 24
 
 Job: TypeAlias = tuple[str, float, Architecture, int]
 """What belongs to it ("all", "random", ...), gain, connections, seed."""
@@ -81,17 +82,23 @@ def key_of(job: Job) -> tuple[float, str, int]:
     return gain, records.written(pairs), seed
 
 
-def train(job: Job) -> Run:
-    """One training run, on one thread."""
-    purpose, gain, pairs, seed = job
+def train(jobs: Sequence[Job]) -> list[Run]:
+    """Training runs on one thread, side by side."""
     text = dsl.format_spec(dsl.load(SPEC).with_backward(()))
-    quiet = text.replace("  backbone", f"  feedback = project(gain={gain})\n  backbone", 1)
-    found = work.outcome(dsl.parse(quiet).with_backward(pairs), seed)
-    return Run(purpose, gain, records.written(pairs), seed, found.accuracy, found.best, found.loss, found.seconds)
+    entries = []
+    for _, gain, pairs, seed in jobs:
+        quiet = text.replace("  backbone", f"  feedback = project(gain={gain})\n  backbone", 1)
+        entries.append(together.Entry(dsl.parse(quiet).with_backward(pairs), seed))
+    with work.one_thread():
+        outcomes = together.train(entries)
+    return [
+        Run(purpose, gain, records.written(pairs), seed, found.accuracy, found.best, found.loss, found.seconds)
+        for (purpose, gain, pairs, seed), found in zip(jobs, outcomes, strict=True)
+    ]
 
 
 def run(spec: NetworkSpec, path: Path, *, workers: int, limit: int | None) -> None:
-    """Train what is missing in `path`, at most `limit` of it."""
+    """Train what is missing in `path`, at most `limit` of it, 24 side by side in a process."""
     with files.locked(path.parent):
         done = rows.read(path, Run)
         seen = {each.key for each in done}
@@ -101,7 +108,8 @@ def run(spec: NetworkSpec, path: Path, *, workers: int, limit: int | None) -> No
                 seen.add(key_of(job))
                 missing.append(job)
         missing = missing[:limit]
-        work.extend(path, Run, done, missing, train, workers=workers)
+        parts = [missing[start : start + SIDE_BY_SIDE] for start in range(0, len(missing), SIDE_BY_SIDE)]
+        work.extend_by(path, Run, done, parts, train, workers=workers)
 
 
 def summary(spec: NetworkSpec, runs: Sequence[Run]) -> str:

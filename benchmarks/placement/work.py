@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,9 +47,7 @@ def train(job: Job) -> Record:
     """One training, on one thread."""
     text, architecture, seed = job
     spec = dsl.parse(text).with_backward(architecture)
-    found = outcome(spec, seed)
-    settings = records.settings_of(spec)
-    return Record(settings, records.written(architecture), seed, found.accuracy, found.best, found.loss, found.seconds)
+    return _record(job, spec, outcome(spec, seed))
 
 
 @contextmanager
@@ -62,6 +61,22 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def train_side_by_side(jobs: Sequence[Job]) -> list[Record]:
+    """Many trainings at once, on one thread."""
+    from benchmarks.placement import together
+
+    entries = [together.Entry(dsl.parse(text).with_backward(architecture), seed) for text, architecture, seed in jobs]
+    with one_thread():
+        outcomes = together.train(entries)
+    return [_record(job, entry.spec, found) for job, entry, found in zip(jobs, entries, outcomes, strict=True)]
+
+
+def _record(job: Job, spec: NetworkSpec, found: Outcome) -> Record:
+    _, architecture, seed = job
+    settings = records.settings_of(spec)
+    return Record(settings, records.written(architecture), seed, found.accuracy, found.best, found.loss, found.seconds)
 
 
 def outcome(spec: NetworkSpec, seed: int) -> Outcome:
@@ -89,11 +104,31 @@ def extend(
 
     `say` is called with each new row. `run` is a function of a module, and what it takes can be pickled.
     """
-    print(f"{len(done)} done, {len(missing)} to do in {path}", flush=True)
+    extend_by(path, kind, done, [[task] for task in missing], partial(_each, run), workers=workers, say=say)
+
+
+def extend_by(
+    path: Path,
+    kind: type[Row],
+    done: Sequence[Row],
+    missing: Sequence[Sequence[Task]],
+    run: Callable[[Sequence[Task]], Sequence[Row]],
+    *,
+    workers: int,
+    say: Callable[[Row], None] = lambda _: None,
+) -> None:
+    """The same for tasks that are run several at once."""
+    print(f"{len(done)} done, {sum(map(len, missing))} to do in {path}", flush=True)
     kept = list(done)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for future in as_completed([pool.submit(run, task) for task in missing]):
-            kept.append(future.result())
+        for future in as_completed([pool.submit(run, tasks) for tasks in missing]):
+            found = future.result()
+            kept.extend(found)
             rows.write(path, kind, kept)
-            say(kept[-1])
+            for row in found:
+                say(row)
+
+
+def _each(run: Callable[[Task], Row], tasks: Sequence[Task]) -> list[Row]:
+    return [run(task) for task in tasks]
