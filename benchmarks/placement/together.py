@@ -13,7 +13,7 @@ kernel, so no other is computed; the others change nothing that is kept here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,18 +40,32 @@ class Entry:
     seed: int
 
 
-def train(entries: Sequence[Entry], *, dtype: torch.dtype = torch.float32) -> list[Outcome]:
-    """Train all entries, whose specifications differ only in their connections and gains; outcomes in their order."""
+def train(
+    entries: Sequence[Entry],
+    *,
+    dtype: torch.dtype = torch.float32,
+    kind: type[Networks] | None = None,
+    after: Callable[[int, Networks, Splits], None] = lambda *_: None,
+    rates: Mapping[str, float] | None = None,
+) -> list[Outcome]:
+    """Train all entries, whose specifications differ only in their connections and gains; outcomes in their order.
+
+    `kind` are networks whose equations differ in something. `after` is called before training and after each epoch,
+    with the number of epochs. `rates` multiply the learning rate of parameters whose name begins so.
+    """
     started = time.perf_counter()
     spec = entries[0].spec
     check(spec)
     splits = data.load(spec.data, spec.input, spec.steps)
-    networks = Networks([entry.spec for entry in entries], [entry.seed for entry in entries], dtype)
+    networks = (kind or Networks)([entry.spec for entry in entries], [entry.seed for entry in entries], dtype)
     update = optimizer(networks, spec.train.optimizer)
+    slow = _apart(update, networks, rates or {})
+    after(0, networks, splits)
     accuracies: list[Tensor] = []
     losses = torch.zeros(len(entries), dtype=torch.float64)
     for epoch in range(spec.train.epochs):
-        losses = _epoch(networks, update, spec, entries, splits.train, epoch)
+        losses = _epoch(networks, update, slow, spec, entries, splits.train, epoch)
+        after(epoch + 1, networks, splits)
         accuracies.append(_accuracy(networks, spec, splits))
     table = torch.stack(accuracies)
     seconds = round((time.perf_counter() - started) / len(entries), 1)
@@ -86,9 +100,23 @@ def _is_lif(neuron: schema.Neuron) -> bool:
     )
 
 
+def _apart(update: torch.optim.Optimizer, networks: Networks, rates: Mapping[str, float]) -> list[float]:
+    """Give the parameters of other rates groups of their own; the factor of each group."""
+    factors = [1.0]
+    (first,) = update.param_groups
+    for start, own in rates.items():
+        chosen = [p for name, p in networks.named_parameters() if name.startswith(f"values.{start}")]
+        identities = set(map(id, chosen))
+        first["params"] = [p for p in first["params"] if id(p) not in identities]
+        update.add_param_group({"params": chosen})
+        factors.append(own)
+    return factors
+
+
 def _epoch(
     networks: Networks,
     update: torch.optim.Optimizer,
+    factors: Sequence[float],
     spec: schema.NetworkSpec,
     entries: Sequence[Entry],
     split: Split,
@@ -103,8 +131,8 @@ def _epoch(
     networks.train()
     for step, (x, y) in enumerate(_side_by_side(split, size, [e.seed for e in entries], epoch, drop_last)):
         rate = spec.train.optimizer.lr * factor(spec.train.schedule, epoch * steps + step, steps, spec.train.epochs)
-        for group in update.param_groups:
-            group["lr"] = rate
+        for group, own in zip(update.param_groups, factors, strict=True):
+            group["lr"] = rate * own
         update.zero_grad(set_to_none=True)
         outputs = networks(x.to(networks.dtype))
         count = y.shape[1]
@@ -124,11 +152,11 @@ def _side_by_side(
     places = torch.tensor([different.index(seed) for seed in seeds])
     own = [split.batches(size, keys.derive(seed, "train", epoch), drop_last=drop_last) for seed in different]
     for batches in zip(*own, strict=True):
-        x = torch.stack([_row(batch[0]) for batch in batches], 1)
+        x = torch.stack([row(batch[0]) for batch in batches], 1)
         yield x[:, places], torch.stack([batch[1] for batch in batches])[places]
 
 
-def _row(x: Tensor) -> Tensor:
+def row(x: Tensor) -> Tensor:
     """`[T, N, C, 1, L]` as `[T, C, L, N]`."""
     return x.squeeze(3).permute(0, 2, 3, 1)
 
@@ -139,7 +167,7 @@ def _accuracy(networks: Networks, spec: schema.NetworkSpec, splits: Splits) -> T
     correct = torch.zeros(networks.size, dtype=torch.long)
     with torch.no_grad():
         for x, y in splits.test.batches(EVALUATED):
-            rows = _row(x).unsqueeze(1).to(networks.dtype)
+            rows = row(x).unsqueeze(1).to(networks.dtype)
             outputs = networks(rows.expand(-1, networks.size, -1, -1, -1))
             correct += (outputs.argmax(2) == y).sum(1)
     return correct.double() / len(splits.test)
@@ -247,15 +275,24 @@ class Networks(torch.nn.Module):
         port = self.spec.ports.index(layer.name)
         arriving = [(pair, value) for pair, value in sent.items() if pair[1] == port]
         if arriving:
-            values = [self._projection(pair, value, current.shape[2]) for pair, value in arriving]
+            values = torch.cat([self._projection(pair, value, current.shape[2]) for pair, value in arriving])
             members = torch.cat([self.members[pair] for pair, _ in arriving])
-            current = current.index_add(0, members, torch.cat(values))
+            current = self.received(port, current, values, members)
+        current = self.seen(port, current)
         given: dict[str, Any] = dict(layer.neuron.arguments)
         width = dict(given["surrogate"].arguments)["width"]
         left = state.left.get(port)
         spike, state.left[port] = LIF.apply(left, current, given["tau"], given["threshold"], width)
         state.spikes[port] = spike
         return spike
+
+    def received(self, port: int, current: Tensor, values: Tensor, members: Tensor) -> Tensor:
+        """The current of a port with what its connections bring to the networks `members` (paper eq. 6)."""
+        return current.index_add(0, members, values)
+
+    def seen(self, port: int, current: Tensor) -> Tensor:
+        """The current as the neurons take it, for those who look on."""
+        return current
 
     def _projection(self, pair: tuple[int, int], sent: Tensor, size: int) -> Tensor:
         length = sent.shape[2]

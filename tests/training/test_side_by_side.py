@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bcgraph import dsl, training
+from bcgraph import data, dsl, training
 from bcgraph.schema import NetworkSpec
 from bcgraph.training.options import Options
-from benchmarks.placement import together
+from benchmarks.placement import together, why
 from benchmarks.placement.together import Entry
 
 TEXT = """
@@ -81,3 +81,29 @@ def test_what_is_not_written_there_is_refused(text: str, old: str, new: str) -> 
     spec = dsl.parse(text.replace("GAIN", "1").replace(old, new))
     with pytest.raises(ValueError, match="is trained alone"):
         together.train([Entry(spec, 0)])
+
+
+def test_looking_on_changes_nothing_and_sees_what_a_gain_does() -> None:
+    """A gain of 0 is no connection, to the bit; with gain 1 the currents of the target vary more."""
+    spec, some = dsl.load(why.SPEC), ((4, 0),)
+    networks = why.Watched(
+        [why.network(pairs, gain) for pairs, gain in (((), 1.0), (some, 0.0), (some, 1.0))], [0, 0, 0], torch.float32
+    )
+    before = {name: value.clone() for name, value in networks.state_dict().items()}
+    splits = data.load(spec.data, spec.input, spec.steps)
+    none, quiet, loud = why.look(networks, splits)
+    assert none == quiet
+    assert [look[:2] for look in loud[:6]] == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (0, 1)]
+    assert loud[0][:4] == none[0][:4]
+    assert loud[5][3] > 1.5 * none[5][3]
+    assert loud[0][4] > 100 * none[0][4], "loud feedback makes the gradients of early steps explode"
+    assert all(torch.equal(value, before[name]) for name, value in networks.state_dict().items())
+
+
+def test_dividing_by_the_root_of_what_arrives() -> None:
+    spec = why.network(((4, 0), (3, 0)), 1.0)
+    networks = why.Divided([spec, why.network(((4, 1),), 1.0)], [0, 0], torch.float64)
+    current, values = torch.ones(2, 16, 8, 3), torch.ones(2, 16, 8, 3)
+    got = networks.received(0, current.double(), values.double(), torch.tensor([0, 0]))
+    torch.testing.assert_close(got[0], torch.full_like(got[0], 3 / 3**0.5))
+    torch.testing.assert_close(got[1], torch.ones_like(got[1]))
