@@ -4,6 +4,9 @@ The states start at zero inside the file and stay there; the only input is x and
 `unrolled`. A sequence is scanned along its time axis, which is free: the file takes any number of frames. An image is
 the same at every step, so what is scanned is the step's number, a range whose length is the initializer `steps`;
 onnxruntime lets a caller override it. What all steps compute alike runs once, before the Scan.
+
+Weights of convolutions lie inside the body of the Scan: onnxruntime changes the layout of a convolution only where its
+weights are in the same graph, and convolutions are most of the time.
 """
 
 from __future__ import annotations
@@ -99,4 +102,12 @@ class _Scan(_Emitter):
             made = self.watched(name)
             made.name = f"{name}.watched_t"
             results.append(made)
-        return ir.Graph([*states, read], results, nodes=self.tape.nodes, name="step")
+        return ir.Graph([*states, read], results, nodes=self.tape.nodes, initializers=self.own(self.tape), name="step")
+
+    def own(self, tape: ir.tape.Tape) -> list[ir.Value]:
+        """The constants that only convolutions of `tape` read, taken out of those of the file."""
+        inside = {node for node in tape.nodes if node.op_type == "Conv"}
+        found = [v for v in self.initializers.values() if v.uses() and inside.issuperset(u.node for u in v.uses())]
+        for value in found:
+            del self.initializers[value.name or ""]
+        return found

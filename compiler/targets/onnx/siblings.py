@@ -15,21 +15,22 @@ def bare(model: onnx.ModelProto, watch: Collection[str], *, numbers: bool = True
     made = onnx.ModelProto()
     made.CopyFrom(model)
     del made.metadata_props[:]
-    _strip(made.graph, frozenset(end for name in watch for end in (f"{name}.watched", f"{name}.watched_t")))
-    # Initializers stand where they were first asked for.
-    values = sorted(made.graph.initializer, key=lambda each: each.name)
-    del made.graph.initializer[:]
-    for value in values:
-        if not numbers and value.data_type == onnx.TensorProto.FLOAT:
-            value.ClearField("raw_data")
-            value.ClearField("float_data")
-        made.graph.initializer.append(value)
+    watching = frozenset(end for name in watch for end in (f"{name}.watched", f"{name}.watched_t"))
+    _strip(made.graph, watching, numbers=numbers)
     data: bytes = made.SerializeToString(deterministic=True)
     return data
 
 
-def _strip(graph: onnx.GraphProto, watching: frozenset[str]) -> None:
-    """Leave out outputs, and the nodes that only make them, in the bodies of nodes too."""
+def _strip(graph: onnx.GraphProto, watching: frozenset[str], *, numbers: bool) -> None:
+    """Leave out outputs, the nodes that only make them, and numbers, in the bodies of nodes too."""
+    # Initializers stand where they were first asked for.
+    held = sorted(graph.initializer, key=lambda each: each.name)
+    del graph.initializer[:]
+    for tensor in held:
+        if not numbers and tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.ClearField("raw_data")
+            tensor.ClearField("float_data")
+        graph.initializer.append(tensor)
     kept = [node for node in graph.node if not (node.op_type == "Identity" and node.output[0] in watching)]
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
     del graph.node[:]
@@ -40,7 +41,7 @@ def _strip(graph: onnx.GraphProto, watching: frozenset[str]) -> None:
         node.output.extend(outputs)
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _strip(attribute.g, watching)
+                _strip(attribute.g, watching, numbers=numbers)
     for values in (graph.output, graph.value_info):
         left = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in values if v.name not in watching]
         del values[:]
