@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, get_args, get_type_hints
 
 from pydantic import create_model
@@ -30,7 +30,7 @@ from bcgraph.plugins.registry import KINDS, REGISTRY, TITLES, Entry, Kind, Origi
 from bcgraph.schema_search import EvolveSpec
 from bcgraph.schema_values import Frozen
 
-__all__ = ["data", "forget", "layer", "registered", "score", "strategy", "target", "transform"]
+__all__ = ["data", "forget", "layer", "predictor", "registered", "score", "strategy", "target", "transform"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _ENDING = re.compile(r"\.[A-Za-z0-9_]{1,20}")
@@ -108,7 +108,7 @@ def data(name: str, source: Any) -> None:
 
 def score(
     name: str,
-    measure: Callable[[Any, Any, Any], Any] | values.OfSpikes | values.OfGradients,
+    measure: Callable[[Any, Any, Any], Any] | values.OfSpikes | values.OfGradients | values.OfConnections,
     *,
     label: str | None = None,
 ) -> None:
@@ -121,11 +121,12 @@ def score(
     finite counts as dead: it ranks last. `label` is what reports call the score.
 
     A score of what neurons send, or of the gradients of the input, may be `bcgraph.scores.OfSpikes` or `OfGradients`
-    instead: it is computed as those of bcgraph itself are, from what candidates have in common.
+    instead: it is computed as those of bcgraph itself are, from what candidates have in common. One of the
+    specification alone is `bcgraph.scores.OfConnections`, for which no network is run.
     """
     from bcgraph.search.records.evaluations import FIELDS, FITNESS, NAMES
 
-    if not isinstance(measure, values.OfSpikes | values.OfGradients):
+    if not isinstance(measure, values.OfSpikes | values.OfGradients | values.OfConnections):
         _callable("a score", name, measure)
     _add("score", name, values.Score(measure, label or name), (*FITNESS, *NAMES, *FIELDS, *plugins.names("score")))
 
@@ -165,6 +166,20 @@ def _settings(name: str, propose: Callable[..., Any]) -> type[Frozen] | None:
         fields[each.name] = (kind, each.default)
     made: type[Frozen] = create_model(f"settings of {name}", __base__=Frozen, **fields)
     return made
+
+
+def predictor(name: str, predict: Callable[[Any, Any], Iterable[float]]) -> None:
+    """A predictor for `choose = name`: `predict(architectures, measures)` is one number for each architecture.
+
+    The higher the better. An architecture is a tuple of connections: pairs (source, target) of port numbers, or in a
+    `space` named tuples with `source`, `target`, `delay` and so on. `measures` maps the name of each measure to its
+    values, one for each architecture, oriented so that more is better: None where there is none, -inf for what failed.
+    In `init` it decides which architectures of the pool are kept, in `evolve` which network is the best. It draws from
+    nothing, so that a resumed search ends as an uninterrupted one.
+    """
+    _callable("a predictor", name, predict)
+    about = (inspect.getdoc(predict) or name).partition("\n")[0]
+    _add("predictor", name, values.Predictor(predict, about), ("turns", "best", *plugins.names("predictor")))
 
 
 def transform(value: Any) -> None:

@@ -34,22 +34,32 @@ if TYPE_CHECKING:
     ScoreName: TypeAlias = str
     FitnessName: TypeAlias = str
     StrategyName: TypeAlias = str
+    FirstChoice: TypeAlias = str
+    LastChoice: TypeAlias = str
 else:
     ScoreName = name_of("score", *plugins.names("score"))
     FitnessName = name_of("score", "oneshot", *plugins.names("score"))
     StrategyName = name_of("strategy", *plugins.names("strategy"))
+    FirstChoice = name_of("predictor", "turns", *plugins.names("predictor"))
+    LastChoice = name_of("predictor", "best", *plugins.names("predictor"))
 
 
 class InitSpec(Frozen):
     """Step one: score-based selection of the first population (paper 4.2.2).
 
-    `pool = all` takes the whole space.
+    `pool = all` takes the whole space. `choose` says how the `keep` are chosen: in turns the next best by each
+    score, or by a predictor, which makes one number of all scores.
     """
 
     pool: Count | Literal["all"] = 2000
     keep: PositiveInt = 20
     scores: tuple[ScoreName, ...] = ("n", "e")
     batch: PositiveInt = 64
+    choose: FirstChoice = "turns"
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return _without(dump(self), choose="turns")
 
 
 class SupernetSpec(Frozen):
@@ -77,8 +87,9 @@ def _with_own(schema: dict[str, Any]) -> None:
 class EvolveSpec(Frozen):
     """Step two: evolution (paper 4.2.3, sizes of 5.1).
 
-    `own` are the settings that count with its strategy alone, None where it has none. As text and as data they stand
-    beside the others, and so they may be given here.
+    `choose` says which of all that were evaluated is the best: by the objectives, or by a predictor, which makes one
+    number of these and of the scores of step one. `own` are the settings that count with its strategy alone, None where
+    it has none. As text and as data they stand beside the others, and so they may be given here.
     """
 
     model_config = ConfigDict(json_schema_extra=_with_own)
@@ -91,6 +102,7 @@ class EvolveSpec(Frozen):
     offspring: Count = 10
     mutation: Probability = 0.2
     crossover: Probability = 0.5
+    choose: LastChoice = "best"
     own: Annotated[SerializeAsAny[Frozen] | None, Own()] = None
 
     @model_validator(mode="before")
@@ -113,7 +125,12 @@ class EvolveSpec(Frozen):
     def _beside(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
         data = dump(self)
         own = data.pop("own") or {}
-        return {**data, **own}
+        return {**_without(data, choose="best"), **own}
+
+
+def _without(dumped: dict[str, Any], **later: Any) -> dict[str, Any]:
+    """Data without settings that came later, where they are as if there were none: no digest changes by them."""
+    return {name: value for name, value in dumped.items() if name not in later or value != later[name]}
 
 
 class FinishSpec(Frozen):

@@ -34,6 +34,7 @@ _EXTRA = frozenset(
         "augment",
         "autoaugment",
         "beside",
+        "choose",
         "clip",
         "cutout",
         "distill",

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from bcgraph.errors import BcgraphError
 from bcgraph.memory import ran_out
 
-Kind: TypeAlias = Literal["layer", "pass", "target", "data", "score", "strategy"]
+Kind: TypeAlias = Literal["layer", "pass", "target", "data", "score", "strategy", "predictor"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -26,6 +26,7 @@ TITLES: dict[Kind, str] = {
     "data": "data set",
     "score": "score",
     "strategy": "strategy",
+    "predictor": "predictor",
 }
 """What each kind is called in messages."""
 

@@ -1,8 +1,8 @@
 """What bcgraph itself has of the kinds that are a folder of modules: a module each, which has the name that texts use.
 
 Nothing lists them: a name is known when its file is there, and its module is imported when what it declares is needed.
-A module of a score declares `SCORE`, one of a strategy `STRATEGY`, with the values that users register, and one of a
-data set `DATA_SET`. Folders in the folder of a kind only sort its modules.
+A module of a score declares `SCORE`, one of a strategy `STRATEGY`, one of a predictor `PREDICTOR`, with the values that
+users register, and one of a data set `DATA_SET`. Folders in the folder of a kind only sort its modules.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ FOLDERS: Mapping[Kind, str] = {
     "data": "data/sets",
     "score": "search/scores/standard",
     "strategy": "search/strategies/standard",
+    "predictor": "search/predictors/standard",
 }
 """The folder of each such kind."""
 

@@ -81,18 +81,39 @@ class OfGradients:
 
 
 @dataclass(frozen=True, slots=True)
+class OfConnections:
+    """A score of the specification alone, `measure(spec)`, which needs no network and no data."""
+
+    measure: Callable[[Any], float]
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A score, the higher the better, what it is called in pictures and tables, and what it says, in a few words.
 
     `measure` is `OfSpikes` or `OfGradients`, which need one forward pass for all scores and share what candidates have
-    in common, or a function `measure(model, x, y)` of the network itself. A score that compares samples of one class
-    (`classes`) needs a batch with two of them.
+    in common, `OfConnections`, which needs no network, or a function `measure(model, x, y)` of the network itself. A
+    score that compares samples of one class (`classes`) needs a batch with two of them.
     """
 
-    measure: OfSpikes | OfGradients | Callable[[Any, Any, Any], Any]
+    measure: OfSpikes | OfGradients | OfConnections | Callable[[Any, Any, Any], Any]
     label: str
     about: str = ""
     classes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """What a search chooses by, and what it says, in a few words.
+
+    `predict(architectures, measures)` gives one number for each architecture, the higher the better. An architecture is
+    a tuple of its connections, which are pairs (source, target), or in a `space` members with delay, projection and so
+    on. `measures` holds by name what is known of them, one value for each, the higher the better: None where it was not
+    measured, -inf where a candidate failed.
+    """
+
+    predict: Callable[[Any, Any], Iterable[float]]
+    about: str
 
 
 @dataclass(frozen=True, slots=True)

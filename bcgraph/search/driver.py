@@ -225,7 +225,7 @@ class _Search:
     def _finish(self, out: Path) -> tuple[trained.Finish, NetworkSpec]:
         """The last stage: trains the best; returns what it measured, and the best of them."""
         assert self.spec.search.finish is not None
-        networks = entrants(self.spec, self.seed, [r for r in self.records if r.stage == "evolve"])
+        networks = entrants(self.spec, self.seed, self.records)
         found = trained.Results.open(out, self.spec.search.finish.seeds, networks)
         every = jobs(self.spec, self.seed, networks)
         left = [job for job in every if (job.entrant.name, job.number) not in found.done]
@@ -272,7 +272,12 @@ class _Search:
             self.studies.flush()
         for note in stability(known):
             self.note(note)
-        return [r.architecture for r in selection.select(known, settings.scores, settings.keep, self.within)]
+        return [r.architecture for r in self._kept(known)]
+
+    def _kept(self, pool: Sequence[Record]) -> list[Record]:
+        """What step one keeps of the pool that it has scored."""
+        init = self.spec.search.init
+        return selection.select(pool, init.scores, init.keep, self.within, init.choose, self.spec.uses)
 
     def _count_rejected(self, stage: str) -> None:
         """Note how many candidates of a stage broke a bound, which cost no evaluation."""
@@ -301,7 +306,7 @@ class _Search:
             self.progress(Event("evolve", len(known), total, shown if math.isfinite(best) else None))
         self.studies.flush()
         self._count_rejected("step two")
-        chosen = objectives.ranking(known, self.by, self.within)[0]
+        chosen = objectives.best_first(self.spec, self.records)[0]
         if not all(math.isfinite(each.value(chosen.evaluation)) for each in self.by):
             reasons = dict(chosen.evaluation.reasons)
             why = next((reasons[each.measure] for each in self.by if each.measure in reasons), "no finite value")

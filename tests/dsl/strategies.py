@@ -272,7 +272,7 @@ def possible(spec: schema.NetworkSpec) -> schema.NetworkSpec:
     for choice in ({}, least, {"strategy": "evolutionary"}):
         fields = evolve.model_dump() | choice
         if fields["strategy"] != "gains":
-            fields = {name: fields[name] for name in kinds.fields(schema.EvolveSpec)}
+            fields = {name: fields[name] for name in kinds.fields(schema.EvolveSpec) if name in fields}
         search = schema.SearchSpec(**(dict(spec.search.__dict__) | {"evolve": schema.EvolveSpec(**fields)}))
         if choice == {"strategy": "evolutionary"}:
             search = schema.SearchSpec(**(dict(search.__dict__) | {"space": None}))

@@ -71,6 +71,7 @@ def test_what_goes_beyond_the_paper_is_written_where_it_is_on() -> None:
         *schema.DataSpec.model_fields,
         *schema.TrainSpec.model_fields,
         *schema.FinishSpec.model_fields,
+        *schema.EvolveSpec.model_fields,
         *schema.SearchSpec.model_fields,
         *kinds.fields(schema.Norm),
     }

@@ -1,5 +1,5 @@
-"""A layer, a pass, a target, a data set, a score and a strategy of bcgraph itself are one file or folder each: nothing
-lists them by name."""
+"""A layer, a pass, a target, a data set, a score, a strategy and a predictor of bcgraph itself are one file or folder
+each: nothing lists them by name."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def first(population, rng, most):
 
 STRATEGY = Strategy("connections into the first port", first, settings=Own)
 """,
+    "search/predictors/standard/least.py": """
+from bcgraph.plugins.values import Predictor
+
+PREDICTOR = Predictor(lambda architectures, measures: [-len(a) for a in architectures], "few connections")
+""",
     "compiler/passes/nothing.py": """
 from dataclasses import dataclass
 from typing import ClassVar
@@ -85,7 +90,8 @@ block body() { conv1 = conv(4); bn1 = bn(); halve(times=2); lif1 = lif(); flatte
 network net { input = image(1, 8, 8); steps = 2; backbone = body() }
 search {
   init   { pool = 2; keep = 1; scores = [n, fires]; batch = 8 }
-  evolve { strategy = first; most = 1; score = fires; iterations = 1; top = 1; population = 1; offspring = 1 }
+  evolve { strategy = first; most = 1; score = fires; iterations = 1; top = 1; population = 1; offspring = 1
+           choose = least }
 }
 """
 
@@ -98,11 +104,13 @@ assert "torch" not in sys.modules, "a text is checked without it"
 from bcgraph.search.records.evaluations import name_of
 assert name_of("fires") == "firing"
 from bcgraph.dsl.elaboration.reference import declared
+assert "few connections" in declared("predictor")
 assert "how many spikes" in declared("score") and "`most`" in declared("strategy")
 from pathlib import Path
 found = bcgraph.search.run(bcgraph.load("all.bcg"), Path("out"))
 assert {"first"} <= {r.origin for r in found.records}, {r.origin for r in found.records}
 assert all(r.evaluation.measured("fires") > 0 for r in found.records)
+assert len(found.chosen.architecture) == min(len(r.architecture) for r in found.records if r.stage == "evolve")
 bcgraph.export(found.best, "found.onnx")
 from bcgraph import data
 from bcgraph.compiler.passes import PASSES

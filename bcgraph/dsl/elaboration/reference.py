@@ -16,7 +16,7 @@ from bcgraph.schema_values import has_statements
 
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
 _DATA = re.compile(r"<!-- every data set -->\n(?:\|.*\n)*")
-_DECLARED = re.compile(r"<!-- every (score|strategy) of bcgraph -->\n.*?<!-- end -->\n", re.DOTALL)
+_DECLARED = re.compile(r"<!-- every (predictor|score|strategy) of bcgraph -->\n.*?<!-- end -->\n", re.DOTALL)
 _LIBRARY = re.compile(r"<!-- every (\w+) of the library -->\n.*?<!-- end -->\n", re.DOTALL)
 # What is not a setting, or has a section of the page to itself.
 _LEFT_OUT = frozenset(
@@ -70,8 +70,8 @@ def library(kind: str) -> str:
 
 
 def declared(title: str) -> str:
-    """Every `score` or `strategy` of bcgraph itself: its name and what it is, and the settings that are its own."""
-    kind: plugins.Kind = "score" if title == "score" else "strategy"
+    """Every `score`, `predictor` or `strategy` of bcgraph itself: name, what it is, and the settings of its own."""
+    kind: plugins.Kind = "score" if title == "score" else "predictor" if title == "predictor" else "strategy"
     rows = [f"| {kind} | |", "|---|---|"]
     tables: list[str] = []
     for name in plugins.names(kind):

@@ -22,8 +22,8 @@ _DRAWS = 1_000
 """Draws after which a space is taken to hold no other network."""
 
 
-def entrants(spec: NetworkSpec, seed: int, evolved: Sequence[Record]) -> tuple[Entrant, ...]:
-    """The networks to train, all different, for the finished step two `evolved` of the search of `spec`.
+def entrants(spec: NetworkSpec, seed: int, records: Sequence[Record]) -> tuple[Entrant, ...]:
+    """The networks to train, all different, for the `records` of the search of `spec`, whose step two is finished.
 
     Those of the best come first, then `none`, then the rivals that `finish.beside` names.
     """
@@ -32,7 +32,7 @@ def entrants(spec: NetworkSpec, seed: int, evolved: Sequence[Record]) -> tuple[E
     strategy: Strategy = declared(spec).value
     build = partial(strategy.network or wired, spec)
     # Earlier stages of one training run are no candidates.
-    ranked = list(evolved[-1:]) if strategy.run is not None else _within(spec, evolved)
+    ranked = list(records[-1:]) if strategy.run is not None else _within(spec, records)
     different = dict.fromkeys(record.architecture for record in ranked if record.architecture)
     best = list(different)[: settings.top]
     made = [Entrant(f"found-{place}", build(each), each) for place, each in enumerate(best, 1)]
@@ -49,10 +49,10 @@ def entrants(spec: NetworkSpec, seed: int, evolved: Sequence[Record]) -> tuple[E
     return tuple(made)
 
 
-def _within(spec: NetworkSpec, evolved: Sequence[Record]) -> list[Record]:
+def _within(spec: NetworkSpec, records: Sequence[Record]) -> list[Record]:
     """The candidates that keep the bounds, from best to worst."""
-    by, within = objectives.of_search(spec.search), objectives.required(spec.search)
-    return objectives.ranking([r for r in evolved if not objectives.excess(r.evaluation, within)], by)
+    within = objectives.required(spec.search)
+    return [r for r in objectives.best_first(spec, records) if not objectives.excess(r.evaluation, within)]
 
 
 def jobs(spec: NetworkSpec, seed: int, networks: Sequence[Entrant]) -> tuple[Job, ...]:

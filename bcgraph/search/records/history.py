@@ -40,7 +40,7 @@ def history(path: Path, *, storage: str | None = None) -> dict[str, Any]:
     settings = identity["spec"]["search"]
     by, within = objectives(settings), requirements(settings)
     evolved = logged.stage("evolve")
-    found = chosen(evolved, settings["evolve"]["strategy"], by, within)
+    found = chosen(logged.records, settings)
     finish = trained.shown(path)
     if finish is not None and finish.best is not None:
         found = trained.record_of(finish, evolved)

@@ -7,12 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bcgraph import origins, pruning
+from bcgraph import origins, plugins, pruning
+from bcgraph.errors import SearchError
+from bcgraph.schema import NetworkSpec
 from bcgraph.schema_search import COSTS, SMALL, Bound, SearchSpec
 from bcgraph.search.records.evaluations import Evaluation, Measure, Record, fitness
+from bcgraph.search.space.search_space import Architecture
 
 # Measures that need trained weights.
 _TRAINED = frozenset(("accuracy", "energy", "spikes"))
+
+BEST = "best"
+"""The choice by the objectives themselves, without a predictor."""
 
 Values: TypeAlias = tuple[float, ...]
 
@@ -132,6 +138,72 @@ def ranking(records: Sequence[Record], by: Objectives, within: Requirements = ()
     return [records[k] for k in order]
 
 
+def best_first(spec: NetworkSpec, records: Sequence[Record]) -> list[Record]:
+    """The records of step two from best to worst, as the search of `spec` chooses among them.
+
+    `records` are all of the search. Raises what `ranked` does.
+    """
+    search = spec.search
+    return ranked(
+        search.evolve.choose,
+        [record for record in records if record.stage == "evolve"],
+        of_search(search),
+        required(search),
+        known=[record for record in records if record.stage == "init"],
+        scores=search.init.scores,
+        uses=spec.uses,
+    )
+
+
+def ranked(
+    name: str,
+    records: Sequence[Record],
+    by: Objectives,
+    within: Requirements = (),
+    *,
+    known: Sequence[Record] = (),
+    scores: Sequence[Measure] = (),
+    uses: tuple[str, ...] = (),
+) -> list[Record]:
+    """The records from best to worst by the predictor `name`, of equal ones the earlier first; `best` asks none.
+
+    It sees the objectives `by` of `records`, and `scores` of these and of the other records `known`. What failed in any
+    objective comes last, and before it what breaks a bound of `within`, as in `ranking`. Raises SearchError
+    (E089) for a predictor that is not registered, PluginError (E095) when it fails.
+    """
+    if name == BEST:
+        return ranking(records, by, within)
+    values = predicted(name, [*known, *records], by, scores, uses)
+    failed = [not all(math.isfinite(each.value(r.evaluation)) for each in by) for r in records]
+    beyond = [excess(r.evaluation, within) for r in records]
+    order = sorted(range(len(records)), key=lambda k: (failed[k], beyond[k], -values[records[k].architecture]))
+    return [records[k] for k in order]
+
+
+def predicted(
+    name: str, records: Sequence[Record], by: Objectives, scores: Sequence[Measure] = (), uses: tuple[str, ...] = ()
+) -> Mapping[Architecture, float]:
+    """What a predictor says of each architecture in `records`, where a later value of a measure counts."""
+    entry = plugins.find("predictor", name, uses)
+    if entry is None:
+        raise SearchError("E089", f"the predictor `{name}` is not registered in this process")
+    table: dict[Measure, dict[Architecture, float]] = {}
+    for record in records:
+        for measure in scores:
+            if (found := record.evaluation.measured(measure)) is not None:
+                table.setdefault(measure, {})[record.architecture] = found
+        for objective in by:
+            if record.evaluation.measured(objective.measure) is not None:
+                table.setdefault(objective.measure, {})[record.architecture] = objective.value(record.evaluation)
+    order = list(dict.fromkeys(record.architecture for record in records))
+    columns = {measure: [values.get(each) for each in order] for measure, values in table.items()}
+    with plugins.calling(entry):
+        found: list[Any] = [float(value) for value in entry.value.predict(order, columns)]
+        if len(found) != len(order):
+            raise ValueError(f"{len(found)} values for {len(order)} architectures")
+    return dict(zip(order, (-math.inf if math.isnan(v) else v for v in found), strict=True))
+
+
 def front(records: Sequence[Record], by: Objectives, within: Requirements = ()) -> list[Record]:
     """The records within the bounds that no other one of them dominates, by the first objective.
 
@@ -144,14 +216,25 @@ def front(records: Sequence[Record], by: Objectives, within: Requirements = ()) 
     return sorted(kept, key=lambda r: -by[0].value(r.evaluation))
 
 
-def chosen(records: Sequence[Record], strategy: str, by: Objectives, within: Requirements = ()) -> Record | None:
-    """Of the records of step two the one that the search chooses, or would if it ended now; None without records.
+def chosen(records: Sequence[Record], settings: Mapping[str, Any]) -> Record | None:
+    """Of the records of a search, whose settings are plain data, the one that it chooses, or would if it ended now.
 
-    It is the best, but where a strategy prunes one training run the last: earlier stages hold too many connections.
+    None without records of step two. It is the best, but where a strategy prunes one training run the last: earlier
+    stages hold too many connections. A predictor that is not known in this process is not asked.
     """
-    if pruning.one_run(strategy):
-        return records[-1] if records else None
-    return next(iter(ranking(records, by, within)), None)
+    evolved = [record for record in records if record.stage == "evolve"]
+    if pruning.one_run(settings["evolve"]["strategy"]):
+        return evolved[-1] if evolved else None
+    choose = settings["evolve"].get("choose", BEST)
+    found = ranked(
+        choose if plugins.known("predictor", choose) is not None else BEST,
+        evolved,
+        objectives(settings),
+        requirements(settings),
+        known=[record for record in records if record.stage == "init"],
+        scores=settings["init"]["scores"],
+    )
+    return next(iter(found), None)
 
 
 def _dominates(one: Values, other: Values) -> bool:

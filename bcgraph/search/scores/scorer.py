@@ -13,12 +13,12 @@ from torch import Tensor
 from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.errors import DataError, SearchError
-from bcgraph.plugins.values import OfGradients, OfSpikes, Score
+from bcgraph.plugins.values import OfConnections, OfGradients, OfSpikes, Score
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation, Measure
 from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
 from bcgraph.search.scores.incremental import Incremental
-from bcgraph.search.scores.networks import declared, results
+from bcgraph.search.scores.networks import declared, result, results
 from bcgraph.search.scores.precision import FLOAT32, Precision
 from bcgraph.search.scores.registered import Registered
 from bcgraph.search.scores.result import ScoreResult
@@ -123,14 +123,16 @@ class Scorer:
         """The run of each initialization."""
         every = declared(self.measures, spec.uses)
         shared = {m: each for m, each in every.items() if isinstance(each.measure, OfSpikes | OfGradients)}
-        alone = tuple(m for m in every if m not in shared)
+        free = {m: each.measure for m, each in every.items() if isinstance(each.measure, OfConnections)}
+        alone = tuple(m for m in every if m not in shared and m not in free)
         x, y = self._placed(self.batch.x.to(self.device, self.precision.forward)), self.batch.y.to(self.device)
-        runs = self._runs(spec, shared, x, y) if shared else []
-        if not alone:
-            return runs
-        # Such a score may ask for gradients of the weights, so it has weights of its own, with the same values.
-        more: list[Run] = [Registered(self._weights(k), x, y, alone, spec.uses) for k in range(self.inits)]
-        return [_merged(first, second) for first, second in zip(runs, more, strict=True)] if runs else more
+        parts = [self._runs(spec, shared, x, y)] if shared else []
+        if alone:
+            # Such a score may ask for gradients of the weights, so it has weights of its own, with the same values.
+            parts.append([Registered(self._weights(k), x, y, alone, spec.uses) for k in range(self.inits)])
+        if free:
+            parts.append([partial(_of_connections, free)] * self.inits)
+        return [partial(_merged, each) for each in zip(*parts, strict=True)]
 
     def _runs(self, spec: NetworkSpec, scores: Mapping[Measure, Score], x: Tensor, y: Tensor) -> list[Run]:
         """The runs of the scores that share a forward pass."""
@@ -160,9 +162,13 @@ class Scorer:
         return Evaluation.of(means, reasons=tuple(reasons), samples=samples)
 
 
-def _merged(first: Run, second: Run) -> Run:
-    """Both runs of a candidate as one."""
-    return lambda candidate: {**first(candidate), **second(candidate)}
+def _merged(runs: Sequence[Run], candidate: Lowered) -> dict[Measure, ScoreResult]:
+    """All scores of a candidate, each run with some of them."""
+    return {measure: found for run in runs for measure, found in run(candidate).items()}
+
+
+def _of_connections(scores: Mapping[Measure, OfConnections], candidate: Lowered) -> dict[Measure, ScoreResult]:
+    return {measure: result(measure, each.measure, candidate.spec) for measure, each in scores.items()}
 
 
 def _dead(found: Sequence[dict[Measure, ScoreResult]], measure: Measure) -> bool:

@@ -8,12 +8,16 @@ from bcgraph import keys
 from bcgraph.errors import SearchError
 from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec, SearchSpec
+from bcgraph.search.records import objectives
 from bcgraph.search.records.evaluations import Measure, Note, Record, ranking
-from bcgraph.search.records.objectives import Requirements, excess
+from bcgraph.search.records.objectives import Objective, Requirements, excess
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.limits import Limits
 from bcgraph.search.space.search_space import Architecture, of_search, size_text
 from bcgraph.search.strategies.evolution import declared
+
+TURNS = "turns"
+"""The choice of the paper, which asks no predictor."""
 
 MAX_POOL = 1_000_000
 """Architectures that step one may score: each takes more than a millisecond."""
@@ -22,16 +26,27 @@ MAX_DRAWS = 2_000
 """Draws in a row that may be no new architecture within the bounds before the pool is taken as it is."""
 
 
-def select(records: Sequence[Record], scores: Sequence[Measure], keep: int, within: Requirements = ()) -> list[Record]:
+def select(
+    records: Sequence[Record],
+    scores: Sequence[Measure],
+    keep: int,
+    within: Requirements = (),
+    choose: str = TURNS,
+    uses: tuple[str, ...] = (),
+) -> list[Record]:
     """The `keep` best: in turn the next best by each of `scores` that is not chosen yet (design 1.11).
 
-    What breaks a bound on one of the scores gives way to all that breaks none.
+    With another `choose` the best by that predictor, one of `uses` or registered. What breaks a bound on one of the
+    scores gives way to all that breaks none.
 
     Dead candidates rank last. With fewer than `keep` records, all of them. Raises SearchError (E089) without scores.
     """
     if not scores:
         raise SearchError("E089", "a selection needs at least one score", hint="scores = [n, e]")
     bounds = [each for each in within if each.measure in scores]
+    if choose != TURNS:
+        by = tuple(Objective(measure) for measure in scores)
+        return objectives.ranked(choose, records, by, bounds, uses=uses)[:keep]
     ordered = sorted(records, key=lambda r: excess(r.evaluation, bounds) > 0)
     keeps = [r for r in ordered if not excess(r.evaluation, bounds)]
     queues = [iter([*ranking(keeps, m), *ranking(ordered[len(keeps) :], m)]) for m in scores]

@@ -1,0 +1,1 @@
+"""Predictors: what the measures of many candidates say of each of them."""
