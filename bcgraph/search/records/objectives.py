@@ -190,8 +190,8 @@ def predicted(
     table: dict[Measure, dict[Architecture, float]] = {}
     for record in records:
         for measure in scores:
-            if (found := record.evaluation.measured(measure)) is not None:
-                table.setdefault(measure, {})[record.architecture] = found
+            if (value := record.evaluation.measured(measure)) is not None:
+                table.setdefault(measure, {})[record.architecture] = value
         for objective in by:
             if record.evaluation.measured(objective.measure) is not None:
                 table.setdefault(objective.measure, {})[record.architecture] = objective.value(record.evaluation)

@@ -43,7 +43,7 @@ def select(
     """
     if not scores:
         raise SearchError("E089", "a selection needs at least one score", hint="scores = [n, e]")
-    bounds = [each for each in within if each.measure in scores]
+    bounds = tuple(each for each in within if each.measure in scores)
     if choose != TURNS:
         by = tuple(Objective(measure) for measure in scores)
         return objectives.ranked(choose, records, by, bounds, uses=uses)[:keep]
