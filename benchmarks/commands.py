@@ -3,7 +3,8 @@
     python -m benchmarks.commands /path/to/other/.venv/bin/python
 
 The other interpreter runs the bcgraph that is installed there. Commands that one of them lacks are left out. The last
-row is what no command that needs torch can save.
+rows are what no command can save, and what none that needs torch can: a command of typer that does nothing (typer
+checks its arguments by pydantic, and loads it), and the import of torch.
 """
 
 from __future__ import annotations
@@ -37,6 +38,17 @@ search {
 }
 """
 
+BARE = {
+    "an empty command of typer": """\
+import typer
+app = typer.Typer(add_completion=False)
+@app.command()
+def empty(files: list[str] = (), as_json: bool = False) -> None: ...
+app()
+""",
+    "python -c 'import torch'": "import torch",
+}
+
 COMMANDS = (
     "--help",
     "plugins",
@@ -60,11 +72,13 @@ COMMANDS = (
 
 def spent(python: str, arguments: Sequence[str], folder: Path) -> float | None:
     """Processor seconds of a process and its children; None where it fails."""
+    # Users have compiled modules; where none may be written, each command would compile all of them again.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [python, *arguments],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**environment, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         check=False,
     )
@@ -97,12 +111,13 @@ def main(other: str, rounds: int = 5) -> None:
                     seconds = measured(python, line, folders[name])
                     found[name] += [] if seconds is None else [seconds]
             _show(line, found)
-        torch: dict[str, list[float]] = {name: [] for name in pythons}
-        for _ in range(rounds):
-            for name, python in pythons.items():
-                seconds = spent(python, ["-c", "import torch"], Path(root))
-                torch[name] += [] if seconds is None else [seconds]
-        _show("python -c 'import torch'", torch)
+        for line, program in BARE.items():
+            bare: dict[str, list[float]] = {name: [] for name in pythons}
+            for _ in range(rounds):
+                for name, python in pythons.items():
+                    seconds = spent(python, ["-c", program], Path(root))
+                    bare[name] += [] if seconds is None else [seconds]
+            _show(line, bare)
 
 
 def _show(line: str, found: dict[str, list[float]]) -> None:

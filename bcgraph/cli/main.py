@@ -60,8 +60,14 @@ _MODULES = {
     "lsp": "texts.lsp",
 }
 
-# What libraries in C++ are asked for before they are loaded: to print no warnings of their own, and to send nothing.
-LIBRARIES = {"ORT_DISABLE_TELEMETRY": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "GLOG_minloglevel": "2"}
+# What libraries are asked for before they are loaded: to print no warnings of their own, to send nothing, and not to
+# look through all that is installed for plugins of their own.
+LIBRARIES = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "GLOG_minloglevel": "2",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
+}
 
 _COMPLETING = "_BCGRAPH_COMPLETE"
 
