@@ -10,6 +10,7 @@ from torch import fx, nn
 
 import bcgraph
 from bcgraph.nn.conv import folded as folded_conv
+from bcgraph.nn.conv.int16 import kernels_are_exact
 from benchmarks.harness import Row, pair
 from benchmarks.networks import images, resnet18, settle
 
@@ -53,7 +54,7 @@ def raw_calls(model: fx.GraphModule, x: torch.Tensor) -> Callable[[], None]:
 
 
 def contender(name: str) -> Callable[[], object]:
-    """A forward pass of a settled network: a schedule of ours, `raw operations`, or the peer."""
+    """A forward pass of a settled network: a schedule of ours and its weights, `raw operations`, or the peer."""
     torch.set_grad_enabled(False)
     spec, x = resnet18(), images(BATCH)
     if name == "SpikingJelly":
@@ -64,7 +65,9 @@ def contender(name: str) -> Callable[[], object]:
         return lambda: peer(x)
     trained = bcgraph.compile(spec)
     settle(trained, x)
-    ours = bcgraph.compile(spec, "unrolled" if name == "raw operations" else name, inference=True)
+    schedule, _, weights = name.partition(", ")
+    schedule = "unrolled" if name == "raw operations" else schedule
+    ours = bcgraph.compile(spec, schedule, inference=True, weights=weights or "float32")
     ours.load_state_dict(trained.state_dict())
     last = x.to(memory_format=torch.channels_last)
     return raw_calls(ours, last) if name == "raw operations" else lambda: ours(last)
@@ -72,6 +75,10 @@ def contender(name: str) -> Callable[[], object]:
 
 def run() -> list[Row]:
     rows = []
+    if kernels_are_exact():
+        mine, theirs = pair("inference", "unrolled, int16", "raw operations")
+        label = "unrolled, 16-bit weights / raw operations in float32"
+        rows.append(Row(label, f"{mine:.3f} s", f"{theirs:.3f} s", f"{mine / theirs:.2f}", "<= 0.70"))
     for schedule in ("unrolled", "folded"):
         for name, goal in (("raw operations", "<= 1.05"), ("SpikingJelly", "<= 0.50")):
             mine, theirs = pair("inference", schedule, name)

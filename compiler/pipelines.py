@@ -16,6 +16,7 @@ from bcgraph.compiler.lower import lower
 from bcgraph.compiler.ops import Trait, has
 from bcgraph.compiler.passes import Pass
 from bcgraph.compiler.scc import components
+from bcgraph.errors import CompileError
 from bcgraph.schema import NetworkSpec
 
 Names: TypeAlias = tuple[str, ...]
@@ -44,6 +45,10 @@ INFERENCE: Names = (
 )
 """Folds norms into convolutions, and convolutions into the neurons that read them."""
 
+_FOLDED = INFERENCE.index("fold_bn") + 1
+ROUNDED: Names = (*INFERENCE[:_FOLDED], "round_weights", *INFERENCE[_FOLDED:])
+"""The same with weights that meet spikes rounded to 16 bits."""
+
 COMPARED: Names = ("dce", "sink_resize")
 """The module that a file is compared with: the same wiring and states, each equation a node of its own."""
 
@@ -70,9 +75,21 @@ STATES: Names = ("dce", "sink_resize", "fuse_neuron")
 _ASKED: Mapping[str, Names] = {"step": ("defer_norm", "defer_sums"), "folded": ("fuse_loop",)}
 
 
-def chosen(optimize: Sequence[str | Pass] | None, inference: bool) -> tuple[Pass, ...]:
+WEIGHTS = ("float32", "int16")
+"""What weights that meet spikes can be in a module for inference."""
+
+
+def chosen(optimize: Sequence[str | Pass] | None, inference: bool, weights: str | None = None) -> tuple[Pass, ...]:
     """The passes to run: those asked for, or the pipeline for training or inference. Raises CompileError (E072)."""
-    return passes.find(optimize if optimize is not None else INFERENCE if inference else TRAINING)
+    if weights is not None:
+        if weights not in WEIGHTS:
+            raise CompileError("E072", f"there are no weights `{weights}`", hint=f"known: {', '.join(WEIGHTS)}")
+        if optimize is not None or not inference:
+            hint = "name the pass `round_weights` in it" if optimize is not None else "pass `inference=True`"
+            raise CompileError("E072", "`weights` chooses a pipeline for inference", hint=hint)
+    if optimize is not None:
+        return passes.find(optimize)
+    return passes.find(TRAINING if not inference else ROUNDED if weights == "int16" else INFERENCE)
 
 
 def optimized(spec: NetworkSpec, optimize: Sequence[str | Pass] = TRAINING) -> TemporalGraph:

@@ -20,11 +20,15 @@ from bcgraph.nn.transforms import traced
 
 @dataclass(eq=False)
 class _Buffers:
-    """The memory of a workspace: slots for so many samples, packed weights by number, and scratch for one weight."""
+    """The memory of a workspace: slots for so many samples, packed weights by number, and scratch for one weight.
+
+    `integers` are weights that are packed as such and kept as long as they do not change.
+    """
 
     samples: int
     buffers: list[Tensor]
     weights: dict[int, Tensor] = field(default_factory=dict)
+    integers: dict[int, Any] = field(default_factory=dict)
     scratch: Tensor | None = None
 
 

@@ -35,15 +35,19 @@ def divergence(
     state_dict: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
+    int16: bool = False,
 ) -> Divergence:
     """Run `spec` in eval mode in float32 and in `dtype` on the same `x` and compare every spike and prediction.
+
+    With `int16` the weights that meet spikes are rounded to 16 bits as well (see `compile`).
 
     x is `[N, C, H, W]`, or `[T, N, C, H, W]` for a sequence. Without a `state_dict` the weights are drawn from `seed`.
     Raises WeightsError (E083) where weights do not fit.
     """
     found = []
-    for kind in (torch.float32, dtype):
-        model = compile(spec, "folded", seed=seed)
+    for kind, rounded in ((torch.float32, False), (dtype, int16)):
+        weights_in = "int16" if rounded else None
+        model = compile(spec, "folded", seed=seed, inference=rounded, weights=weights_in)
         if state_dict is not None:
             weights.apply(model, dict(state_dict))
         model.to(dtype=kind, device=device).eval()

@@ -46,6 +46,15 @@ def test_accuracy_of_both_forms_is_that_of_torch(bcgraph: Command, trained: Path
         assert found["accuracy"] == pytest.approx(expected, abs=0.05)
 
 
+def test_eval_says_what_weights_of_16_bits_do(bcgraph: Command, trained: Path) -> None:
+    done = bcgraph("eval", "run", "--dtype", "int16")
+    last = done.out.splitlines()[-1]
+    assert last.startswith("accuracy with weights of 16 bits where they meet spikes: 0.")
+    found = json.loads(bcgraph("eval", "run", "--dtype", "int16", "--json").out)
+    assert found["accuracy_int16"] == pytest.approx(found["accuracy"], abs=0.02)
+    assert found["int16"]["spikes"] < 0.01
+
+
 def test_what_compile_says(bcgraph: Command, trained: Path, tmp_path: Path) -> None:
     done = bcgraph("compile", "run", "-o", "net.onnx", "--form", "scan", "--normalize")
     first, second, third = done.out.splitlines()

@@ -20,6 +20,7 @@ PASSES = (
     "merge_projections",
     "fold_bn",
     "fold_sums",
+    "round_weights",
     "fuse_neuron",
     "hoist",
     "pack_spikes",
@@ -33,6 +34,7 @@ AFTER = {
     "fuse_loop": ("flatten_projections", "fuse_neuron"),
     "fuse_conv": ("fold_bn", "fuse_neuron"),
     "merge_projections": ("dce", "sink_resize"),
+    "round_weights": ("fold_bn",),
     "fold_sums": ("dce", "sink_resize", "merge_projections"),
     "defer_sums": ("dce", "sink_resize", "merge_projections"),
 }

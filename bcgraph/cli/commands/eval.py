@@ -15,7 +15,7 @@ WeightsOption = Annotated[
     Path | None, typer.Option("--weights", metavar="FILE", help="A .safetensors file [default: that of the run].")
 ]
 
-DTYPES = ("bfloat16", "float16", "float64")
+DTYPES = ("bfloat16", "float16", "float64", "int16")
 SAMPLES = 256
 
 
@@ -23,7 +23,12 @@ def eval_command(
     spec: RunArgument,
     weights: WeightsOption = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", metavar="NAME", help="Compare float32 with bfloat16, float16 or float64.")
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="NAME",
+            help="Compare float32 with bfloat16, float16, float64 or int16 (weights of 16 bits).",
+        ),
     ] = None,
     accelerator: AcceleratorOption = "cpu",
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
@@ -59,12 +64,19 @@ def eval_command(
         from bcgraph.compiler.analysis.precision import divergence
 
         inputs = split.take(range(min(SAMPLES, len(split))))[0]
-        compared = divergence(network, inputs, getattr(torch, dtype), state_dict=tensors, device=device)
+        int16 = dtype == "int16"
+        kind = torch.float32 if int16 else getattr(torch, dtype)
+        compared = divergence(network, inputs, kind, state_dict=tensors, device=device, int16=int16)
         found[dtype] = asdict(compared)
         lines.append(
             f"in {dtype}, on {compared.samples} of them: {compared.spikes:.4%} of spikes and "
             f"{compared.predictions:.2%} of predictions differ from float32"
         )
+    if dtype == "int16":
+        rounded = compile(network, device=device, inference=True, weights="int16")
+        files.apply(rounded, tensors)
+        found["accuracy_int16"] = training.evaluate(rounded, split, readout=network.readout, batch=network.data.batch)
+        lines.append(f"accuracy with weights of 16 bits where they meet spikes: {found['accuracy_int16']:.4f}")
     if as_json:
         emit_json(found)
     else:

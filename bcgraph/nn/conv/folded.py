@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bcgraph.nn.conv import onednn
+from bcgraph.nn.conv import int16, onednn
+from bcgraph.nn.conv.int16 import Int16Weight, Packed
 from bcgraph.nn.neuron.kernel import PIECE, Runner, Scratch, run_block
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, Slots, needs_gradient, results
 from bcgraph.nn.norm import folding, split
@@ -50,8 +51,42 @@ def fold_norm(
     return workspace.weight(number, lambda: onednn.pack_weight(folded, shape, *settings)), shifted
 
 
-def conv(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Tensor:
-    """The convolution of x with a weight that may be packed."""
+def fold_norm_int16(
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    settings: Settings,
+    shape: tuple[int, int, int],
+    workspace: Workspace | None = None,
+    number: int = 0,
+) -> tuple[Tensor | Int16Weight, Tensor]:
+    """`fold_norm` of a convolution of spikes, with its weight rounded to 16 bits before the norm's scale.
+
+    Weights whose sums need more than 32 bits, and those in groups, are not rounded. With a `workspace` and kernels for
+    them the weight is integers (see `bcgraph.nn.conv.int16`), else their values.
+    """
+    if not int16.fits(weight, settings[-1]):
+        return fold_norm(weight, bias, scale, shift, mean, var, eps, settings, shape, workspace, number)
+    factor, shifted = folding(scale, shift, mean, var, eps, bias)
+    if workspace is None or not int16.runs(weight):
+        return int16.rounded(weight) * factor.view(-1, 1, 1, 1), shifted
+    stride, padding, dilation, groups = settings
+    places = tuple(tuple(onednn.two(size)) for size in (stride, padding, dilation))
+    given: int16.Settings = (places[0], places[1], places[2], groups)
+    kept = workspace.held.integers
+    kept[number] = Packed.of(weight, given, shape[1:], kept.get(number))
+    whole: Packed = kept[number]
+    return whole.times(factor, shifted), shifted
+
+
+def conv(x: Tensor, weight: Tensor | Int16Weight, bias: Tensor, settings: Settings) -> Tensor:
+    """The convolution of x with a weight that may be packed; with one of 16 bits x are spikes."""
+    if isinstance(weight, Int16Weight):
+        return weight(x)
     if weight.layout is torch.strided:
         stride, padding, dilation, groups = settings
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -64,7 +99,7 @@ class ConvNeuron(Neuron):
     def __call__(  # type: ignore[override]
         self,
         x: Tensor,
-        weight: Tensor,
+        weight: Tensor | Int16Weight,
         bias: Tensor,
         settings: Settings,
         others: Sequence[Tensor],
@@ -97,7 +132,7 @@ class ConvNeuronSteps(NeuronSteps):
     def __call__(  # type: ignore[override]
         self,
         x: Tensor,
-        weight: Tensor,
+        weight: Tensor | Int16Weight,
         bias: Tensor,
         settings: Settings,
         others: Sequence[Tensor],
@@ -131,7 +166,7 @@ def _currents(
     first: Tensor,
     xs: Sequence[Tensor],
     terms: Sequence[Sequence[Tensor]],
-    weight: Tensor,
+    weight: Tensor | Int16Weight,
     bias: Tensor,
     settings: Settings,
 ) -> Iterator[Tensor]:
@@ -143,12 +178,15 @@ def _currents(
         yield now
 
 
-def _whole(x: Tensor, *others: Tensor | None) -> bool:
+def _whole(x: Tensor, *others: Tensor | Int16Weight | None) -> bool:
     """Whether the convolution runs on its own: off the CPU, for autograd, tracers and transforms, on an empty batch."""
-    return x.device.type != "cpu" or traced() or not len(x) or needs_gradient(x, *others)
+    tensors = (o for o in others if not isinstance(o, Int16Weight))
+    return x.device.type != "cpu" or traced() or not len(x) or needs_gradient(x, *tensors)
 
 
-def _samples(x: Tensor, weight: Tensor, bias: Tensor, settings: Settings) -> Iterator[tuple[slice, Tensor]]:
+def _samples(
+    x: Tensor, weight: Tensor | Int16Weight, bias: Tensor, settings: Settings
+) -> Iterator[tuple[slice, Tensor]]:
     """The convolution of x in slices of the batch, each of about `PIECE` results."""
     stride, padding, dilation, _ = settings
     each = zip(

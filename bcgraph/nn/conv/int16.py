@@ -57,14 +57,20 @@ class Int16Weight:
 
         `fits` says which weights are allowed.
         """
-        exactly = weight.detach().double()
-        largest = exactly.abs().amax((1, 2, 3))
-        scale = torch.where(largest > 0, largest / LARGEST, 1.0)
-        numbers = torch.round(exactly / scale.view(-1, 1, 1, 1))
+        numbers, scale = _numbers(weight)
         scaled = (scale if factor is None else scale * factor).to(weight.dtype)
-        if not (weight.device.type == "cpu" and weight.dtype == torch.float32 and kernels_are_exact()):
+        if not runs(weight):
             return Int16Weight(scaled, bias, settings, None, numbers.to(weight.dtype) * scaled.view(-1, 1, 1, 1))
         return Int16Weight(scaled, bias, settings, _packed(numbers, settings, size), None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the weight, `[out, in, k, k]`."""
+        if self.rounded is not None:
+            return tuple(self.rounded.shape)
+        assert self.packed is not None
+        out, twice, *taps = self.packed.shape
+        return (out, twice // 2, *taps)
 
     def __call__(self, spikes: Tensor) -> Tensor:
         """The current `[N, out, H, W]` of `spikes` `[N, in, H, W]`, which are 0 or 1."""
@@ -72,6 +78,55 @@ class Int16Weight:
             return F.conv2d(spikes, self.rounded, self.bias, *self.settings)  # type: ignore[arg-type]
         result = _convolved(spikes, self.packed, self.scale, self.bias, self.settings)
         return result if is_last(spikes) else result.contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """The integers and scale of a `weight` `[out, in, k, k]`, of which this is a copy, for maps of `size`."""
+
+    weight: Tensor
+    settings: Settings
+    size: tuple[int, int]
+    packed: Tensor
+    scale: Tensor
+
+    @staticmethod
+    @torch.no_grad()
+    def of(weight: Tensor, settings: Settings, size: tuple[int, int], before: Packed | None = None) -> Packed:
+        """The integers of a weight for which `runs` holds; those of `before` where it is the same weight still.
+
+        Values are compared: an optimizer may change them where no counter tells.
+        """
+        same = before is not None and (before.settings, before.size) == (settings, size)
+        if before is not None and same and torch.equal(before.weight, weight):
+            return before
+        numbers, scale = _numbers(weight)
+        return Packed(weight.detach().clone(), settings, size, _packed(numbers, settings, size), scale)
+
+    def times(self, factor: Tensor, bias: Tensor) -> Int16Weight:
+        """The weight with results multiplied by `factor` `[out]` and added to `bias` `[out]`."""
+        return Int16Weight((self.scale * factor).to(self.weight.dtype), bias, self.settings, self.packed, None)
+
+
+def rounded(weight: Tensor) -> Tensor:
+    """The weight with its values rounded to 16 bits. A gradient passes as if they were not."""
+    with torch.no_grad():
+        numbers, scale = _numbers(weight)
+        change = (numbers * scale.view(-1, 1, 1, 1)).to(weight.dtype) - weight
+    return weight + change
+
+
+def runs(weight: Tensor) -> bool:
+    """Whether this machine has kernels for the integers of a weight of this type and device."""
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and kernels_are_exact()
+
+
+def _numbers(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight as integers of 16 bits and a scale for each output channel, in float64."""
+    exactly = weight.detach().double()
+    largest = exactly.abs().amax((1, 2, 3))
+    scale = torch.where(largest > 0, largest / LARGEST, 1.0)
+    return torch.round(exactly / scale.view(-1, 1, 1, 1)), scale
 
 
 def fits(weight: Tensor, groups: int) -> bool:

@@ -146,7 +146,8 @@ class _Emitter:
         if conv.op in ("conv", "conv_neuron"):
             workspace = (self.workspace, len(self.env)) if self.workspace is not None else ()
             packing = (_settings(conv), self.values[conv.inputs[0].value].shape, *workspace)
-        both = self.add(node, "call_function", FC.fold_norm, (*reads, a["eps"], *packing))
+        fold = FC.fold_norm_int16 if a.get("bits") and packing else FC.fold_norm
+        both = self.add(node, "call_function", fold, (*reads, a["eps"], *packing))
         for index, value in enumerate(node.outputs):
             self.env[value.name] = self.add(node, "call_function", operator.getitem, (both, index), value.name)
 
