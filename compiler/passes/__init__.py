@@ -1,4 +1,4 @@
-"""Passes, one a file: temporal graph in, temporal graph out. `PASSES` has those that the files here define."""
+"""Passes, one a file, here and in the folders here: temporal graph in, temporal graph out. `PASSES` has those that the files here define."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from bcgraph import plugins
 from bcgraph.compiler.passes.base import Pass, run
 from bcgraph.errors import CompileError, nearest
-from bcgraph.lazy import modules
+from bcgraph.lazy import homes
 
 __all__ = ["PASSES", "Pass", "find", "run"]
 
@@ -19,9 +19,9 @@ def is_pass(value: object) -> bool:
 
 
 def _found() -> Iterator[Pass]:
-    """A value of each pass that a module of this folder defines, with the options that it has unless told otherwise."""
-    for name in modules(__name__):
-        module = import_module(f"{__name__}.{name}")
+    """A value of each pass that a module here defines, with the options that it has unless told otherwise."""
+    for path in homes("bcgraph.compiler", "passes").values():
+        module = import_module(path)
         for value in vars(module).values():
             if isinstance(value, type) and value.__module__ == module.__name__ and is_pass(value):
                 yield value()

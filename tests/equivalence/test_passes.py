@@ -36,8 +36,10 @@ from tests.equivalence.support import (
 from tests.reference import Reference
 
 BACKWARD = [(2, 0), (3, 1, 2), (3, 3), (1, 0, 3)]
-TRAINING = sorted(name for name, p in PASSES.items() if not p.inference_only)
-INFERENCE = sorted(name for name, p in PASSES.items() if p.inference_only)
+# All but the one that rounds weights, which tests/compiler/test_int16.py judges, leave every number as it is.
+EXACT = sorted(set(PASSES) - {"round_weights"})
+TRAINING = [name for name in EXACT if not PASSES[name].inference_only]
+INFERENCE = [name for name in EXACT if PASSES[name].inference_only]
 
 # For connections of every kind: enlarged by a whole ratio (8x8 from 4x4 and from 1x1), and between equal sizes.
 BODY = (
@@ -62,7 +64,7 @@ def whole(steps: int = 4, sequence: bool = False) -> schema.NetworkSpec:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("name", sorted(PASSES))
+@pytest.mark.parametrize("name", EXACT)
 def test_each_alone(name: str, schedule: str) -> None:
     frozen = name in INFERENCE
     for training in (False,) if frozen else (False, True):
@@ -72,7 +74,7 @@ def test_each_alone(name: str, schedule: str) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_any_two_in_any_order(schedule: str) -> None:
-    for pair in itertools.permutations(sorted(PASSES), 2):
+    for pair in itertools.permutations(EXACT, 2):
         frozen = not set(INFERENCE).isdisjoint(pair)
         compare(whole(3), schedule, training=not frozen, optimize=list(pair), inference=frozen)
 
@@ -85,7 +87,7 @@ def test_all_in_any_order(schedule: str) -> None:
     for _ in range(60):
         order = draw.sample(TRAINING, len(TRAINING))
         compare(whole(3), schedule, training=True, optimize=order)
-        order = draw.sample(sorted(PASSES), len(PASSES))
+        order = draw.sample(EXACT, len(EXACT))
         compare(whole(3), schedule, training=False, optimize=order, inference=True)
 
 

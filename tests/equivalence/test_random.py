@@ -26,6 +26,9 @@ from tests.equivalence.support import (
     refuses,
 )
 
+# All but the one that rounds weights leave every number as it is.
+EXACT = sorted(set(PASSES) - {"round_weights"})
+
 NEURONS = [
     neurons.lif(),
     neurons.lif(reset="soft"),
@@ -211,9 +214,9 @@ def test_many_random_networks(case: tuple[schema.NetworkSpec, bool]) -> None:
 BEHIND = {"fuse_conv": ("fold_bn", "fuse_neuron"), "hoist": ("fold_bn",)}
 
 
-@pytest.mark.parametrize("name", sorted(PASSES))
+@pytest.mark.parametrize("name", EXACT)
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(case=cases(), schedule=st.sampled_from(SCHEDULES), order=st.permutations(sorted(PASSES)), more=st.integers(0, 3))
+@given(case=cases(), schedule=st.sampled_from(SCHEDULES), order=st.permutations(EXACT), more=st.integers(0, 3))
 def test_each_pass_on_random_networks(
     name: str, case: tuple[schema.NetworkSpec, bool], schedule: str, order: list[str], more: int
 ) -> None:
