@@ -1,4 +1,4 @@
-"""Passes, one a file, here and in the folders here: temporal graph in, temporal graph out. `PASSES` has those that the files here define."""
+"""Passes, one a file, here and in the folders here: temporal graph in, temporal graph out. `PASSES` has all of them."""
 
 from __future__ import annotations
 

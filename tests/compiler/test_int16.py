@@ -51,7 +51,7 @@ def values(spec: NetworkSpec, x: Tensor) -> dict[str, Tensor]:
 
 
 def rounded(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All weights but those of the first convolution, which reads an image, as whole numbers of 16 bits times scales."""
+    """Weights of all convolutions but the first, which reads an image, as whole numbers of 16 bits times scales."""
     found = {}
     for name, value in values.items():
         found[name] = value.double() if value.is_floating_point() else value
