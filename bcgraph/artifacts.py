@@ -81,6 +81,8 @@ def initial(result: SearchResult) -> dict[str, Tensor]:
 
 def _trained(result: SearchResult) -> dict[str, Tensor]:
     """The weights of the best training run of the last stage; without one, those of the one training run."""
+    if result.finish is None and objectives.trains_candidates(result.spec.search.evolve.strategy):
+        return finish.short_trained(result.path, result.seed, result.best)
     if result.finish is None:
         return pruned_run.trained(result.path, result.best)
     best = result.finish.best

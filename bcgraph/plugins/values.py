@@ -132,12 +132,13 @@ def nothing(spec: Any) -> Iterable[Contradiction]:
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A strategy: what it does, in a few words, and one of three functions.
+    """A strategy: what it does, in a few words, and one of four functions.
 
     `propose(population, rng, **settings)` gives architectures, of which the first new ones are the next iteration;
     random ones fill it up. `candidates(population, iteration)` gives the candidates of the iteration as they are, none
     of them evaluated before. `run(spec, train, history=...)` is a search in one training run: it gives the records of
-    its stages.
+    its stages. `loop(spec, evaluate, seed=..., initial=..., history=...)` is all of step two; `evaluate` trains each
+    network as it says, and the records of the last iteration are those of the networks that were trained to the end.
 
     `settings` is a `schema_values.Frozen` with the settings of `evolve` that count with this strategy alone.
     `network(spec, architecture)` is the network of an architecture, where connections are not put into `spec` as they
@@ -149,6 +150,7 @@ class Strategy:
     propose: Callable[..., Any] | None = None
     candidates: Callable[[Any, int], list[Any]] | None = None
     run: Callable[..., Iterator[Any]] | None = None
+    loop: Callable[..., Iterator[Any]] | None = None
     settings: type[Any] | None = None
     network: Callable[[Any, Any], Any] | None = None
     contradictions: Callable[[Any], Iterable[Contradiction]] = nothing

@@ -289,12 +289,14 @@ class _Search:
         """Step two; returns the chosen record."""
         settings = self.spec.search.evolve
         known = [r for r in self.records if r.stage == "evolve"]
-        total = len(initial) + settings.iterations * settings.population
+        strategy: Strategy = declared(self.spec).value
+        total = len(initial) + (0 if strategy.loop else settings.iterations * settings.population)
         first = self.by[0]
         keeps = [r for r in known if not objectives.excess(r.evaluation, self.within)]
         best = max((first.value(r.evaluation) for r in keeps), default=-math.inf)
         evaluate = self.evaluate
-        for entry in evolve(self.spec, evaluate, seed=self.seed, initial=initial, history=known, limits=self.limits):
+        loop = strategy.loop or evolve
+        for entry in loop(self.spec, evaluate, seed=self.seed, initial=initial, history=known, limits=self.limits):
             if isinstance(entry, Note):
                 self.note(entry)
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from bcgraph.data.split import Split, Splits
 from bcgraph.schema import NetworkSpec
 from bcgraph.schema_search import COSTS
 from bcgraph.search.events import Event, Progress
-from bcgraph.search.finish.training import Trainer, TrainNetworks
+from bcgraph.search.finish.training import TrainedAccuracy, Trainer, TrainNetworks
 from bcgraph.search.metrics.composite import Composite, Costs
 from bcgraph.search.metrics.firing import Firing
 from bcgraph.search.metrics.latency import Latencies
 from bcgraph.search.records.evaluations import Evaluation, Measure
-from bcgraph.search.records.objectives import measured
+from bcgraph.search.records.objectives import measured, trains_candidates
 from bcgraph.search.records.trained import Job
 from bcgraph.search.scores.precision import precision
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
@@ -79,6 +79,8 @@ class Standard:
 
     def evolve(self, progress: Progress) -> Evaluate:
         """The evaluator of the fitness in step two."""
+        if trains_candidates(self.spec.search.evolve.strategy):
+            return TrainedAccuracy(replace(self.finish(progress), lenient=True), self.seed)
         measures = measured(self.spec.search)
         if measures == ("accuracy",):
             return self._oneshot(progress)

@@ -12,7 +12,7 @@ import bcgraph
 from bcgraph import dsl, files, notebook, pruning
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import MEASURES, Note, Record, label, name_of
-from bcgraph.search.records.objectives import Objective, Objectives, front, required
+from bcgraph.search.records.objectives import Objective, Objectives, front, required, trains_candidates
 from bcgraph.search.records.objectives import of_search as of_settings
 from bcgraph.search.records.trained import Finish
 from bcgraph.search.space.search_space import of_search, size_text, wired
@@ -123,10 +123,11 @@ def how_found(result: SearchResult, record: Record) -> str:
     scored = sum(r.stage == "init" for r in result.records)
     tried = len(result.records) - scored
     size = size_text(choices.size)
+    goal = "training runs" if trains_candidates(settings.evolve.strategy) else settings.evolve.score
     return (
         f"# Found by bcgraph {bcgraph.__version__}: seed {result.seed}, {size} architectures in the space.\n"
         f"# Step one scored {scored} of them; step two ({settings.evolve.strategy}) evaluated {tried} by "
-        f"{settings.evolve.score if len(by) == 1 and not named else ', '.join(named)}.\n"
+        f"{goal if len(by) == 1 and not named else ', '.join(named)}.\n"
         f"# Chosen: evaluation {record.index} of iteration {record.iteration}, {values_text(record, by)}.\n"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bcgraph.search.distributed import cluster
@@ -13,6 +13,7 @@ from bcgraph.search.distributed.training import PooledTrainer
 from bcgraph.search.distributed.worker import Workload
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Progress
+from bcgraph.search.finish.training import TrainedAccuracy, Trainer
 from bcgraph.search.metrics.composite import Composite
 from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.strategies.evolution import Evaluate
@@ -55,6 +56,9 @@ class Distributed:
     def evolve(self, progress: Progress) -> Evaluate:
         """The fitness of the evolution; of several metrics the workers measure the first that they can."""
         found = self.standard.evolve(progress)
+        if isinstance(found, TrainedAccuracy):
+            assert isinstance(found.train, Trainer)
+            return replace(found, train=PooledTrainer(found.train, self._pool, progress))
         if not isinstance(found, Composite):
             return self._pooled(found)
         place = next((k for k, part in enumerate(found.parts) if isinstance(part, OneShot | Scorer)), None)

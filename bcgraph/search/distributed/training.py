@@ -7,7 +7,7 @@ it was lost with. Where machines share no folder it trains in one of its own and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -78,7 +78,7 @@ class PooledTrainer:
     def __call__(self, jobs: Sequence[Job]) -> Iterator[float]:
         """The validation accuracy of each job, in order."""
         out = self.trainer.out.resolve()
-        alone = Trainer(self.trainer.train, self.trainer.validation, out, self.trainer.device)
+        alone = replace(self.trainer, out=out, progress=None)
         pool = self.pool(Training(alone, (out / directory.NAME).read_bytes()))
         tasks = [Task(job.entrant.spec, job.seed, job.folder) for job in jobs]
         epochs = [job.entrant.spec.train.epochs for job in jobs]

@@ -34,9 +34,11 @@ def beside_none(found: Mapping[str, Any]) -> list[str]:
     better = own > other if maximize else own < other
     which = "as good as" if own == other else "better than" if better else "worse than"
     how = f" with {origins.INHERITED}" if found["weights"] == origins.SUPERNET else ""
+    trained = found["weights"] == origins.TRAINING
+    whence = "in one training run each" if trained else "in this one evaluation, which is no training result"
     return [
         f"{name_of(measure)}{how}: the network found has {own:.5g} and the one without connections {other:.5g}; "
-        f"in this one evaluation, which is no training result, the first is {which} the second"
+        f"{whence}, the first is {which} the second"
     ]
 
 

@@ -101,9 +101,15 @@ def measured(search: SearchSpec) -> tuple[Measure, ...]:
     return tuple(dict.fromkeys(named))
 
 
+def trains_candidates(strategy: str) -> bool:
+    """Whether a search by this strategy trains each candidate on its own, in place of a supernet."""
+    found = plugins.known("strategy", strategy)
+    return found is not None and found.value.loop is not None
+
+
 def trains_supernet(search: SearchSpec) -> bool:
-    """Whether something that the search goes by needs trained weights."""
-    return not _TRAINED.isdisjoint(measured(search))
+    """Whether something that the search goes by needs the weights of a supernet."""
+    return not trains_candidates(search.evolve.strategy) and not _TRAINED.isdisjoint(measured(search))
 
 
 def weights(settings: Mapping[str, Any]) -> str:
@@ -111,7 +117,8 @@ def weights(settings: Mapping[str, Any]) -> str:
 
     `training` where it has been trained on its own, else `supernet` or `initialization` (see `bcgraph.origins`).
     """
-    if settings.get("finish") is not None or pruning.one_run(settings["evolve"]["strategy"]):
+    strategy = settings["evolve"]["strategy"]
+    if settings.get("finish") is not None or pruning.one_run(strategy) or trains_candidates(strategy):
         return origins.TRAINING
     named = {each.measure for each in objectives(settings)} | {each.measure for each in requirements(settings)}
     return origins.INITIALIZATION if _TRAINED.isdisjoint(named) else origins.SUPERNET
@@ -144,7 +151,7 @@ def best_first(spec: NetworkSpec, records: Sequence[Record]) -> list[Record]:
     `records` are all of the search. Raises what `ranked` does.
     """
     search = spec.search
-    return ranked(
+    found = ranked(
         search.evolve.choose,
         [record for record in records if record.stage == "evolve"],
         of_search(search),
@@ -153,6 +160,12 @@ def best_first(spec: NetworkSpec, records: Sequence[Record]) -> list[Record]:
         scores=search.init.scores,
         uses=spec.uses,
     )
+    return _longest_first(found, search.evolve.strategy)
+
+
+def _longest_first(records: Sequence[Record], strategy: str) -> list[Record]:
+    """Records in order, where candidates train for more epochs in each iteration those of later iterations first."""
+    return sorted(records, key=lambda r: -r.iteration) if trains_candidates(strategy) else list(records)
 
 
 def ranked(
@@ -223,7 +236,8 @@ def chosen(records: Sequence[Record], settings: Mapping[str, Any]) -> Record | N
     stages hold too many connections. A predictor that is not known in this process is not asked.
     """
     evolved = [record for record in records if record.stage == "evolve"]
-    if pruning.one_run(settings["evolve"]["strategy"]):
+    strategy = settings["evolve"]["strategy"]
+    if pruning.one_run(strategy):
         return evolved[-1] if evolved else None
     choose = settings["evolve"].get("choose", BEST)
     found = ranked(
@@ -234,7 +248,7 @@ def chosen(records: Sequence[Record], settings: Mapping[str, Any]) -> Record | N
         known=[record for record in records if record.stage == "init"],
         scores=settings["init"]["scores"],
     )
-    return next(iter(found), None)
+    return next(iter(_longest_first(found, strategy)), None)
 
 
 def _dominates(one: Values, other: Values) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bcgraph import pruning
+from bcgraph.search.records import objectives
 from bcgraph.search.records.evaluations import Record
 from bcgraph.search.space.search_space import Architecture
 from bcgraph.spaces import Member
@@ -66,7 +67,8 @@ def _beyond(record: Record, search: Mapping[str, Any]) -> str | None:
         return None if init["pool"] == "all" or record.index < init["pool"] else f"pool = {init['pool']}"
     if record.iteration > evolve["iterations"]:
         return f"iterations = {evolve['iterations']}"
-    name, size = ("keep", init["keep"]) if record.iteration == 0 else ("population", evolve["population"])
+    first = record.iteration == 0 or objectives.trains_candidates(evolve["strategy"])
+    name, size = ("keep", init["keep"]) if first else ("population", evolve["population"])
     return None if record.index < size else f"{name} = {size}"
 
 

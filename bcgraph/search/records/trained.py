@@ -33,16 +33,20 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: the network of `entrant` with seed number `number`, whose key is `seed`."""
+    """One training run: the network of `entrant` with seed number `number`, whose key is `seed`.
+
+    `stage` is the folder of the last stage, or of another one that trains.
+    """
 
     entrant: Entrant
     number: int
     seed: int
+    stage: str = "finish"
 
     @property
     def folder(self) -> str:
         """The run's folder, in the directory of the search."""
-        return f"finish/{self.entrant.name}/seed-{self.number}"
+        return f"{self.stage}/{self.entrant.name}/seed-{self.number}"
 
 
 @dataclass(frozen=True)

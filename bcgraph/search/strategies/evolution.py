@@ -90,10 +90,11 @@ def _strategy(spec: NetworkSpec) -> Propose:
     """What the strategy that `spec` names proposes for an iteration."""
     found = declared(spec)
     strategy: Strategy = found.value
-    if strategy.run is not None:
+    if strategy.run is not None or strategy.loop is not None:
+        what = "one training run" if strategy.loop is None else "a loop of its own"
         raise SearchError(
             "E089",
-            f"`strategy = {found.name}` is no evolution but one training run",
+            f"`strategy = {found.name}` is no evolution but {what}",
             hint="bcgraph.search.run takes any strategy",
         )
     return partial(registered.propose, found) if strategy.candidates is None else strategy.candidates
