@@ -32,7 +32,7 @@ from bcgraph.cli.output import table
 from bcgraph.schema import EvolveSpec, NetworkSpec, SearchSpec
 from bcgraph.search.space.search_space import space
 from benchmarks.placement import records, rows
-from benchmarks.placement.tables import markdown
+from benchmarks.placement.text import markdown
 from benchmarks.placement.work import one_thread
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"

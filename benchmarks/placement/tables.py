@@ -14,9 +14,10 @@ from bcgraph.schema import EvolveSpec, InitSpec
 from bcgraph.search.records.evaluations import fitness
 from bcgraph.search.scores.rank_correlation import ranks as ranking
 from bcgraph.search.space.search_space import Architecture
-from benchmarks.placement import records, replay, values
+from benchmarks.placement import gain_tables, other_tables, records, replay, values
 from benchmarks.placement.__main__ import SPEC, known
 from benchmarks.placement.replay import Lookup
+from benchmarks.placement.text import markdown
 
 RESAMPLED = 1000
 DRAWS = 10
@@ -83,12 +84,6 @@ def ranks() -> dict[Architecture, int]:
     """The place of each architecture by its true accuracy, from 1."""
     order = sorted(truth(), key=lambda a: (-truth()[a], a))
     return {a: place for place, a in enumerate(order, start=1)}
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> str:
-    marks = ["--:" if column in right else "---" for column in range(len(header))]
-    lines = [header, marks, *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
 
 
 def shown(architecture: Architecture) -> str:
@@ -287,4 +282,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "sifting": sifting,
     "regret, supernet": lambda: regret(SHOT),
     "regret, truth": lambda: regret("truth"),
+    **other_tables.TABLES,
+    **gain_tables.TABLES,
 }

@@ -1,0 +1,82 @@
+"""What the tables of the other data sets say: placements, and the rules that need no network."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+from bcgraph import dsl
+from benchmarks.placement import predictors, records
+from benchmarks.placement.predictors import Pairs
+from benchmarks.placement.text import markdown
+
+HERE = Path(__file__).parent
+SPECS = HERE.parents[1] / "specs"
+TABLES_OF: Mapping[str, tuple[Path, Path]] = {
+    "digits_rows": (records.TABLE, SPECS / "tiny_digits_rows.bcg"),
+    "japanese_vowels": (HERE / "japanese_vowels.csv", SPECS / "tiny_japanese_vowels.bcg"),
+    "fashion_rows": (HERE / "fashion_rows.csv", SPECS / "tiny_fashion_rows.bcg"),
+}
+"""The trainings of each data set, and the file that says how they were made."""
+
+RULES = ("connections - distance", "number of connections", "fewest operations")
+
+
+@cache
+def accuracies(name: str) -> dict[Pairs, list[float]]:
+    """The accuracies of each architecture that the table has."""
+    table, spec = TABLES_OF[name]
+    found = records.read(table)
+    assert {record.settings for record in found} == {records.settings_of(dsl.load(spec))}
+    return {predictors.pairs(key): values for key, values in records.by_architecture(found).items()}
+
+
+def is_whole(name: str) -> bool:
+    """Whether the table has every architecture."""
+    return len(accuracies(name)) == 121
+
+
+def placements(name: str) -> str:
+    """The best and the worst, each connection alone, and none; where only those are there, all of them."""
+    found = accuracies(name)
+    order = sorted(found, key=lambda pairs: (-statistics.mean(found[pairs]), pairs))
+    rows = []
+    for rank, pairs in enumerate(order, start=1):
+        if rank <= 5 or rank > len(order) - 3 or len(pairs) < 2:
+            values = found[pairs]
+            label = ", ".join(f"{j}->{i}" for j, i in pairs) or "none"
+            spread = f"{statistics.stdev(values):.3f}" if len(values) > 1 else "-"
+            rows.append((rank, label, f"{statistics.mean(values):.3f}", spread, len(values)))
+    header = ("rank", "connections", "mean accuracy", "deviation between seeds", "seeds")
+    return markdown(header, rows, right=(0, 2, 3, 4))
+
+
+def rules() -> str:
+    """How the rules rank each whole table, and how much of it simple models explain."""
+    rows = []
+    for name, (table, spec) in TABLES_OF.items():
+        if not is_whole(name):
+            continue
+        judged, shares = predictors.judged(table, None, spec)
+        by = {each.name: each for each in judged}
+        cells = [f"{by[rule].kendall:+.2f} ({by[rule].low:+.2f} to {by[rule].high:+.2f})" for rule in RULES]
+        rows.append((name, *cells, f"{by[RULES[0]].tenth:.0%}", *(f"{share:.0%}" for share in shares.values())))
+    header = (
+        "table",
+        "connections minus distance",
+        "number of connections",
+        "fewest operations",
+        "favorite of the rule in the best tenth",
+        "explained by single connections, added",
+        "by connections, distance and target",
+    )
+    return markdown(header, rows, right=range(1, len(header)))
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "placements, japanese_vowels": lambda: placements("japanese_vowels"),
+    "placements, fashion_rows": lambda: placements("fashion_rows"),
+    "rules": rules,
+}
