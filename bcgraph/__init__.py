@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bcgraph.dsl import format_spec as format
     from bcgraph.dsl import load, parse
     from bcgraph.errors import BcgraphError
-    from bcgraph.importing import from_torch
+    from bcgraph.importing import from_nir, from_torch
     from bcgraph.schema import BackwardConnection, ForwardConnection, NetworkSpec
     from bcgraph.training.loop import train
     from bcgraph.viz.arcs import draw
@@ -40,6 +40,7 @@ __all__ = [
     "draw",
     "export",
     "format",
+    "from_nir",
     "from_torch",
     "load",
     "parse",
@@ -69,6 +70,7 @@ __getattr__ = lazy.attach(
         "draw": "bcgraph.viz.arcs:draw",
         "export": "bcgraph.compiler.targets.export:export",
         "format": "bcgraph.dsl:format_spec",
+        "from_nir": "bcgraph.importing:from_nir",
         "from_torch": "bcgraph.importing:from_torch",
         "load": "bcgraph.dsl:load",
         "parse": "bcgraph.dsl:parse",

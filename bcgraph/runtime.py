@@ -6,6 +6,7 @@ ones back; `Network` carries them from step to step and starts every batch from 
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class Network:
         self.signature = read_signature(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._names: list[str] = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
+        self._zeros: tuple[int, dict[str, onnxruntime.OrtValue]] = (0, {})
         _check_states(self.path, self.signature, self._session)
 
     @property
@@ -95,8 +97,16 @@ class Network:
         return {name: np.zeros((batch, *shape), np.float32) for name, _, shape in self.signature.states}
 
     def begin(self, batch: int) -> dict[str, onnxruntime.OrtValue]:
-        """The states that every sample starts from, where onnxruntime has them."""
-        return {name: _held(value) for name, value in self.zeros(batch).items()}
+        """The states that every sample starts from, where onnxruntime has them.
+
+        onnxruntime reads them alone, so they are one block of zeros, which the next call of as many samples reads too.
+        """
+        if self._zeros[0] != batch:
+            sizes = {name: (batch, *shape) for name, _, shape in self.signature.states}
+            block = np.zeros(max(map(math.prod, sizes.values()), default=0), np.float32)
+            held = {name: _held(block[: math.prod(size)].reshape(size)) for name, size in sizes.items()}
+            self._zeros = (batch, held)
+        return dict(self._zeros[1])
 
     def advance(
         self, frame: Floats, states: dict[str, onnxruntime.OrtValue]

@@ -23,6 +23,7 @@ PUBLIC = {
     "draw",
     "export",
     "format",
+    "from_nir",
     "from_torch",
     "load",
     "parse",

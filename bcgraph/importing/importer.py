@@ -77,7 +77,7 @@ def from_torch(
     has no words, E114 where a value is read across branches, E115 where the network differs from the module.
     """
     reader = _Reader(module, example)
-    if any(each.call == "gelu" for each in _every(reader.items)):
+    if any(each.call == "gelu" for each in every(reader.items)):
         if keep_activations:
             message = "GELU needs the error function, which definitions of neurons do not have"
             raise ImportFailedError("E113", message, hint="GELU(approximate='tanh') can be kept")
@@ -88,7 +88,7 @@ def from_torch(
     error = _prove(reader, proof_text, proof_weights)
     final = _Writer(reader, title, steps, kept=keep_activations, neuron=neuron)
     text, state, renamed = final.text()
-    spec = _parsed(text)
+    spec = parsed(text)
     complete = {**compile_spec(spec).state_dict(), **state}
     return Imported(text, spec, complete, error, tuple(dict.fromkeys(reader.notes)), tuple(renamed))
 
@@ -208,9 +208,9 @@ class _Writer:
 
     def __init__(self, reader: _Reader, title: str, steps: int, *, kept: bool, neuron: str) -> None:
         self.reader, self.title, self.steps, self.kept = reader, title, steps, kept
-        layers = [each for each in _every(reader.items) if each.neuron]
-        calls = {_written(each) for each in layers}
-        peers = {_written(each) for each in layers if _spikes(each)}
+        layers = [each for each in every(reader.items) if each.neuron]
+        calls = {written(each) for each in layers}
+        peers = {written(each) for each in layers if _spikes(each)}
         # One neuron everywhere is the network's own, so that one line changes it.
         self.common = next(iter(calls)) if len(calls) == 1 and (kept or peers) else None
         self.neuron = self.common if self.common is not None else neuron
@@ -245,7 +245,8 @@ def _spikes(layer: Layer) -> bool:
     return layer.neuron and (layer.call in ("if_", "plif") or (layer.definition or "").count("spike(") > 0)
 
 
-def _written(layer: Layer) -> str:
+def written(layer: Layer) -> str:
+    """The call of a layer as a text has it."""
     given = ", ".join(f"{n}={v.text if isinstance(v, Written) else _literal(v)}" for n, v in layer.arguments)
     return f"{_called(layer)}({given})"
 
@@ -258,16 +259,17 @@ def _literal(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _every(items: Sequence[Item]) -> list[Layer]:
+def every(items: Sequence[Item]) -> list[Layer]:
+    """All layers of a sequence in order, those of branches before their join."""
     found: list[Layer] = []
     for item in items:
         for branch in item.branches:
-            found += _every(branch)
+            found += every(branch)
         found.append(item.layer)
     return found
 
 
-def _parsed(text: str) -> NetworkSpec:
+def parsed(text: str) -> NetworkSpec:
     """What a text that was written here means. Raises ImportFailedError for what the language refuses of it."""
     try:
         return dsl.parse(text, file="<imported>")
@@ -278,7 +280,7 @@ def _parsed(text: str) -> NetworkSpec:
 @torch.no_grad()
 def _prove(reader: _Reader, text: str, state: Mapping[str, Tensor]) -> float:
     """The largest difference between the module and its network at T = 1. Raises ImportFailedError (E115)."""
-    spec = _parsed(text)
+    spec = parsed(text)
     model = compile_spec(spec, dtype=torch.float64).eval()
     own = model.state_dict()
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]

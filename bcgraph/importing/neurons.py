@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -214,3 +215,71 @@ _PEERS: Mapping[str, Callable[[nn.Module], Activation | None]] = {
     "spikingjelly": _spikingjelly,
     "snntorch": _snntorch,
 }
+
+
+# --- NIR --------------------------------------------------------------------------------------------------
+
+_FIRES = (
+    "  s = spike(u - threshold, surrogate)\n  r = detach(s) if detach_reset else s\n  v = u * (1 - r) + reset_to * r\n}"
+)
+_LAST = "threshold=1.0, reset_to=0.0, surrogate=triangle(), detach_reset=false"
+_EULER = "# {} of NIR in one step of forward Euler. A step keeps a part of a state and adds a gain times its current.\n"
+_NIR: Mapping[str, str] = {
+    "nir_lif": _EULER.format("LIF and IF")
+    + f"neuron nir_lif(keep=0.5, gain=1.0, rest=0.0, {_LAST}) {{\n"
+    + "  state v = 0\n  u = keep * v + gain * I + rest\n"
+    + _FIRES,
+    "nir_li": _EULER.format("LI")
+    + "neuron nir_li(keep=0.5, gain=1.0, rest=0.0) {\n"
+    + "  state v = 0\n  v = keep * v + gain * I + rest\n  s = v\n}",
+    "nir_cuba": _EULER.format("CubaLIF")
+    + f"neuron nir_cuba(keep_i=0.5, gain_i=1.0, keep=0.5, gain=1.0, rest=0.0, {_LAST}) {{\n"
+    + "  state i = 0\n  state v = 0\n  i = keep_i * i + gain_i * I\n  u = keep * v + gain * i + rest\n"
+    + _FIRES,
+    "nir_cuba_li": _EULER.format("CubaLI")
+    + "neuron nir_cuba_li(keep_i=0.5, gain_i=1.0, keep=0.5, gain=1.0, rest=0.0) {\n"
+    + "  state i = 0\n  state v = 0\n  i = keep_i * i + gain_i * I\n  v = keep * v + gain * i + rest\n  s = v\n}",
+}
+# What rounding in float32 makes of a gain of 1.
+_ROUNDING = 1e-6
+
+
+def nir_neuron(node: Any, dt: float, factor: float) -> Activation:
+    """The neuron that a node of NIR is in a step of `dt` seconds, on currents that are still to be scaled by `factor`.
+
+    Raises RefusedError where neurons of a layer differ.
+    """
+
+    def of(name: str) -> np.float32:
+        values = np.unique(np.asarray(getattr(node, name), dtype=np.float32))
+        if len(values) != 1:
+            raise RefusedError(f"its neurons have a `{name}` each", "the neurons of a layer have one number together")
+        return np.float32(values[0])
+
+    def number(value: Any) -> float:
+        # The shortest decimal that is this number in float32.
+        found = float(str(np.float32(value)))
+        return 1.0 if abs(found - 1) < _ROUNDING else found
+
+    kind = type(node).__name__
+    step, one = np.float32(dt), np.float32(1)
+    fires = kind in ("IF", "LIF", "CubaLIF")
+    synapse: dict[str, float] = {}
+    if kind.startswith("Cuba"):
+        part = step / of("tau_syn")
+        synapse = {"keep_i": number(one - part), "gain_i": number(part * of("w_in") * np.float32(factor))}
+        factor = 1.0
+    if kind == "IF":
+        keep, gain, rest = 1.0, number(step * of("r") * np.float32(factor)), 0.0
+    else:
+        part = step / of("tau_mem" if synapse else "tau")
+        keep, gain = number(one - part), number(part * of("r") * np.float32(factor))
+        rest = number(part * of("v_leak"))
+    last = {"threshold": number(of("v_threshold")), "reset_to": number(of("v_reset"))} if fires else {}
+    if kind in ("IF", "LIF") and gain == 1.0 and not rest and not last["reset_to"] and last["threshold"] > 0 <= keep:
+        leak = {} if keep == 1.0 else {"tau": keep}
+        name = "lif" if leak else "if_"
+        return Activation(name, tuple({**leak, "threshold": last["threshold"]}.items()), spikes=True)
+    own = {**synapse, "keep": keep, "gain": gain, "rest": rest, **last}
+    name = f"nir_cuba{'' if fires else '_li'}" if synapse else "nir_lif" if fires else "nir_li"
+    return Activation(name, tuple(own.items()), _NIR[name], spikes=fires)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
+import nir
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Command
@@ -53,3 +56,28 @@ def test_wrong_usage(bcgraph: Command) -> None:
         assert bcgraph("import", f"{OWN}:Net", "--example", example, "-o", "net.bcg").code == 2
     wrong = ("--example", "1x3x24x24", "-o", "x.bcg", "--set", "7")
     assert "is no setting" in bcgraph("import", f"{OWN}:Net", *wrong).fault("E110")
+
+
+def test_a_nir_file_of_others(bcgraph: Command, tmp_path: Path) -> None:
+    """It is imported, and run on a data set as the network that it is imported to."""
+    draw = np.random.default_rng(1)
+    one = np.ones(64, np.float32)
+    nodes = {
+        "in": nir.Input({"input": np.array([1, 8, 8])}),
+        "flat": nir.Flatten({"input": np.array([1, 8, 8])}, 0, -1),
+        "fire": nir.IF(r=1e4 * one, v_threshold=one, v_reset=0 * one),
+        "fc": nir.Affine(draw.normal(size=(10, 64)).astype(np.float32), np.zeros(10, np.float32)),
+        "out": nir.Output({"output": np.array([10])}),
+    }
+    nir.write(tmp_path / "net.nir", nir.NIRGraph(nodes, list(pairwise(nodes))))
+    done = bcgraph("import", "net.nir", "-o", "net.bcg", "--steps", "2")
+    assert done.code == 0, done.err
+    assert "net.bcg: 1 ports; differs from the graph by 0 in float32" in done.out
+    tested = bcgraph("eval", "net.bcg", "--weights", "net.safetensors", "--set", "data=digits()", "--json")
+    assert tested.code == 0, tested.err
+    done = bcgraph("run", "net.nir", "--data", "digits", "--steps", "2", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["accuracy"] == json.loads(tested.out)["accuracy"]
+    assert bcgraph("run", "net.nir", "--data", "digits", "--dt", "0").code == 2
+    assert bcgraph("import", "net.nir", "-o", "net.bcg", "--example", "1x3").code == 2
+    assert bcgraph("import", "torch.nn:Identity", "-o", "net.bcg").code == 2

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def run_command(
-    network: Annotated[Path, typer.Argument(metavar="FILE", help="An .onnx or .nir file that bcgraph has written.")],
+    network: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An .onnx file that bcgraph has written, or a .nir file.")
+    ],
     data: Annotated[
         str | None, typer.Option("--data", metavar="NAME", help="The data set whose test part is used.")
     ] = None,
@@ -44,13 +46,22 @@ def run_command(
     ] = False,
     root: Annotated[str, typer.Option("--root", metavar="DIR", help="Where the data set lies.")] = "data",
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples in one call of onnxruntime.")] = 256,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, max=10_000, metavar="T", help="Steps, for a .nir file of others.  [default: 4]"),
+    ] = None,
+    dt: Annotated[
+        float | None,
+        typer.Option("--dt", min=1e-12, metavar="SECONDS", help="How long its step lasts.  [default: 0.0001]"),
+    ] = None,
+    frames: Annotated[bool, typer.Option("--frames", help="It is fed a frame at each step.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy, or predict image by image or frame by frame; torch is neither needed nor loaded."""
     _check_is_exported(network)
     if sum((data is not None, images is not None, stream)) != 1:
         raise typer.BadParameter("give one of --data NAME, --images DIR and --stream")
-    loaded = _load(network)
+    loaded = _load(network, steps, dt, frames)
     if loaded.signature.inherited:
         say(
             f"note: {INHERITED}: {network} has those of a supernet, and the network was never trained on its own; "
@@ -76,14 +87,32 @@ def _check_is_exported(path: Path) -> None:
         )
 
 
-def _load(path: Path) -> Runnable:
+def _load(path: Path, steps: int | None = None, dt: float | None = None, frames: bool = False) -> Runnable:
+    asked = steps is not None or dt is not None or frames
     if path.suffix == ".nir":
-        from bcgraph.compiler.targets.nir.file import load
+        from bcgraph.compiler.targets.nir.file import load, written_here
 
+        if not written_here(path):
+            return _of_others(path, steps, dt, frames)
+    if asked:
+        raise typer.BadParameter(f"{path} says this itself: --steps, --dt and --frames are for .nir files of others")
+    if path.suffix == ".nir":
         return load(path)
     from bcgraph import runtime
 
     return runtime.Network(path)
+
+
+def _of_others(path: Path, steps: int | None, dt: float | None, frames: bool) -> Runnable:
+    """A NIR file that another library has written, as the network that it is imported to."""
+    from bcgraph.importing import from_nir
+    from bcgraph.importing.running import Network
+
+    told = {name: value for name, value in (("steps", steps), ("dt", dt)) if value is not None}
+    found = from_nir(path, frames=frames, **told)  # type: ignore[arg-type]
+    for note in found.notes:
+        say(f"note: {note}")
+    return Network(path, found)
 
 
 def _measure(network: Runnable, data: str, root: str, batch: int, as_json: bool) -> None:

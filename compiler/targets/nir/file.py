@@ -31,7 +31,7 @@ def write(request: Request) -> ExportReport:
     """Write a .nir file. Raises as `export` does."""
     only_unrolled(request)
     found = limits.check(request.spec, allow_loss=request.allow_loss)
-    _require()
+    require()
     asked = _carried(request, found)
 
     def make(request: Request) -> _Draft:
@@ -100,13 +100,22 @@ class _Draft:
 
 def load(path: Path) -> Network:
     """A NIR file, ready to run. Raises CompileError (E092) and RunError (E087)."""
-    _require()
+    require()
     from bcgraph.compiler.targets.nir.runtime import Network
 
     return Network(path)
 
 
-def _require() -> None:
+def written_here(path: Path) -> bool:
+    """Whether bcgraph has written a NIR file. Raises CompileError (E092) and RunError (E087)."""
+    require()
+    from bcgraph.compiler.targets.nir import reading
+
+    return reading.is_ours(reading.parse(path, reading.content(path)))
+
+
+def require() -> None:
+    """Raise CompileError (E092) without the package `nir`."""
     if find_spec("nir") is None:
         raise CompileError("E092", "NIR files need the package `nir`", hint="pip install 'bcgraph[nir]'")
 

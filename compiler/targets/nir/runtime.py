@@ -7,20 +7,19 @@ take one step of forward Euler, fire where the membrane is above the threshold, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import nir
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bcgraph import foreign, seals
+from bcgraph import seals
+from bcgraph.compiler.targets.nir import reading
 from bcgraph.errors import RunError
 from bcgraph.readout import predict
 from bcgraph.runtime import Stream, all_steps
@@ -43,13 +42,7 @@ class Network:
             self._dt = float(graph.metadata["bcgraph.dt"])
         except (KeyError, ValueError):
             raise RunError("E087", f"`{path}` has damaged metadata", notes=("no length of a step",)) from None
-        self._nodes = {name: _node(self.path, name, graph.nodes[name], self._dt) for name in sorted(graph.nodes)}
-        self._sources: dict[str, list[str]] = {name: [] for name in self._nodes}
-        for source, target in graph.edges:
-            self._sources[target].append(source)
-        place = {name: i for i, name in enumerate(self._nodes)}
-        self._late = {s for t, found in self._sources.items() for s in found if place[s] >= place[t]}
-        self._output = next(n for n in self._nodes.values() if n.kind == "Output").name
+        self._steps = Steps(self.path, graph, self._dt, sorted(graph.nodes))
         self._check_shapes(graph)
 
     def __call__(self, inputs: Floats) -> Floats:
@@ -71,15 +64,46 @@ class Network:
     def advance(self, frame: Floats, states: State) -> tuple[Floats, State]:
         """One step: O_t `[N, classes]`, and what the next step reads of this one."""
         values, after = self.run(torch.from_numpy(np.ascontiguousarray(frame)), states)
-        return values[self._output].numpy(), after
+        return values[self._steps.output].numpy(), after
+
+    def run(self, frame: Tensor, states: State) -> tuple[dict[str, Tensor], State]:
+        """One step: the value of every node by its name, and the states after it."""
+        return self._steps.run(frame, states)
+
+    @property
+    def spikes(self) -> dict[str, str]:
+        """For each layer of neurons, its name in the network and the name of its node."""
+        return {node.label: name for name, node in self._steps.nodes.items() if node.neuron is not None}
+
+    def _check_shapes(self, graph: Any) -> None:
+        form = self.signature.input
+        if tuple(map(int, graph.nodes["input"].output_type["output"])) != form.shape:
+            raise RunError("E087", f"`{self.path}` has metadata that do not describe its inputs and outputs")
+
+
+class Steps:
+    """The nodes of a graph, run step by step in the order `order`; a step lasts `dt` seconds.
+
+    Raises RunError (E087) for a node of a kind that is not known here.
+    """
+
+    def __init__(self, path: Path, graph: Any, dt: float, order: Sequence[str]) -> None:
+        self.path = path
+        self.nodes = {name: _node(path, name, graph.nodes[name], dt) for name in order}
+        self.sources: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for source, target in graph.edges:
+            self.sources[target].append(source)
+        place = {name: i for i, name in enumerate(self.nodes)}
+        self.late = {s for t, found in self.sources.items() for s in found if place[s] >= place[t]}
+        self.output = next(n for n in self.nodes.values() if n.kind == "Output").name
 
     @torch.no_grad()
     def run(self, frame: Tensor, states: State) -> tuple[dict[str, Tensor], State]:
         """One step: the value of every node by its name, and the states after it."""
         values: dict[str, Tensor] = {}
         after: State = {}
-        for name, node in self._nodes.items():
-            reads = [values.get(s, states.get(s)) for s in self._sources[name]]
+        for name, node in self.nodes.items():
+            reads = [values.get(s, states.get(s)) for s in self.sources[name]]
             present = [frame] if node.kind == "Input" else [r for r in reads if r is not None]
             # In the first step there is nothing on an edge that leads back.
             if not present:
@@ -90,18 +114,8 @@ class Network:
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 raise RunError("E087", f"`{self.path}` cannot be run: {node.label}: {reason}") from None
-        after.update({name: values[name] for name in self._late})
+        after.update({name: values[name] for name in self.late})
         return values, after
-
-    @property
-    def spikes(self) -> dict[str, str]:
-        """For each layer of neurons, its name in the network and the name of its node."""
-        return {node.label: name for name, node in self._nodes.items() if node.neuron is not None}
-
-    def _check_shapes(self, graph: Any) -> None:
-        form = self.signature.input
-        if tuple(map(int, graph.nodes["input"].output_type["output"])) != form.shape:
-            raise RunError("E087", f"`{self.path}` has metadata that do not describe its inputs and outputs")
 
 
 @dataclass(frozen=True)
@@ -155,28 +169,14 @@ class _Neuron:
 
 
 def _read(path: Path, data: bytes | None) -> Any:
-    try:
-        content = foreign.read(path) if data is None else data
-    except OSError as error:
-        raise RunError("E087", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except foreign.UnreadableError as error:
-        raise RunError("E087", f"`{path}` cannot be read: {error}") from None
+    content = reading.content(path) if data is None else data
     if seals.intact(content) is False:
         raise changed(path)
-    try:
-        graph = nir.read(BytesIO(content))
-    # The library checks by assertion, by lookup and by whatever its constructors meet: a file that it cannot
-    # read may raise anything. It is data all the way, so nothing in it is run.
-    except Exception as error:
-        raise RunError("E087", f"`{path}` is damaged, or no NIR file", notes=(_first_line(error),)) from None
+    graph = reading.parse(path, content)
     kinds = [type(node).__name__ for node in getattr(graph, "nodes", {}).values()]
     if kinds.count("Output") != 1 or kinds.count("Input") != 1 or "input" not in graph.nodes:
         raise RunError("E087", f"`{path}` is no network with one input and one output")
     return graph
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _node(path: Path, name: str, node: Any, dt: float) -> _Node:
@@ -228,6 +228,11 @@ def _pool(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
     return lambda x: F.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
 
 
+def _mean(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
+    kernel, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+    return lambda x: F.avg_pool2d(x, kernel, stride, padding)
+
+
 def _flatten(node: Any, dt: float) -> Callable[[Tensor], Tensor]:
     # The file counts axes without that of the samples.
     start, end = (int(i) + (1 if i >= 0 else 0) for i in (node.start_dim, node.end_dim))
@@ -274,6 +279,7 @@ _MAKE: Mapping[str, Callable[[Any, float], Callable[[Tensor], Tensor] | _Neuron 
     "Linear": _linear,
     "Scale": _scale,
     "SumPool2d": _pool,
+    "AvgPool2d": _mean,
     "Flatten": _flatten,
     "CubaLI": _cuba_li,
     "CubaLIF": _cuba_lif,
