@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 LONG = ("test_readme.py", "test_devices.py", "test_ways.py", "test_gains.py", "test_kill.py", "test_backbones.py")
 """Files that take about a minute and more. They come first: a file runs in one process, which would be the last."""
+
+# Without a GPU Triton's interpreter runs the kernels. Triton looks at this when it is first imported.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

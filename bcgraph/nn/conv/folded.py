@@ -179,9 +179,13 @@ def _currents(
 
 
 def _whole(x: Tensor, *others: Tensor | Int16Weight | None) -> bool:
-    """Whether the convolution runs on its own: off the CPU, for autograd, tracers and transforms, on an empty batch."""
+    """Whether the convolution runs on its own: off the CPU, for autograd, tracers and transforms, on an empty batch.
+
+    Under autocast too, where its result has another type than the membranes.
+    """
     tensors = (o for o in others if not isinstance(o, Int16Weight))
-    return x.device.type != "cpu" or traced() or not len(x) or needs_gradient(x, *tensors)
+    apart = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or traced()
+    return apart or not len(x) or needs_gradient(x, *tensors)
 
 
 def _samples(

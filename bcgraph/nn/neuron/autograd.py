@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bcgraph.equations.neuron import CURRENT
+from bcgraph.nn.neuron.gpu import launch
 from bcgraph.nn.neuron.kernel import Kernel, Runner, Scratch, add_up, blocks, empty_steps, run_block
 from bcgraph.nn.norm import split
 from bcgraph.nn.transforms import first_order
@@ -30,6 +31,11 @@ class _Step(torch.autograd.Function):
         currents, states = values[:terms], values[terms : terms + len(kernel.states)]
         uniforms = values[terms + len(states) :]
         like = currents[0]
+        ctx.current = like.dtype
+        if launch.usable(like):
+            given, written, summed = launch.step(kernel, currents, states, uniforms, keeps=True)
+            _keep(ctx, kernel, summed, states, written, uniforms)
+            return given
         given = tuple(torch.empty_like(like) for _ in kernel.after)
         written = tuple(torch.empty_like(like) for _ in kernel.written)
         total = torch.empty_like(like) if terms > 1 and CURRENT in kernel.held else None
@@ -37,22 +43,23 @@ class _Step(torch.autograd.Function):
         for k in blocks(like):
             now = add_up(currents, k, None if total is None else total[k])
             runner.run([now, *(v[k] for v in states), *uniforms, *(v[k] for v in (*given, *written))], now)
-        sources = dict(zip((CURRENT, *kernel.states), (like if total is None else total, *states), strict=True))
-        sources.update(zip(kernel.written, written, strict=True))
-        ctx.save_for_backward(*(sources[key] for key in kernel.held), *uniforms)
+        _keep(ctx, kernel, like if total is None else total, states, written, uniforms)
         return given
 
     @staticmethod
     @first_order
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         kernel: Kernel = ctx.kernel
-        code = kernel.backward(tuple(g is not None for g in gradients))
+        there = tuple(g is not None for g in gradients)
         saved = ctx.saved_tensors
         held = saved[: len(kernel.held)]
         uniforms = dict(zip(kernel.uniform, saved[len(kernel.held) :], strict=True))
         arrived = [g for g in gradients if g is not None]
         found: dict[str, Tensor | None] = dict.fromkeys((CURRENT, *kernel.states, *kernel.uniform))
-        if arrived:
+        if arrived and launch.usable(arrived[0]):
+            found.update(launch.step_backward(kernel, there, held, arrived, uniforms, ctx.current))
+        elif arrived:
+            code = kernel.backward(there)
             like = (*held, *arrived)[0]
             full = {key: torch.empty_like(like) for key in code.results if key not in code.reduced}
             runner = Runner(code.tape)
@@ -67,6 +74,20 @@ class _Step(torch.autograd.Function):
         to_current = found[CURRENT]
         states = (found[key] for key in kernel.states)
         return (None, None, *[to_current] * ctx.terms, *states, *(found[key] for key in kernel.uniform))
+
+
+def _keep(
+    ctx: Any,
+    kernel: Kernel,
+    current: Tensor,
+    states: Sequence[Tensor],
+    written: Sequence[Tensor],
+    uniforms: Sequence[Tensor],
+) -> None:
+    """Save the values in `kernel.held`, and the uniform values."""
+    sources = dict(zip((CURRENT, *kernel.states), (current, *states), strict=True))
+    sources.update(zip(kernel.written, written, strict=True))
+    ctx.save_for_backward(*(sources[key] for key in kernel.held), *uniforms)
 
 
 def add_sums(found: dict[str, Tensor | None], parts: Mapping[str, Tensor], uniforms: Mapping[str, Tensor]) -> None:
@@ -109,6 +130,10 @@ class _Steps(torch.autograd.Function):
         steps = len(kernels)
         ctx.kernels, ctx.repeated, ctx.names = kernels, repeated, names
         fixed = dict(zip(names, uniforms, strict=True))
+        if launch.fits(current, steps):
+            s, held = launch.all_steps(kernels, current, repeated, fixed, _keeps_one(kernels))
+            ctx.save_for_backward(held, *uniforms)
+            return s
         given = (current,) * steps if repeated else split(current, steps)
         s = empty_steps(given[0], steps)
         if _keeps_one(kernels):
@@ -127,6 +152,9 @@ class _Steps(torch.autograd.Function):
         steps, one = len(kernels), _keeps_one(kernels)
         held, *saved = ctx.saved_tensors
         uniforms = dict(zip(ctx.names, saved, strict=True))
+        if launch.fits(gradients[0], steps):
+            to_current, sums = launch.all_steps_backward(kernels, held, ctx.repeated, uniforms, one, gradients[0])
+            return (None, None, None, to_current, *(sums[key] for key in ctx.names))
         to_spikes = split(gradients[0], steps)
         alone = ctx.repeated and not one
         parts = (held,) * steps if alone else split(held, steps)

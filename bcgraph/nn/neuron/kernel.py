@@ -16,11 +16,12 @@ from torch import Tensor
 
 from bcgraph.equations.derivative import GRADIENT, backward
 from bcgraph.equations.expression import Read
-from bcgraph.equations.flat import Builder, Flat, flattened
+from bcgraph.equations.flat import Builder, Flat, Leaf, Line, flattened
 from bcgraph.equations.kept import kept, recomputed
 from bcgraph.equations.neuron import CURRENT, Equations
 from bcgraph.nn.neuron.plain import Plain, function
 from bcgraph.nn.neuron.tape import Tape, tape
+from bcgraph.nn.precision import membranes
 
 # Elements of a block: 2**18 float32 values are 1 MiB. Larger blocks fared alike on 2 MiB of L2 cache.
 BLOCK = 1 << 18
@@ -42,6 +43,21 @@ class BackwardTape:
     uniform: tuple[str, ...]
     results: tuple[str, ...]
     reduced: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """The backward pass of one step for some given gradients, as flat code.
+
+    `lines` read what the step has kept, the gradients `arriving` of the results `names`, and the values in `uniform`.
+    `results` are the gradients of current, states and uniform values that are not zero.
+    """
+
+    lines: tuple[Line, ...]
+    results: tuple[tuple[str, Leaf], ...]
+    names: tuple[str, ...]
+    arriving: tuple[str, ...]
+    uniform: tuple[str, ...]
 
 
 class Kernel:
@@ -75,7 +91,7 @@ class Kernel:
         """The uniform values for a current like `like`; those by channel are shaped to broadcast over it."""
         if not self.uniform:
             return []
-        return [u.to(like.dtype) for u in self.prologue(*(shaped(p, like) for p in learned))]
+        return [u.to(membranes(like)) for u in self.prologue(*(shaped(p, like) for p in learned))]
 
     @cached_property
     def over(self) -> dict[str, str]:
@@ -131,18 +147,23 @@ class Kernel:
             found = self._backwards[given] = self._backward(given)
         return found
 
-    def _backward(self, given: tuple[bool, ...]) -> BackwardTape:
+    def gradients(self, given: tuple[bool, ...]) -> Gradients:
+        """The flat code of the backward pass where `given` says which results have a gradient."""
         names = tuple(name for name, there in zip(self.after, given, strict=True) if there)
         code = backward(self.flat, names)
         lines = (*recomputed(self.flat, self.held, code.wanted), *code.lines)
         # All are sums of multiples of the given gradients, so one that is a number is zero.
-        results = [(key, leaf) for key, leaf in code.results if isinstance(leaf, Read)]
-        gradients = tuple(GRADIENT + name for name in names)
+        results = tuple((key, leaf) for key, leaf in code.results if isinstance(leaf, Read))
         used = [k for line in lines for k in line.reads] + [leaf.key for _, leaf in results]
         read = tuple(dict.fromkeys(key for key in used if key in self.uniform))
-        made = tape(lines, [(f"to {k}", leaf) for k, leaf in results], (*self.held, *gradients), uniform=read)
-        reduced = tuple(key for key, _ in results if key in self.uniform)
-        return BackwardTape(made, read, tuple(k for k, _ in results), reduced)
+        return Gradients(lines, results, names, tuple(GRADIENT + name for name in names), read)
+
+    def _backward(self, given: tuple[bool, ...]) -> BackwardTape:
+        code = self.gradients(given)
+        places = (*self.held, *code.arriving)
+        made = tape(code.lines, [(f"to {k}", leaf) for k, leaf in code.results], places, uniform=code.uniform)
+        reduced = tuple(key for key, _ in code.results if key in self.uniform)
+        return BackwardTape(made, code.uniform, tuple(k for k, _ in code.results), reduced)
 
 
 @cache

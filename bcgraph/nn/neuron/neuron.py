@@ -18,8 +18,10 @@ from bcgraph.equations.flat import Builder
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.equations.simplify import NoValueError
 from bcgraph.nn.neuron import autograd, plain
+from bcgraph.nn.neuron.gpu import launch
 from bcgraph.nn.neuron.kernel import Kernel, Runner, add_up, blocks, kernel, shaped
 from bcgraph.nn.norm import split
+from bcgraph.nn.precision import membranes
 from bcgraph.nn.transforms import traced
 from bcgraph.nn.workspace import Workspace, empty, is_last
 
@@ -52,13 +54,20 @@ class Neuron:
         Returns what `equations.gives` names, each of the shape of a current. The backward pass keeps as few tensors as
         it can (see `bcgraph.equations.kept`).
         """
-        uniforms = self.kernel.uniforms(learned, currents[0])
+        like = currents[0]
+        uniforms = self.kernel.uniforms(learned, like)
+        wide = membranes(like)
+        if wide != like.dtype and (traced() or not launch.usable(like)):
+            with torch.autocast(like.device.type, enabled=False):
+                made = self([c.to(wide) for c in currents], states, learned)
+            return tuple(v.to(like.dtype) if n == SPIKES else v for n, v in zip(self.kernel.after, made, strict=True))
         if traced():
             found: tuple[Tensor, ...] = self.kernel.plain(total(currents), *states, *uniforms)
             return found
         if needs_gradient(*currents, *states, *uniforms):
             return autograd.one_step(self.kernel, currents, states, uniforms)
-        like = currents[0]
+        if launch.usable(like):
+            return launch.step(self.kernel, currents, states, uniforms, keeps=False)[0]
         given = tuple(results(like, len(like), workspace, slots, len(self.kernel.after)))
         runner = Runner(self.kernel.forward)
         for k in blocks(like):
@@ -92,6 +101,10 @@ class NeuronSteps:
     ) -> Tensor:
         """The spikes of all steps. With `repeated` the current is the same at every step and comes as `[N, ...]`."""
         current = total(currents)
+        wide = membranes(current)
+        if wide != current.dtype and (traced() or not launch.fits(current, steps)):
+            with torch.autocast(current.device.type, enabled=False):
+                return self([current.to(wide)], learned, steps, repeated).to(current.dtype)
         given = (current,) * steps if repeated else split(current, steps)
         kernels = self.kernels(steps)
         one = given[0]
@@ -101,6 +114,8 @@ class NeuronSteps:
             return plain_steps(kernels, given, dict(zip(names, uniforms, strict=True)))
         if needs_gradient(current, *uniforms):
             return autograd.all_steps(kernels, current, repeated, names, uniforms)
+        if launch.fits(current, steps):
+            return launch.all_steps(kernels, current, repeated, dict(zip(names, uniforms, strict=True)), False)[0]
         shape = (steps * one.shape[0], *one.shape[1:])
         s = empty(workspace, slots[0] if slots else None, shape, is_last(one), one.dtype, one.device)
         autograd.run_steps(kernels, given, dict(zip(names, uniforms, strict=True)), split(s, steps))

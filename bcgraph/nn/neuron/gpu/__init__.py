@@ -1,0 +1,1 @@
+"""Neurons on a GPU: Triton kernels written from a neuron's equations."""

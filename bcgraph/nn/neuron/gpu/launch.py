@@ -1,0 +1,198 @@
+"""A neuron's kernels on tensors: memory for what they write, one layout for all, and the launch.
+
+Elements are taken in memory order, so contiguous and channels-last tensors need no copies. A tensor whose layout is not
+that of the first is copied into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bcgraph.equations.neuron import CURRENT, SPIKES
+from bcgraph.nn.neuron.gpu import source
+from bcgraph.nn.neuron.gpu.load import available, loaded
+from bcgraph.nn.neuron.kernel import Kernel
+from bcgraph.nn.precision import arithmetic, membranes
+
+BLOCK = 1024
+"""Elements of a program for one step."""
+
+LONGEST = 32
+"""Steps that one kernel runs. The text is as long as there are steps."""
+
+
+def usable(x: Tensor) -> bool:
+    """Whether kernels run on the device of `x`: a GPU, with Triton installed."""
+    return x.is_cuda and available()
+
+
+def fits(x: Tensor, steps: int) -> bool:
+    """Whether one kernel runs so many steps of tensors like `x`."""
+    return steps <= LONGEST and usable(x)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Elements in memory order: `inner` neighbors have the same channel."""
+
+    n: int
+    inner: int
+    channels: int
+
+    @property
+    def programs(self) -> int:
+        return -(-self.n // BLOCK)
+
+    def run(self, text: str, *tensors: Tensor) -> None:
+        if self.n:
+            # Products and sums are rounded one by one, so that a value computed again is the same value.
+            loaded(text)[(self.programs,)](
+                *tensors, self.n, self.inner, self.channels, BLOCK=BLOCK, enable_fp_fusion=False
+            )
+
+
+def _grid(like: Tensor) -> _Grid:
+    channels = like.shape[1]
+    inner = like[0, 0].numel() if like.numel() and like.is_contiguous() else 1
+    return _Grid(like.numel(), max(1, inner), max(1, channels))
+
+
+def _dense(x: Tensor) -> Tensor:
+    """`x` in memory without gaps whose order a kernel knows: contiguous or channels-last."""
+    if x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
+        return x
+    return x.contiguous()
+
+
+def _as(x: Tensor, like: Tensor) -> Tensor:
+    """`x` in the layout of `like`."""
+    return x if x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype).copy_(x)
+
+
+def _name(x: Tensor) -> str:
+    return str(arithmetic(x.dtype)).removeprefix("torch.")
+
+
+def _channels(uniforms: Mapping[str, Tensor]) -> frozenset[str]:
+    return frozenset(key for key, value in uniforms.items() if value.dim())
+
+
+def step(
+    kernel: Kernel, currents: Sequence[Tensor], states: Sequence[Tensor], uniforms: Sequence[Tensor], keeps: bool
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+    """One step: what it gives, what it keeps besides (`kernel.written`, with `keeps`), and the sum of the currents.
+
+    Of several currents the sum is only there where `kernel.held` asks for it.
+    """
+    like = _dense(currents[0])
+    wide = membranes(like)
+    given = tuple(torch.empty_like(like, dtype=like.dtype if name == SPIKES else wide) for name in kernel.after)
+    written = tuple(torch.empty_like(like, dtype=wide) for _ in kernel.written) if keeps else ()
+    total = keeps and len(currents) > 1 and CURRENT in kernel.held
+    summed = torch.empty_like(like, dtype=wide) if total else like
+    named = dict(zip(kernel.uniform, uniforms, strict=True))
+    text = source.step(kernel, len(currents), _channels(named), _name(like), keeps, total, False)
+    places = [*(_as(v, like) for v in (like, *currents[1:], *states)), *uniforms, *given, *written]
+    _grid(like).run(text, *places, *([summed] if total else []))
+    return given, written, summed
+
+
+def step_backward(
+    kernel: Kernel,
+    given: tuple[bool, ...],
+    held: Sequence[Tensor],
+    arrived: Sequence[Tensor],
+    uniforms: Mapping[str, Tensor],
+    current: torch.dtype,
+) -> dict[str, Tensor]:
+    """The gradients of current (in the type `current`), states and uniform values from those that `arrived`."""
+    code = kernel.gradients(given)
+    like = _dense((*held, *arrived)[0])
+    grid = _grid(like)
+    wide = arithmetic(like.dtype)
+    channels = _channels({key: uniforms[key] for key in kernel.uniform})
+    found: dict[str, Tensor] = {}
+    for key, _ in code.results:
+        if key in uniforms and key not in channels:
+            found[key] = like.new_empty(grid.programs, dtype=wide)
+        else:
+            kind = current if key == CURRENT else wide if key in uniforms else _state_type(held, arrived)
+            found[key] = torch.empty_like(like, dtype=kind)
+    text = source.step_backward(kernel, given, channels, _name(like))
+    places = [*(_as(v, like) for v in (*held, *arrived)), *(uniforms[key] for key in code.uniform)]
+    grid.run(text, *places, *found.values())
+    return {key: _summed(value, uniforms[key]) if key in uniforms else value for key, value in found.items()}
+
+
+def _state_type(held: Sequence[Tensor], arrived: Sequence[Tensor]) -> torch.dtype:
+    found = torch.float16
+    for value in (*held, *arrived):
+        found = value.dtype if value.dtype == torch.bfloat16 and found == torch.float16 else found
+        found = value.dtype if value.element_size() > found.itemsize else found
+    return found
+
+
+def _summed(parts: Tensor, uniform: Tensor) -> Tensor:
+    """The gradient of a uniform value from the sums of programs, or from one value an element."""
+    if not uniform.dim():
+        return parts.sum().to(uniform.dtype)
+    return parts.sum([0, *range(2, parts.dim())]).view(uniform.shape).to(uniform.dtype)
+
+
+def all_steps(
+    kernels: tuple[Kernel, ...],
+    current: Tensor,
+    repeated: bool,
+    uniforms: Mapping[str, Tensor],
+    keeps: bool,
+) -> tuple[Tensor, Tensor]:
+    """The spikes of all steps `[T*N, ...]`; with `keeps` also the value that each step keeps, else the current."""
+    current = _dense(current)
+    like = current if repeated else current[: current.shape[0] // len(kernels)]
+    s = _steps_like(like, len(kernels), like.dtype)
+    held = _steps_like(like, len(kernels), membranes(like)) if keeps else current
+    text = source.steps(kernels, tuple(uniforms), _channels(uniforms), _name(like), repeated, keeps)
+    _grid(like).run(text, current, s, *([held] if keeps else []), *uniforms.values())
+    return s, held
+
+
+def all_steps_backward(
+    kernels: tuple[Kernel, ...],
+    kept: Tensor,
+    repeated: bool,
+    uniforms: Mapping[str, Tensor],
+    keeps: bool,
+    arrived: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The gradients of the current and of the uniform values, from what `all_steps` kept."""
+    one = arrived.shape[0] // len(kernels)
+    like = kept[:one]
+    arrived = arrived if arrived.stride() == kept.stride() else _laid_out(arrived, like)
+    grid = _grid(like)
+    channels = _channels(uniforms)
+    result = torch.empty_like(like, dtype=arrived.dtype) if repeated else torch.empty_like(arrived)
+    wide = arithmetic(like.dtype)
+    found = {
+        key: torch.empty_like(like, dtype=wide) if key in channels else like.new_empty(grid.programs, dtype=wide)
+        for key in uniforms
+    }
+    text = source.steps_backward(kernels, tuple(uniforms), channels, _name(like), repeated, keeps)
+    grid.run(text, kept, arrived, result, *uniforms.values(), *found.values())
+    return result, {key: _summed(value, uniforms[key]) for key, value in found.items()}
+
+
+def _layout(like: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if like.is_contiguous() else torch.channels_last
+
+
+def _laid_out(x: Tensor, like: Tensor) -> Tensor:
+    return x.contiguous(memory_format=_layout(like))
+
+
+def _steps_like(like: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
+    shape = (steps * like.shape[0], *like.shape[1:])
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=_layout(like))

@@ -1,0 +1,170 @@
+"""The texts of a neuron's kernels: one step, one step backward, all steps, all steps backward.
+
+Each function says which tensors its kernel takes, in order. Arithmetic is in the type `kind`, `float32` or
+`float64`; `channels` are the uniform values that have one value a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from bcgraph.equations.neuron import CURRENT, SPIKES
+from bcgraph.nn.neuron.gpu.text import Names, Text
+from bcgraph.nn.neuron.kernel import Kernel
+
+
+@cache
+def step(kernel: Kernel, terms: int, channels: frozenset[str], kind: str, keeps: bool, total: bool, bits: bool) -> str:
+    """One step: currents (`terms` of them), states and uniform values in.
+
+    Out: what the step gives; with `keeps` the values in `kernel.written`, with `total` the sum of the currents, with
+    `bits` one bit for each spike.
+    """
+    text = Text(kind)
+    names: Names = {CURRENT: _sum(text, [text.load() for _ in range(terms)])}
+    names.update({key: text.load() for key in kernel.states})
+    names.update({key: text.uniform(key in channels) for key in kernel.uniform})
+    text.lines(kernel.flat.lines, names)
+    given = [text.leaf(leaf, names) for _, leaf in kernel.flat.results]
+    for value in given:
+        text.store(value)
+    if keeps:
+        for key in kernel.written:
+            text.store(names[key])
+    if total:
+        text.store(names[CURRENT])
+    if bits:
+        text.store_bits(given[kernel.after.index(SPIKES)])
+    return text.finished()
+
+
+@cache
+def step_backward(kernel: Kernel, given: tuple[bool, ...], channels: frozenset[str], kind: str) -> str:
+    """One step backward: what was kept, the gradients that `given` says there are, and uniform values in.
+
+    Out: the gradients in `kernel.gradients(given).results`; of a scalar uniform value one sum a program, of one by
+    channel what is still to be summed.
+    """
+    code = kernel.gradients(given)
+    text = Text(kind)
+    names: Names = {key: text.load() for key in (*kernel.held, *code.arriving)}
+    names.update({key: text.uniform(key in channels) for key in code.uniform})
+    text.lines(code.lines, names)
+    for key, leaf in code.results:
+        value = text.leaf(leaf, names)
+        if key in kernel.uniform and key not in channels:
+            text.store_sum(value)
+        else:
+            text.store(value)
+    return text.finished()
+
+
+@cache
+def steps(
+    kernels: tuple[Kernel, ...],
+    uniform: tuple[str, ...],
+    channels: frozenset[str],
+    kind: str,
+    repeated: bool,
+    keeps: bool,
+) -> str:
+    """All steps: the current and uniform values in; spikes out, and with `keeps` the value that each step keeps.
+
+    Step t of a tensor stands `t * n` elements after the first. With `repeated` the current is the same at every step.
+    """
+    text = Text(kind)
+    current, spikes, held = text.argument(), text.argument(), text.argument() if keeps else ""
+    fixed = {key: text.uniform(key in channels) for key in uniform}
+    for t, names in enumerate(_forward(text, kernels, current, fixed, repeated)):
+        _store_at(text, spikes, t, names[f"gives {SPIKES}"])
+        if keeps and kernels[t].held:
+            _store_at(text, held, t, names[kernels[t].held[0]])
+    return text.finished()
+
+
+@cache
+def steps_backward(
+    kernels: tuple[Kernel, ...],
+    uniform: tuple[str, ...],
+    channels: frozenset[str],
+    kind: str,
+    repeated: bool,
+    keeps: bool,
+) -> str:
+    """All steps backward: with `keeps` what each step kept, else the current; gradients of the spikes, uniform values.
+
+    Out: the gradient of the current, then those of the uniform values as `step_backward` has them.
+    """
+    text = Text(kind)
+    source, arriving, result = text.argument(), text.argument(), text.argument()
+    fixed = {key: text.uniform(key in channels) for key in uniform}
+    kept = None if keeps else list(_forward(text, kernels, source, fixed, repeated))
+    sums: dict[str, str] = {}
+    before: dict[str, str] = {}
+    whole = ""
+    for t in reversed(range(len(kernels))):
+        kernel = kernels[t]
+        have = {SPIKES: _load_at(text, arriving, t), **before}
+        code = kernel.gradients(tuple(name in have for name in kernel.after))
+        names: Names = dict(fixed)
+        for key in kernel.held:
+            names[key] = _load_at(text, source, t) if kept is None else kept[t][key]
+        names.update({key: have[name] for key, name in zip(code.arriving, code.names, strict=True)})
+        text.lines(code.lines, names)
+        found = {key: text.leaf(leaf, names) for key, leaf in code.results}
+        to_current = found.get(CURRENT, text.number(0.0))
+        if repeated:
+            whole = text.value(f"{whole} + {to_current}") if whole else to_current
+        else:
+            _store_at(text, result, t, to_current)
+        for key in uniform:
+            if key in found:
+                sums[key] = text.value(f"{sums[key]} + {found[key]}") if key in sums else found[key]
+        before = {
+            name: found[key] for name, key in zip(kernel.equations.states, kernel.states, strict=True) if key in found
+        }
+    if repeated:
+        _store_at(text, result, 0, whole)
+    for key in uniform:
+        value = sums.get(key, text.number(0.0))
+        if key in channels:
+            text.store(value)
+        else:
+            text.store_sum(value)
+    return text.finished()
+
+
+def _forward(text: Text, kernels: Sequence[Kernel], current: str, fixed: Names, repeated: bool) -> Iterable[Names]:
+    """The values of each step; what it gives is called `gives NAME`."""
+    zero = text.number(0.0)
+    states = dict.fromkeys(kernels[0].states, zero)
+    first = ""
+    for t, kernel in enumerate(kernels):
+        if not (repeated and first):
+            first = _load_at(text, current, t)
+        names: Names = {CURRENT: first, **states, **fixed}
+        text.lines(kernel.flat.lines, names)
+        given = {name: text.leaf(leaf, names) for name, leaf in kernel.flat.results}
+        yield {**names, **{f"gives {name}": value for name, value in given.items()}}
+        states = {key: given[name] for key, name in zip(kernel.next, kernel.after, strict=True)}
+
+
+def _sum(text: Text, values: Sequence[str]) -> str:
+    found = values[0]
+    for other in values[1:]:
+        found = text.value(f"{found} + {other}")
+    return found
+
+
+def _load_at(text: Text, tensor: str, t: int) -> str:
+    return text.value(f"tl.load({tensor} + i{_offset(t)}, mask=inside).to(tl.{text.kind})")
+
+
+def _store_at(text: Text, tensor: str, t: int, value: str) -> None:
+    text.body.append(f"tl.store({tensor} + i{_offset(t)}, {value}, mask=inside)")
+
+
+def _offset(t: int) -> str:
+    # `n` may be a 32-bit number, and many steps of it more than one holds.
+    return f" + tl.cast(n, tl.int64) * {t}" if t else ""

@@ -1,0 +1,201 @@
+"""The Triton kernels written from a neuron's equations compute what the kernels of the CPU compute.
+
+Without a GPU Triton's interpreter runs them. Kernels round operation by operation, so in float64 both agree to the
+last few bits, spikes included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+
+from bcgraph import dsl
+from bcgraph.equations.neuron import SPIKES, Equations
+from bcgraph.nn.neuron.gpu import launch, load, source
+from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps
+from bcgraph.nn.packed_spikes import pack
+from tests import needs
+from tests.library import plain
+from tests.library.test_neurons import NEURONS, SLOW
+
+
+@pytest.fixture(autouse=True, scope="module")
+def triton() -> None:
+    needs.package("triton")
+
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+# The interpreter computes both sides of every choice.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+CALLS = {**NEURONS, **{f"surrogate-{name}": f"lif(surrogate={name}(0.7))" for name in plain.SURROGATES}}
+
+FUNCTIONS = """neuron strange(surrogate=sigmoid()) {
+  state v = 0
+  learn a = 0.7
+  learn[channels] b = -0.2
+  x = tanh(I * 3) + softplus(4 * v) + sqrt(abs(I)) + exp(-v) + log(1 + abs(I)) + 1 / (2 + I * I)
+  y = x ** 3 + abs(v) ** 1.5 + (I / 7) ** 2 + x ** -2 + (1 + abs(I)) ** a + min(x, v) + max(I, 0.1) + clamp(x, -b, 0.4)
+  z = floor(3 * y) / 9 + round(5 * y) / 9 + relu(-y) + sigmoid(x) + (y if y > 0 and not (v >= 1 or I <= 0) else b)
+  s = spike(z - 1.5, surrogate)
+  v = 0.2 * z - s * a
+}
+"""
+
+
+def equations(call: str, definitions: str = "") -> Equations:
+    body = f"input = image(1, 8, 8); steps = 1; neuron = {call}; backbone = tiny()"
+    return dsl.parse(f"bcg 1\n{definitions}\nnetwork any {{ {body} }}\n").neuron.equations
+
+
+def drawn(shape: tuple[int, ...], seed: int, layout: str, dtype: torch.dtype, loud: float = 1.5) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    x = (torch.randn(shape, generator=g, dtype=torch.float64) * loud).to(DEVICE, dtype)
+    if layout == "last" and x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    if layout == "sliced":
+        return torch.cat([x, x], 1)[:, : shape[1]]
+    return x
+
+
+@contextmanager
+def kernels(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> Iterator[None]:
+    with monkeypatch.context() as m:
+        m.setattr(launch, "usable", lambda x: wanted)
+        yield
+
+
+Run = Callable[[], tuple[list[Tensor], list[Tensor]]]
+
+
+def both(monkeypatch: pytest.MonkeyPatch, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+    """Results and gradients, of kernels and of what runs on the CPU."""
+    found = []
+    for wanted in (True, False):
+        with kernels(monkeypatch, wanted):
+            values, inputs = run()
+            loss = sum((v * torch.cos(torch.arange(v.numel(), device=v.device).view(v.shape))).sum() for v in values)
+            found.append([*values, *torch.autograd.grad(loss, inputs, allow_unused=True)])
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+            yield ours, theirs
+
+
+def learned_of(eq: Equations, channels: int, dtype: torch.dtype) -> list[Tensor]:
+    return [
+        torch.full((channels,) if each.channels else (), each.initial, dtype=dtype, device=DEVICE)
+        + 0.01 * torch.arange(channels if each.channels else 1, device=DEVICE).squeeze()
+        for each in eq.learned
+    ]
+
+
+def loudness(call: str) -> float:
+    return 60.0 if "izhikevich" in call else 1.5
+
+
+def one_step(eq: Equations, layout: str, dtype: torch.dtype, shape: tuple[int, ...], terms: int, loud: float) -> Run:
+    def run() -> tuple[list[Tensor], list[Tensor]]:
+        currents = [drawn(shape, k, layout, dtype, loud) for k in range(terms)]
+        states = [drawn(shape, 10 + k, layout, dtype, 0.5) for k in range(len(eq.states))]
+        inputs = [*currents, *states, *learned_of(eq, shape[1], dtype)]
+        for each in inputs:
+            each.requires_grad_()
+        given = Neuron(eq, "any")(currents, states, inputs[terms + len(states) :])
+        return list(given), inputs
+
+    return run
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_one_step(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    eq = equations(call)
+    for layout, shape, terms, dtype in (
+        ("rows", (3, 5, 7, 3), 1, torch.float64),
+        ("last", (2, 5, 9, 13), 3, torch.float64),
+        ("rows", (3, 50), 2, torch.float32),
+    ):
+        full = eq.giving((SPIKES, *eq.states))
+        for ours, theirs in both(monkeypatch, one_step(full, layout, dtype, shape, terms, loudness(call))):
+            close = 1e-12 if dtype == torch.float64 else 1e-5
+            torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["each", "repeated"])
+@pytest.mark.parametrize("call", NEURONS.values(), ids=NEURONS)
+def test_all_steps(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    eq, steps, shape = equations(call), 4, (3, 5, 7, 3)
+
+    def run() -> tuple[list[Tensor], list[Tensor]]:
+        whole = shape if repeated else (steps * shape[0], *shape[1:])
+        current = drawn(whole, 1, "last" if repeated else "rows", torch.float64, loudness(call)).requires_grad_()
+        parameters = [each.requires_grad_() for each in learned_of(eq, shape[1], torch.float64)]
+        return [NeuronSteps(eq, "any")([current], parameters, steps, repeated)], [current, *parameters]
+
+    for ours, theirs in both(monkeypatch, run):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("text", ["slow", "strange"])
+@pytest.mark.parametrize("layout", ["rows", "last", "sliced"])
+def test_every_function_and_parameters_by_channel(text: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    eq = equations(f"{text}()", SLOW if text == "slow" else FUNCTIONS)
+    eq = eq.giving((SPIKES, *eq.states))
+    for ours, theirs in both(monkeypatch, one_step(eq, layout, torch.float64, (4, 5, 11, 6), 2, 1.5)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
+
+
+def test_no_gradients_no_keeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    eq = equations("lif()")
+    full = eq.giving((SPIKES, "v"))
+    x, v = drawn((2, 3, 5, 5), 0, "rows", torch.float64), drawn((2, 3, 5, 5), 1, "rows", torch.float64)
+    with torch.no_grad():
+        found = []
+        for wanted in (True, False):
+            with kernels(monkeypatch, wanted):
+                found.append((*Neuron(full, "a")([x], [v], []), NeuronSteps(eq, "b")([x], [], 2, False)))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wanted", [True, False], ids=["kernels", "cpu"])
+def test_under_autocast_membranes_stay_in_float32(
+    half: torch.dtype, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eq = equations("lif(tau=0.9)").giving((SPIKES, "v"))
+    currents = [drawn((2, 3, 5, 5), k, "rows", torch.float32, 0.01).to(half).requires_grad_() for k in range(2)]
+    state = drawn((2, 3, 5, 5), 9, "rows", torch.float32).requires_grad_()
+    with kernels(monkeypatch, wanted), torch.autocast(DEVICE, dtype=half):
+        s, v = Neuron(eq, "any")(currents, [state], [])
+    assert (s.dtype, v.dtype) == (half, torch.float32)
+    exact, _ = Neuron(eq, "any")([sum(c.detach().float() for c in currents)], [state.detach()], [])  # type: ignore[list-item]
+    assert torch.equal(s.float(), exact)
+    grads = torch.autograd.grad((s.float().sum() + (v * v).sum()), [*currents, state])
+    assert [g.dtype for g in grads] == [half, half, torch.float32]
+    with torch.no_grad(), kernels(monkeypatch, wanted), torch.autocast(DEVICE, dtype=half):
+        assert NeuronSteps(equations("lif()"), "any")([currents[0]], [], 2, False).dtype == half
+
+
+def test_spikes_come_as_bits_too() -> None:
+    eq = equations("lif()")
+    kernel = Neuron(eq.giving((SPIKES,)), "any").kernel
+    for shape in ((3, 5, 7, 3), (2, 4, 16, 16), (1, 1, 1, 1)):
+        x, v = drawn(shape, 0, "rows", torch.float32), drawn(shape, 1, "rows", torch.float32)
+        text = source.step(kernel, 1, frozenset(), "float32", False, False, True)
+        s = torch.empty_like(x)
+        bits = torch.empty(-(-x.numel() // 8), dtype=torch.uint8, device=DEVICE)
+        launch._grid(x).run(text, x, v, s, bits)
+        assert torch.equal(bits, pack(s.requires_grad_()))
+
+
+def test_equal_texts_are_loaded_once() -> None:
+    one, other = (Neuron(equations("lif()").giving((SPIKES, "v")), name).kernel for name in ("a", "b"))
+    first, second = (source.step(k, 1, frozenset(), "float32", True, False, False) for k in (one, other))
+    assert load.loaded(first) is load.loaded(second)
