@@ -13,13 +13,14 @@ STAMP := $(VENV)/.bcgraph-setup
 WHEEL := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint typecheck format docs bench clean
+.PHONY: help setup demo test test-fast nightly lint typecheck format docs bench clean
 
 help:
 	@echo "make setup      a virtual environment in $(VENV) with bcgraph and its tools"
 	@echo "make demo       place feedback in a small network on real digits, export it and run it"
 	@echo "make test       the whole test suite"
 	@echo "make test-fast  the tests that take no more than a few seconds each"
+	@echo "make nightly    the rest of large products of cases, which \`make test\` leaves out"
 	@echo "make lint       ruff, and mypy --strict on the package as it is installed"
 	@echo "make format     let ruff format and sort what it can"
 	@echo "make docs       the documentation site, in build/site; a broken link is an error"
@@ -43,6 +44,9 @@ test: setup
 
 test-fast: setup
 	$(PYTEST) -m "not slow"
+
+nightly: setup
+	$(PYTEST) --nightly
 
 lint: setup
 	$(PY) -m ruff check .

@@ -15,6 +15,7 @@ from bcgraph.compiler.ir import Program, TemporalGraph
 from bcgraph.compiler.lower import lower
 from bcgraph.compiler.ops import Trait, has
 from bcgraph.compiler.passes import Pass
+from bcgraph.compiler.passes.defer_norm import DeferNorm
 from bcgraph.compiler.scc import components
 from bcgraph.errors import CompileError
 from bcgraph.schema import NetworkSpec
@@ -72,7 +73,10 @@ STATES: Names = ("dce", "sink_resize", "fuse_neuron")
 
 # A program of one step cannot tell the last step apart, so the norms of connections run when their values are read. One
 # of all steps has a place for a loop that runs its steps itself.
-_ASKED: Mapping[str, Names] = {"step": ("defer_norm", "defer_sums"), "folded": ("fuse_loop",)}
+_ASKED: Mapping[str, tuple[str | Pass, ...]] = {
+    "step": (DeferNorm(by_step=True), "defer_sums"),
+    "folded": ("fuse_loop",),
+}
 
 
 WEIGHTS = ("float32", "int16")

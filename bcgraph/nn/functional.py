@@ -48,6 +48,11 @@ def unfold(x: Tensor, steps: int) -> Tensor:
     return x.view(steps, -1, *x.shape[1:])
 
 
+def count(before: Tensor, steps: int) -> Tensor:
+    """How many steps each sample has had with this one, at most `steps`; `before`, `[N]`, counts those before it."""
+    return (before + 1).clamp(max=steps)
+
+
 def present(x: Tensor, exists: Tensor) -> Tensor:
     """`x`, `[N, ...]`, where its step exists; zero where `exists`, one number a sample `[N]`, is zero."""
     return x * exists.view(-1, *([1] * (x.dim() - 1)))

@@ -139,6 +139,7 @@ class BatchNormPerStep(Layer):
         self, features: int, steps: int, eps: float, momentum: float, *, shared: bool = False, scaled: bool = False
     ) -> None:
         super().__init__()
+        self.steps = steps
         rows = () if shared else (steps,)
         self.eps = eps
         self.momentum = momentum
@@ -161,13 +162,55 @@ class BatchNormPerStep(Layer):
             return self.weight, self.bias
         return self.weight * self.p[step], self.bias * self.p[step]
 
-    def forward(self, x: Tensor, step: int) -> Tensor:
-        """Normalize step number `step`, `[N, C, H, W]` or `[N, C]`."""
+    def forward(self, x: Tensor, step: int | Tensor, exists: Tensor | None = None) -> Tensor:
+        """Normalize step number `step`, `[N, C, H, W]` or `[N, C]`.
+
+        Where one step runs after the other, `step` is the number of each sample `[N]`, and `exists` as for `BatchNorm`.
+        From the last step on it stays the last.
+        """
+        if isinstance(step, Tensor):
+            return self._counted(x, step, exists)
         mean, var, count = self.row(step)
         if self.training:
             with _statistics_may_change():
                 count += 1
         return F.batch_norm(x, mean, var, *self.affine(step), self.training, self.momentum, self.eps)
+
+    def _counted(self, x: Tensor, step: Tensor, exists: Tensor | None) -> Tensor:
+        row = step.detach().long().clamp(max=self.steps - 1)
+        axes = [1] * (x.dim() - 2)
+        if self.training:
+            y, mean, var = step_norm(x, self.weight, self.bias, 1, self.eps)
+            count = x.numel() // x.shape[1]
+            if count == 1:
+                raise ValueError("batch statistics need more than one value per channel")
+            with _statistics_may_change(), torch.no_grad():
+                self._update(row, mean[0], var[0] * (count / (count - 1)), exists)
+        elif self.running_mean.dim() == 1:
+            y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        else:
+            scale = self.weight * (self.running_var[row] + self.eps).rsqrt()
+            shift = self.bias - self.running_mean[row] * scale
+            y = x * scale.view(*scale.shape, *axes) + shift.view(*shift.shape, *axes)
+        if self.p is not None:
+            y = y * self.p[row].view(-1, 1, *axes)
+        return y if exists is None else y * exists.view(-1, 1, *axes)
+
+    def _update(self, row: Tensor, mean: Tensor, var: Tensor, exists: Tensor | None) -> None:
+        """Update the running statistics, of the step that all samples are in where each step has its own."""
+        counts = mean.new_ones(()) if exists is None else (exists.amax() > 0).to(mean.dtype)
+        if self.running_mean.dim() == 1:
+            self.running_mean += counts * self.momentum * (mean - self.running_mean)
+            self.running_var += counts * self.momentum * (var - self.running_var)
+            self.num_batches_tracked += counts.to(self.num_batches_tracked.dtype)
+            return
+        if bool((row != row[0]).any()):
+            raise ValueError("batch statistics for each step need samples that are all in the same step")
+        counts = counts * F.one_hot(row[0], self.steps).to(mean.dtype)
+        share = self.momentum * counts[:, None]
+        self.running_mean += share * (mean - self.running_mean)
+        self.running_var += share * (var - self.running_var)
+        self.num_batches_tracked += counts.to(self.num_batches_tracked.dtype)
 
 
 @contextmanager

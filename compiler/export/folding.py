@@ -19,6 +19,17 @@ def folded(node: Node, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, n
     return weight * factor[:, None, None, None], shift + (bias - mean) * factor
 
 
+def affine_by_step(node: Node, weights: Mapping[str, np.ndarray], steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a norm in inference multiplies by, and what it then adds: `[T, C]` each, a row for each step, in float64."""
+    names = ("weight", "bias", "running_mean", "running_var")
+    weight, bias, mean, var = (np.atleast_2d(weights[f"{node.module}.{n}"].astype(np.float64)) for n in names)
+    norm = node.attrs["layer"].norm
+    scale = weight / np.sqrt(var + norm.eps)
+    shift = bias - mean * scale
+    own = weights[f"{node.module}.p"].astype(np.float64)[:, None] if norm.scales == "per_step" else np.ones((steps, 1))
+    return own * scale, own * shift
+
+
 def norm_at(node: Node, part: str, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """A part of a norm `[C]` at the step of `node`, float32, None where it is the parameter or buffer of that name.
 

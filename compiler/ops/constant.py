@@ -26,6 +26,14 @@ CONSTANT: Mapping[str, Op] = {
         "1 for each sample: its delayed value is 1 where that step exists",
         Trait.PURE | Trait.ALLOCATES,
     ),
+    "count": Op(
+        1,
+        1,
+        _flag,
+        must_build,
+        "one more than the operand, at most T: how many steps each sample has had",
+        Trait.PURE | Trait.ALLOCATES,
+    ),
     "present": Op(2, 2, same_shape, is_zero, "the value where its step exists, else zero", Trait.STEADY),
     "zeros": Op(0, 0, same_shape, must_build, "zero", Trait.ALLOCATES),
     "fold_norm": Op(

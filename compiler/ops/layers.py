@@ -15,6 +15,11 @@ _PURE = Trait.PURE | Trait.STEADY
 _MAXIMUM = _PURE | Trait.KEEPS_SPIKES
 
 
+def by_step(node: Node) -> bool:
+    """Whether equal operands may give another result at another step, for what a norm has of its own for each."""
+    return node.op == "bn" and bool(node.attrs["layer"].norm.by_step)
+
+
 def told_apart(node: Node) -> str:
     """What a norm has of its own for each step, `has statistics for each step`; for messages."""
     own = "statistics" if node.attrs["layer"].norm.statistics == "per_step" else "a scale"
@@ -35,8 +40,10 @@ def _vector_operations(node: Node, given: Shape) -> int:
 
 
 def _norm_zero(node: Node, zeros: frozenset[int]) -> Zero:
-    # The second operand says whether the step counts at all; without it a norm of zero is its bias.
-    return "zero" if 1 in zeros else "keep"
+    # The second operand says whether the step counts at all; without it a norm of zero is its bias. The last one may
+    # be the number of the step.
+    exists = range(1, len(node.inputs) - bool(node.attrs.get("counted")))
+    return "zero" if zeros.intersection(exists) else "keep"
 
 
 def _registered(node: Node) -> Trait:
@@ -58,7 +65,7 @@ LAYERS: Mapping[str, Op] = {
     "conv1d": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "linear": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "pointwise": Op(1, 3, _vector, _conv_zero, "a pointwise convolution of a vector", _WEIGHTED, _vector_operations),
-    "bn": Op(1, 2, same_shape, _norm_zero, "layer", _WEIGHTED),
+    "bn": Op(1, 3, same_shape, _norm_zero, "layer", _WEIGHTED),
     "avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
     "maxpool": Op(1, 1, layer_shape, is_zero, "layer", _MAXIMUM),
     "adaptive_avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),

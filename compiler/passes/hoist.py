@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from bcgraph.compiler.ir import Node, TemporalGraph
 from bcgraph.compiler.ops import Trait, has
+from bcgraph.compiler.ops.layers import by_step
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,6 @@ class Hoist:
 
 
 def _may(node: Node) -> bool:
-    if node.op == "bn" and node.attrs["layer"].norm.by_step:
+    if by_step(node):
         return False
     return has(node, Trait.STEADY)

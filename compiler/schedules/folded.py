@@ -12,6 +12,7 @@ from dataclasses import replace
 from bcgraph.compiler.ir import Edge, Node, Program, TemporalGraph, Value, free
 from bcgraph.compiler.needed import needed, needed_at, needed_steps
 from bcgraph.compiler.ops import Trait, attributes, has
+from bcgraph.compiler.ops.layers import by_step
 from bcgraph.compiler.ops.neuron import equations_of, states_of
 from bcgraph.compiler.scc import Component, components
 from bcgraph.compiler.schedules.placement import Where, frame, once, place, zeros_like
@@ -83,7 +84,7 @@ class _Folder:
 
     def foldable(self, node: Node) -> bool:
         """Whether every step is needed, and each step is treated alike."""
-        if node.op == "bn" and node.attrs["layer"].norm.by_step:
+        if by_step(node):
             return False
         return len(self.needed_steps(node)) == self.steps
 

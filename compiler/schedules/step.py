@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bcgraph.compiler.ir import Edge, Program, State, TemporalGraph, Value, before
+from bcgraph.compiler.schedules.step_count import counted
 from bcgraph.errors import CompileError
 from bcgraph.names import parse_projection
 
@@ -22,7 +23,9 @@ def step(graph: TemporalGraph) -> Program:
     The norms of connections must be deferred (pass `defer_norm`), or they would see T updates. Raises CompileError
     (E054) when the delays ask for more than `MAX_STATES` states.
     """
+    graph = counted(graph)
     values = graph.values()
+    counts = {n.output.name for n in graph.nodes if n.op == "count"}
     flags = {n.output.name for n in graph.nodes if n.op == "one"}
     states: list[State] = []
     needed = sum(graph.delayed().values())
@@ -35,7 +38,7 @@ def step(graph: TemporalGraph) -> Program:
     for name, longest in graph.delayed().items():
         for delay in range(1, longest + 1):
             newer = before(name, delay - 1) if delay > 1 else name
-            meaning = f"{_meaning(name, flags)}, {delay} step{'s' if delay > 1 else ''} ago"
+            meaning = f"{_meaning(name, flags, counts)}, {delay} step{'s' if delay > 1 else ''} ago"
             states.append(State(before(name, delay), newer, values[name].shape, meaning))
     nodes = tuple(
         replace(n, inputs=tuple(Edge(before(e.value, e.delay)) if e.delay else e for e in n.inputs))
@@ -46,7 +49,9 @@ def step(graph: TemporalGraph) -> Program:
     return Program(graph.name, "step", graph.steps, graph.sequence, inputs, nodes, outputs, tuple(states), graph.ports)
 
 
-def _meaning(name: str, flags: set[str]) -> str:
+def _meaning(name: str, flags: set[str], counts: set[str]) -> str:
+    if name in counts:
+        return "number of steps so far"
     if name in flags:
         return "1 when the step existed, else 0"
     if (found := parse_projection(name)) is not None:

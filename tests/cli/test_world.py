@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from PIL import Image
 from bcgraph import dsl
 from bcgraph.cli.guard import adopt, guarded
 from bcgraph.cli.streams import printable
+from tests import forked
 from tests.cli.conftest import TINY, Command, Result
 
 FULL = Path("/dev/full")
@@ -35,12 +36,23 @@ def shell(tmp_path: Path) -> Shell:
     place.mkdir()
     (place / "bcgraph").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bcgraph "$@"\n')
     (place / "bcgraph").chmod(0o755)
+    return _shell(tmp_path, {"PATH": f"{place}:{os.environ['PATH']}"})
 
+
+@pytest.fixture
+def forks(tmp_path: Path) -> Shell:
+    """As `shell`, for lines whose commands need no interpreter of their own (`tests.forked`)."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    return _shell(tmp_path, forked.program(place))
+
+
+def _shell(folder: Path, variables: Mapping[str, str]) -> Shell:
     def run(line: str, **environment: str) -> Result:
         done = subprocess.run(
             ["bash", "-c", line],
-            cwd=tmp_path,
-            env=os.environ | {"PATH": f"{place}:{os.environ['PATH']}", "COLUMNS": "200", "NO_COLOR": "1"} | environment,
+            cwd=folder,
+            env={**os.environ, **variables, "COLUMNS": "200", "NO_COLOR": "1", **environment},
             capture_output=True,
             timeout=120,
             check=False,
@@ -115,33 +127,33 @@ def test_sockets_as_editors_hand_them_over(tiny: Path, blocking: bool) -> None:
     assert found.decode() == dsl.format_text(text)
 
 
-def test_what_is_no_file_is_refused_at_once(shell: Shell, tiny: Path, tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused_at_once(forks: Shell, tiny: Path, tmp_path: Path) -> None:
     for name in ("net2.bcg", "net.onnx", "net.nir", "w.safetensors"):
         os.mkfifo(tmp_path / name)
     (tmp_path / "found").mkdir()
     os.mkfifo(tmp_path / "found/run.json")
-    assert "not a regular file" in shell("bcgraph check net2.bcg").fault("E001")
-    assert "not a regular file" in shell("bcgraph fmt net2.bcg").fault("E001")
-    assert "not a regular file" in shell("bcgraph run net.onnx --data digits").fault("E087")
-    assert "not a regular file" in shell("bcgraph eval net.bcg --weights w.safetensors").fault("E082")
-    assert "not a regular file" in shell("bcgraph report found").fault("E085")
-    assert "not a regular file" in shell("bcgraph check /dev/zero").fault("E001")
+    assert "not a regular file" in forks("bcgraph check net2.bcg").fault("E001")
+    assert "not a regular file" in forks("bcgraph fmt net2.bcg").fault("E001")
+    assert "not a regular file" in forks("bcgraph run net.onnx --data digits").fault("E087")
+    assert "not a regular file" in forks("bcgraph eval net.bcg --weights w.safetensors").fault("E082")
+    assert "not a regular file" in forks("bcgraph report found").fault("E085")
+    assert "not a regular file" in forks("bcgraph check /dev/zero").fault("E001")
     # What the shell gives in the place of a file is one.
-    assert shell("bcgraph check <(cat net.bcg)").code == 0
-    assert shell("cat net.bcg | bcgraph check /dev/stdin").code == 0
+    assert forks("bcgraph check <(cat net.bcg)").code == 0
+    assert forks("cat net.bcg | bcgraph check /dev/stdin").code == 0
 
 
 @pytest.mark.parametrize(
     "content", [b"root:$6$s3cret:19000::::::\n", b"# s3cret\nroot:s3cret\n", b"s3cret\xff\n", b"s3cret\0"]
 )
-def test_an_import_shows_nothing_of_a_foreign_file(shell: Shell, tmp_path: Path, content: bytes) -> None:
+def test_an_import_shows_nothing_of_a_foreign_file(forks: Shell, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "shadow").write_bytes(content)
     (tmp_path / "net.bcg").write_text(TINY.replace("bcg 1\n", f'bcg 1\nimport "{tmp_path}/shadow"\n', 1))
     for more in ("", " --json"):
-        done = shell(f"bcgraph check net.bcg{more}")
+        done = forks(f"bcgraph check net.bcg{more}")
         assert done.code == 1
         assert "s3cret" not in done.out + done.err
-    assert 'import "' in shell("bcgraph check net.bcg").err
+    assert 'import "' in forks("bcgraph check net.bcg").err
 
 
 def test_fmt_counts_what_it_has_written_and_keeps_the_owner(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
@@ -173,14 +185,14 @@ def test_fmt_does_not_count_what_it_could_not_write(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
-def test_names_that_are_no_text(shell: Shell, trained: Path, tmp_path: Path) -> None:
+def test_names_that_are_no_text(forks: Shell, trained: Path, tmp_path: Path) -> None:
     odd = os.fsdecode(b"n\xff")
     trained.rename(tmp_path / odd)
     name = "$(printf 'n\\xff')"
-    assert shell(f"bcgraph eval {name}").code == 0
-    assert shell(f"bcgraph train {name}/spec.bcg --out {name}").code == 0
-    assert shell(f"bcgraph compile {name} -o {name}.onnx").code == 0
-    done = shell(f"bcgraph run {name}.onnx --data digits --json")
+    assert forks(f"bcgraph eval {name}").code == 0
+    assert forks(f"bcgraph train {name}/spec.bcg --out {name}").code == 0
+    assert forks(f"bcgraph compile {name} -o {name}.onnx").code == 0
+    done = forks(f"bcgraph run {name}.onnx --data digits --json")
     assert json.loads(done.out)["accuracy"] > 0.05
 
 
@@ -235,13 +247,13 @@ def test_what_is_printed(text: str) -> None:
     assert printable("plain \N{SNOWMAN}\tand\n") == "plain \N{SNOWMAN}\tand\n"
 
 
-def test_a_mark_before_the_first_frame(shell: Shell, tiny: Path, tmp_path: Path) -> None:
-    assert shell("bcgraph compile net.bcg -o step.onnx --form step").code == 0
+def test_a_mark_before_the_first_frame(forks: Shell, tiny: Path, tmp_path: Path) -> None:
+    assert forks("bcgraph compile net.bcg -o step.onnx --form step").code == 0
     frame = " ".join(["0.5"] * 64).encode()
     (tmp_path / "frames.txt").write_bytes(b"\xef\xbb\xbf" + frame + b"\n" + frame + b"\n")
-    assert len(shell("bcgraph run step.onnx --stream <frames.txt").out.splitlines()) == 2
+    assert len(forks("bcgraph run step.onnx --stream <frames.txt").out.splitlines()) == 2
     (tmp_path / "frames.txt").write_bytes(frame + b"\n\xff\xfe\n")
-    assert "line 2" in shell("bcgraph run step.onnx --stream <frames.txt").fault("E090")
+    assert "line 2" in forks("bcgraph run step.onnx --stream <frames.txt").fault("E090")
 
 
 def test_libraries_print_nothing_raw(shell: Shell, tiny: Path) -> None:
@@ -271,8 +283,8 @@ def test_what_libraries_say_is_a_note_of_one_line(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("url", ["me:s3cret@host/db", "postgresql//me:s3cret@host/db", "postgresql://me:s3cret"])
-def test_a_password_in_what_is_no_storage(shell: Shell, tiny: Path, tmp_path: Path, url: str) -> None:
-    done = shell(f"bcgraph search net.bcg --out found --storage {url}")
+def test_a_password_in_what_is_no_storage(forks: Shell, tiny: Path, tmp_path: Path, url: str) -> None:
+    done = forks(f"bcgraph search net.bcg --out found --storage {url}")
     assert "s3cret" not in done.fault("E091")
     assert not (tmp_path / "found").exists()
     shutil.rmtree(tmp_path / "found", ignore_errors=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from bcgraph import dsl, schema
@@ -98,11 +102,23 @@ def test_onto_a_port_without_spatial_axes(schedule: str) -> None:
     compare(spec, schedule, training=False)
 
 
+def every_set() -> Iterator[Any]:
+    """Each backbone with each set, in each schedule and mode; by day in one of them, so that all pairs are met.
+
+    `test_backbones` has each backbone in each schedule and mode, `test_tiny_with_every_set` each set.
+    """
+    ways = list(itertools.product(SCHEDULES, (False, True)))
+    for (i, name), (j, backward) in itertools.product(enumerate(BACKBONES), enumerate(CONNECTIONS)):
+        for k, (schedule, training) in enumerate(ways):
+            marks = () if (i + j) % len(ways) == k else (pytest.mark.nightly,)
+            mode = "train" if training else "eval"
+            yield pytest.param(
+                name, backward, training, schedule, marks=marks, id=f"{name}-{backward}-{mode}-{schedule}"
+            )
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("backward", CONNECTIONS)
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(("name", "backward", "training", "schedule"), every_set())
 def test_backbones_with_every_set(name: str, backward: str, training: bool, schedule: str) -> None:
     spec = network(name, CONNECTIONS[backward], steps=4, neuron="lif(tau=0.25, threshold=0.75)")
     compare(spec, schedule, training=training, size=4)

@@ -16,7 +16,7 @@ from bcgraph.errors import CompileError, SpecError
 from tests.equivalence import support
 from tests.equivalence.support import GRADIENT, OUTPUT, compare
 from tests.library.plain import LibraryReference
-from tests.targets.test_onnx import run
+from tests.targets.test_onnx import chained, run
 
 TEBN = {
     "shared": schema.Norm(scales="per_step"),
@@ -41,6 +41,12 @@ def tebn(name: str) -> tuple[schema.NetworkSpec, dict[str, Tensor]]:
     return spec, values
 
 
+def stepwise(spec: schema.NetworkSpec, values: dict[str, Tensor]) -> torch.fx.GraphModule:
+    model = bcgraph.compile(spec, schedule="step", dtype=torch.float64)
+    model.load_state_dict(values)
+    return model
+
+
 def written(line: str, *layers: str, neuron: str = "lif(threshold=0.6)") -> schema.NetworkSpec:
     body = "; ".join(("c = conv(4)", *layers, "l = neuron()", "flatten()", "fc = linear(3)"))
     return bcgraph.parse(
@@ -56,7 +62,7 @@ def norms(spec: schema.NetworkSpec) -> list[schema.Norm]:
 # --- tebn -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", ["unrolled", "folded"])
+@pytest.mark.parametrize("schedule", support.SCHEDULES)
 @pytest.mark.parametrize("name", TEBN)
 def test_tebn(name: str, schedule: str) -> None:
     spec, values = tebn(name)
@@ -64,34 +70,91 @@ def test_tebn(name: str, schedule: str) -> None:
         compare(spec, schedule, training=training, values=values, judge=LibraryReference, **options)
 
 
-@pytest.mark.parametrize("ending", [".onnx", ".py"])
+@pytest.mark.parametrize(
+    ("ending", "form"),
+    [(".onnx", "unrolled"), (".onnx", "step"), (".onnx", "scan"), (".py", "unrolled"), (".c", "step")],
+)
 @pytest.mark.parametrize("name", TEBN)
-def test_tebn_in_files(name: str, ending: str, tmp_path: Path) -> None:
+def test_tebn_in_files(name: str, ending: str, form: str, tmp_path: Path) -> None:
     spec, values = tebn(name)
     x = support.batch(spec, 16)
     path = tmp_path / f"net{ending}"
-    bcgraph.export(spec, path, state_dict=values, inputs=x.float())
+    done = bcgraph.export(spec, path, state_dict=values, inputs=x.float(), form=form)
+    if ending == ".c":
+        # It was compiled and run, and compared with the program of one step.
+        assert done.proof is not None
+        assert done.proof.differing_spikes <= 0.01
+        return
     with torch.no_grad():
         expected = LibraryReference(spec, values)(x).output
-        if ending == ".py":
-            got = runpy.run_path(str(path))["load"]()(x.float()).double()
-        else:
-            got = torch.from_numpy(run(path, x.float().numpy())[0]).double()
+    if ending == ".py":
+        got = runpy.run_path(str(path))["load"]()(x.float()).detach().double()
+    elif form == "step":
+        got = torch.from_numpy(chained(path, spec, x.float())).double()
+    else:
+        got = torch.from_numpy(run(path, x.float().numpy())[0]).double()
     assert float(torch.isclose(got, expected, rtol=1e-4, atol=1e-4).all(2).all(0).double().mean()) >= 0.9
 
 
-@pytest.mark.parametrize(("ending", "form"), [(".onnx", "step"), (".onnx", "scan"), (".nir", "unrolled")])
-def test_where_one_step_does_not_know_its_number(ending: str, form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", TEBN)
+def test_samples_that_are_in_different_steps(name: str) -> None:
+    """States of zero are the beginning of a sample's time, whatever step the others of the batch are in."""
+    spec, values = tebn(name)
+    model = stepwise(spec, values).eval()
+    x = support.batch(spec, 2)
+    with torch.no_grad():
+        expected = LibraryReference(spec, values)(x).output
+        first, *states = model(x, *model.initial_states(x))
+        begun = model.initial_states(x)
+        for state, zero in zip(states, begun, strict=True):
+            state[1] = zero[1]
+        got, *_ = model(x, *states)
+    assert torch.allclose(got, torch.stack([expected[1, 0], expected[0, 1]]), rtol=0, atol=OUTPUT)
+    assert torch.allclose(first, expected[0], rtol=0, atol=OUTPUT)
+
+
+@pytest.mark.parametrize("name", TEBN)
+def test_a_stream_that_is_longer_goes_on_as_in_the_last_step(name: str, tmp_path: Path) -> None:
+    spec, values = tebn(name)
+    longer, held = support.replace(spec, steps=7), dict(values)
+    for key, value in values.items():
+        part = key.rpartition(".")[2]
+        if part == "p" or (name == "per-step" and part in ("running_mean", "running_var", "num_batches_tracked")):
+            held[key] = torch.cat([value, value[-1:].expand(3, *value.shape[1:])])
+    x = support.batch(spec, 4)
+    model = stepwise(spec, values).eval()
+    with torch.no_grad():
+        expected = LibraryReference(longer, held)(x).output
+        states, got = model.initial_states(x), []
+        for _ in range(7):
+            output, *states = model(x, *states)
+            got.append(output)
+    assert torch.allclose(torch.stack(got), expected, rtol=0, atol=OUTPUT)
+    assert not torch.equal(expected[6], expected[3])
+    bcgraph.export(spec, tmp_path / "net.onnx", state_dict=values, inputs=x.float(), form="step")
+    found = torch.from_numpy(chained(tmp_path / "net.onnx", longer, x.float())).double()
+    assert float(torch.isclose(found, expected, rtol=1e-4, atol=1e-4).all(2).all(0).double().mean()) >= 0.7
+
+
+def test_batch_statistics_for_each_step_want_one_step() -> None:
+    spec, values = tebn("per-step")
+    model = stepwise(spec, values).train()
+    x = support.batch(spec, 3)
+    _, *states = model(x, *model.initial_states(x))
+    states[0][1] = 0
+    with pytest.raises(ValueError, match="all in the same step"):
+        model(x, *states)
+
+
+def test_nir_cannot_tell_steps_apart(tmp_path: Path) -> None:
     spec = written("norm = tebn();", "b = bn()")
     with pytest.raises(CompileError) as caught:
-        bcgraph.export(spec, tmp_path / f"net{ending}", form=form)
-    found = caught.value.diagnostics[0]
-    assert found.code in ("E072", "E073")
-    assert "`b` has a scale for each step" in found.message
+        bcgraph.export(spec, tmp_path / "net.nir")
+    (found,) = caught.value.diagnostics
+    assert found.code == "E073"
+    assert "`b` has a scale for each step, which one step cannot tell apart" in found.message
     assert found.span is not None
     assert not list(tmp_path.iterdir())
-    with pytest.raises(CompileError, match="has a scale for each step"):
-        bcgraph.compile(spec, schedule="step")
 
 
 # --- In the language --------------------------------------------------------------------------------------

@@ -73,10 +73,11 @@ class SynchronizedBatchNorm(BatchNorm):
 class SynchronizedPerStep(BatchNormPerStep):
     """`BatchNormPerStep` whose batch statistics are those of all processes."""
 
-    def forward(self, x: Tensor, step: int) -> Tensor:
+    def forward(self, x: Tensor, step: int | Tensor, exists: Tensor | None = None) -> Tensor:
         """As `BatchNormPerStep`."""
-        if not self.training:
-            return super().forward(x, step)
+        # One step after the other is no schedule that trains.
+        if not self.training or isinstance(step, Tensor):
+            return super().forward(x, step, exists)
         y, mean, var, count = normalize(x, *self.affine(step), 1, self.eps)
         running_mean, running_var, batches = self.row(step)
         with torch.no_grad():

@@ -14,23 +14,26 @@ from typing import ClassVar
 
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph, Value, free
 from bcgraph.compiler.ops import OPS
+from bcgraph.compiler.ops.layers import by_step
 
 
 @dataclass(frozen=True)
 class DeferNorm:
     """Move delays from after the norms of connections to before them.
 
-    Norms with statistics of their own for each step stay: they need a schedule that tells steps apart, which also knows
-    the last step. Where a layer after a norm makes something of zero, as a bias does, a `present` node ends the chain.
+    Norms with statistics or a scale for each step stay unless `by_step` is set: of the schedules that tell steps apart,
+    only `step` can tell which step a deferred norm is of, and the others know the last step. Where a layer after a norm
+    makes something of zero, as a bias does, a `present` node ends the chain.
     """
 
     name: ClassVar[str] = "defer_norm"
     inference_only: ClassVar[bool] = False
+    by_step: bool = False
 
     def run(self, graph: TemporalGraph) -> TemporalGraph:
         """The graph in which every delay ends before the norms that only late readers need."""
         delays = _late(graph)
-        moved = _moved(graph, delays)
+        moved = _moved(graph, delays, self.by_step)
         if not moved:
             return graph
         producers = graph.producers()
@@ -95,12 +98,13 @@ def _late(graph: TemporalGraph) -> dict[str, int]:
     return found
 
 
-def _moved(graph: TemporalGraph, delays: Mapping[str, int]) -> frozenset[str]:
+def _moved(graph: TemporalGraph, delays: Mapping[str, int], numbered: bool) -> frozenset[str]:
     """The norms that can be deferred, and what stands between them and their late readers."""
     readers = graph.readers()
     moved: set[str] = set()
     for node in graph.nodes:
-        if node.op == "bn" and node.name in delays and len(node.inputs) == 1 and not node.attrs["layer"].norm.by_step:
+        late = node.op == "bn" and node.name in delays and len(node.inputs) == 1
+        if late and (numbered or not by_step(node)):
             moved |= _after(node, readers)
     return frozenset(moved)
 

@@ -13,18 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcgraph import shapes
-from bcgraph.compiler.export.folding import folded, norm_at
+from bcgraph.compiler.export.folding import affine_by_step, folded, norm_at
 from bcgraph.compiler.export.neurons import fixed
 from bcgraph.compiler.export.tables import written
 from bcgraph.compiler.ir import Node, Program
-from bcgraph.compiler.ops.layers import told_apart
 from bcgraph.compiler.ops.neuron import layer_of
 from bcgraph.compiler.targets.c import kernels
 from bcgraph.compiler.targets.c.neuron import Statements, number
 from bcgraph.compiler.targets.c.storage import Life, placed, size, whole
 from bcgraph.equations.expression import Read
 from bcgraph.equations.neuron import CURRENT
-from bcgraph.errors import CompileError
 from bcgraph.normalization import Normalization
 from bcgraph.shapes import Shape
 
@@ -334,13 +332,9 @@ class _Emitter:
 
     def norm(self, node: Node) -> None:
         layer = node.attrs["layer"]
-        if layer.norm.by_step:
-            raise CompileError(
-                "E073",
-                f"`{node.name}` {told_apart(node)}, which one step cannot tell apart",
-                span=node.span,
-                hint="export an .onnx file of the form `unrolled`",
-            )
+        if node.attrs.get("counted"):
+            self.norm_by_number(node)
+            return
         parts = [norm_at(node, p, self.weights) for p in ("weight", "bias", "running_mean", "running_var")]
         names = ("weight", "bias", "running_mean", "running_var")
         weight, bias, mean, var = (
@@ -354,6 +348,21 @@ class _Emitter:
         x, *exists = (edge.value for edge in node.inputs)
         value = f"{self.at(x)} * {scale}[i % {channels}] + {shift}[i % {channels}]"
         self.each(node, f"{self.name(exists[0])}[0] != 0 ? {value} : 0.0f" if exists else value)
+
+    def norm_by_number(self, node: Node) -> None:
+        """A norm that tells steps apart: scaled and shifted by the row of the step, the last from T on."""
+        x, *exists, count = (edge.value for edge in node.inputs)
+        steps, channels = self.program.steps, node.output.shape[0]
+        tables = zip(("scale", "shift"), affine_by_step(node, self.weights, steps), strict=True)
+        scale, shift = (self.table("float", f"{node.module}, {part}", rows) for part, rows in tables)
+        number = f"{self.name(count)}[0]"
+        row = f"({number} < {steps - 1}.0f ? (int){number} : {steps - 1}) * {channels} + i % {channels}"
+        value = f"{self.at(x)} * {scale}[{row}] + {shift}[{row}]"
+        self.each(node, f"{self.name(exists[0])}[0] != 0 ? {value} : 0.0f" if exists else value)
+
+    def count(self, node: Node) -> None:
+        before, steps = f"{self.name(node.inputs[0].value)}[0]", f"{node.attrs['steps']}.0f"
+        self.each(node, f"{before} + 1.0f < {steps} ? {before} + 1.0f : {steps}")
 
     def present(self, node: Node) -> None:
         x, exists = (edge.value for edge in node.inputs)
@@ -522,6 +531,7 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "to_vector": _Emitter.reshaped,
     "neuron": _Emitter.neuron,
     "one": _Emitter.one,
+    "count": _Emitter.count,
     "present": _Emitter.present,
     "zeros": _Emitter.zeros,
     "fold_norm": _Emitter.fold_norm,

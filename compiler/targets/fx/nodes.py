@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from bcgraph.compiler.ir import Node, Program, free
 from bcgraph.compiler.ops import Trait, has
-from bcgraph.compiler.ops.layers import told_apart
+from bcgraph.compiler.ops.layers import by_step, told_apart
 from bcgraph.compiler.ops.neuron import equations_of
 from bcgraph.compiler.targets.fx import loops, sums
 from bcgraph.compiler.targets.fx.memory_plan import MemoryPlan
@@ -105,7 +105,10 @@ class _Emitter:
         self.env[name] = self.add(node, "call_module", tree.in_code(str(node.module)), tuple(self.read(node)), name)
 
     def norm(self, node: Node) -> None:
-        if node.attrs["layer"].norm.by_step:
+        if node.attrs.get("counted"):
+            x, *exists, count = self.read(node)
+            made = self.add(node, "call_module", tree.in_code(str(node.module)), (x, count, *exists))
+        elif by_step(node):
             if node.step is None:
                 raise CompileError(
                     "E072",
@@ -255,6 +258,9 @@ class _Emitter:
     def one(self, node: Node) -> None:
         self.call(node, BF.ones, self.batch(node))
 
+    def count(self, node: Node) -> None:
+        self.call(node, BF.count, *self.read(node), node.attrs["steps"])
+
     def present(self, node: Node) -> None:
         self.call(node, BF.present, *self.read(node))
 
@@ -307,6 +313,7 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "neuron": _Emitter.neuron,
     "conv_neuron": _Emitter.neuron,
     "one": _Emitter.one,
+    "count": _Emitter.count,
     "present": _Emitter.present,
     "zeros": _Emitter.zeros,
     "frame": _Emitter.frame,

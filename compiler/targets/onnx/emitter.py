@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bcgraph import __version__, shapes
-from bcgraph.compiler.export.folding import folded, norm_at
+from bcgraph.compiler.export.folding import affine_by_step, folded, norm_at
 from bcgraph.compiler.export.neurons import by_channel, fixed, unique
 from bcgraph.compiler.export.tables import called, written
 from bcgraph.compiler.ir import Node, Program, Value, free
@@ -186,7 +186,9 @@ class _Emitter:
 
     def norm(self, node: Node) -> None:
         layer = node.attrs["layer"]
-        x, *exists = self.reads(node)
+        if node.attrs.get("counted"):
+            self.norm_by_number(node)
+            return
         if layer.norm.by_step and node.step is None:
             raise CompileError(
                 "E073",
@@ -194,6 +196,7 @@ class _Emitter:
                 span=node.span,
                 hint="export the form `unrolled`",
             )
+        x, *exists = self.reads(node)
         parts = []
         for part in ("weight", "bias", "running_mean", "running_var"):
             name = f"{node.module}.{part}"
@@ -204,6 +207,29 @@ class _Emitter:
             "BatchNormalization", [x, *parts], value + (".norm" if exists else ""), {"epsilon": layer.norm.eps}
         )
         self.env[value] = self.where_present(node, normal, exists[0]) if exists else normal
+
+    def norm_by_number(self, node: Node) -> None:
+        """A norm that tells steps apart: a sample is scaled and shifted by the row of its step, the last from T on."""
+        x, *exists, count = self.reads(node)
+        value, steps = node.output.name, self.program.steps
+        last = self.constant(f"i64.scalar.{steps - 1}", np.array(steps - 1, dtype=np.int64))
+        number = self.op("Cast", [count], f"{value}.number", {"to": ir.DataType.INT64})
+        row = self.op("Min", [number, last], f"{value}.row")
+        axes = self.integers(*range(2, len(node.output.shape) + 1)) if len(node.output.shape) > 1 else None
+        found = []
+        for part, table in zip(("scale", "shift"), affine_by_step(node, self.weights, steps), strict=True):
+            rows = self.constant(f"{node.module}.{part}s", table.astype(np.float32))
+            each = self.op("Gather", [rows, row], f"{value}.{part}", {"axis": 0})
+            found.append(each if axes is None else self.op("Unsqueeze", [each, axes], f"{value}.{part}.axes"))
+        scaled = self.op("Mul", [x, found[0]], f"{value}.scaled")
+        normal = self.op("Add", [scaled, found[1]], value + (".norm" if exists else ""))
+        self.env[value] = self.where_present(node, normal, exists[0]) if exists else normal
+
+    def count(self, node: Node) -> None:
+        (before,) = self.reads(node)
+        one, most = (self.constant(f"f32.{n}", np.array(n, dtype=np.float32)) for n in (1, node.attrs["steps"]))
+        more = self.op("Add", [before, one], f"{node.output.name}.more")
+        self.put(node, "Min", [more, most])
 
     def present(self, node: Node) -> None:
         self.env[node.output.name] = self.where_present(node, *self.reads(node))
@@ -363,18 +389,18 @@ class _Emitter:
         made.doc_string = str(equations)
         self.env.update(zip(names, made.outputs, strict=True))
 
-    def batch_axis(self) -> ir.Value:
+    def batch_axis(self, reader: str) -> ir.Value:
+        """The length of the batch axis, for the value `reader`."""
         x, axis = self.samples
-        return self.op("Shape", [x], f"batch{len(self.tape.nodes)}", {"start": axis, "end": axis + 1})
+        return self.op("Shape", [x], f"{reader}.batch", {"start": axis, "end": axis + 1})
 
     def one(self, node: Node) -> None:
         value = ir.tensor(np.ones(1, dtype=np.float32))
-        self.put(node, "ConstantOfShape", [self.batch_axis()], value=value)
+        self.put(node, "ConstantOfShape", [self.batch_axis(node.output.name)], value=value)
 
     def zeros(self, node: Node) -> None:
-        shape = self.op(
-            "Concat", [self.batch_axis(), self.integers(*node.output.shape)], f"{node.name}.shape", {"axis": 0}
-        )
+        axes = [self.batch_axis(node.output.name), self.integers(*node.output.shape)]
+        shape = self.op("Concat", axes, f"{node.name}.shape", {"axis": 0})
         self.put(node, "ConstantOfShape", [shape], value=ir.tensor(np.zeros(1, dtype=np.float32)))
 
     def frame(self, node: Node) -> None:
@@ -444,6 +470,7 @@ EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "to_vector": _Emitter.flatten,
     "neuron": _Emitter.neuron,
     "one": _Emitter.one,
+    "count": _Emitter.count,
     "present": _Emitter.present,
     "zeros": _Emitter.zeros,
     "frame": _Emitter.frame,

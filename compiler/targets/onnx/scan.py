@@ -72,7 +72,8 @@ class _Scan(_Emitter):
 
     def start(self, name: str, shape: tuple[int, ...]) -> ir.Value:
         """Zero in the shape of a state."""
-        size = self.op("Concat", [self.batch_axis(), self.integers(*shape)], f"start.{name}.shape", {"axis": 0})
+        axes = [self.batch_axis(f"start.{name}"), self.integers(*shape)]
+        size = self.op("Concat", axes, f"start.{name}.shape", {"axis": 0})
         return self.op("ConstantOfShape", [size], f"start.{name}", {"value": ir.tensor(np.zeros(1, np.float32))})
 
     def body(self, watch: Sequence[str]) -> ir.Graph:
