@@ -11,7 +11,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.definitions import REQUIRE, Definitions
 from bcgraph.dsl.elaboration.evaluate import INPUT, Failed, Scope, Value, unknown_name
-from bcgraph.dsl.elaboration.frames import WORDS, misplaced
+from bcgraph.dsl.elaboration.frames import misplaced, words
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Namespace
 from bcgraph.dsl.elaboration.values import Parameter, bind, convert, parameters_of
 from bcgraph.dsl.walk import expressions_of, names_in
@@ -33,7 +33,7 @@ def check_blocks(namespace: Namespace, definitions: Definitions, scope: Scope) -
         inner = replace(scope, in_block=True, values=values)
         for parameter in definition.block.parameters:
             if parameter.default is not None:
-                _names(parameter.default, inner, WORDS)
+                _names(parameter.default, inner, words(definition, definitions.library))
             values[parameter.name] = 0
         _body(definition.block.body, definition, definitions, inner)
 
@@ -61,7 +61,7 @@ def _body(body: tuple[syntax.Statement, ...], definition: Definition, definition
                     _call(value, definition, definitions, scope)
             case syntax.Bare(call=call) if call.name == REQUIRE and REQUIRE not in definition.namespace.definitions:
                 for argument in call.arguments:
-                    _names(argument, scope, WORDS)
+                    _names(argument, scope, words(definition, definitions.library))
             case syntax.Bare(call=call):
                 _call(call, definition, definitions, scope)
             case syntax.Sum() | syntax.Concat() | syntax.Section(name="mul"):
@@ -106,7 +106,7 @@ def _call(call: syntax.Call, definition: Definition, definitions: Definitions, s
     parameters = [Parameter(p.name, None, p.default is None) for p in callee.text.parameters]
     bound, _ = bind(call, parameters, scope)
     for value in bound.values():
-        _names(value, scope, WORDS)
+        _names(value, scope, words(callee, library))
 
 
 def _constants(

@@ -84,6 +84,16 @@ def heads(statement: syntax.Statement) -> tuple[syntax.Expression, ...]:
             return ()
 
 
+def parts_of(body: tuple[syntax.Statement, ...]) -> Iterator[syntax.Expression | syntax.Argument]:
+    """Every expression of a body and of the bodies in it, with all that is inside."""
+    for statement in statements_of(body):
+        pending: list[syntax.Expression | syntax.Argument] = list(heads(statement))
+        while pending:
+            node = pending.pop()
+            yield node
+            pending.extend(expressions_of(node))
+
+
 def deeper_than(limit: int, expression: syntax.Expression) -> syntax.Expression | syntax.Argument | None:
     """A part of an expression that is more than `limit` levels down, if there is one."""
     pending: list[tuple[syntax.Expression | syntax.Argument, int]] = [(expression, 1)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bcgraph import schema
 from bcgraph.dsl.elaboration import kinds
+from bcgraph.dsl.elaboration.frames import words_of
 from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.elaboration.library import NEURON
 from bcgraph.dsl.elaboration.settings import DATA_SETS
@@ -31,6 +32,14 @@ def parameters_of_call(name: str, reading: Reading) -> Sequence[Parameter] | Non
     if model is not None:
         return parameters_of(model)
     return LAYERS[name].parameters if name in LAYERS else None
+
+
+def words_of_argument(call: str, name: str, reading: Reading) -> tuple[str, ...]:
+    """The words that an argument of a call may be, by what the definition compares it with."""
+    if call == NEURON and reading.understood.spec is not None:
+        call = reading.understood.spec.neuron.name
+    definition = definition_of(call, reading)
+    return () if definition is None else words_of(name, definition)
 
 
 def _models() -> dict[str, type]:

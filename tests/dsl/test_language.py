@@ -161,6 +161,22 @@ def test_parameters_have_defaults_that_may_use_those_before_them() -> None:
     )
 
 
+def test_words_are_those_that_definitions_compare_with() -> None:
+    """Also a neuron of one's own, whose words go through two blocks to it, and a block that asks in a condition."""
+    text = "neuron own(back=zero) { state v = 0; u = v + I; s = spike(u - 1, triangle()); v = u if back == zero else u - s }\n"
+    text += "block part(back, kind=left) { require(kind == left or kind == right); l = own(back=back) }\n"
+    text += "block body(mode=below) { x = conv(2); p = part(mode, kind=right); flatten(); f = linear(1) }"
+    assert network(text, call="body(zero)").backbone.call.arguments == (("mode", "zero"),)
+    for wrong, word, hint in (
+        ("belw", "mode=below", "did you mean `below`?"),
+        ("rigt", "kind=right", "did you mean `right`?"),
+    ):
+        with pytest.raises(SpecError) as caught:
+            network(text.replace(word, f"{word.partition('=')[0]}={wrong}"))
+        found = caught.value.diagnostics[0]
+        assert (found.code, found.message, found.hint) == ("E030", f"`{wrong}` is not defined here", hint)
+
+
 def test_arguments_of_layers() -> None:
     layers = body(
         "a = conv(8, 5, 2, 1, groups=1, bias=true)",

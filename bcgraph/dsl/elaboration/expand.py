@@ -15,7 +15,16 @@ from bcgraph import schema, shapes
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.definitions import REQUIRE, Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, truth
-from bcgraph.dsl.elaboration.frames import Frame, misplaced, repetitions, requirement, scalar, single, target_name
+from bcgraph.dsl.elaboration.frames import (
+    Frame,
+    misplaced,
+    repetitions,
+    requirement,
+    scalar,
+    single,
+    target_name,
+    words,
+)
 from bcgraph.dsl.elaboration.layers import Defaults, Layer, check_place, check_threshold
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Library
 from bcgraph.dsl.elaboration.sizes import Budget, Size
@@ -85,7 +94,7 @@ class Expander:
             anchor=(caller.anchor or call.name_span) if definition.namespace.standard else None,
             origins=origins,
         )
-        self._arguments(call, block, caller, scope, values, origins)
+        self._arguments(call, definition, caller, scope, values, origins)
         reserved = frozenset(
             s.target.name
             for s in statements_of(block.body)
@@ -105,7 +114,7 @@ class Expander:
         for statement in frame.definition.block.body:
             if isinstance(statement, syntax.Bare) and statement.call.name == REQUIRE:
                 try:
-                    requirement(statement.call, frame)
+                    requirement(statement.call, frame, self.library)
                 except Failed:
                     good = False
         if not good:
@@ -114,24 +123,25 @@ class Expander:
     def _arguments(
         self,
         call: syntax.Call,
-        block: syntax.Block,
+        definition: Definition,
         caller: Scope,
         scope: Scope,
         values: dict[str, Value],
         origins: dict[str, Span],
     ) -> None:
         """Fill `values` with the block's parameters, and `origins` with where the user wrote them."""
+        block, known = definition.block, words(definition, self.library)
         parameters = [Parameter(p.name, None, p.default is None) for p in block.parameters]
         bound, good = bind(call, parameters, caller)
         for parameter in block.parameters:
             try:
                 if parameter.name in bound:
-                    value = single(bound[parameter.name], caller, parameter.name)
+                    value = single(bound[parameter.name], caller, parameter.name, known)
                     origin = caller.origin(bound[parameter.name])
                     if origin is not None:
                         origins[parameter.name] = origin
                 elif parameter.default is not None:
-                    value = single(parameter.default, scope, parameter.name)
+                    value = single(parameter.default, scope, parameter.name, known)
                 else:
                     continue
                 values[parameter.name] = value
@@ -190,7 +200,7 @@ class Expander:
         namespace = frame.definition.namespace
         if call.name == REQUIRE and REQUIRE not in namespace.definitions:
             # Those of the block itself hold by now; this may be one in a branch.
-            requirement(call, frame)
+            requirement(call, frame, self.library)
             return [], shape
         layer = self.library.built_in(call.name, namespace) or self.library.registered(call, namespace, frame.scope)
         if layer is None or layer.named:

@@ -9,10 +9,11 @@ from bcgraph.dsl.elaboration.definitions import allowed
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, evaluate
 from bcgraph.dsl.elaboration.kinds import Called, Kind, Word
 from bcgraph.dsl.elaboration.layers import LAYERS
-from bcgraph.dsl.elaboration.library import Definition, standard_names
-from bcgraph.dsl.walk import names_in, strings_in
+from bcgraph.dsl.elaboration.library import NEURON, Definition, Library
+from bcgraph.dsl.walk import names_in, parts_of, strings_in
 from bcgraph.dsl.wording import show, statement_name, type_name
 from bcgraph.errors import Span, nearest
+from bcgraph.names import DEFAULT_NEURON
 from bcgraph.schema_values import Scalar
 
 MAX_LEVELS = 96
@@ -24,14 +25,57 @@ def _word_options(kind: Kind | None) -> tuple[str, ...]:
     return tuple(name for name, _ in kind.options) if isinstance(kind, Called) else ()
 
 
-# The words that may be handed to a block, because some layer or neuron understands them.
-WORDS = frozenset(
-    {w for layer in LAYERS.values() for p in layer.parameters for w in _word_options(p.kind)}
-    | {"hard", "soft"}
-    # How the standard backbones join branches, and which images they begin with.
-    | {"add", "mul", "iand", "cifar", "imagenet"}
-    | set(standard_names("surrogate"))
-)
+# The words that layers of the language understand.
+_OF_LAYERS = frozenset(w for layer in LAYERS.values() for p in layer.parameters for w in _word_options(p.kind))
+
+
+def words(definition: Definition, library: Library) -> frozenset[str]:
+    """The words that may be handed to a definition: it, or what it calls, compares a parameter with them.
+
+    Also those that layers understand, and the names of surrogates. Each definition is looked over once a library.
+    """
+    if definition not in library.words:
+        found = {*_OF_LAYERS, *library.names("surrogate", definition.namespace)}
+        seen, pending = {definition}, [definition]
+        while pending:
+            each = pending.pop()
+            for node in parts_of(each.text.body):
+                if isinstance(node, syntax.Binary) and node.operator in ("==", "!="):
+                    found |= _compared(node, each)
+                elif isinstance(node, syntax.Call):
+                    called = [c for c in _called(node, each, library) if c not in seen]
+                    seen.update(called)
+                    pending.extend(called)
+        library.words[definition] = frozenset(found)
+    return library.words[definition]
+
+
+def words_of(parameter: str, definition: Definition) -> tuple[str, ...]:
+    """The words that a definition itself compares one of its parameters with, in the order of the text."""
+    found: dict[str, None] = {}
+    for node in parts_of(definition.text.body):
+        if isinstance(node, syntax.Binary) and node.operator in ("==", "!="):
+            sides = (node.left, node.right)
+            if any(isinstance(side, syntax.Name) and side.name == parameter for side in sides):
+                found |= dict.fromkeys(sorted(_compared(node, definition)))
+    return tuple(found)
+
+
+def _compared(comparison: syntax.Binary, definition: Definition) -> set[str]:
+    sides = (comparison.left, comparison.right)
+    parameters = {p.name for p in definition.text.parameters}
+    names = {side.name for side in sides if isinstance(side, syntax.Name)} - parameters
+    return names | {side.value for side in sides if isinstance(side, syntax.String)}
+
+
+def _called(call: syntax.Call, definition: Definition, library: Library) -> list[Definition]:
+    """What a call in a definition may mean; `neuron()` is one that only the network knows."""
+    found = library.layer(call.name, definition.namespace)
+    if found is not None or call.name != NEURON or not call.arguments:
+        return [] if found is None else [found]
+    own = [d for d in library.own.definitions.values() if d.kind == NEURON]
+    standard = library.definition(NEURON, DEFAULT_NEURON, library.own)
+    return own if standard is None else [*own, standard]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +143,7 @@ def repetitions(expression: syntax.Expression, scope: Scope) -> range:
     return range(*bounds)
 
 
-def requirement(call: syntax.Call, frame: Frame) -> None:
+def requirement(call: syntax.Call, frame: Frame, library: Library) -> None:
     """`require(condition)` in a block: report a parameter that does not fulfil it where its value was written.
 
     Raises Failed then (E041, E043), and where it is no condition (E042, E044).
@@ -108,17 +152,17 @@ def requirement(call: syntax.Call, frame: Frame) -> None:
     if len(call.arguments) != 1 or call.arguments[0].name is not None:
         raise scope.fail("E042", "`require` takes one condition", call.span, "`require(stride >= 1)`, for example")
     condition = call.arguments[0].value
-    found = evaluate(condition, scope, WORDS)
+    found = evaluate(condition, scope, words(frame.definition, library))
     if not isinstance(found, bool):
         raise scope.fail("E044", "`require` needs a condition", condition)
     if found:
         return
     name = next((n.name for n in names_in(condition) if n.name in scope.values), "")
     value = scope.values.get(name)
-    words = [n.name for n in names_in(condition) if n.name not in scope.values]
-    words += [text.value for text in strings_in(condition)]
-    hint = f"allowed: {allowed(condition, name, words)}"
-    if isinstance(value, str) and (close := nearest(value, words)):
+    options = [n.name for n in names_in(condition) if n.name not in scope.values]
+    options += [text.value for text in strings_in(condition)]
+    hint = f"allowed: {allowed(condition, name, options)}"
+    if isinstance(value, str) and (close := nearest(value, options)):
         hint = f"{close} ({hint})"
     code = "E043" if isinstance(value, str) else "E041"
     message = f"`{name}` of `{frame.definition.block.name}` cannot be `{show(value)}`"
@@ -135,9 +179,9 @@ def misplaced(statement: syntax.Statement, scope: Scope) -> None:
     scope.fail("E035", f"{statement_name(statement)} does not belong in a block", span, hint)
 
 
-def single(expression: syntax.Expression, scope: Scope, name: str) -> Value:
-    """The value of an argument of a block. Raises Failed where it is a list (E040)."""
-    value = evaluate(expression, scope, WORDS)
+def single(expression: syntax.Expression, scope: Scope, name: str, known: frozenset[str]) -> Value:
+    """The value of an argument of a block, which knows the words `known`. Raises Failed where it is a list (E040)."""
+    value = evaluate(expression, scope, known)
     if isinstance(value, list):
         raise scope.fail("E040", f"`{name}` needs a single value, not a list", expression)
     return value

@@ -108,13 +108,14 @@ def _faultless(text: str, name: str) -> tuple[Source, syntax.File] | None:
 class Library:
     """Finds blocks by name, and reads each file at most once.
 
-    `uses` are the plugins of the text and its imports, `own` is its namespace.
+    `uses` are the plugins of the text and its imports, `own` is its namespace, `words` what `frames.words` has found.
     """
 
     reporter: Reporter
     files: Files = field(default_factory=Files)
     uses: Uses = field(init=False)
     own: Namespace = field(default_factory=lambda: Namespace(standard=False))
+    words: dict[Definition, frozenset[str]] = field(default_factory=dict)
     _standard: dict[tuple[str, str], Namespace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

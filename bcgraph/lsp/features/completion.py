@@ -20,7 +20,7 @@ from bcgraph.dsl.elaboration.settings import DATA_SETS
 from bcgraph.dsl.elaboration.vocabulary.places import REQUIRED, SECTIONS, Setting, places
 from bcgraph.dsl.wording import LINKS
 from bcgraph.equations.expression import FUNCTIONS
-from bcgraph.lsp.calls import parameters_of_call
+from bcgraph.lsp.calls import parameters_of_call, words_of_argument
 from bcgraph.lsp.context import Context, context
 from bcgraph.lsp.features.hover import comment, described, signature
 from bcgraph.lsp.network import port_shapes
@@ -293,8 +293,8 @@ def _arguments(where: Context, call: str, reading: Reading) -> Iterator[Item]:
         yield from _of_kind(kind)
         if where.statement[0] == "surrogate":
             yield from _definitions("surrogate", reading)
-        elif where.statement[0] == "reset":
-            yield from _of_kind(kinds.Word(("hard", "soft")))
+        elif options := words_of_argument(call, where.statement[0], reading):
+            yield from _of_kind(kinds.Word(options))
         elif kind is None:
             yield from _of_kind(kinds.Flag())
         return
