@@ -21,7 +21,7 @@ def counted(graph: TemporalGraph) -> TemporalGraph:
     if not any(map(by_step, graph.nodes)):
         return graph
     name = free("count", {*graph.values(), *(node.name for node in graph.nodes)})
-    count = Node(name, "count", (Edge(name, 1),), (Value(name, ()),), {"steps": graph.steps})
+    count = Node(name, "count", (Edge(name, 1),), (Value(name, ()),), (("steps", graph.steps),))
 
     def read(node: Node) -> Node:
         if not by_step(node):
