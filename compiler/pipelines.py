@@ -15,7 +15,7 @@ from bcgraph.compiler.ir import Program, TemporalGraph
 from bcgraph.compiler.lower import lower
 from bcgraph.compiler.ops import Trait, has
 from bcgraph.compiler.passes import Pass
-from bcgraph.compiler.passes.defer_norm import DeferNorm
+from bcgraph.compiler.passes.projections.defer_norm import DeferNorm
 from bcgraph.compiler.scc import components
 from bcgraph.errors import CompileError
 from bcgraph.schema import NetworkSpec
