@@ -1,5 +1,7 @@
 """`python -m benchmarks.placement.values`: what each predictor says of every architecture that the table holds.
 
+`--spec` and `--out` measure it for the network of another table.
+
 For each seed (of weights, batch, split and order) all 121 architectures get an N-score, an E-score and their accuracy
 on the weights of supernets: trained for several numbers of epochs, with batch norms as training left them and
 recalibrated. The values are kept in `predictors.csv` as soon as a predictor is done; the same command goes on with what
@@ -55,9 +57,9 @@ Values = dict[tuple[str, int], list[float]]
 
 
 @cache
-def base() -> NetworkSpec:
-    """The network without connections."""
-    return dsl.load(SPEC).with_backward(())
+def base(path: Path = SPEC) -> NetworkSpec:
+    """The network of a file without connections."""
+    return dsl.load(path).with_backward(())
 
 
 def architectures() -> Space:
@@ -97,7 +99,7 @@ def write(path: Path, values: Values) -> None:
     files.write_text(path, stream.getvalue())
 
 
-def measure(seed: int, known: Values) -> Iterator[tuple[str, list[float]]]:
+def measure(seed: int, known: Values, path: Path = SPEC) -> Iterator[tuple[str, list[float]]]:
     """Each predictor that `known` lacks for this seed, with its values."""
     from bcgraph.search.evaluators import Standard
     from bcgraph.search.supernet.one_shot import OneShot
@@ -106,7 +108,7 @@ def measure(seed: int, known: Values) -> Iterator[tuple[str, list[float]]]:
     space = architectures()
     with tempfile.TemporaryDirectory() as folder:
         for epochs in (None, *EPOCHS):
-            spec = searched(epochs or EPOCHS[0])
+            spec = searched(epochs or EPOCHS[0], path)
             specs = [spec.with_backward(a) for a in space]
             standard = Standard(spec, seed, Path(folder), inits=1, score_dtype="float32")
             if epochs is None:
@@ -127,12 +129,12 @@ def measure(seed: int, known: Values) -> Iterator[tuple[str, list[float]]]:
                 yield str(shot), [one.value("accuracy") for one in found]
 
 
-def searched(epochs: int) -> NetworkSpec:
+def searched(epochs: int, path: Path = SPEC) -> NetworkSpec:
     """The network with the settings that its predictors are measured by."""
     search = SearchSpec(
         init=InitSpec(batch=BATCH), supernet=SupernetSpec(epochs=epochs), evolve=EvolveSpec(score="oneshot")
     )
-    return base().model_copy(update={"search": search})
+    return base(path).model_copy(update={"search": search})
 
 
 def seeds_of(values: Values, names: Sequence[str] = PREDICTORS) -> list[int]:
@@ -146,6 +148,7 @@ def main() -> None:
         prog="python -m benchmarks.placement.values", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, default=VALUES, help="the CSV file")
+    parser.add_argument("--spec", type=Path, default=SPEC, help="a file with the network of the table; of 5 ports")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--limit", type=float, default=math.inf, help="stop after so many predictors")
     asked = parser.parse_args()
@@ -157,7 +160,7 @@ def main() -> None:
         with files.locked(asked.out.parent):
             values = read(asked.out)
             for seed in range(asked.seeds):
-                for name, found in measure(seed, values):
+                for name, found in measure(seed, values, asked.spec):
                     values[name, seed] = found
                     write(asked.out, values)
                     print(f"seed {seed}: {name}", flush=True)
