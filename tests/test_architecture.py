@@ -30,7 +30,7 @@ def test_shown_lines_are_real() -> None:
         for text in (graph_text(graph), graph_text(smaller), program_text(unrolled))
         for line in text.splitlines()
     }
-    shown = re.findall(r"^    (%.*)$", PAGE, re.MULTILINE)
+    shown = re.findall(r"^(%.*)$", PAGE, re.MULTILINE)
     assert len(shown) == 10
     assert set(shown) <= real
     assert "backward layer2.0.lif2 -> lif1" in SPEC.read_text()

@@ -1,9 +1,7 @@
 """Every page of the documentation stands in the site, and no block of code in it stands unchecked.
 
-Blocks of ```python``` are run, here or by the test that `RUN` names, and those of ```c``` compiled. Files in ```bcg```
-are read. Commands in ```console``` have the commands and options that there are; `tests/test_readme.py` runs those of
-its pages as well.
-A block that a machine cannot check has a line `<!-- not run: why -->` before it.
+Each block is run by a test, or has a line `<!-- not run: why -->` before it. Files in ```bcg``` are read here, and what
+is a part of one has to be of the language.
 """
 
 from __future__ import annotations
@@ -22,62 +20,71 @@ import yaml
 from typer.core import TyperGroup
 
 import bcgraph
+from bcgraph import dsl
 from bcgraph.cli.main import COMMANDS, build
-from tests import needs
-from tests.test_readme import PAGES as READ
+from tests import needs, pages, test_commands_of_pages, test_readme
 
-ROOT = Path(__file__).parents[1]
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
-PAGES["README.md"] = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(
-    r"(?P<mark><!-- not run: [^\n]+ -->\n+)?^ *```(?P<kind>\w*)[^\n]*\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE
-)
+ROOT = pages.ROOT
+DOCS = {Path(page).name: (ROOT / page).read_text(encoding="utf-8") for page in pages.PAGES if page.startswith("docs/")}
+
+HERE = ("docs/deployment.md", "docs/importing.md")
+"""Pages whose Python and C are run in this file."""
+
+USED = (*test_readme.PAGES, test_commands_of_pages.PLUGIN)
+"""Pages whose files are used by their tests."""
 
 RUN = {
-    "python.md": "tests/test_python_page.py",
-    "extending.md": "tests/plugins/test_page.py",
-    **{Path(page).name: "tests/test_readme.py" for page in READ},
+    ("python", "c"): {
+        **dict.fromkeys(HERE, "tests/test_pages.py"),
+        **dict.fromkeys(test_readme.PAGES, "tests/test_readme.py"),
+        "docs/python.md": "tests/test_python_page.py",
+        "docs/extending.md": "tests/plugins/test_page.py",
+    },
+    ("toml",): {"docs/extending.md": "tests/plugins/test_page.py"},
+    ("console",): {
+        **dict.fromkeys(test_commands_of_pages.PAGES, "tests/test_commands_of_pages.py"),
+        **dict.fromkeys(test_readme.PAGES, "tests/test_readme.py"),
+        test_commands_of_pages.PLUGIN: "tests/plugins/test_page.py",
+    },
+    ("text",): {
+        "docs/architecture.md": "tests/test_architecture.py",
+        "docs/errors.md": "tests/errors/test_errordocs.py",
+        "docs/neurons.md": "tests/library/test_page.py",
+        "docs/python.md": "tests/test_python_page.py",
+        "docs/search.md": "tests/test_search_page.py",
+    },
+    ("bcg",): dict.fromkeys(pages.PAGES, "tests/test_pages.py"),
 }
-"""By page, the test that runs its Python."""
-
-SHOWN = {"text", "toml", "json", "yaml", "mermaid", "lua", "elisp", "lisp", "vim"}
-"""Output and settings of other programs."""
+"""For kinds of blocks and a page, the test that runs them, or compares them with what it sees."""
 
 
-def blocks(page: str, *kinds: str) -> list[str]:
-    return [m["text"] for m in BLOCK.finditer(PAGES[page]) if m["kind"] in kinds and not m["mark"]]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_checked_or_marked(page: str) -> None:
-    for found in BLOCK.finditer(PAGES[page]):
-        if found["mark"] or found["kind"] in SHOWN:
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_every_block_is_run_or_marked(page: str) -> None:
+    tests = {kind: found[page] for kinds, found in RUN.items() for kind in kinds if page in found}
+    for block in pages.blocks(page):
+        assert block.kind, f"{block}: a block begins with a fence and its kind, such as ```console"
+        if block.marked:
             continue
-        assert found["kind"] in ("python", "c", "bcg", "console", "sh", "bash"), found[0]
-        if found["kind"] in ("python", "c") and page not in HERE:
-            test = ROOT / RUN[page]
-            assert page in test.read_text() or "PAGES" in test.read_text()
+        assert block.kind in tests, f"{block}: no test runs this block, and no line says why"
+        test = (ROOT / tests[block.kind]).read_text()
+        assert page in test or Path(page).name in test or "pages.PAGES" in test, f"{tests[block.kind]} knows no {page}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in RUN])
-def test_files_are_read(page: str) -> None:
-    """Those of the other pages are used by their tests, some for what is wrong with them."""
-    for text in blocks(page, "bcg"):
-        if re.match(r"\s*(#.*\n\s*)*bcg 1\b", text):
-            assert bcgraph.parse(text).ports
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_files_are_of_the_language(page: str) -> None:
+    for block in pages.of_kind(page, "bcg"):
+        dsl.format_text(block.text, str(block))
+        # Those of the others are used by their tests, some for what is wrong with them.
+        if page not in USED and re.match(r"\s*(#.*\n\s*)*bcg 1\b", block.text):
+            assert bcgraph.parse(block.text).ports
 
 
-def commands(page: str) -> list[str]:
-    found = []
-    for text in blocks(page, "console", "sh", "bash"):
-        joined = text.replace("\\\n", " ")
-        found += re.findall(r"^(?:\$ )?(bcgraph .*?)(?:\s+#.*|\s*[|>].*|\s*&)?$", joined, re.MULTILINE)
-    return found
-
-
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", pages.PAGES)
 def test_commands_have_the_options_that_there_are(page: str) -> None:
-    for line in commands(page):
+    """Those of marked blocks, too."""
+    shells = [block for block in pages.blocks(page) if block.kind in ("console", "bash")]
+    text = "\n".join(block.text.replace("\\\n", " ") for block in shells)
+    for line in re.findall(r"^(?:\$ |srun )?(bcgraph .*?)(?:\s+#.*|\s*[|>].*|\s*&)?$", text, re.MULTILINE):
         # A variable of the shell stands for a number here.
         _, name, *arguments = shlex.split(re.sub(r"\$\w+", "1", line))
         if name.startswith("-"):
@@ -94,9 +101,9 @@ def test_python_of_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     spec = bcgraph.load(ROOT / "specs" / "tiny_digits_rows.bcg")
     bcgraph.export(spec, "best.onnx", form="step", classes=tuple("0123456789"))
     names = {"frames": torch.rand(spec.steps, *spec.input.shape).numpy()}
-    for text in blocks("deployment.md", "python"):
-        if "aoti" not in text:
-            exec(compile(text, "docs/deployment.md", "exec"), names)
+    for block in pages.of_kind("docs/deployment.md", "python"):
+        if "aoti" not in block.text:
+            exec(compile(block.text, str(block), "exec"), names)
 
 
 @pytest.mark.slow
@@ -107,9 +114,9 @@ def test_a_pt2_file_without_python_as_deployment_says(tmp_path: Path, monkeypatc
         "bcg 1\nnetwork net { input = image(1, 8, 8); steps = 2; backbone = tiny(width=4); backward @4 -> @1 }"
     )
     bcgraph.export(spec, "net.pt2")
-    (text,) = (text for text in blocks("deployment.md", "python") if "aoti" in text)
+    (block,) = (block for block in pages.of_kind("docs/deployment.md", "python") if "aoti" in block.text)
     names: dict[str, Any] = {}
-    exec(compile(text, "docs/deployment.md", "exec"), names)
+    exec(compile(block.text, str(block), "exec"), names)
     x = torch.rand(16, 1, 8, 8)
     with torch.no_grad():
         ours, theirs = names["program"].module()(x), names["model"](x)
@@ -120,8 +127,8 @@ def test_c_of_deployment(tmp_path: Path) -> None:
     compiler = needs.program("cc", "gcc", "clang")
     spec = bcgraph.parse("bcg 1\nnetwork net { input = image(1, 8, 8); steps = 2; backbone = tiny(width=4) }")
     bcgraph.export(spec, tmp_path / "net.c")
-    (text,) = blocks("deployment.md", "c")
-    (tmp_path / "main.c").write_text(text)
+    (block,) = pages.of_kind("docs/deployment.md", "c")
+    (tmp_path / "main.c").write_text(block.text)
     command = [str(compiler), "-std=c99", "-Wall", "-Wextra", "-Werror", "-c", "main.c"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
 
@@ -129,25 +136,23 @@ def test_c_of_deployment(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_python_of_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for text in blocks("importing.md", "python"):
-        exec(compile(text, "docs/importing.md", "exec"), {})
+    for block in pages.of_kind("docs/importing.md", "python"):
+        exec(compile(block.text, str(block), "exec"), {})
     assert bcgraph.load("net.bcg").ports
 
 
 PAPER = "https://openreview.net/forum?id=fIKRJeLH7W"
 
-HERE = ("deployment.md", "importing.md")
-"""Pages whose Python and C are used here."""
 
-
-@pytest.mark.parametrize("page", sorted(set(PAGES) - {"README.md"}))
+@pytest.mark.parametrize("page", pages.PAGES)
 def test_the_paper_is_linked_where_it_is_first_mentioned(page: str) -> None:
-    mention = re.search(r"\b[Tt]he\s+\[?paper\b", PAGES[page])
-    assert mention is None or PAPER in PAGES[page][mention.end() : mention.end() + 60]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    mention = re.search(r"\b[Tt]he\s+\[?paper\b", text)
+    assert mention is None or PAPER in text[mention.end() : mention.end() + 60]
 
 
 def test_the_picture_of_the_first_network_is_what_draw_draws() -> None:
-    text = next(m["text"] for m in BLOCK.finditer(PAGES["README.md"]) if m["kind"] == "bcg")
+    text = pages.of_kind("README.md", "bcg")[0].text
     assert (ROOT / "docs" / "rows.svg").read_text() == bcgraph.draw(bcgraph.parse(text)), "draw docs/rows.svg anew"
 
 
@@ -160,11 +165,11 @@ def test_the_site_has_every_page() -> None:
             listed.append(entry)
         else:
             pending += entry.values() if isinstance(entry, dict) else entry
-    assert sorted(listed) == sorted({*PAGES, "index.md"} - {"README.md"})
+    assert sorted(listed) == sorted({*DOCS, "index.md"})
 
 
 def test_the_reference_has_every_public_name() -> None:
-    named = re.findall(r"^::: (\S+)$", PAGES["api.md"], re.MULTILINE)
+    named = re.findall(r"^::: (\S+)$", DOCS["api.md"], re.MULTILINE)
     found = []
     for name in named:
         try:

@@ -22,7 +22,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), names)
     printed = capsys.readouterr().out
-    shown = re.findall(r"^    (<NetworkSpec .*)$", PAGE, re.MULTILINE)
+    shown = re.findall(r"^(<NetworkSpec .*)$", PAGE, re.MULTILINE)
     assert shown
     assert all(line in printed for line in shown)
 
