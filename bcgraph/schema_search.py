@@ -246,6 +246,10 @@ def _plain(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
+RECIPES = ("paper", "recommended")
+"""The bundles of settings that `recipe` names. The first is what holds where nothing is said."""
+
+
 class SearchSpec(Frozen):
     """The two-step search (paper 4.2).
 
@@ -255,8 +259,11 @@ class SearchSpec(Frozen):
 
     Without a `space` it is the paper's: all backward pairs, at most `max_backward` of them. `same_resolution` leaves
     out connections between ports of different height or width, in any space. Without `finish` a search ends with step
-    two, and the network found has not been trained on its own.
+    two, and the network found has not been trained on its own. `recipe` names the bundle of settings from which the
+    others were taken where a file does not say them; here all of them are given as they are.
     """
+
+    recipe: Literal["paper", "recommended"] = "paper"
 
     max_backward: Count = 2
     same_resolution: bool = False
@@ -280,6 +287,14 @@ class SearchSpec(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _whole(self) -> SearchSpec:
+        if self.recipe == "recommended" and self.finish is None:
+            raise ValueError(
+                "`recipe = recommended` has a last stage; parse it from a text, or give all of its settings"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_bound(self) -> SearchSpec:
         if self.space is not None and self.max_backward != 2:
             raise ValueError("`max_backward` bounds the paper's space; a `space` has `at_most`")
@@ -291,4 +306,11 @@ class SearchSpec(Frozen):
 
 
 # Settings that came later, with what they are where they are not given: they change no digest of what lacks them.
-_LATER: dict[str, Any] = {"space": None, "maximize": (), "minimize": (), "subject_to": (), "finish": None}
+_LATER: dict[str, Any] = {
+    "space": None,
+    "maximize": (),
+    "minimize": (),
+    "subject_to": (),
+    "finish": None,
+    "recipe": "paper",
+}

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import bcgraph
+from bcgraph.schema_search import FinishSpec
 from bcgraph.search.space.words import describe
 from bcgraph.viz import moves
 
@@ -22,8 +23,9 @@ def test_the_space_is_described_as_the_page_has_it() -> None:
 
 
 def test_the_examples_are_what_the_page_says_of_them() -> None:
-    assert (EXAMPLES[1].search.maximize, EXAMPLES[1].search.minimize) == (("accuracy",), ("energy",))
-    assert [str(bound) for bound in EXAMPLES[1].search.subject_to] == [
+    assert (EXAMPLES[1].search.recipe, EXAMPLES[1].search.finish) == ("recommended", FinishSpec(top=3, seeds=3))
+    assert (EXAMPLES[2].search.maximize, EXAMPLES[2].search.minimize) == (("accuracy",), ("energy",))
+    assert [str(bound) for bound in EXAMPLES[2].search.subject_to] == [
         "parameters <= 1.05 * baseline", "state <= 64000", "accuracy >= 0.6",
     ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from bcgraph.dsl.tokens import escape
 from bcgraph.dsl.unparse import scalar
 from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.errors import SpecError
-from bcgraph.schema_search import SpaceSpec
+from bcgraph.schema_search import RECIPES, SpaceSpec
 
 if TYPE_CHECKING:
     pass
@@ -49,6 +49,7 @@ _EXTRA = frozenset(
         "mean_squared",
         "minimize",
         "mixup",
+        "recipe",
         "scales",
         "size",
         "teacher",
@@ -114,10 +115,12 @@ def _braces(connection: schema.Connection) -> str:
     return connection.braces(lambda each: _through(each) if isinstance(each, schema.Through) else _value(each))
 
 
-def _settings(section: BaseModel, ports: Sequence[str]) -> Iterator[str]:
+def _settings(section: BaseModel, ports: Sequence[str], every: bool = False) -> Iterator[str]:
+    """The settings of a section. With `every` also those beyond the paper's that are at their defaults."""
+    every = every or getattr(section, "recipe", RECIPES[0]) != RECIPES[0]
     for name, field in kinds.fields(type(section)).items():
         value = getattr(section, name)
-        left_out = name in _EXTRA and value == field.default
+        left_out = name in _EXTRA and value == field.default and (value is None or not every)
         left_out |= name == "max_backward" and getattr(section, "space", None) is not None
         left_out |= schema_values.has_statements(field) and value == field.default
         if left_out:
@@ -129,7 +132,7 @@ def _settings(section: BaseModel, ports: Sequence[str]) -> Iterator[str]:
             yield f"space {{\n{_lines(_space(value, ports))}\n}}"
             continue
         if isinstance(value, BaseModel) and "kind" not in type(value).model_fields:
-            yield f"{name} {{ {_wrapped(_settings(value, ports))} }}"
+            yield f"{name} {{ {_wrapped(_settings(value, ports, every))} }}"
         else:
             yield f"{name} = {escape(value) if _is_text(field) else _value(value)}"
     # What its strategy alone has; a setting that is None has no text.

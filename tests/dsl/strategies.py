@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from bcgraph import dsl, plugins, pruning, schema, schema_values, spaces
+from bcgraph import dsl, plugins, schema, schema_values, spaces
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
@@ -78,6 +78,8 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
             by_score = values["evolve"].score != "oneshot"
             small = tuple(m for m in values["minimize"] if m not in values["maximize"])
             values |= {"maximize": (), "minimize": ()} if by_score else {"minimize": small}
+            # A recipe with a last stage always has one.
+            values |= {"recipe": "paper"} if values["finish"] is None else {}
         return cls(**{n: v for n, v in values.items() if n not in idle})
 
     return st.builds(made, **fields)
@@ -271,13 +273,15 @@ def possible(spec: schema.NetworkSpec) -> schema.NetworkSpec:
     least = {"score": "oneshot", "keep": 1, "stages": 1, "extra_operations": None}
     for choice in ({}, least, {"strategy": "evolutionary"}):
         fields = evolve.model_dump() | choice
-        if fields["strategy"] != "gains":
-            fields = {name: fields[name] for name in kinds.fields(schema.EvolveSpec) if name in fields}
+        own = strategy_settings(fields["strategy"])
+        allowed = {*kinds.fields(schema.EvolveSpec), *({} if own is None else kinds.fields(own))}
+        fields = {name: value for name, value in fields.items() if name in allowed}
         search = schema.SearchSpec(**(dict(spec.search.__dict__) | {"evolve": schema.EvolveSpec(**fields)}))
         if choice == {"strategy": "evolutionary"}:
             search = schema.SearchSpec(**(dict(search.__dict__) | {"space": None}))
         found = schema.NetworkSpec(**(dict(spec.__dict__) | {"search": search}))
-        if (fields["strategy"] != "gains" or not list(pruning.contradictions(found))) and not list(spaces.check(found)):
+        entry = plugins.known("strategy", fields["strategy"])
+        if not (entry and list(entry.value.contradictions(found))) and not list(spaces.check(found)):
             return found
     raise AssertionError
 

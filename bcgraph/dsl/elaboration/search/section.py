@@ -7,6 +7,7 @@ from typing import Any
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration.search.bounds import bounds
 from bcgraph.dsl.elaboration.search.evolve import evolve_section
+from bcgraph.dsl.elaboration.search.recipe import with_recipe
 from bcgraph.dsl.elaboration.search.space import SpaceReader
 from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.errors import Span
@@ -18,7 +19,7 @@ def search_section(section: syntax.Section, settings: Settings, space: SpaceRead
     given: dict[str, Any] = {}
     seen: dict[str, Span] = {}
     rest: list[syntax.Statement] = []
-    for statement in section.body:
+    for statement in with_recipe(section.body):
         match statement:
             case syntax.Section(name="space"):
                 if settings.first("space", statement.name_span, seen):

@@ -1,0 +1,1 @@
+"""One file a recipe of a search: what `search { recipe = NAME }` stands for, with a network to try it on."""
