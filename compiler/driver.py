@@ -28,6 +28,7 @@ def compile(
     weights: str | None = None,
     backend: str = "eager",
     recompute: bool = False,
+    graphs: bool = False,
     root: nn.Module | None = None,
 ) -> fx.GraphModule:
     """Compile `spec` into a torch.fx `GraphModule`.
@@ -43,8 +44,9 @@ def compile(
     may be `int16`: weights that meet spikes are rounded to 16 bits, so that currents are exact sums, in less time on
     processors with instructions for 8 bits (AVX-512 VNNI). `backend` is `eager` or
     `inductor` (torch.compile of the whole graph, or an error). With `recompute` training keeps the values of about
-    2*sqrt(T) steps instead of T, for one more forward pass. Convolution weights are laid out channels-last where that
-    is faster. Raises CompileError.
+    2*sqrt(T) steps instead of T, for one more forward pass. With `graphs` calls without gradients on a GPU are captured
+    as CUDA graphs, one for each shape, type and mode; elsewhere it changes nothing. Convolution weights are laid out
+    channels-last where that is faster. Raises CompileError.
     """
     lowered = lower(spec)
     pipeline = pipelines.chosen(optimize, inference, weights)
@@ -60,6 +62,8 @@ def compile(
         module.to(device=device, dtype=dtype)
     if channels_last_pays(module):
         module.to(memory_format=torch.channels_last)
+    if graphs:
+        module.meta["graphs"] = True
     backends.use(backend, module)
     return module
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from torch import nn
 
 import bcgraph
 from bcgraph import scores, training, weights
-from bcgraph.errors import RunError
+from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.nn.determinism import full_precision, reproducible
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
@@ -269,3 +271,58 @@ def test_more_gpus_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         run(spec(batch=960), tmp_path / "run", options=Options(accelerator="cuda", devices=many))
     assert caught.value.code == "E074"
+
+
+# --- Triton kernels and CUDA graphs -----------------------------------------------------------------------
+
+
+@needs_gpu
+@pytest.mark.parametrize("schedule", ["unrolled", "folded", "step"])
+@pytest.mark.parametrize("training_mode", [False, True])
+def test_a_captured_network_computes_what_a_plain_one_does(schedule: str, training_mode: bool) -> None:
+    plain, graphed = (
+        bcgraph.compile(spec(), schedule, dtype=torch.float64, device="cuda", graphs=graphs) for graphs in (False, True)
+    )
+    for seed, size in enumerate((4, 4, 3, 4)):
+        x = torch.rand((size, 1, 8, 8), generator=torch.Generator().manual_seed(seed)).to("cuda", torch.float64)
+        inputs = (x, *plain.initial_states(x)) if schedule == "step" else (x,)
+        with torch.no_grad(), warnings.catch_warnings(action="error"):
+            given, wanted = (m.train(training_mode)(*inputs) for m in (graphed, plain))
+        for a, b in zip(*((given, wanted) if schedule == "step" else ((given,), (wanted,))), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+        for name, value in plain.state_dict().items():
+            torch.testing.assert_close(graphed.state_dict()[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@needs_gpu
+@pytest.mark.parametrize("optimizer", ["adamw(lr=0.01)", "sgd(lr=0.1, momentum=0.9)"])
+def test_a_captured_training_run_is_the_plain_one(optimizer: str, tmp_path: Path) -> None:
+    text = TEXT % (120, 2, 0)
+    told = bcgraph.parse(text.replace("epochs = 3 }", f"epochs = 2; ema = 0.9; clip = 1.0; optimizer = {optimizer} }}"))
+    found = []
+    for graphs in (True, False):
+        options = training.Options("cuda", precision="64", graphs=graphs)
+        with warnings.catch_warnings(action="error", category=BcgraphWarning):
+            result = training.train(told, out=tmp_path / str(graphs), options=options)
+        found.append((result, weights.load(result.path)))
+    (ours, values), (theirs, wanted) = found
+    assert [e.loss for e in ours.history] == pytest.approx([e.loss for e in theirs.history], rel=1e-6)
+    for name, value in wanted.items():
+        torch.testing.assert_close(values[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_a_captured_training_run_resumes(precision: Any, tmp_path: Path) -> None:
+    options = training.Options("cuda", precision=precision)
+
+    def stop(event: object) -> None:
+        if isinstance(event, training.Epoch) and event.epoch == 2:
+            raise StoppedError
+
+    with warnings.catch_warnings(action="error", category=BcgraphWarning):
+        whole = training.train(spec(), out=tmp_path / "whole", options=options)
+        with pytest.raises(StoppedError):
+            training.train(spec(), out=tmp_path / "parts", options=options, progress=stop)
+        parts = training.train(spec(), out=tmp_path / "parts", options=options)
+    assert [e.loss for e in parts.history] == pytest.approx([e.loss for e in whole.history], rel=1e-2)

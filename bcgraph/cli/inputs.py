@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,14 @@ from bcgraph.errors import RunError, WeightsError
 
 if TYPE_CHECKING:
     from bcgraph.schema import NetworkSpec, Place
+
+
+class Switch(StrEnum):
+    """The value of an option that is on or off."""
+
+    ON = "on"
+    OFF = "off"
+
 
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A .bcg file, or - for standard input.")]
 RunArgument = Annotated[
@@ -39,6 +48,9 @@ StorageOption = Annotated[
 ]
 AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda, mps or auto.")
+]
+GraphsOption = Annotated[
+    Switch, typer.Option("--graphs", help="On a GPU, capture calls as CUDA graphs where that is exact.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="All randomness follows from it.")]
 InitsOption = Annotated[int, typer.Option("--inits", min=1, metavar="N", help="Initializations to average over.")]

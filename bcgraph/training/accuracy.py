@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,16 +27,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def evaluate(model: nn.Module, split: Split, *, readout: str = "mean", batch: int = 256) -> float:
+def evaluate(
+    model: nn.Module, split: Split, *, readout: str = "mean", batch: int = 256, call: Callable[..., Any] | None = None
+) -> float:
     """The share of samples of `split` whose class `model` predicts, between 0 and 1.
 
     `model` maps x to O `[T, N, classes]`; `readout` is `mean` or `last`. Inputs go to the device and floating-point
-    type of the model's parameters.
+    type of the model's parameters. `call` computes what the model would, as a captured call does.
     """
     like = next(model.parameters())
     correct = torch.zeros((), dtype=torch.long, device=like.device)
     with evaluating(model):
         for x, y in split.batches(batch):
-            outputs = model(x.to(device=like.device, dtype=like.dtype))
+            outputs = (call or model)(x.to(device=like.device, dtype=like.dtype))
             correct += (predict(outputs, readout) == y.to(like.device)).sum()
     return int(correct) / len(split)

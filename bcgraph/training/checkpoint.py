@@ -129,6 +129,7 @@ def _restore_optimizer(
                 raise WeightsError("E083", f"the checkpoint has optimizer state for `{parameter}`, which is not there")
             found.setdefault(parameter, {})[key] = value
     wanted = state_keys(optimizer)
+    on_device = any(group.get("capturable") for group in optimizer.param_groups)
     if wanted and not found:
         raise WeightsError("E083", "the checkpoint has no optimizer state")
     for name, state in found.items():
@@ -139,8 +140,8 @@ def _restore_optimizer(
         for key, value in state.items():
             if (flaw := _flaw(key, value, own)) is not None:
                 raise WeightsError("E083", f"the optimizer state of `{name}` cannot be: `{key}` is {flaw}")
-            # AdamW counts its steps in a tensor that stays on the CPU.
-            optimizer.state[own][key] = value.to(own.device if value.dim() else value.device)
+            # AdamW counts its steps in a tensor that stays on the CPU, unless a CUDA graph holds the update.
+            optimizer.state[own][key] = value.to(own.device if value.dim() or on_device else value.device)
 
 
 def _flaw(key: str, value: Tensor, own: Tensor) -> str | None:

@@ -18,6 +18,7 @@ from bcgraph.training.batches import Batch, batches, losses
 from bcgraph.training.distributed.process_group import ProcessGroup
 from bcgraph.training.ema import EMA
 from bcgraph.training.events import Step
+from bcgraph.training.graphed_step import GraphedStep
 from bcgraph.training.optimizers import factor
 from bcgraph.training.train_step import TrainStep
 
@@ -46,7 +47,9 @@ class EpochLoop:
     folder: Path
     progress: Callable[[Step], None]
 
-    def __call__(self, epoch: int, train_step: TrainStep, after: Callable[[float], None] | None = None) -> EpochSums:
+    def __call__(
+        self, epoch: int, train_step: TrainStep | GraphedStep, after: Callable[[float], None] | None = None
+    ) -> EpochSums:
         """Train one epoch, counted from 0. `after` is called with the learning rate after each update of the weights.
 
         Raises RunError (E088) when the loss is not finite, and the BcgraphError of reading a batch, in all processes.
@@ -70,7 +73,8 @@ class EpochLoop:
             result = train_step(batch, lr(step))
             if after is not None:
                 after(lr(step))
-            self.ema.update()
+            if not train_step.updates_average:
+                self.ema.update()
             correct.add_(result.correct)
             return result.loss
 

@@ -18,38 +18,52 @@ from bcgraph.nn.modules import Learned
 Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
 
-def _adamw(parameters: Parameters, settings: schema.AdamW) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+def _adamw(parameters: Parameters, settings: schema.AdamW, captured: bool) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, capturable=captured)
 
 
-def _sgd(parameters: Parameters, settings: schema.SGD) -> torch.optim.Optimizer:
+def _sgd(parameters: Parameters, settings: schema.SGD, captured: bool) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         parameters,
         lr=settings.lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         nesterov=settings.nesterov,
+        # The kernel that reads a learning rate on the device; the others ask for its number.
+        fused=captured or None,
     )
 
 
-OPTIMIZERS: dict[type, Callable[[Parameters, Any], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[type, Callable[[Parameters, Any, bool], torch.optim.Optimizer]] = {
     schema.AdamW: _adamw,
     schema.SGD: _sgd,
 }
 
 
-def optimizer(model: nn.Module, settings: schema.AdamW | schema.SGD) -> torch.optim.Optimizer:
+def optimizer(
+    model: nn.Module, settings: schema.AdamW | schema.SGD, *, captured: bool = False
+) -> torch.optim.Optimizer:
     """The optimizer that `settings` describes; weight decay covers all weights (paper 5.1).
 
-    Learned parameters of neurons do not decay: zero is no value that they should tend to.
+    Learned parameters of neurons do not decay: zero is no value that they should tend to. With `captured` the learning
+    rates are tensors, and on a GPU a step can be part of a CUDA graph.
     """
+    first = next(model.parameters())
+    found = _built(model, settings, captured and first.is_cuda)
+    if captured:
+        for parameters in found.param_groups:
+            parameters["lr"] = torch.full((), float(parameters["lr"]), dtype=first.dtype, device=first.device)
+    return found
+
+
+def _built(model: nn.Module, settings: schema.AdamW | schema.SGD, captured: bool) -> torch.optim.Optimizer:
     learned = [p for m in model.modules() if isinstance(m, Learned) for p in m.parameters(recurse=False)]
     if not learned:
-        return OPTIMIZERS[type(settings)](model.parameters(), settings)
+        return OPTIMIZERS[type(settings)](model.parameters(), settings, captured)
     apart = set(map(id, learned))
     weights = [p for p in model.parameters() if id(p) not in apart]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": learned, "weight_decay": 0.0}]
-    return OPTIMIZERS[type(settings)](groups, settings)
+    return OPTIMIZERS[type(settings)](groups, settings, captured)
 
 
 def state_keys(update: torch.optim.Optimizer) -> set[str]:

@@ -19,12 +19,15 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 class Options:
     """`accelerator` is `cpu`, `cuda`, `mps` or `auto`; `devices` share each batch.
 
+    `graphs` captures the train step as a CUDA graph where that is exact: on one GPU, but not in `16-mixed`.
+
     Raises RunError (E041) for a value out of range.
     """
 
     accelerator: str = "cpu"
     devices: int = 1
     precision: Precision = "32"
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         allowed = (

@@ -19,6 +19,8 @@ from bcgraph import weights as weight_files
 from bcgraph.data import Splits
 from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.determinism import reproducible
+from bcgraph.nn.graphs.capture import CudaCapture
+from bcgraph.nn.graphs.module import GraphedCall
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checkpoint as checkpoints
 from bcgraph.training.accuracy import evaluate
@@ -26,6 +28,7 @@ from bcgraph.training.distributed.process_group import ProcessGroup, on_every_ra
 from bcgraph.training.ema import EMA
 from bcgraph.training.epoch import EpochLoop, total
 from bcgraph.training.events import Epoch, Progress, TrainResult, log_text
+from bcgraph.training.graphed_step import GraphedStep, exact
 from bcgraph.training.optimizers import optimizer
 from bcgraph.training.options import Options
 from bcgraph.training.tensorboard_log import open_log
@@ -58,7 +61,8 @@ class TrainingRun:
     def run(self, *, resume: bool) -> TrainResult:
         """Train the epochs that remain."""
         settings = self.spec.train
-        plain = optimizer(self.model, settings.optimizer)
+        captured = exact(self.options, self.group.device)
+        plain = optimizer(self.model, settings.optimizer, captured=captured)
         if not resume:
             on_rank_zero(self.group, self._forget)
         history = on_every_rank(self.group, lambda: self._restored(plain))
@@ -67,13 +71,19 @@ class TrainingRun:
         train_step = TrainStep(
             self.spec, settings, self.group, network, wrapped, self.options.dtype, teacher=self.teacher
         )
+        step: TrainStep | GraphedStep = train_step
+        call: Callable[..., Any] = self.model
+        if captured:
+            capture = CudaCapture()
+            step = GraphedStep(train_step, self.model, plain, self.ema, capture)
+            call = GraphedCall(self.model, self.model, capture)
         loop = EpochLoop(self.spec, self.seed, self.splits.train, self.group, self.ema, self.folder, self.progress)
         logs = self.tensorboard and self.group.is_global_zero
         with ExitStack() as stack, reproducible():
             kept = open_log(self.folder, history) if logs else nullcontext(_ignore)
             log = on_every_rank(self.group, lambda: stack.enter_context(kept))
             for epoch in range(len(history), settings.epochs):
-                record = self._epoch(epoch, loop, train_step)
+                record = self._epoch(epoch, loop, step, call)
                 history = (*history, record)
                 on_rank_zero(self.group, partial(self._keep, history, plain))
                 on_rank_zero(self.group, partial(log, record))
@@ -105,22 +115,24 @@ class TrainingRun:
             _note_threads(state.threads)
         return state.history
 
-    def _epoch(self, epoch: int, loop: EpochLoop, train_step: TrainStep) -> Epoch:
+    def _epoch(
+        self, epoch: int, loop: EpochLoop, train_step: TrainStep | GraphedStep, call: Callable[..., Any]
+    ) -> Epoch:
         started = time.perf_counter()
         sums = loop(epoch, train_step)
         with self.ema.applied():
-            accuracy = self._accuracy()
+            accuracy = self._accuracy(call)
         seconds = round(time.perf_counter() - started, 3)
         return Epoch(epoch + 1, sums.lr, sums.loss, sums.accuracy, accuracy, seconds)
 
-    def _accuracy(self) -> float:
+    def _accuracy(self, call: Callable[..., Any]) -> float:
         """The accuracy on the test part, of which each process evaluates its share."""
         test = self.splits.test
         share = test.subset(range(self.group.global_rank, len(test), self.group.world_size))
         size = max(self.spec.data.batch, 128)
 
         def measured() -> float:
-            return evaluate(self.model, share, readout=self.spec.readout, batch=size) if len(share) else 0.0
+            return evaluate(self.model, share, readout=self.spec.readout, batch=size, call=call) if len(share) else 0.0
 
         accuracy = on_every_rank(self.group, measured)
         return total(self.group, round(accuracy * len(share))) / len(test)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class TrainStep:
     dtype: torch.dtype
     loss_dtype: torch.dtype = torch.float64
     teacher: Callable[[Tensor], Tensor] | None = None
+    updates_average: ClassVar[bool] = False
 
     def __call__(self, batch: Batch, lr: float, *before: object) -> StepResult:
         """Update the weights from `batch`; the network is called with `before` and the samples.
@@ -49,13 +50,33 @@ class TrainStep:
         On the CPU, a loss that is not finite leaves the weights alone. On a GPU nobody waits for the loss, so its user
         must stop when it turns out not to be finite (`bcgraph.training.batches.losses`).
         """
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = lr
-        group, device = self.group, self.group.device
+        set_learning_rate(self.optimizer, lr)
+        share = None if batch.partners is None else batch.share
+        return self.update(*self.on_device(batch), share, batch.size, *before, failed=batch.error is not None)
+
+    def on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples, labels, and the labels of what each sample is mixed with, on the device."""
+        device = self.group.device
         x = batch.x.to(device=device, dtype=self.dtype, non_blocking=True)
         y = batch.y.to(device, non_blocking=True)
         # What is not mixed is mixed with itself.
-        others = y if batch.partners is None else batch.partners.to(device, non_blocking=True)
+        return x, y, y if batch.partners is None else batch.partners.to(device, non_blocking=True)
+
+    def update(
+        self,
+        x: Tensor,
+        y: Tensor,
+        others: Tensor,
+        mixed: float | Tensor | None,
+        size: int,
+        *before: object,
+        failed: bool = False,
+    ) -> StepResult:
+        """Update the weights from samples x of a batch of `size`, of which labels y count by `mixed`, if they are.
+
+        On a GPU nothing here waits for the device, or depends on its numbers: the call can be captured.
+        """
+        group, device = self.group, self.group.device
         axis = 1 if isinstance(self.spec.input, SequenceInput) else 0
         number = min(self.settings.accumulate, max(1, len(y) // 2))
         # Without gradients an optimizer leaves a weight alone, decay included: a supernet updates only the path drawn.
@@ -69,15 +90,15 @@ class TrainStep:
                 outputs = self.network(*before, part)
                 # Processes average their gradients, so a share counts by its size.
                 hard = self._loss(outputs, labels)
-                if batch.partners is not None:
-                    hard = batch.share * hard + (1 - batch.share) * self._loss(outputs, partners)
-                share = self._taught(hard, outputs, part) * (len(labels) * group.world_size / batch.size)
+                if mixed is not None:
+                    hard = mixed * hard + (1 - mixed) * self._loss(outputs, partners)
+                share = self._taught(hard, outputs, part) * (len(labels) * group.world_size / size)
                 group.backward(share)
             loss += share.detach()
             # Of a mixture, what it is made of for the larger part.
-            likely = labels if batch.share >= 0.5 else partners
+            likely = _likely(labels, partners, mixed)
             correct += (predict(outputs.detach(), self.spec.readout) == likely).sum()
-        if batch.error is not None:
+        if failed:
             # All processes see it in the mean and stop.
             loss.fill_(torch.nan)
         loss = group.all_reduce(loss)
@@ -107,3 +128,18 @@ class TrainStep:
             logits = self.teacher(samples).to(outputs.dtype)
         distance = distillation(outputs, logits, self.settings.temperature, self.settings.loss)
         return (1 - weight) * loss + weight * distance
+
+
+def _likely(labels: Tensor, partners: Tensor, mixed: float | Tensor | None) -> Tensor:
+    if isinstance(mixed, Tensor):
+        return torch.where(mixed >= 0.5, labels, partners)
+    return labels if mixed is None or mixed >= 0.5 else partners
+
+
+def set_learning_rate(optimizer: Any, lr: float) -> None:
+    """Set the learning rate of all parameters; one that is a tensor stays where it is."""
+    for parameters in optimizer.param_groups:
+        if isinstance(parameters["lr"], Tensor):
+            parameters["lr"].fill_(lr)
+        else:
+            parameters["lr"] = lr

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from bcgraph.cli.inputs import AcceleratorOption, JsonOption, RunArgument, SetOption, needed_weights, read_source
+from bcgraph.cli.inputs import (
+    AcceleratorOption,
+    GraphsOption,
+    JsonOption,
+    RunArgument,
+    SetOption,
+    Switch,
+    needed_weights,
+    read_source,
+)
 from bcgraph.cli.output import emit, emit_json
 
 WeightsOption = Annotated[
@@ -31,6 +40,7 @@ def eval_command(
         ),
     ] = None,
     accelerator: AcceleratorOption = "cpu",
+    graphs: GraphsOption = Switch.ON,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
@@ -52,7 +62,7 @@ def eval_command(
     splits = data.load(network.data, network.input, network.steps)
     checks.classes(network, splits.classes)
     split = splits.test
-    model = compile(network, device=device)
+    model = compile(network, device=device, graphs=graphs is Switch.ON and device == "cuda")
     files.apply(model, tensors)
     accuracy = training.evaluate(model, split, readout=network.readout, batch=network.data.batch)
     found: dict[str, object] = {"weights": str(path), "data": network.data.name, "samples": len(split)}

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from bcgraph.cli.inputs import AcceleratorOption, JsonOption, OutOption, RunArgument, SeedOption, SetOption, read_source
+from bcgraph.cli.inputs import (
+    AcceleratorOption,
+    GraphsOption,
+    JsonOption,
+    OutOption,
+    RunArgument,
+    SeedOption,
+    SetOption,
+    Switch,
+    read_source,
+)
 from bcgraph.cli.output import connections, count, emit, emit_json, leads, say
 from bcgraph.cli.progress import Remaining, is_terminal
 from bcgraph.training.distributed import slurm
@@ -53,6 +63,7 @@ def train_command(
     precision: Annotated[
         str, typer.Option("--precision", metavar="NAME", help="32, 64, bf16-mixed or 16-mixed.")
     ] = "32",
+    graphs: GraphsOption = Switch.ON,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard; log.csv is written in any case.")
     ] = False,
@@ -73,7 +84,7 @@ def train_command(
     from bcgraph import training
     from bcgraph.training.distributed.devices import needs_fabric
 
-    options = training.Options(device, devices, cast("Precision", precision))
+    options = training.Options(device, devices, cast("Precision", precision), graphs is Switch.ON)
     if needs_fabric(options):
         import lightning_fabric  # noqa: F401  (its first import sets the level of its log)
 

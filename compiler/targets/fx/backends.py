@@ -9,6 +9,8 @@ import torch
 from torch import fx
 
 from bcgraph.errors import CompileError, nearest
+from bcgraph.nn.graphs.capture import CudaCapture
+from bcgraph.nn.graphs.module import GraphedCall
 
 
 def _eager(module: fx.GraphModule) -> None:
@@ -44,3 +46,5 @@ def use(backend: str, module: fx.GraphModule) -> None:
         raise CompileError("E072", f"there is no backend `{backend}`", hint=hint)
     module.meta["backend"] = backend
     BACKENDS[backend](module)
+    if module.meta.get("graphs"):
+        module._compiled_call_impl = GraphedCall(module, module._compiled_call_impl or module._call_impl, CudaCapture())

@@ -1,0 +1,1 @@
+"""CUDA graphs: calls that are captured once and replayed, as exact as plain ones."""

@@ -1,0 +1,241 @@
+"""Captured calls do what plain calls do, from the first on, and leave the same state.
+
+Here a capture calls again, so that all around it runs without a GPU; `tests/test_cuda.py` has real captures.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bcgraph import compiler, dsl, schema
+from bcgraph.errors import BcgraphWarning
+from bcgraph.nn.graphs.capture import CallAgain, CudaCapture, Run
+from bcgraph.nn.graphs.graphed import WARM_UPS, Graphed
+from bcgraph.nn.graphs.module import GraphedCall
+from bcgraph.training.batches import Batch
+from bcgraph.training.checkpoint import collect
+from bcgraph.training.distributed.devices import process_group
+from bcgraph.training.ema import EMA
+from bcgraph.training.graphed_step import GraphedStep, exact
+from bcgraph.training.optimizers import optimizer
+from bcgraph.training.options import Options
+from bcgraph.training.train_step import TrainStep
+
+TEXT = """
+bcg 1
+network five {{
+  input = image(1, 8, 8); steps = 2; backbone = tiny(width=4, classes=10); neuron = plif()
+  backward @2 -> @1
+}}
+data = digits(batch=8)
+train {{ loss = tet; epochs = 2; clip = 0.5; accumulate = 2; ema = 0.9; optimizer = {optimizer} }}
+"""
+
+
+def spec(optimizer: str = "adamw(lr=0.01, weight_decay=0.1)") -> schema.NetworkSpec:
+    return dsl.parse(TEXT.format(optimizer=optimizer))
+
+
+def batch(size: int, seed: int, mixed: bool = False) -> Batch:
+    g = torch.Generator().manual_seed(seed)
+    x = torch.rand((size, 1, 8, 8), generator=g)
+    y, partners = torch.randint(10, (2, size), generator=g)
+    share = torch.rand((), generator=g).item()
+    return Batch(x, y, size, partners=partners, share=share) if mixed else Batch(x, y, size)
+
+
+BATCHES = [(8, False), (8, False), (5, False), (8, True), (8, True), (5, False), (8, False)]
+
+
+def trained(network: schema.NetworkSpec, graphed: bool) -> tuple[dict[str, Tensor], list[float], list[int]]:
+    """All that training changes, its losses and counts of correct samples."""
+    options = Options(precision="64")
+    group = process_group(options)
+    model = compiler.compile(network, dtype=options.dtype).train()
+    update = optimizer(model, network.train.optimizer, captured=graphed)
+    wrapped, own = group.setup(model, update)
+    average = EMA(model, network.train.ema)
+    plain = TrainStep(network, network.train, group, wrapped, own, options.dtype)
+    step = GraphedStep(plain, model, update, average, CallAgain()) if graphed else plain
+    losses, correct = [], []
+    for number, (size, mixed) in enumerate(BATCHES):
+        torch.manual_seed(number)
+        result = step(batch(size, number, mixed), 0.01 / (1 + number))
+        if not step.updates_average:
+            average.update()
+        losses.append(float(result.loss))
+        correct.append(int(result.correct))
+    return {**collect(model, update), **average.tensors()}, losses, correct
+
+
+@pytest.mark.parametrize("call", ["adamw(lr=0.01, weight_decay=0.1)", "sgd(lr=0.1, momentum=0.9)", "sgd(lr=0.1)"])
+def test_a_captured_train_step_trains_as_a_plain_one(call: str) -> None:
+    network = spec(call)
+    ours, losses, correct = trained(network, graphed=True)
+    theirs, wanted, counts = trained(network, graphed=False)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-12, atol=1e-14, msg=name)
+    assert losses == pytest.approx(wanted, rel=1e-12)
+    assert correct == counts
+
+
+class Counted:
+    """A call with a buffer, a generator and a count of how often it ran."""
+
+    def __init__(self) -> None:
+        self.buffer = torch.zeros(3, dtype=torch.float64)
+        self.late: list[Tensor] = []
+        self.calls = 0
+
+    def run(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.calls += 1
+        self.buffer.mul_(0.5).add_(x)
+        if not self.late:
+            self.late.append(torch.zeros_like(x))
+        self.late[0].add_(1)
+        return (self.buffer + torch.rand(3, dtype=torch.float64), self.late[0] * 1)
+
+    def state(self) -> list[Tensor]:
+        return [self.buffer, *self.late]
+
+
+def test_warm_ups_leave_nothing_behind() -> None:
+    ours, theirs = Counted(), Counted()
+    graphed = Graphed(ours.run, ours.state, CallAgain(), "a call")
+    for seed in range(4):
+        x = torch.full((3,), float(seed), dtype=torch.float64)
+        torch.manual_seed(seed)
+        given = graphed("key", x)
+        after = torch.rand(1)
+        torch.manual_seed(seed)
+        wanted = theirs.run(x)
+        assert torch.equal(after, torch.rand(1))
+        for a, b in zip((*given, *ours.state()), (*wanted, *theirs.state()), strict=True):
+            assert torch.equal(a, b)
+    assert ours.calls == 4 + WARM_UPS + 2
+
+
+def test_results_belong_to_the_caller() -> None:
+    graphed = Graphed(lambda x: (x,), list, CallAgain(), "a call")
+    first = graphed("", torch.zeros(2))[0]
+    graphed("", torch.ones(2))
+    assert torch.equal(first, torch.zeros(2))
+
+
+def test_each_kind_of_call_is_captured_once_and_few_are_kept() -> None:
+    counted = Counted()
+    graphed = Graphed(lambda x: (x * 2,), counted.state, CallAgain(), "a call", limit=3)
+    x = torch.zeros(4, 4, 2, 2)
+    kinds: list[Callable[[], object]] = [
+        lambda: graphed("a", x),
+        lambda: graphed("b", x),
+        lambda: graphed("a", x[:2]),
+        lambda: graphed("a", x.double()),
+        lambda: graphed("a", x.contiguous(memory_format=torch.channels_last)),
+    ]
+    for number, kind in enumerate(kinds):
+        kind()
+        held = list(graphed.recorded)
+        kind()
+        assert list(graphed.recorded) == held
+        assert len(held) == min(number + 1, 3)
+    with torch.no_grad():
+        graphed("a", x)
+    with torch.autocast("cpu"):
+        graphed("a", x)
+    assert len(graphed.recorded) == 3
+
+
+class Broken(CallAgain):
+    def record(self, run: Run) -> Run:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+
+class Wrong(CallAgain):
+    def record(self, run: Run) -> Run:
+        return lambda: tuple(output + 1 for output in run())
+
+
+@pytest.mark.parametrize(("capture", "said"), [(Broken(), "not permitted when"), (Wrong(), "other numbers")])
+def test_a_failed_capture_is_said_once_and_the_call_runs_plain(capture: CallAgain, said: str) -> None:
+    ours, theirs = Counted(), Counted()
+    graphed = Graphed(ours.run, ours.state, capture, "a call")
+    x = torch.ones(3, dtype=torch.float64)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        if seed == 0:
+            with pytest.warns(BcgraphWarning, match=said):
+                given = graphed("", x)
+        else:
+            with warnings.catch_warnings(action="error"):
+                given = graphed("", x)
+        torch.manual_seed(seed)
+        for a, b in zip((*given, *ours.state()), (*theirs.run(x), *theirs.state()), strict=True):
+            assert torch.equal(a, b)
+
+
+@contextmanager
+def counting(module: nn.Module) -> Iterator[list[int]]:
+    calls: list[int] = []
+    original = module._call_impl
+
+    def call(*inputs: Tensor) -> object:
+        calls.append(1)
+        return original(*inputs)
+
+    module._compiled_call_impl = GraphedCall(module, call, CallAgain())  # type: ignore[assignment]
+    yield calls
+
+
+@pytest.mark.parametrize("schedule", ["unrolled", "step"])
+def test_a_captured_network_computes_what_a_plain_one_does(schedule: str) -> None:
+    network = spec()
+    plain = compiler.compile(network, schedule, dtype=torch.float64)
+    model = compiler.compile(network, schedule, dtype=torch.float64)
+    with counting(model) as calls, torch.no_grad():
+        for seed, (size, training) in enumerate([(4, False), (4, True), (3, True), (4, True), (4, False)]):
+            x = torch.rand((size, 1, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            inputs = (x, *plain.initial_states(x)) if schedule == "step" else (x,)
+            given, wanted = (m.train(training)(*inputs) for m in (model, plain))
+            flat = (given, wanted) if schedule == "step" else ((given,), (wanted,))
+            for a, b in zip(*flat, strict=True):
+                assert torch.equal(a, b)
+            for name, value in plain.state_dict().items():
+                assert torch.equal(model.state_dict()[name], value)
+        before = len(calls)
+        model(*inputs)
+        assert len(calls) == before + 1, "replayed"
+        model.double().load_state_dict({k: v.clone() for k, v in plain.state_dict().items()}, assign=True)
+        model(*inputs)
+        assert len(calls) == before + 2 + WARM_UPS + 2, "weights in other places are captured anew"
+        looked: list[int] = []
+        model.get_submodule("conv1").register_forward_hook(lambda *_: looked.append(1))
+        before = len(calls)
+        model(*inputs)
+        model(*inputs)
+        assert (len(calls) - before, len(looked)) == (2, 2), "a network with hooks runs plain"
+
+
+def test_where_a_captured_step_is_exact() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    options = Options()
+    assert exact(options, gpu)
+    assert not exact(options, cpu)
+    for other in (replace(options, graphs=False), replace(options, devices=2), replace(options, precision="16-mixed")):
+        assert not exact(other, gpu)
+
+
+def test_off_a_gpu_graphs_change_nothing() -> None:
+    assert not CudaCapture().takes(torch.device("cpu"))
+    model = compiler.compile(spec(), graphs=True)
+    x = torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(x), compiler.compile(spec()).eval()(x))
