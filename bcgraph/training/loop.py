@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -180,11 +179,18 @@ def _identity(
         **{f"data.{key}": value for key, value in spec.data.model_dump(mode="json").items() if key not in _NAMED},
         "seed": seed,
         "schedule": schedule,
-        **{key: value for key, value in asdict(options).items() if key != "accelerator"},
+        **_precision(options),
         "weights": initial,
         # Left out where all scales start at 1, as in checkpoints from before there was a choice.
         **({"gains": ", ".join(f"{j}->{i}: {gain!r}" for j, i, gain in spec.gains)} if spec.gains else {}),
     }
+
+
+def _precision(options: Options) -> dict[str, Any]:
+    """What changes the numbers. A captured step has those of a plain one, and a checkpoint resumes with either."""
+    found = {"devices": options.devices, "precision": options.precision}
+    # Left out where convolutions may use TF32, as in checkpoints from before there was a choice.
+    return found if options.tf32 else {**found, "tf32": False}
 
 
 def _with_epochs(spec: NetworkSpec, epochs: int) -> NetworkSpec:

@@ -19,6 +19,7 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 class Options:
     """`accelerator` is `cpu`, `cuda`, `mps` or `auto`; `devices` share each batch.
 
+    On a GPU convolutions may round their operands to the 10 bits of TF32, as torch has it, unless `tf32` is off.
     `graphs` captures the train step as a CUDA graph where that is exact: on one GPU, but not in `16-mixed`.
 
     Raises RunError (E041) for a value out of range.
@@ -28,6 +29,7 @@ class Options:
     devices: int = 1
     precision: Precision = "32"
     graphs: bool = True
+    tf32: bool = True
 
     def __post_init__(self) -> None:
         allowed = (

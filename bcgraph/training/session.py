@@ -18,7 +18,7 @@ from bcgraph import dsl, files
 from bcgraph import weights as weight_files
 from bcgraph.data import Splits
 from bcgraph.errors import BcgraphWarning
-from bcgraph.nn.determinism import reproducible
+from bcgraph.nn.determinism import full_precision, reproducible
 from bcgraph.nn.graphs.capture import CudaCapture
 from bcgraph.nn.graphs.module import GraphedCall
 from bcgraph.schema import NetworkSpec
@@ -79,7 +79,7 @@ class TrainingRun:
             call = GraphedCall(self.model, self.model, capture)
         loop = EpochLoop(self.spec, self.seed, self.splits.train, self.group, self.ema, self.folder, self.progress)
         logs = self.tensorboard and self.group.is_global_zero
-        with ExitStack() as stack, reproducible():
+        with ExitStack() as stack, reproducible() if self.options.tf32 else full_precision():
             kept = open_log(self.folder, history) if logs else nullcontext(_ignore)
             log = on_every_rank(self.group, lambda: stack.enter_context(kept))
             for epoch in range(len(history), settings.epochs):

@@ -151,6 +151,17 @@ def test_averaged_weights_are_kept_and_resumed_to_the_bit(tmp_path: Path) -> Non
     assert torch.equal(state["average.conv1.weight"], averaged["conv1.weight"])
 
 
+def test_checkpoints_from_before_there_were_graphs_and_a_switch_for_tf32_resume(tmp_path: Path) -> None:
+    train(spec_of(), out=tmp_path, options=Options())
+    _, described = weights.unpack(tmp_path / "state.safetensors")
+    assert {"devices", "precision"} <= described["identity"].keys()
+    assert not {"graphs", "tf32", "accelerator"} & described["identity"].keys()
+    train(spec_of(), out=tmp_path, options=Options(graphs=False))
+    with pytest.raises(RunError) as caught:
+        train(spec_of(), out=tmp_path, options=Options(tf32=False))
+    assert "tf32" in str(caught.value.diagnostics[0].notes)
+
+
 def test_mixed_precision_trains(tmp_path: Path) -> None:
     result = train(spec_of(), out=tmp_path, options=Options(precision="bf16-mixed"))
     assert result.history[0].loss < 3

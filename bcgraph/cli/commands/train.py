@@ -64,6 +64,9 @@ def train_command(
         str, typer.Option("--precision", metavar="NAME", help="32, 64, bf16-mixed or 16-mixed.")
     ] = "32",
     graphs: GraphsOption = Switch.ON,
+    tf32: Annotated[
+        Switch, typer.Option("--tf32", help="On a GPU, let convolutions round their operands to 10 bits.")
+    ] = Switch.ON,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard; log.csv is written in any case.")
     ] = False,
@@ -84,7 +87,7 @@ def train_command(
     from bcgraph import training
     from bcgraph.training.distributed.devices import needs_fabric
 
-    options = training.Options(device, devices, cast("Precision", precision), graphs is Switch.ON)
+    options = training.Options(device, devices, cast("Precision", precision), graphs is Switch.ON, tf32 is Switch.ON)
     if needs_fabric(options):
         import lightning_fabric  # noqa: F401  (its first import sets the level of its log)
 
