@@ -12,6 +12,7 @@ from pydantic import (
     SerializeAsAny,
     SerializerFunctionWrapHandler,
     SkipValidation,
+    create_model,
     model_serializer,
     model_validator,
 )
@@ -250,7 +251,17 @@ RECIPES = ("paper", "recommended")
 """The bundles of settings that `recipe` names. The first is what holds where nothing is said."""
 
 
-class SearchSpec(Frozen):
+TargetName: TypeAlias = Literal["any", "nir"]
+"""What a search is for: any target, or one that does not carry every connection, by the name of its package."""
+
+if TYPE_CHECKING:
+    _For = Frozen
+else:
+    # `for` is a word of Python's, so no class can spell it.
+    _For = create_model("_For", __base__=Frozen, **{"for": (TargetName, "any")})
+
+
+class SearchSpec(_For):
     """The two-step search (paper 4.2).
 
     The evolution goes by `evolve.score`, or where there are any by the metrics in `maximize` and `minimize`, in this
@@ -258,8 +269,9 @@ class SearchSpec(Frozen):
     one that breaks another bound never wins.
 
     Without a `space` it is the paper's: all backward pairs, at most `max_backward` of them. `same_resolution` leaves
-    out connections between ports of different height or width, in any space. Without `finish` a search ends with step
-    two, and the network found has not been trained on its own. `recipe` names the bundle of settings from which the
+    out connections between ports of different height or width, in any space. `for = nir` leaves out those that a NIR
+    file cannot carry; the paper's space is then written as `backward any -> any`. Without `finish` a search ends with
+    step two, and the network found has not been trained on its own. `recipe` names the bundle of settings from which the
     others were taken where a file does not say them; here all of them are given as they are.
     """
 
@@ -275,6 +287,21 @@ class SearchSpec(Frozen):
     supernet: SupernetSpec = SupernetSpec()
     evolve: EvolveSpec = EvolveSpec()
     finish: FinishSpec | None = None
+
+    @property
+    def target(self) -> TargetName:
+        """What `for` says."""
+        found: TargetName = getattr(self, "for")
+        return found
+
+    @model_validator(mode="before")
+    @classmethod
+    def _described(cls, given: Any) -> Any:
+        """A search for a target has a space of its own, the paper's where it gives none."""
+        if not isinstance(given, Mapping) or given.get("for", "any") == "any" or given.get("space") is not None:
+            return given
+        space = SpaceSpec(rules=(Rule("backward", "any", "any"),), at_most=given.get("max_backward", 2))
+        return {**given, "space": space, "max_backward": 2}
 
     @model_validator(mode="after")
     def _different(self) -> SearchSpec:
@@ -307,6 +334,7 @@ class SearchSpec(Frozen):
 
 # Settings that came later, with what they are where they are not given: they change no digest of what lacks them.
 _LATER: dict[str, Any] = {
+    "for": "any",
     "space": None,
     "maximize": (),
     "minimize": (),

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from importlib import import_module
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -113,6 +114,7 @@ class _Asked:
 
     space: SpaceSpec | None
     same_resolution: bool
+    target: str
     backbone: Backbone
     fed: InputSpec
     feedback: Through
@@ -121,7 +123,9 @@ class _Asked:
     @staticmethod
     def of(spec: NetworkSpec) -> _Asked:
         """The question for the space of `spec`."""
-        return _Asked(spec.search.space, spec.search.same_resolution, spec.backbone, spec.input, spec.feedback, spec)
+        search = spec.search
+        asked = (search.space, search.same_resolution, search.target, spec.backbone, spec.input, spec.feedback)
+        return _Asked(*asked, spec)
 
 
 @lru_cache(maxsize=16)
@@ -166,7 +170,15 @@ def _members(spec: NetworkSpec) -> tuple[Member, ...]:
         found.update(
             m for m in _expand(family, spec) if m.slot not in held and not any(_matches(m, r, spec) for r in forbidden)
         )
+    if spec.search.target != "any":
+        reason = _limits(spec).reasons(spec)
+        found = {each for each in found if reason(connection(each, spec)) is None}
     return tuple(sorted(found))
+
+
+def _limits(spec: NetworkSpec) -> Any:
+    """What the target that the search is for says of its limits: the module `limits` of its package."""
+    return import_module(f"bcgraph.compiler.targets.{spec.search.target}.limits")
 
 
 def _fixed(spec: NetworkSpec) -> tuple[Member, ...]:
@@ -189,13 +201,19 @@ def wired(spec: NetworkSpec, chosen: Sequence[Member], gain: float | None = None
     known = projections_of(spec)
     made: dict[bool, list[Any]] = {False: [], True: []}
     for each in chosen:
-        kind = ForwardConnection if each.forward else BackwardConnection
-        literal: Any = each.join
-        connection = kind(
-            each.source, each.target, each.delay, gain, through=known[each.through], join=literal, read=each.read
-        )
-        made[each.forward].append(connection)
+        made[each.forward].append(_connection(each, known, gain))
     return spec.with_connections(made[False], made[True])
+
+
+def connection(member: Member, spec: NetworkSpec) -> Connection:
+    """The connection that a member stands for. Raises KeyError for a member of another space."""
+    return _connection(member, projections_of(spec))
+
+
+def _connection(each: Member, known: Mapping[str, Through | None], gain: float | None = None) -> Connection:
+    kind = ForwardConnection if each.forward else BackwardConnection
+    literal: Any = each.join
+    return kind(each.source, each.target, each.delay, gain, through=known[each.through], join=literal, read=each.read)
 
 
 class Together(NetworkSpec):
@@ -298,15 +316,21 @@ def check(spec: NetworkSpec) -> Iterator[SpecError]:
     if misfits:
         yield from misfits
         return
+    if spec.search.target != "any":
+        unsaid = list(_beyond(space, spec))
+        if unsaid:
+            yield from unsaid
+            return
     left = set(_members(spec))
     for rule in space.of("backward", "forward"):
         of_rule = set(_expand(rule, spec))
         if not of_rule:
             yield SpecError("E066", f"`{line(rule)}` matches no connection", span=rule.span, hint=_none(rule))
         elif not of_rule & left:
+            words = ["`forbid`", "`fixed`", *([f"`for = {spec.search.target}`"] if spec.search.target != "any" else [])]
             yield SpecError(
                 "E066",
-                f"`forbid` and `fixed` leave nothing of `{line(rule)}`",
+                f"{', '.join(words[:-1])} and {words[-1]} leave nothing of `{line(rule)}`",
                 span=rule.span,
                 hint="leave the line out, or forbid less",
             )
@@ -315,6 +339,21 @@ def check(spec: NetworkSpec) -> Iterator[SpecError]:
         yield SpecError("E066", "the space is empty: it names no connection", hint=hint)
     elif space.at_most == 0 and not space.of("fixed"):
         yield SpecError("E066", "the space is empty: `at_most = 0` and nothing is fixed", hint="`at_most = 2`")
+
+
+def _beyond(space: SpaceSpec, spec: NetworkSpec) -> Iterator[SpecError]:
+    """What the target of the search cannot carry of the backbone and of the connections that are always there."""
+    limits, target = _limits(spec), spec.search.target
+    for said in limits.backbone(spec):
+        message = f"a search for {target} finds nothing that can be written: {said}"
+        yield SpecError("E066", message, hint="another backbone, or leave `for` out")
+    reason = limits.reasons(spec)
+    for rule in space.of("fixed"):
+        for each in _expand(rule, spec):
+            said = reason(connection(each, spec))
+            if said is not None:
+                message = f"`{line(rule)}` is fixed, but {target} cannot carry it: {said}"
+                yield SpecError("E066", message, span=rule.span, hint="leave the line or `for` out")
 
 
 def notes(spec: NetworkSpec) -> Iterator[str]:

@@ -102,8 +102,25 @@ def test_python_of_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     bcgraph.export(spec, "best.onnx", form="step", classes=tuple("0123456789"))
     names = {"frames": torch.rand(spec.steps, *spec.input.shape).numpy()}
     for block in pages.of_kind("docs/deployment.md", "python"):
-        if "aoti" not in block.text:
+        if "aoti" not in block.text and "executorch" not in block.text:
             exec(compile(block.text, str(block), "exec"), names)
+
+
+@pytest.mark.slow
+def test_a_pt2_file_in_executorch_as_deployment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.optional_package("executorch.exir")
+    monkeypatch.chdir(tmp_path)
+    spec = bcgraph.parse(
+        "bcg 1\nnetwork net { input = image(1, 8, 8); steps = 2; backbone = tiny(width=4); backward @4 -> @1 }"
+    )
+    bcgraph.export(spec, "net.pt2")
+    (block,) = (block for block in pages.of_kind("docs/deployment.md", "python") if "executorch" in block.text)
+    exec(compile(block.text, str(block), "exec"), {})
+    x = torch.rand(8, 1, 8, 8)
+    from executorch.runtime import Runtime
+
+    (found,) = Runtime.get().load_program("net.pte").load_method("forward").execute([x])
+    assert torch.allclose(found, torch.export.load("net.pt2").module()(x), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ _EXTRA = frozenset(
         "autoaugment",
         "beside",
         "choose",
+        "for",
         "clip",
         "cutout",
         "distill",

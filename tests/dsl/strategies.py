@@ -278,7 +278,7 @@ def possible(spec: schema.NetworkSpec) -> schema.NetworkSpec:
         fields = {name: value for name, value in fields.items() if name in allowed}
         search = schema.SearchSpec(**(dict(spec.search.__dict__) | {"evolve": schema.EvolveSpec(**fields)}))
         if choice == {"strategy": "evolutionary"}:
-            search = schema.SearchSpec(**(dict(search.__dict__) | {"space": None}))
+            search = schema.SearchSpec(**(dict(search.__dict__) | {"space": None, "for": "any"}))
         found = schema.NetworkSpec(**(dict(spec.__dict__) | {"search": search}))
         entry = plugins.known("strategy", fields["strategy"])
         if not (entry and list(entry.value.contradictions(found))) and not list(spaces.check(found)):

@@ -18,6 +18,7 @@ def describe(spec: NetworkSpec) -> list[str]:
         f"{_counted(found.size, 'architecture')}" if found.size < 10**18 else f"{size_text(found.size)} architectures"
     )
     which = " between ports of one resolution" if search.same_resolution else ""
+    which += f" that {search.target} carries" if search.target != "any" else ""
     if search.space is None:
         pairs = _counted(found.count, "connection")
         return [

@@ -22,7 +22,7 @@ from bcgraph.layers import STANDARD
 from bcgraph.names import parse_projection
 from bcgraph.schema import BackwardConnection, Connection, ForwardConnection, NetworkSpec, Resize
 
-HINT = "`same_resolution = true` in the search block keeps to what NIR carries; `--allow-loss` writes the rest"
+HINT = "`for = nir` in the search block keeps to what NIR carries; `--allow-loss` writes the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,33 @@ def losses(spec: NetworkSpec) -> tuple[Loss, ...]:
     """The connections of `spec` that NIR cannot say as they are."""
     graph = lower(spec.with_connections())
     return tuple(loss for each in spec.in_order if (loss := _of(each, spec, graph)) is not None)
+
+
+def reasons(spec: NetworkSpec) -> Callable[[Connection], str | None]:
+    """What says of a connection between ports of `spec` why a NIR file cannot carry it as it is; None where it can."""
+    graph, alike = lower(spec.with_connections()), {}
+    values = graph.values()
+
+    def reason(connection: Connection) -> str | None:
+        if connection.delay > 1:
+            return (
+                f"its delay is {connection.delay}, and some readers of NIR would add the step that a loop takes to it"
+            )
+        ends = tuple(values[f"{spec.ports[end]}.s"].shape for end in (connection.source, connection.target))
+        # What its projection is made of depends on the shapes at its ends alone, and takes the time.
+        alone = (connection.through, connection.join, connection.read, connection.word, connection.delay, ends)
+        if alone not in alike:
+            alike[alone] = _reason(connection, spec, graph)
+        if alike[alone] is not None:
+            return alike[alone]
+        return _opens(connection, spec, graph)
+
+    return reason
+
+
+def backbone(spec: NetworkSpec) -> Iterator[str]:
+    """What in the backbone of `spec` NIR cannot say, a sentence each."""
+    yield from (f"`{_called(node)}` {reason}" for node, reason in _layers(lower(spec.with_connections())))
 
 
 def carried(spec: NetworkSpec, found: tuple[Loss, ...]) -> NetworkSpec:
@@ -92,7 +119,7 @@ def _called(node: Node) -> str:
 def _of(connection: Connection, spec: NetworkSpec, graph: TemporalGraph) -> Loss | None:
     source, target = spec.ports[connection.source], spec.ports[connection.target]
     edge = f"@{connection.source} -> @{connection.target} (`{source}` -> `{target}`)"
-    reason = _reason(connection, spec, graph)
+    reason = _reason(connection, spec, graph) or _opens(connection, spec, graph)
     if reason is not None:
         return Loss(connection, edge, reason)
     if connection.delay > 1:
@@ -122,7 +149,11 @@ def _reason(connection: Connection, spec: NetworkSpec, graph: TemporalGraph) -> 
     inside = [reason for node, reason in _layers(alone) if parse_projection(node.name) is not None]
     if inside:
         return f"a layer of its projection {inside[0]}"
-    if connection.delay and not _reaches(graph, connection.target, sent):
+    return None
+
+
+def _opens(connection: Connection, spec: NetworkSpec, graph: TemporalGraph) -> str | None:
+    if connection.delay and not _reaches(graph, connection.target, f"{spec.ports[connection.source]}.s"):
         return "it closes no loop, and readers of NIR delay only what closes one"
     return None
 
