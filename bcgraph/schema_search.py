@@ -271,8 +271,8 @@ class SearchSpec(_For):
     Without a `space` it is the paper's: all backward pairs, at most `max_backward` of them. `same_resolution` leaves
     out connections between ports of different height or width, in any space. `for = nir` leaves out those that a NIR
     file cannot carry; the paper's space is then written as `backward any -> any`. Without `finish` a search ends with
-    step two, and the network found has not been trained on its own. `recipe` names the bundle of settings from which the
-    others were taken where a file does not say them; here all of them are given as they are.
+    step two, and the network found has not been trained on its own. `recipe` names the bundle of settings from which
+    the others were taken where a file does not say them; here all of them are given as they are.
     """
 
     recipe: Literal["paper", "recommended"] = "paper"
