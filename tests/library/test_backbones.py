@@ -313,3 +313,22 @@ def test_qk_attention(kind: str, added: str) -> None:
     state = by_order(spec, module)
     with torch.no_grad():
         same(run(spec, state, x), module.double().eval()(x.repeat(3, 1, 1, 1)).flatten(2))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "given", "shape"),
+    [
+        ("vgg11(width=4, hidden=32, norm={})", "image(3, 32, 32)", (16, 3, 32, 32)),
+        ("rsnn(width=32, norm={})", "sequence(12)", (6, 16, 12)),
+    ],
+)
+def test_norm_wakes_the_vector_layers_of_a_fresh_network(backbone: str, given: str, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    rates = {}
+    for norm in ("false", "true"):
+        spec = network(backbone.format(norm), given, steps=len(x) if "sequence" in given else 2)
+        with torch.no_grad():
+            seen = bcgraph.record(bcgraph.compile(spec).train(), x, values=["s"])
+        rates[norm] = float(seen[spec.ports[-1]]["s"].mean())
+    assert rates["false"] < 0.01
+    assert rates["true"] > 0.05
