@@ -1,4 +1,6 @@
-"""The rows of the other benchmarks on a GPU, float32 as torch has it there. Without one there are none.
+"""The rows of the other benchmarks on a GPU, and those of `gpu_steps`, in less than eight minutes.
+
+`python -m benchmarks gpu` writes `benchmarks/gpu.csv` after each part. Without a GPU there are no rows.
 
 Both sides are in one process and in turns, and the clock stops when the GPU has finished. Memory is what torch's
 allocator has handed out at most, above what the idle model takes.
@@ -6,17 +8,26 @@ allocator has handed out at most, above what the idle model takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import gc
+import io
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
 import bcgraph
+from bcgraph.files import write_text
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from bcgraph.search.supernet.one_shot import OneShot
-from benchmarks.harness import Row, elapsed, medians
+from benchmarks import gpu_steps
+from benchmarks.harness import Row, elapsed, medians, show
 from benchmarks.inference import raw_calls
 from benchmarks.networks import images, resnet18, settle
 from benchmarks.scoring import BATCH as SCORED
@@ -28,12 +39,60 @@ TIMES = 10
 """Calls that are timed together."""
 
 
+SECONDS = 420
+"""After this time no further part begins, so that all is done within eight minutes."""
+
+TABLE = Path("benchmarks/gpu.csv")
+"""Written anew after each part; the variable GPU_TABLE names another place."""
+
+
+def parts() -> Iterator[tuple[str, Callable[[], Iterable[Row]]]]:
+    """What is measured, the most wanted first."""
+    for precision in gpu_steps.PRECISIONS:
+        yield f"inference, {precision}", partial(gpu_steps.inference, precision)
+        yield f"training, {precision}", partial(gpu_steps.training, precision)
+    yield "training, batch 128", partial(gpu_steps.training, "bf16", 128)
+    yield "training, batch 128, no connection", partial(gpu_steps.training, "bf16", 128, feedback=False)
+    yield "scoring", scoring
+    yield "supernet", supernet
+    yield "as before graphs", lambda: [*inference(), *training()]
+    for batch, steps in ((8, 4), (256, 4), (32, 1), (32, 16)):
+        yield f"inference, batch {batch}, T = {steps}", partial(gpu_steps.inference, "bf16", batch, steps)
+        yield f"training, batch {batch}, T = {steps}", partial(gpu_steps.training, "bf16", batch, steps)
+
+
 def run() -> list[Row]:
     if not torch.cuda.is_available():
         print("this machine has no GPU")
         return []
-    print(torch.cuda.get_device_name(), "with CUDA", torch.version.cuda, flush=True)
-    return [*inference(), *training(), *scoring(), *supernet()]
+    device = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, torch {torch.__version__}"
+    print(device, flush=True)
+    started, found = time.perf_counter(), []
+    for name, part in parts():
+        if time.perf_counter() - started > SECONDS:
+            print(f"not measured for lack of time: {name}", flush=True)
+            continue
+        try:
+            rows = list(part())
+        # What else there is to measure does not depend on it.
+        except Exception as error:
+            rows = [Row(name, "failed", str(error).strip().splitlines()[0], "", "")]
+            traceback.print_exc()
+        print(show(rows), flush=True)
+        found += rows
+        write(device, found)
+        gc.collect()
+        torch.cuda.empty_cache()
+    return found
+
+
+def write(device: str, rows: list[Row]) -> None:
+    """Write the table, a row a figure, with the device in its first line."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow((f"what on {device}", "ours", "against", "ratio", "goal"))
+    table.writerows((row.what, row.ours, row.against, row.ratio, row.goal) for row in rows)
+    write_text(Path(os.environ.get("GPU_TABLE", TABLE)), text.getvalue())
 
 
 def inference() -> list[Row]:

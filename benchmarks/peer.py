@@ -80,3 +80,26 @@ class Peer(nn.Module):
                     current = current + project(late)
         spikes.append(node(current))
         return spikes[-1]
+
+
+class MultiStepPeer(Peer):
+    """The same without feedback in multi-step mode, where each layer runs all steps at once.
+
+    `backend` is that of its neurons: `torch`, `cupy` or `triton`.
+    """
+
+    def __init__(self, steps: int, backend: str = "torch") -> None:
+        super().__init__(steps, ())
+        functional.set_step_mode(self, "m")
+        for node in self.modules():
+            if isinstance(node, neuron.LIFNode):
+                node.backend = backend
+
+    def forward(self, x: Tensor) -> Tensor:
+        functional.reset_net(self)
+        y = self.lif1(self.bn1(self.conv1(x.expand(self.steps, *x.shape))))
+        for block in self.blocks:
+            z = block.lif1(block.bn1(block.conv1(y)))
+            z = block.bn2(block.conv2(z)) + (y if block.shortcut is None else block.shortcut(y))
+            y = block.lif2(z)
+        return self.fc(y.mean((-2, -1)))
