@@ -30,7 +30,7 @@ network net {
   backward layer2.0.lif2 -> lif1
 }
 
-data = digits(batch=64, train=128)
+data = digits(batch=64, train=256)
 train { epochs = 1 }
 search {
   init     { pool = 4; keep = 2 }
