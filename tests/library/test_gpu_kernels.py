@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from bcgraph import dsl
+from bcgraph.equations.expression import FUNCTIONS as FUNCTIONS_OF_EXPRESSIONS
 from bcgraph.equations.neuron import SPIKES, Equations
-from bcgraph.nn.neuron.gpu import launch, load, source
+from bcgraph.errors import BcgraphWarning
+from bcgraph.nn.neuron.gpu import launch, load, source, text
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps
 from bcgraph.nn.packed_spikes import pack
 from tests import needs
@@ -142,10 +144,10 @@ def test_all_steps(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("text", ["slow", "strange"])
+@pytest.mark.parametrize("name", ["slow", "strange"])
 @pytest.mark.parametrize("layout", ["rows", "last", "sliced"])
-def test_every_function_and_parameters_by_channel(text: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    eq = equations(f"{text}()", SLOW if text == "slow" else FUNCTIONS)
+def test_every_function_and_parameters_by_channel(name: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    eq = equations(f"{name}()", SLOW if name == "slow" else FUNCTIONS)
     eq = eq.giving((SPIKES, *eq.states))
     for ours, theirs in both(monkeypatch, one_step(eq, layout, torch.float64, (4, 5, 11, 6), 2, 1.5)):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
@@ -188,10 +190,10 @@ def test_spikes_come_as_bits_too() -> None:
     kernel = Neuron(eq.giving((SPIKES,)), "any").kernel
     for shape in ((3, 5, 7, 3), (2, 4, 16, 16), (1, 1, 1, 1)):
         x, v = drawn(shape, 0, "rows", torch.float32), drawn(shape, 1, "rows", torch.float32)
-        text = source.step(kernel, 1, frozenset(), "float32", False, False, True)
+        code = source.step(kernel, 1, frozenset(), "float32", False, False, True)
         s = torch.empty_like(x)
         bits = torch.empty(-(-x.numel() // 8), dtype=torch.uint8, device=DEVICE)
-        launch._grid(x).run(text, x, v, s, bits)
+        launch._grid(x).run(code, x, v, s, bits)
         assert torch.equal(bits, pack(s.requires_grad_()))
 
 
@@ -199,3 +201,23 @@ def test_equal_texts_are_loaded_once() -> None:
     one, other = (Neuron(equations("lif()").giving((SPIKES, "v")), name).kernel for name in ("a", "b"))
     first, second = (source.step(k, 1, frozenset(), "float32", True, False, False) for k in (one, other))
     assert load.loaded(first) is load.loaded(second)
+
+
+def test_where_triton_does_not_run_it_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch.works.cache_clear()
+    assert launch.works(torch.device(DEVICE))
+    launch.works.cache_clear()
+
+    def broken(text: str) -> None:
+        raise RuntimeError("Failed to find C compiler.")
+
+    with monkeypatch.context() as m:
+        m.setattr(launch, "loaded", broken)
+        with pytest.warns(BcgraphWarning, match=r"torch's own operations.*C compiler"):
+            assert not launch.works(torch.device(DEVICE))
+        assert not launch.works(torch.device(DEVICE))
+    launch.works.cache_clear()
+
+
+def test_the_table_of_functions_is_complete() -> None:
+    assert text._WRITE.keys() == FUNCTIONS_OF_EXPRESSIONS.keys()
