@@ -122,15 +122,15 @@ def _p(own: Sequence[float], other: Sequence[float]) -> str:
 
 
 def watched() -> str:
-    """Firing, the variance of the current and the gradient by it at port 0, at the start and in training."""
+    """Firing, the variance of the current and the gradient by it at port 0, at the start and at the end."""
     looks = rows.read(why.WATCHED, why.Look)
     found: dict[tuple[str, float, int, int, int], list[why.Look]] = {}
     for look in looks:
         found.setdefault((look.connections, look.gain, look.epoch, look.port, look.step), []).append(look)
     lines = []
-    for epoch in why.EPOCHS:
+    for epoch in (why.EPOCHS[0], why.EPOCHS[-1]):
         for name in ("none", *CONNECTIONS):
-            for gain in why.GAINS:
+            for gain in (1.0, quiet.TABLE_GAIN):
                 first, last = (found.get((name, gain, epoch, 0, step)) for step in (0, 7))
                 if first is None or last is None:
                     continue
