@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import bcgraph
 from bcgraph import dsl
 from bcgraph.equations.expression import FUNCTIONS as FUNCTIONS_OF_EXPRESSIONS
 from bcgraph.equations.neuron import SPIKES, Equations
@@ -22,6 +23,7 @@ from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps
 from bcgraph.nn.packed_spikes import pack
 from tests import needs
 from tests.library import plain
+from tests.library.support import network
 from tests.library.test_neurons import NEURONS, SLOW
 
 
@@ -221,3 +223,17 @@ def test_where_triton_does_not_run_it_is_said_once(monkeypatch: pytest.MonkeyPat
 
 def test_the_table_of_functions_is_complete() -> None:
     assert text._WRITE.keys() == FUNCTIONS_OF_EXPRESSIONS.keys()
+
+
+@pytest.mark.parametrize("schedule", ["unrolled", "folded"])
+def test_a_whole_network_with_feedback(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = network("plif()")
+    found = []
+    for wanted in (True, False):
+        with kernels(monkeypatch, wanted):
+            model = bcgraph.compile(spec, schedule, dtype=torch.float64, device=DEVICE).train()
+            outputs = model(drawn((3, *spec.input.shape), 0, "rows", torch.float64))
+            outputs.square().sum().backward()
+            found.append([outputs.detach(), *(p.grad for p in model.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
