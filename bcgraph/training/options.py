@@ -28,7 +28,7 @@ class Options:
     accelerator: str = "cpu"
     devices: int = 1
     precision: Precision = "32"
-    graphs: bool = True
+    graphs: bool = False
     tf32: bool = True
 
     def __post_init__(self) -> None:

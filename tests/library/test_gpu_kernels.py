@@ -221,8 +221,17 @@ def test_where_triton_does_not_run_it_is_said_once(monkeypatch: pytest.MonkeyPat
     launch.works.cache_clear()
 
 
+@pytest.mark.parametrize("name", ["tanh", "and", "quantize"])
+def test_a_function_that_computes_something_else_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch.works.cache_clear()
+    monkeypatch.setitem(text.WRITE, name, lambda text, call, given: given[0])
+    with pytest.warns(BcgraphWarning, match=rf"torch's own operations.*`{name}` computes something else"):
+        assert not launch.works(torch.device(DEVICE))
+    launch.works.cache_clear()
+
+
 def test_the_table_of_functions_is_complete() -> None:
-    assert text._WRITE.keys() == FUNCTIONS_OF_EXPRESSIONS.keys()
+    assert text.WRITE.keys() == FUNCTIONS_OF_EXPRESSIONS.keys()
 
 
 @pytest.mark.parametrize("schedule", ["unrolled", "folded"])

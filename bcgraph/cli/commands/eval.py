@@ -40,7 +40,7 @@ def eval_command(
         ),
     ] = None,
     accelerator: AcceleratorOption = "cpu",
-    graphs: GraphsOption = Switch.ON,
+    graphs: GraphsOption = Switch.OFF,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:

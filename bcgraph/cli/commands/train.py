@@ -63,7 +63,7 @@ def train_command(
     precision: Annotated[
         str, typer.Option("--precision", metavar="NAME", help="32, 64, bf16-mixed or 16-mixed.")
     ] = "32",
-    graphs: GraphsOption = Switch.ON,
+    graphs: GraphsOption = Switch.OFF,
     tf32: Annotated[
         Switch, typer.Option("--tf32", help="On a GPU, let convolutions round their operands to 10 bits.")
     ] = Switch.ON,

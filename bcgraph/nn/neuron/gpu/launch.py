@@ -16,9 +16,8 @@ from torch import Tensor
 
 from bcgraph.equations.neuron import CURRENT, SPIKES
 from bcgraph.errors import BcgraphWarning
-from bcgraph.nn.neuron.gpu import source
+from bcgraph.nn.neuron.gpu import probe, source
 from bcgraph.nn.neuron.gpu.load import available, loaded
-from bcgraph.nn.neuron.gpu.text import Text
 from bcgraph.nn.neuron.kernel import Kernel
 from bcgraph.nn.precision import arithmetic, membranes
 
@@ -36,22 +35,17 @@ def usable(x: Tensor) -> bool:
 
 @cache
 def works(device: torch.device) -> bool:
-    """Whether a small kernel runs on `device`; tried once, and a BcgraphWarning says why not.
+    """Whether kernels with all that a neuron may ask for run on `device`; tried once, a BcgraphWarning says why not.
 
     Triton builds what starts a kernel with a C compiler, which not every machine has.
     """
-    text = Text("float32")
-    text.store(text.value(f"{text.load()} + {text.number(1.0)}"))
-    x = torch.arange(5, dtype=torch.float32, device=device)
-    found = torch.zeros_like(x)
-    flaw = "it computes something else"
     try:
-        _Grid(len(x), 1, 1).run(text.finished(), x, found)
-        if torch.equal(found, x + 1):
-            return True
+        flaw = probe.flaw(_Grid(probe.SIZE, 1, probe.SIZE).run, device)
     # It fails in the compiler, the linker or the driver, each in its own way.
     except Exception as error:
         flaw = (str(error).strip() or repr(error)).splitlines()[0]
+    if flaw is None:
+        return True
     said = f"neurons run in torch's own operations, which is slower: Triton does not run on `{device}`: {flaw}"
     warnings.warn(BcgraphWarning(said), stacklevel=2)
     return False

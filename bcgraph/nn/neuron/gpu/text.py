@@ -78,7 +78,7 @@ class Text:
     def lines(self, lines: Iterable[Line], names: Names) -> None:
         """Write `lines`, and add their values to `names`."""
         for line in lines:
-            names[line.name] = _WRITE[line.call.function](self, line.call, [self.leaf(o, names) for o in _leaves(line)])
+            names[line.name] = WRITE[line.call.function](self, line.call, [self.leaf(o, names) for o in _leaves(line)])
 
     def finished(self) -> str:
         """The text of a module with the kernel: `kernel(*tensors, n, inner, channels, BLOCK)`.
@@ -215,7 +215,7 @@ def _softplus(text: Text, call: Apply, given: list[str]) -> str:
     return text.value(f"tl.where({x} > {zero}, {x}, {zero}) + {log}")
 
 
-_WRITE: Mapping[str, Writer] = {
+WRITE: Mapping[str, Writer] = {
     "add": _as("{0} + {1}"),
     "sub": _as("{0} - {1}"),
     "mul": _as("{0} * {1}"),
