@@ -12,12 +12,10 @@ from dataclasses import replace as replace_fields
 from functools import lru_cache
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 from bcgraph import schema
-from bcgraph.errors import CompileError
 from tests import neurons
 from tests.reference import Reference, Trace, state_shapes
 
@@ -166,18 +164,6 @@ def build(spec: schema.NetworkSpec, schedule: str, values: Mapping[str, Tensor],
     if DEVICE.type != "cpu":
         model.register_forward_pre_hook(lambda _, given: tuple(one.to(DEVICE) for one in given))
     return model
-
-
-def refuses(spec: schema.NetworkSpec, schedule: str) -> bool:
-    """Whether a schedule rightly refuses a network: the step form cannot tell its steps apart, and says so."""
-    norms = [n.norm for n in schema.walk(spec.backbone.body) if isinstance(n, schema.BatchNorm)]
-    norms += [spec.norm] if spec.backward else []
-    if schedule != "step" or all(norm.statistics == "shared" for norm in norms):
-        return False
-    with pytest.raises(CompileError) as caught:
-        build(spec, schedule, state(spec))
-    assert caught.value.code == "E072"
-    return True
 
 
 def chain(step: Any, spec: schema.NetworkSpec, x: Tensor, steps: int | None = None) -> Tensor:

@@ -23,7 +23,6 @@ from tests.equivalence.support import (
     linear,
     network,
     pool,
-    refuses,
 )
 
 # All but the one that rounds weights leave every number as it is.
@@ -189,8 +188,6 @@ def agree(case: tuple[schema.NetworkSpec, bool]) -> None:
     spec, training = case
     rates = []
     for schedule in SCHEDULES:
-        if refuses(spec, schedule):
-            continue
         rates.append(compare(spec, schedule, training=training, lively=False).rate())
         if not training:
             compare(spec, schedule, training=False, lively=False, inference=True)
@@ -222,8 +219,6 @@ def test_each_pass_on_random_networks(
 ) -> None:
     """A pass behind what it needs and up to three others, in any order."""
     spec, training = case
-    if refuses(spec, schedule):
-        return
     before = [p for p in order if p != name][:more]
     names = [*before, *(p for p in BEHIND.get(name, ()) if p not in before), name]
     frozen = any(PASSES[p].inference_only for p in names)

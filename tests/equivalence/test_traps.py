@@ -29,7 +29,6 @@ from tests.equivalence.support import (
     lif,
     linear,
     network,
-    refuses,
     small,
     state,
     unchanged,
@@ -112,8 +111,6 @@ def test_scoring_leaves_running_statistics_alone(statistics: Any, schedule: str)
     from bcgraph.compiler.targets.fx import module
 
     spec = small(steps=4, backward=BACKWARD, norm=schema.Norm(statistics=statistics))
-    if refuses(spec, schedule):
-        return
     values = state(spec)
     model = build(spec, schedule, values)
     x = batch(spec)
