@@ -72,10 +72,12 @@ training (its section 5.1 and Appendix B).
 on small batches of noise in the true shape. No accuracy below is ours: the numbers are those that the paper reports,
 and what a recipe should be held against.
 
-```sh
-bcgraph search specs/recipes/cifar10_resnet18_t4.bcg --out search --score-dtype float64
-bcgraph train search/best.bcg --out searched                          # trains the network with them
-bcgraph train specs/recipes/cifar10_resnet18_t4.bcg --out alone       # and without any, to compare
+<!-- not run: it takes days on a GPU -->
+
+```console
+$ bcgraph search specs/recipes/cifar10_resnet18_t4.bcg --out search --score-dtype float64
+$ bcgraph train search/best.bcg --out searched                          # trains the network with them
+$ bcgraph train specs/recipes/cifar10_resnet18_t4.bcg --out alone       # and without any, to compare
 ```
 
 At the depth of these networks the E-score is rounding noise in float32, which is the default of `bcgraph search`: use

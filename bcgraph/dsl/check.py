@@ -11,7 +11,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.definitions import REQUIRE, Definitions
 from bcgraph.dsl.elaboration.evaluate import INPUT, Failed, Scope, Value, unknown_name
-from bcgraph.dsl.elaboration.frames import misplaced, words
+from bcgraph.dsl.elaboration.frames import misplaced, no_word, words
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Namespace
 from bcgraph.dsl.elaboration.values import Parameter, bind, convert, parameters_of
 from bcgraph.dsl.walk import expressions_of, names_in
@@ -105,8 +105,10 @@ def _call(call: syntax.Call, definition: Definition, definitions: Definitions, s
         return
     parameters = [Parameter(p.name, None, p.default is None) for p in callee.text.parameters]
     bound, _ = bind(call, parameters, scope)
-    for value in bound.values():
-        _names(value, scope, words(callee, library))
+    known = words(callee, library)
+    for name, value in bound.items():
+        if no_word(value, scope, name, callee, known) is None:
+            _names(value, scope, known)
 
 
 def _constants(

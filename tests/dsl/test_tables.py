@@ -16,9 +16,7 @@ from bcgraph.dsl import fmt, syntax, tokens, unparse, wording
 from bcgraph.dsl import grammar as grammars
 from bcgraph.dsl.build import Builder
 from bcgraph.dsl.elaboration import evaluate, expand, kinds, values
-from bcgraph.dsl.elaboration.frames import WORDS
 from bcgraph.dsl.elaboration.layers import LAYERS
-from bcgraph.dsl.elaboration.library import standard_names
 from bcgraph.dsl.grammar.tables import dumped
 from bcgraph.dsl.parser import grammar
 from bcgraph.layers import STANDARD
@@ -92,9 +90,6 @@ def test_layers() -> None:
     made = {option for layer in union for option in get_args(kinds.fields(layer)["kind"].annotation)}
     joins = {"sum", "concat", "mul"}
     assert set(LAYERS) == made - {*joins, "neuron", "registered", "standard"} | {"tdbn", "tebn"} | set(STANDARD)
-    backbones = {"add", "mul", "iand", "cifar", "imagenet"}
-    settings = {"hard", "soft", "nearest", "per_step", "shared"}
-    assert {*settings, *backbones, *standard_names("surrogate")} == WORDS
 
 
 def test_keywords_are_those_of_the_grammar() -> None:

@@ -136,12 +136,12 @@ class Expander:
         for parameter in block.parameters:
             try:
                 if parameter.name in bound:
-                    value = single(bound[parameter.name], caller, parameter.name, known)
+                    value = single(bound[parameter.name], caller, parameter.name, definition, known)
                     origin = caller.origin(bound[parameter.name])
                     if origin is not None:
                         origins[parameter.name] = origin
                 elif parameter.default is not None:
-                    value = single(parameter.default, scope, parameter.name, known)
+                    value = single(parameter.default, scope, parameter.name, definition, known)
                 else:
                     continue
                 values[parameter.name] = value

@@ -52,20 +52,38 @@ def words(definition: Definition, library: Library) -> frozenset[str]:
 
 def words_of(parameter: str, definition: Definition) -> tuple[str, ...]:
     """The words that a definition itself compares one of its parameters with, in the order of the text."""
-    found: dict[str, None] = {}
+    found: list[tuple[int, int, str]] = []
     for node in parts_of(definition.text.body):
         if isinstance(node, syntax.Binary) and node.operator in ("==", "!="):
             sides = (node.left, node.right)
             if any(isinstance(side, syntax.Name) and side.name == parameter for side in sides):
-                found |= dict.fromkeys(sorted(_compared(node, definition)))
-    return tuple(found)
+                found += [(node.span.line, node.span.column, word) for word in _compared(node, definition)]
+    return tuple(dict.fromkeys(word for _, _, word in sorted(found)))
 
 
 def _compared(comparison: syntax.Binary, definition: Definition) -> set[str]:
+    """The words of a comparison with a parameter."""
     sides = (comparison.left, comparison.right)
     parameters = {p.name for p in definition.text.parameters}
-    names = {side.name for side in sides if isinstance(side, syntax.Name)} - parameters
-    return names | {side.value for side in sides if isinstance(side, syntax.String)}
+    names = {side.name for side in sides if isinstance(side, syntax.Name)}
+    if not names & parameters:
+        return set()
+    return (names - parameters) | {side.value for side in sides if isinstance(side, syntax.String)}
+
+
+def no_word(
+    value: syntax.Expression, scope: Scope, parameter: str, definition: Definition, known: frozenset[str]
+) -> Failed | None:
+    """Report a name that nothing knows as the value of a parameter that takes words (E043); None for all else."""
+    if not isinstance(value, syntax.Name) or value.name in scope.values or value.name in known:
+        return None
+    options = words_of(parameter, definition)
+    if not options:
+        return None
+    hint = "allowed: " + ", ".join(f"`{word}`" for word in options)
+    if close := nearest(value.name, options):
+        hint = f"{close} ({hint})"
+    return scope.fail("E043", f"`{parameter}` of `{definition.text.name}` cannot be `{value.name}`", value, hint)
 
 
 def _called(call: syntax.Call, definition: Definition, library: Library) -> list[Definition]:
@@ -179,8 +197,15 @@ def misplaced(statement: syntax.Statement, scope: Scope) -> None:
     scope.fail("E035", f"{statement_name(statement)} does not belong in a block", span, hint)
 
 
-def single(expression: syntax.Expression, scope: Scope, name: str, known: frozenset[str]) -> Value:
-    """The value of an argument of a block, which knows the words `known`. Raises Failed where it is a list (E040)."""
+def single(
+    expression: syntax.Expression, scope: Scope, name: str, definition: Definition, known: frozenset[str]
+) -> Value:
+    """The value of parameter `name` of a block that knows the words `known`.
+
+    Raises Failed where it is a list (E040) or a word that the parameter does not take (E043).
+    """
+    if (failed := no_word(expression, scope, name, definition, known)) is not None:
+        raise failed
     value = evaluate(expression, scope, known)
     if isinstance(value, list):
         raise scope.fail("E040", f"`{name}` needs a single value, not a list", expression)
