@@ -77,11 +77,11 @@ def by_gain() -> str:
         below = sum(value < means[()] for value in some)
         cells = (means[()], min(some), statistics.median(some), max(some), statistics.stdev(some))
         lines.append((label, *(f"{cell:.3f}" for cell in cells), f"{below} of {len(some)}"))
-    header = ("gain", "none", "worst", "median", "best", "deviation between placements", "below none")
-    same = kendalltau(
-        [statistics.mean(loud[p]) for p in whole], [statistics.mean(quiet_ones[p]) for p in whole]
-    ).statistic
-    return markdown(header, lines, right=range(6)) + f"\nKendall's correlation of the two: {same:+.2f}.\n"
+    means = [[statistics.mean(found[pairs]) for pairs in whole] for found in (loud, quiet_ones)]
+    same = kendalltau(*means).statistic
+    kept = [(*lines[0], ""), (*lines[1], f"{same:+.2f}")]
+    header = ("gain", "none", "worst", "median", "best", "deviation between placements", "below none", "Kendall")
+    return markdown(header, kept, right=range(8))
 
 
 @cache
