@@ -59,7 +59,7 @@ def test_page(page: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pictures_and_links_lead_somewhere(page: str) -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", (pages.ROOT / page).read_text())
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (pages.ROOT / page).read_text())
     assert targets
     for target in targets:
         assert ((pages.ROOT / page).parent / target).exists(), target
