@@ -8,6 +8,7 @@ test runs has a line `<!-- not run: why -->` before it.
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -81,3 +82,19 @@ def matches(expected: str, actual: str) -> bool:
     """Whether a command has printed what a page shows, lines of progress aside."""
     pattern = ".*?".join(re.escape(piece) for piece in expected.split("..."))
     return re.fullmatch(pattern, _PROGRESS.sub("", actual).rstrip("\n"), re.DOTALL) is not None
+
+
+def called(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """The exit code of a command of a page in a shell, and what it prints."""
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode, done.stdout

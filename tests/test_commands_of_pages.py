@@ -6,7 +6,6 @@ Where a page shows what a command prints, that is compared; where it does not, t
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,21 +44,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return forked.program(tmp_path_factory.mktemp("bin")) | {"COLUMNS": "200", "NO_COLOR": "1"}
 
 
-def called(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return done.returncode, done.stdout
-
-
 @pytest.fixture(scope="module")
 def prepared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages speak of as being there."""
@@ -68,7 +52,7 @@ def prepared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
     (rows,) = (block.text for block in pages.of_kind("README.md", "bcg") if block.file == "rows.bcg")
     (folder / "rows.bcg").write_text(rows)
     shutil.copytree(pages.ROOT / "specs", folder / "specs")
-    code, said = called("bcgraph train net.bcg --out run", folder, environment)
+    code, said = pages.called("bcgraph train net.bcg --out run", folder, environment)
     assert code == 0, said
     return folder
 
@@ -80,7 +64,7 @@ def test_commands_run(page: str, prepared: Path, environment: dict[str, str], tm
     shutil.copytree(prepared, folder)
     for block in pages.of_kind(page, "console"):
         for command, expected in block.commands:
-            code, said = called(command, folder, environment)
+            code, said = pages.called(command, folder, environment)
             if expected:
                 assert pages.matches(expected, said), f"{block}: $ {command}\n{expected}\n--- here\n{said}"
             assert code == ("error[" in expected), f"{block}: $ {command}\n{said}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -38,18 +37,8 @@ def test_page(page: str, tmp_path: Path) -> None:
     for command, expected in found:
         if command.startswith(TOLD):
             continue
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert pages.matches(expected, done.stdout), f"$ {command}\n--- {page}\n{expected}\n--- here\n{done.stdout}"
+        _, printed = pages.called(command, tmp_path, environment)
+        assert pages.matches(expected, printed), f"$ {command}\n--- {page}\n{expected}\n--- here\n{printed}"
     for block in pages.of_kind(page, "python"):
         expected = "\n".join(re.findall(r"# -> (.*)", block.text))
         ran = forked.run([sys.executable, "-c", block.text], cwd=tmp_path, text=True)

@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each architecture")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread")
     parser.add_argument("--limit", type=int, default=None, help="stop after so many trainings")
-    parser.add_argument("--together", type=int, default=1, help="trainings at once in each process, side by side")
+    parser.add_argument("--together", type=int, default=1, help="training runs at once in each process, side by side")
     parser.add_argument("--summary", action="store_true", help="only print the ranking so far")
     parser.add_argument("--top", type=int, default=10, help="how many of the best to print")
     asked = parser.parse_args()

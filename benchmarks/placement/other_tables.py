@@ -19,7 +19,7 @@ TABLES_OF: Mapping[str, tuple[Path, Path]] = {
     "japanese_vowels": (HERE / "japanese_vowels.csv", SPECS / "tiny_japanese_vowels.bcg"),
     "fashion_rows": (HERE / "fashion_rows.csv", SPECS / "tiny_fashion_rows.bcg"),
 }
-"""The trainings of each data set, and the file that says how they were made."""
+"""The training runs of each data set, and the file that says what was trained."""
 
 RULES = ("connections - distance", "number of connections", "fewest operations")
 

@@ -1,6 +1,6 @@
 """Many small networks trained at once, each as it would be trained alone: for tables of hundreds of trainings.
 
-A training of `tiny` on rows costs some 10,000 calls of small operations a batch, and most of its time is the calls.
+A training run of `tiny` on rows costs some 10,000 calls of small operations a batch, and most of its time is the calls.
 Here networks that differ in their connections, gains and seeds lie side by side: every weight has a leading axis K, and
 one call computes all of them. What belongs to one network never meets another: its batches, first weights, statistics,
 gradients and updates are those of `bcgraph.training.train`, up to the order in which floating-point sums are taken.
@@ -34,7 +34,7 @@ EVALUATED = 256
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One training: a specification with its connections, and a seed."""
+    """One training run: a specification with its connections, and a seed."""
 
     spec: schema.NetworkSpec
     seed: int
@@ -322,8 +322,8 @@ class Convolution(torch.autograd.Function):
         count = -(-length // stride)
         seen = x.new_empty(size, 3, channels, count, number)
         for place in range(3):
-            seen[:, place, :, : 1 if place == 0 else 0].zero_()
             inside, outside = _places(place, length, stride, count)
+            seen[:, place, :, : outside.start].zero_()
             seen[:, place, :, outside] = x[:, :, inside]
             seen[:, place, :, outside.stop :].zero_()
         columns = seen.view(size, 3 * channels, count * number)

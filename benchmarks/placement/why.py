@@ -211,14 +211,8 @@ def cured(way: str) -> list[Cure]:
     entries: list[Entry] = []
     for seed in range(SEEDS):
         drawn = tuple(sorted(keys.rng(seed, "quiet", 8).sample(every, 8)))
-        best = ((1, 1), (3, 3))
-        for name, some in (
-            ("none", ()),
-            ("4>0 4>1", ((4, 0), (4, 1))),
-            ("1>1 3>3", best),
-            ("8", drawn),
-            ("all", every),
-        ):
+        named: Mapping[str, Architecture] = {"none": (), **PAIRS, "8": drawn, "all": every}
+        for name, some in named.items():
             if name == "none" and way not in ("gain 1", "gain 1, 48 epochs"):
                 continue
             labels.append((name, seed))

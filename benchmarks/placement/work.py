@@ -64,7 +64,7 @@ def one_thread() -> Iterator[None]:
 
 
 def train_side_by_side(jobs: Sequence[Job]) -> list[Record]:
-    """Many trainings at once, on one thread."""
+    """Many training runs at once, on one thread."""
     from benchmarks.placement import together
 
     entries = [together.Entry(dsl.parse(text).with_backward(architecture), seed) for text, architecture, seed in jobs]

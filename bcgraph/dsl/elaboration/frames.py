@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bcgraph.dsl import syntax
@@ -80,9 +81,7 @@ def no_word(
     options = words_of(parameter, definition)
     if not options:
         return None
-    hint = "allowed: " + ", ".join(f"`{word}`" for word in options)
-    if close := nearest(value.name, options):
-        hint = f"{close} ({hint})"
+    hint = _hint(allowed(value, parameter, list(options)), value.name, options)
     return scope.fail("E043", f"`{parameter}` of `{definition.text.name}` cannot be `{value.name}`", value, hint)
 
 
@@ -179,15 +178,19 @@ def requirement(call: syntax.Call, frame: Frame, library: Library) -> None:
     value = scope.values.get(name)
     options = [n.name for n in names_in(condition) if n.name not in scope.values]
     options += [text.value for text in strings_in(condition)]
-    hint = f"allowed: {allowed(condition, name, options)}"
-    if isinstance(value, str) and (close := nearest(value, options)):
-        hint = f"{close} ({hint})"
+    hint = _hint(allowed(condition, name, options), value, options)
     code = "E043" if isinstance(value, str) else "E041"
     message = f"`{name}` of `{frame.definition.block.name}` cannot be `{show(value)}`"
     if name in scope.origins:
         scope.reporter.add(code, message, scope.origins[name], hint, scope.notes)
         raise Failed
     raise scope.fail(code, message, condition, hint)
+
+
+def _hint(said: str, value: object, options: Sequence[str]) -> str:
+    """What is allowed, after the option that a word may have been meant for."""
+    close = nearest(value, options) if isinstance(value, str) else None
+    return f"{close} (allowed: {said})" if close else f"allowed: {said}"
 
 
 def misplaced(statement: syntax.Statement, scope: Scope) -> None:
