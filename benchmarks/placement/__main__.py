@@ -45,8 +45,7 @@ def run(
         asked = [job for job in jobs(spec, seeds) if at_most is None or len(job[1]) <= at_most]
         missing = [job for job in asked if (records.written(job[1]), job[2]) not in keys][:limit]
         if together > 1:
-            parts = [missing[start : start + together] for start in range(0, len(missing), together)]
-            extend_by(path, Record, done, parts, train_side_by_side, workers=workers, say=_say)
+            extend_by(path, Record, done, missing, train_side_by_side, together, workers=workers, say=_say)
         else:
             extend(path, Record, done, missing, train, workers=workers, say=_say)
 

@@ -55,9 +55,9 @@ class Run:
         return self.connections, self.gain, self.divided, self.seed
 
 
-def connections(ports: int) -> dict[str, Architecture]:
+def connections(spec: NetworkSpec) -> dict[str, Architecture]:
     """What is trained, by name, in this order."""
-    pairs = tuple((source, target) for source in range(ports) for target in range(source + 1))
+    pairs = work.every_pair(spec)
     found: dict[str, Architecture] = {"all": pairs, "16>0": ((16, 0),), "12>0 16>8": ((12, 0), (16, 8))}
     for draw in range(DRAWS):
         found[f"8 random, draw {draw}"] = tuple(sorted(keys.rng(draw, "deep").sample(pairs, 8)))
@@ -68,7 +68,7 @@ def jobs(spec: NetworkSpec, seeds: int) -> Iterator[Job]:
     """Everything to be run. Dividing is left out where it changes nothing."""
     for seed in range(seeds):
         yield "none", (), 1.0, False, seed
-        for name, pairs in connections(len(spec.ports)).items():
+        for name, pairs in connections(spec).items():
             crowded = len({target for _, target in pairs}) < len(pairs)
             for gain in GAINS:
                 yield name, pairs, gain, False, seed

@@ -30,6 +30,7 @@ from bcgraph.cli.output import table
 from bcgraph.schema import BackwardConnection, NetworkSpec
 from bcgraph.search.space.search_space import Architecture
 from bcgraph.training.events import Epoch
+from benchmarks.placement import work
 
 SPEC = Path(__file__).parents[2] / "specs" / "resnet18_fashion.bcg"
 COUNT = 4
@@ -64,7 +65,7 @@ class Clock:
 def placements(spec: NetworkSpec, found: Architecture) -> dict[str, Architecture]:
     """What is trained, by name."""
     last = len(spec.ports) - 1
-    pairs = [(source, target) for source in range(last + 1) for target in range(source + 1)]
+    pairs = work.every_pair(spec)
     made: dict[str, Architecture] = {"none": (), "found": found}
     made["front"] = tuple(sorted((last - place, 0) for place in range(COUNT)))
     for draw in range(DRAWS):

@@ -63,7 +63,7 @@ class Run:
 
 def jobs(spec: NetworkSpec) -> Iterator[Job]:
     """Everything to be run. What two purposes share is listed twice."""
-    pairs = tuple(Space(len(spec.ports), 1).pair(i) for i in range(Space(len(spec.ports), 1).pairs))
+    pairs = work.every_pair(spec)
     for seed in range(SEEDS):
         yield from (("all", gain, pairs, seed) for gain in GAINS)
         for count in COUNTS:
@@ -108,8 +108,7 @@ def run(spec: NetworkSpec, path: Path, *, workers: int, limit: int | None) -> No
                 seen.add(key_of(job))
                 missing.append(job)
         missing = missing[:limit]
-        parts = [missing[start : start + SIDE_BY_SIDE] for start in range(0, len(missing), SIDE_BY_SIDE)]
-        work.extend_by(path, Run, done, parts, train, workers=workers)
+        work.extend_by(path, Run, done, missing, train, SIDE_BY_SIDE, workers=workers)
 
 
 def summary(spec: NetworkSpec, runs: Sequence[Run]) -> str:

@@ -80,12 +80,6 @@ def network(architecture: Architecture, gain: float, train: Mapping[str, object]
     return spec.model_copy(update={"train": spec.train.model_copy(update=dict(train or {}))})
 
 
-def pairs(spec: schema.NetworkSpec) -> Architecture:
-    """All 15."""
-    ports = len(spec.ports)
-    return tuple((source, target) for source in range(ports) for target in range(source + 1))
-
-
 # --- What happens inside ----------------------------------------------------------------------------------
 
 
@@ -103,7 +97,7 @@ class Watched(Networks):
 
 def watched() -> list[Look]:
     """Train and look on."""
-    named: Mapping[str, Architecture] = {"none": (), **PAIRS, "all": pairs(dsl.load(SPEC))}
+    named: Mapping[str, Architecture] = {"none": (), **PAIRS, "all": work.every_pair(dsl.load(SPEC))}
     labels = [
         (name, gain, seed)
         for seed in range(WATCHED_SEEDS)
@@ -206,7 +200,7 @@ WAYS: Mapping[str, Way] = {
 def cured(way: str) -> list[Cure]:
     """Train the worst pair, eight random connections and all 15 in one way."""
     gain, settings, kind, rates = WAYS[way]
-    every = pairs(dsl.load(SPEC))
+    every = work.every_pair(dsl.load(SPEC))
     labels: list[tuple[str, int]] = []
     entries: list[Entry] = []
     for seed in range(SEEDS):

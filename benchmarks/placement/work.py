@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from bcgraph import dsl
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.space.pairs import Space
+from bcgraph.search.space.pairs import Pair, Space
 from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import records, rows
 from benchmarks.placement.records import Record
@@ -34,6 +34,12 @@ class Outcome:
     best: float
     loss: float
     seconds: float
+
+
+def every_pair(spec: NetworkSpec) -> tuple[Pair, ...]:
+    """Every backward connection of a network in the paper's space, by source and then by target."""
+    single = Space(len(spec.ports), 1)
+    return tuple(single.pair(index) for index in range(single.pairs))
 
 
 def jobs(spec: NetworkSpec, seeds: int) -> list[Job]:
@@ -104,25 +110,27 @@ def extend(
 
     `say` is called with each new row. `run` is a function of a module, and what it takes can be pickled.
     """
-    extend_by(path, kind, done, [[task] for task in missing], partial(_each, run), workers=workers, say=say)
+    extend_by(path, kind, done, missing, partial(_each, run), 1, workers=workers, say=say)
 
 
 def extend_by(
     path: Path,
     kind: type[Row],
     done: Sequence[Row],
-    missing: Sequence[Sequence[Task]],
+    missing: Sequence[Task],
     run: Callable[[Sequence[Task]], Sequence[Row]],
+    together: int,
     *,
     workers: int,
     say: Callable[[Row], None] = lambda _: None,
 ) -> None:
-    """The same for tasks that are run several at once."""
-    print(f"{len(done)} done, {sum(map(len, missing))} to do in {path}", flush=True)
+    """The same where `run` takes so many tasks `together`."""
+    print(f"{len(done)} done, {len(missing)} to do in {path}", flush=True)
+    parts = [missing[start : start + together] for start in range(0, len(missing), together)]
     kept = list(done)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for future in as_completed([pool.submit(run, tasks) for tasks in missing]):
+        for future in as_completed([pool.submit(run, part) for part in parts]):
             found = future.result()
             kept.extend(found)
             rows.write(path, kind, kept)
