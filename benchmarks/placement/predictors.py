@@ -37,6 +37,7 @@ RIDGE = 1.0
 
 Pairs = tuple[tuple[int, int], ...]
 Column = tuple[float, ...]
+BySeed = Mapping[int, Column]
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,19 @@ def read_table(path: Path) -> dict[Pairs, float]:
     return {architecture: statistics.fmean(values) for architecture, values in found.items()}
 
 
-def read_values(path: Path, order: Sequence[Pairs]) -> dict[str, list[Column]]:
-    """For each predictor what it says of all architectures, a column a seed; seeds that lack one are left out."""
-    found: dict[str, dict[Pairs, dict[str, float]]] = defaultdict(dict)
+def read_values(path: Path, order: Sequence[Pairs]) -> dict[str, BySeed]:
+    """For each predictor what it says of all architectures, by seed; seeds for which it lacks one are left out."""
+    found: dict[str, dict[int, dict[Pairs, float]]] = defaultdict(lambda: defaultdict(dict))
     with path.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            values = {k: float(v) for k, v in row.items() if k not in ("seed", "backward") and v not in ("", None)}
-            found[row["seed"]][pairs(row["backward"])] = values
-    names = list(dict.fromkeys(n for by in found.values() for values in by.values() for n in values))
-    whole = [by for by in found.values() if all(a in by and len(by[a]) == len(names) for a in order)]
-    return {name: [tuple(by[a][name] for a in order) for by in whole] for name in names}
+            seed, architecture = int(row.pop("seed")), pairs(row.pop("backward"))
+            for name, value in row.items():
+                if value not in ("", None):
+                    found[name][seed][architecture] = float(value)
+    return {
+        name: {seed: tuple(values[a] for a in order) for seed, values in seeds.items() if values.keys() >= set(order)}
+        for name, seeds in found.items()
+    }
 
 
 def rule(architecture: Pairs) -> float:
@@ -124,7 +128,7 @@ def partial(a: Sequence[float], b: Sequence[float], *given: Sequence[float]) -> 
     return pearson(left[0].tolist(), left[1].tolist())
 
 
-def predictors(order: Sequence[Pairs], values: Mapping[str, list[Column]], spec: Path) -> dict[str, list[Column]]:
+def predictors(order: Sequence[Pairs], values: Mapping[str, BySeed], spec: Path) -> dict[str, list[Column]]:
     """Every predictor: rules without a network, those of the table of values, and what is made of them."""
     cost = pruning.costs(dsl.load(spec).with_backward(()))
     rules: dict[str, Callable[[Pairs], float]] = {
@@ -133,17 +137,17 @@ def predictors(order: Sequence[Pairs], values: Mapping[str, list[Column]], spec:
         "connections - distance": rule,
     }
     made = {name: [tuple(map(of, order))] for name, of in rules.items()}
-    made |= dict(values)
-    shot = next((name for name in values if name.startswith("supernet")), None)
-    for name in [n for n in ("e", shot) if n in values]:
-        made[f"{name}, additive"] = [additive(order, column) for column in values[name]]
-    if "e" in values and shot is not None:
-        both = [fused(e, s) for e, s in zip(values["e"], values[shot], strict=True)]
-        made[f"e + {shot}"] = both
-        made[f"e + {shot}, additive"] = [additive(order, column) for column in both]
-        distance = tuple(map(rule, order))
-        made[f"e + {shot} + rule"] = [fused(column, distance) for column in both]
-        made[f"{shot} + rule"] = [fused(column, distance) for column in values[shot]]
+    made |= {name: list(by_seed.values()) for name, by_seed in values.items()}
+    shot = next((name for name in values if name.startswith("supernet")), "supernet")
+    distance = tuple(map(rule, order))
+    for names in (("e",), (shot,), ("short3",), ("e", shot), ("e", "short3")):
+        if not {*names} <= values.keys():
+            continue
+        seeds = sorted(set.intersection(*(set(values[name]) for name in names)))
+        added = [fused(*(values[name][seed] for name in names)) for seed in seeds]
+        made |= {" + ".join(names): added} if len(names) > 1 else {}
+        made[f"{' + '.join(names)}, additive"] = [additive(order, column) for column in added]
+        made[f"{' + '.join(names)} + rule"] = [fused(column, distance) for column in added]
     return made
 
 

@@ -85,15 +85,15 @@ def main() -> None:
     order = sorted(runs)
     values = read_values(given.values, order)
     distance = tuple(map(rule, order))
-    seeds = len(next(iter(values.values())))
     print("| scores | choose | pool | " + " | ".join(f"{top} x {seeds}" for top, seeds in TRAINED) + " |")
     print("|---|---|--:|" + "--:|" * len(TRAINED))
     for names in COLUMNS:
         if not {*names} <= {*values, "locality"}:
             continue
+        seeds = sorted(set.intersection(*(set(by) for n, by in values.items() if n in names or names == ("locality",))))
         columns = [
             {a: [distance[k] if n == "locality" else values[n][seed][k] for n in names] for k, a in enumerate(order)}
-            for seed in range(seeds)
+            for seed in seeds
         ]
         for choose, predict in CHOICES.items():
             for part in SHARES:

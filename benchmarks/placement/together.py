@@ -47,8 +47,11 @@ def train(
     kind: type[Networks] | None = None,
     after: Callable[[int, Networks, Splits], None] = lambda *_: None,
     rates: Mapping[str, float] | None = None,
+    splits: Splits | None = None,
 ) -> list[Outcome]:
     """Train all entries, whose specifications differ only in their connections and gains; outcomes in their order.
+
+    On the data that the specification names, or on those of `splits`.
 
     `kind` are networks whose equations differ in something. `after` is called before training and after each epoch,
     with the number of epochs. `rates` multiply the learning rate of parameters whose name begins so.
@@ -56,7 +59,7 @@ def train(
     started = time.perf_counter()
     spec = entries[0].spec
     check(spec)
-    splits = data.load(spec.data, spec.input, spec.steps)
+    splits = splits or data.load(spec.data, spec.input, spec.steps)
     networks = (kind or Networks)([entry.spec for entry in entries], [entry.seed for entry in entries], dtype)
     update = optimizer(networks, spec.train.optimizer)
     slow = _apart(update, networks, rates or {})

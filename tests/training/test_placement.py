@@ -98,7 +98,7 @@ def test_values_come_back(tmp_path: Path) -> None:
     values.write(path, given)
     assert values.read(path) == given
     assert values.seeds_of(given) == []
-    path.write_text("seed,backward,n\n")
+    path.write_text("seed,backward,x\n")
     with pytest.raises(ValueError, match="other predictors"):
         values.read(path)
 

@@ -40,7 +40,7 @@ def judged(tmp_path: Path) -> dict[str, Judged]:
         for seed in (0, 1, 2):
             for each, value in truth.items():
                 written = " ".join(f"{j}>{i}" for j, i in each) or "none"
-                rows.writerow([seed, written, rng.random(), -value, value + 0.02 * rng.gauss(0, 1)])
+                rows.writerow([seed, written, rng.random(), -value if seed else "", value + 0.02 * rng.gauss(0, 1)])
         rows.writerow([3, "none", 1, 2, 3])  # an unfinished seed
     found, shares = predictors.judged(tmp_path / "table.csv", tmp_path / "values.csv", predictors.SPEC)
     assert shares["connections, distance, target"] > 0.9
@@ -50,6 +50,7 @@ def judged(tmp_path: Path) -> dict[str, Judged]:
 def test_each_predictor_is_worth_what_it_says(judged: dict[str, Judged]) -> None:
     assert judged["connections - distance"].kendall > 0.8
     assert judged["connections - distance"].partial is None
+    assert judged["e"].seeds == 2, "each predictor has its own seeds"
     assert judged["e"].kendall == pytest.approx(-1.0)
     assert judged["e"].partial == pytest.approx(-1.0)
     assert abs(judged["n"].kendall) < 0.2
@@ -58,6 +59,7 @@ def test_each_predictor_is_worth_what_it_says(judged: dict[str, Judged]) -> None
     assert 0.4 < shot.low < shot.kendall < shot.high < 1.0
     assert judged["supernet20, additive"].kendall > shot.kendall, "smoothing over connections takes noise away"
     assert {"e + supernet20", "e + supernet20, additive", "fewest operations"} <= judged.keys()
+    assert judged["e + supernet20"].seeds == 2, "seeds that both have"
 
 
 def test_the_command_takes_a_table_alone(
