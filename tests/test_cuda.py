@@ -23,6 +23,7 @@ import bcgraph
 from bcgraph import scores, training, weights
 from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.nn.determinism import full_precision, reproducible
+from bcgraph.nn.graphs.graphed import Graphs
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
@@ -300,10 +301,11 @@ def test_a_captured_training_run_is_the_plain_one(optimizer: str, tmp_path: Path
     text = TEXT % (120, 2, 0)
     told = bcgraph.parse(text.replace("epochs = 3 }", f"epochs = 2; ema = 0.9; clip = 1.0; optimizer = {optimizer} }}"))
     found = []
-    for graphs in (True, False):
+    modes: tuple[Graphs, ...] = ("on", "off")
+    for graphs in modes:
         options = training.Options("cuda", precision="64", graphs=graphs)
         with warnings.catch_warnings(action="error", category=BcgraphWarning):
-            result = training.train(told, out=tmp_path / str(graphs), options=options)
+            result = training.train(told, out=tmp_path / graphs, options=options)
         found.append((result, weights.load(result.path)))
     (ours, values), (theirs, wanted) = found
     assert [e.loss for e in ours.history] == pytest.approx([e.loss for e in theirs.history], rel=1e-6)

@@ -27,6 +27,14 @@ class Switch(StrEnum):
     OFF = "off"
 
 
+class Captures(StrEnum):
+    """Whether calls on a GPU are captured (`bcgraph.nn.graphs.graphed.Graphs`)."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A .bcg file, or - for standard input.")]
 RunArgument = Annotated[
     str, typer.Argument(metavar="SPEC_OR_RUN", help="A .bcg file, - for standard input, or the directory of a run.")
@@ -50,7 +58,8 @@ AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda, mps or auto.")
 ]
 GraphsOption = Annotated[
-    Switch, typer.Option("--graphs", help="On a GPU, capture calls as CUDA graphs where that is exact.")
+    Captures,
+    typer.Option("--graphs", help="CUDA graphs on a GPU: where they are exact (auto), or else an error (on), or none."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="All randomness follows from it.")]
 InitsOption = Annotated[int, typer.Option("--inits", min=1, metavar="N", help="Initializations to average over.")]

@@ -170,6 +170,7 @@ def _evaluators(
         machine=options.machine,
         device=options.device,
         splits=splits,
+        graphs=options.graphs,
     )
     if options.distributed:
         from bcgraph.search.distributed.evaluators import Distributed

@@ -12,6 +12,7 @@ import torch
 
 from bcgraph import keys
 from bcgraph.data.split import Split, Splits
+from bcgraph.nn.graphs.graphed import Graphs
 from bcgraph.schema import NetworkSpec
 from bcgraph.schema_search import COSTS
 from bcgraph.search.events import Event, Progress
@@ -42,7 +43,8 @@ class Standard:
     """The evaluators that the specification asks for. They never touch the test set.
 
     `machine` names the devices that train a supernet, by default the CPU of this process. `device` is where candidates
-    are scored and evaluated, `cpu` or `cuda`. The data are those that `spec` names, or those of `splits`.
+    are scored and evaluated, `cpu` or `cuda`. The data are those that `spec` names, or those of `splits`. `graphs` says
+    whether training runs on a GPU are captured.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Standard:
         machine: Options | None = None,
         device: str = "cpu",
         splits: Splits | None = None,
+        graphs: Graphs = "auto",
     ) -> None:
         self.given = splits
         self.spec = spec
@@ -67,6 +70,7 @@ class Standard:
         self.whole = accuracy_dtype == "int16"
         self.machine = machine or Options()
         self.device = device
+        self.graphs = graphs
 
     @cached_property
     def splits(self) -> tuple[Split, Split]:
@@ -108,12 +112,12 @@ class Standard:
         def report(done: int) -> None:
             progress(Event("gains", done, settings.epochs))
 
-        return PrunedRun(self.spec, self.seed, train, validation, self.out, report, group)
+        return PrunedRun(self.spec, self.seed, train, validation, self.out, report, group, graphs=self.graphs)
 
     def finish(self, progress: Progress) -> Trainer:
         """What trains the networks of the last stage."""
         train, validation = self.splits
-        return Trainer(train, validation, self.out, self.device, progress)
+        return Trainer(train, validation, self.out, self.device, progress, graphs=self.graphs)
 
     def _scorer(self, measures: tuple[Measure, ...]) -> Scorer:
         key = keys.derive(self.seed, "init", "batch")

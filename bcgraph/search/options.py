@@ -12,6 +12,7 @@ from bcgraph.urls import shown
 
 if TYPE_CHECKING:
     from bcgraph import training
+    from bcgraph.nn.graphs.graphed import Graphs
 
 ACCURACY = ("float32", "int16")
 """Types for computing accuracies; with `int16` weights are rounded to 16 bits where they meet spikes."""
@@ -30,7 +31,7 @@ class Options:
     number of workers does not belong to a run's identity. `threads` is the number of threads of each evaluation, on
     which float32 values depend: by default 1 with workers and torch's own number without. `devices` processes train the
     supernet on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`). With `cuda` and no workers, the first
-    of these devices also evaluates.
+    of these devices also evaluates. `graphs` is that of `training.Options`, for the training runs of a search on it.
     """
 
     inits: int = 1
@@ -42,6 +43,7 @@ class Options:
     threads: int | None = None
     devices: int = 1
     accelerator: str = "cpu"
+    graphs: Graphs = "auto"
 
     def __post_init__(self) -> None:
         if self.accuracy_dtype not in ACCURACY:
@@ -65,6 +67,8 @@ class Options:
                 hint="recalibrate = 0, or --accuracy-dtype float32",
             )
 
+        if self.graphs == "on" and self.device != "cuda":
+            raise SearchError("E089", "--graphs on: candidates are trained on the CPU", hint="--accelerator cuda")
         if pruning.one_run(spec.search.evolve.strategy):
             self._check_one_run(spec.search.evolve.strategy)
 

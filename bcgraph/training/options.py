@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 
 from bcgraph.errors import RunError
+from bcgraph.nn.graphs.graphed import GRAPHS, Graphs
 
 Precision: TypeAlias = Literal["32", "64", "bf16-mixed", "16-mixed"]
 
@@ -20,7 +21,8 @@ class Options:
     """`accelerator` is `cpu`, `cuda`, `mps` or `auto`; `devices` share each batch.
 
     On a GPU convolutions may round their operands to the 10 bits of TF32, as torch has it, unless `tf32` is off.
-    `graphs` captures the train step as a CUDA graph where that is exact: on one GPU, but not in `16-mixed`.
+    `graphs` captures train steps and evaluations as CUDA graphs: `auto` on a GPU, where a replay agrees with a plain
+    call, `on` there or not at all, `off` never.
 
     Raises RunError (E041) for a value out of range.
     """
@@ -28,7 +30,7 @@ class Options:
     accelerator: str = "cpu"
     devices: int = 1
     precision: Precision = "32"
-    graphs: bool = False
+    graphs: Graphs = "auto"
     tf32: bool = True
 
     def __post_init__(self) -> None:
@@ -36,6 +38,7 @@ class Options:
             ("accelerator", self.accelerator in ACCELERATORS, f"one of {', '.join(ACCELERATORS)}"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
             ("devices", self.devices >= 1, "1 or more"),
+            ("graphs", self.graphs in GRAPHS, f"one of {', '.join(GRAPHS)}"),
         )
         for name, holds, range_ in allowed:
             if not holds:

@@ -19,8 +19,8 @@ from bcgraph import weights as weight_files
 from bcgraph.data import Splits
 from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.determinism import full_precision, reproducible
-from bcgraph.nn.graphs.capture import CudaCapture
-from bcgraph.nn.graphs.module import GraphedCall
+from bcgraph.nn.graphs.module import captured
+from bcgraph.nn.graphs.recordings import cuda
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checkpoint as checkpoints
 from bcgraph.training.accuracy import evaluate
@@ -28,7 +28,7 @@ from bcgraph.training.distributed.process_group import ProcessGroup, on_every_ra
 from bcgraph.training.ema import EMA
 from bcgraph.training.epoch import EpochLoop, total
 from bcgraph.training.events import Epoch, Progress, TrainResult, log_text
-from bcgraph.training.graphed_step import GraphedStep, exact
+from bcgraph.training.graphed_step import GraphedStep, captures
 from bcgraph.training.optimizers import optimizer
 from bcgraph.training.options import Options
 from bcgraph.training.tensorboard_log import open_log
@@ -61,8 +61,9 @@ class TrainingRun:
     def run(self, *, resume: bool) -> TrainResult:
         """Train the epochs that remain."""
         settings = self.spec.train
-        captured = exact(self.options, self.group.device)
-        plain = optimizer(self.model, settings.optimizer, captured=captured)
+        device, tells = self.group.device, self.group.is_global_zero
+        graphed = on_every_rank(self.group, lambda: captures(self.options, device, tells=tells))
+        plain = optimizer(self.model, settings.optimizer, captured=graphed)
         if not resume:
             on_rank_zero(self.group, self._forget)
         history = on_every_rank(self.group, lambda: self._restored(plain))
@@ -72,11 +73,9 @@ class TrainingRun:
             self.spec, settings, self.group, network, wrapped, self.options.dtype, teacher=self.teacher
         )
         step: TrainStep | GraphedStep = train_step
-        call: Callable[..., Any] = self.model
-        if captured:
-            capture = CudaCapture()
-            step = GraphedStep(train_step, self.model, plain, self.ema, capture)
-            call = GraphedCall(self.model, self.model, capture)
+        if graphed:
+            step = GraphedStep(train_step, self.model, plain, self.ema, cuda(), self.options.graphs)
+        call = captured(self.model, self.options.graphs, device)
         loop = EpochLoop(self.spec, self.seed, self.splits.train, self.group, self.ema, self.folder, self.progress)
         logs = self.tensorboard and self.group.is_global_zero
         with ExitStack() as stack, reproducible() if self.options.tf32 else full_precision():

@@ -19,6 +19,8 @@ import bcgraph
 from bcgraph import artifacts, data, keys, names, pruning, training, weights
 from bcgraph.data import Splits
 from bcgraph.errors import RunError, SearchError, SpecError
+from bcgraph.nn.graphs.capture import CallAgain
+from bcgraph.nn.graphs.recordings import Recordings
 from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, evolve, history, run
@@ -257,10 +259,14 @@ def by_hand(network: NetworkSpec, state: dict[str, Tensor], split: Any, seed: in
     return net, seen
 
 
-def test_it_agrees_with_the_plain_reference(small: tuple[Any, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("captured", [False, True], ids=["plain", "captured"])
+def test_it_agrees_with_the_plain_reference(captured: bool, small: tuple[Any, Any], tmp_path: Path) -> None:
     network = spec("keep = 3; stages = 2; prune_until = 0.7; penalty = 2")
     train, validation = small
-    pruned = PrunedRun(network, 5, train, validation, tmp_path, lambda _: None, dtype=torch.float64)
+    recordings = Recordings(CallAgain()) if captured else None
+    pruned = PrunedRun(
+        network, 5, train, validation, tmp_path, lambda _: None, dtype=torch.float64, recordings=recordings
+    )
     first = {name: value.clone() for name, value in pruned.full.state_dict().items()}
     found = list(prune(network, pruned))
     assert [len(r.architecture) for r in found] == [15, 7, 3]

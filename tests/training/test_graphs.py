@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from bcgraph import compiler, dsl, schema
-from bcgraph.errors import BcgraphWarning
+from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.nn.graphs.capture import CallAgain, CudaCapture, Run
-from bcgraph.nn.graphs.graphed import WARM_UPS, Graphed
-from bcgraph.nn.graphs.module import GraphedCall
+from bcgraph.nn.graphs.graphed import COMPARED, WARM_UPS, Graphed
+from bcgraph.nn.graphs.module import GraphedCall, captured
+from bcgraph.nn.graphs.recordings import Recordings
 from bcgraph.training.batches import Batch
 from bcgraph.training.checkpoint import collect
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.ema import EMA
-from bcgraph.training.graphed_step import GraphedStep, exact
+from bcgraph.training.graphed_step import GraphedStep, captures
 from bcgraph.training.optimizers import optimizer
 from bcgraph.training.options import Options
 from bcgraph.training.train_step import TrainStep
@@ -54,18 +55,20 @@ def batch(size: int, seed: int, mixed: bool = False) -> Batch:
 BATCHES = [(8, False), (8, False), (5, False), (8, True), (8, True), (5, False), (8, False)]
 
 
-def trained(network: schema.NetworkSpec, graphed: bool) -> tuple[dict[str, Tensor], list[float], list[int]]:
+def trained(
+    network: schema.NetworkSpec, capture: CallAgain | None, batches: list[tuple[int, bool]]
+) -> tuple[dict[str, Tensor], list[float], list[int]]:
     """All that training changes, its losses and counts of correct samples."""
     options = Options(precision="64")
     group = process_group(options)
     model = compiler.compile(network, dtype=options.dtype).train()
-    update = optimizer(model, network.train.optimizer, captured=graphed)
+    update = optimizer(model, network.train.optimizer, captured=capture is not None)
     wrapped, own = group.setup(model, update)
     average = EMA(model, network.train.ema)
     plain = TrainStep(network, network.train, group, wrapped, own, options.dtype)
-    step = GraphedStep(plain, model, update, average, CallAgain()) if graphed else plain
+    step = GraphedStep(plain, model, update, average, Recordings(capture)) if capture else plain
     losses, correct = [], []
-    for number, (size, mixed) in enumerate(BATCHES):
+    for number, (size, mixed) in enumerate(batches):
         torch.manual_seed(number)
         result = step(batch(size, number, mixed), 0.01 / (1 + number))
         if not step.updates_average:
@@ -78,8 +81,8 @@ def trained(network: schema.NetworkSpec, graphed: bool) -> tuple[dict[str, Tenso
 @pytest.mark.parametrize("call", ["adamw(lr=0.01, weight_decay=0.1)", "sgd(lr=0.1, momentum=0.9)", "sgd(lr=0.1)"])
 def test_a_captured_train_step_trains_as_a_plain_one(call: str) -> None:
     network = spec(call)
-    ours, losses, correct = trained(network, graphed=True)
-    theirs, wanted, counts = trained(network, graphed=False)
+    ours, losses, correct = trained(network, CallAgain(), BATCHES)
+    theirs, wanted, counts = trained(network, None, BATCHES)
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-12, atol=1e-14, msg=name)
@@ -109,8 +112,8 @@ class Counted:
 
 def test_warm_ups_leave_nothing_behind() -> None:
     ours, theirs = Counted(), Counted()
-    graphed = Graphed(ours.run, ours.state, CallAgain(), "a call")
-    for seed in range(4):
+    graphed = Graphed(ours.run, ours.state, Recordings(CallAgain()), "a call")
+    for seed in range(5):
         x = torch.full((3,), float(seed), dtype=torch.float64)
         torch.manual_seed(seed)
         given = graphed("key", x)
@@ -120,11 +123,12 @@ def test_warm_ups_leave_nothing_behind() -> None:
         assert torch.equal(after, torch.rand(1))
         for a, b in zip((*given, *ours.state()), (*wanted, *theirs.state()), strict=True):
             assert torch.equal(a, b)
-    assert ours.calls == 4 + WARM_UPS + 2
+    assert ours.calls == 5 + WARM_UPS + 3 * COMPARED
 
 
 def test_results_belong_to_the_caller() -> None:
-    graphed = Graphed(lambda x: (x,), list, CallAgain(), "a call")
+    graphed = Graphed(lambda x: (x,), list, Recordings(CallAgain()), "a call")
+    graphed("", torch.zeros(2))
     first = graphed("", torch.zeros(2))[0]
     graphed("", torch.ones(2))
     assert torch.equal(first, torch.zeros(2))
@@ -132,7 +136,8 @@ def test_results_belong_to_the_caller() -> None:
 
 def test_each_kind_of_call_is_captured_once_and_few_are_kept() -> None:
     counted = Counted()
-    graphed = Graphed(lambda x: (x * 2,), counted.state, CallAgain(), "a call", limit=3)
+    recordings = Recordings(CallAgain(), limit=3)
+    graphed = Graphed(lambda x: (x * 2,), counted.state, recordings, "a call")
     x = torch.zeros(4, 4, 2, 2)
     kinds: list[Callable[[], object]] = [
         lambda: graphed("a", x),
@@ -143,35 +148,94 @@ def test_each_kind_of_call_is_captured_once_and_few_are_kept() -> None:
     ]
     for number, kind in enumerate(kinds):
         kind()
-        held = list(graphed.recorded)
+        held = recordings.of(graphed.number)
         kind()
-        assert list(graphed.recorded) == held
+        assert recordings.of(graphed.number) == held
         assert len(held) == min(number + 1, 3)
     with torch.no_grad():
         graphed("a", x)
     with torch.autocast("cpu"):
         graphed("a", x)
-    assert len(graphed.recorded) == 3
+    assert len(recordings) == 3
+    other = Graphed(lambda x: (x + 2,), list, recordings, "another call")
+    other("a", x)
+    assert (len(recordings.of(other.number)), len(recordings)) == (1, 3)
+
+
+def test_a_program_takes_its_captures_with_it() -> None:
+    class Elsewhere(CallAgain):
+        def record(self, run: Run, device: torch.device) -> Run:
+            outputs = run()
+            return lambda: outputs
+
+    recordings = Recordings(Elsewhere())
+    kept, dropped = (Graphed(lambda x: (x * 2,), list, recordings, "a call") for _ in range(2))
+    for _ in range(2):
+        kept("", torch.ones(2))
+        dropped("", torch.ones(2))
+    assert len(recordings) == 2
+    del dropped
+    assert len(recordings) == len(recordings.of(kept.number)) == 1
 
 
 class Broken(CallAgain):
-    def record(self, run: Run) -> Run:
+    def record(self, run: Run, device: torch.device) -> Run:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
 
+class BrokenLater(CallAgain):
+    def record(self, run: Run, device: torch.device) -> Run:
+        def replay() -> tuple[Tensor, ...]:
+            run()
+            raise RuntimeError("an illegal memory access\nmore")
+
+        return replay
+
+
 class Wrong(CallAgain):
-    def record(self, run: Run) -> Run:
+    def record(self, run: Run, device: torch.device) -> Run:
         return lambda: tuple(output + 1 for output in run())
 
 
-@pytest.mark.parametrize(("capture", "said"), [(Broken(), "not permitted when"), (Wrong(), "other numbers")])
+class Twice(CallAgain):
+    """Changes the state twice, as a capture whose warm-ups were not taken back."""
+
+    def record(self, run: Run, device: torch.device) -> Run:
+        return lambda: (run(), run())[0]
+
+
+class Baked(CallAgain):
+    """Gives what the first inputs gave, as a capture that has taken a number for a constant."""
+
+    def record(self, run: Run, device: torch.device) -> Run:
+        first: list[tuple[Tensor, ...]] = []
+
+        def replay() -> tuple[Tensor, ...]:
+            outputs = run()
+            first.extend([tuple(o.clone() for o in outputs)] if not first else [])
+            return first[0]
+
+        return replay
+
+
+@pytest.mark.parametrize(
+    ("capture", "said"),
+    [
+        (Broken(), "not permitted when"),
+        (BrokenLater(), "an illegal memory access"),
+        (Wrong(), "gives other numbers"),
+        (Twice(), "leaves other numbers|gives other numbers"),
+        (Baked(), "gives other numbers"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, CallAgain) else "",
+)
 def test_a_failed_capture_is_said_once_and_the_call_runs_plain(capture: CallAgain, said: str) -> None:
     ours, theirs = Counted(), Counted()
-    graphed = Graphed(ours.run, ours.state, capture, "a call")
-    x = torch.ones(3, dtype=torch.float64)
-    for seed in range(3):
+    graphed = Graphed(ours.run, ours.state, Recordings(capture), "a call")
+    for seed in range(5):
+        x = torch.full((3,), float(seed), dtype=torch.float64)
         torch.manual_seed(seed)
-        if seed == 0:
+        if seed == (2 if isinstance(capture, Baked) else 1):
             with pytest.warns(BcgraphWarning, match=said):
                 given = graphed("", x)
         else:
@@ -191,7 +255,7 @@ def counting(module: nn.Module) -> Iterator[list[int]]:
         calls.append(1)
         return original(*inputs)
 
-    module._compiled_call_impl = GraphedCall(module, call, CallAgain())  # type: ignore[assignment]
+    module._compiled_call_impl = GraphedCall(module, call, Recordings(CallAgain()))  # type: ignore[assignment]
     yield calls
 
 
@@ -201,7 +265,7 @@ def test_a_captured_network_computes_what_a_plain_one_does(schedule: str) -> Non
     plain = compiler.compile(network, schedule, dtype=torch.float64)
     model = compiler.compile(network, schedule, dtype=torch.float64)
     with counting(model) as calls, torch.no_grad():
-        for seed, (size, training) in enumerate([(4, False), (4, True), (3, True), (4, True), (4, False)]):
+        for seed, (size, training) in enumerate([(4, False), (4, True), (3, True)] + 2 * [(4, True), (4, False)]):
             x = torch.rand((size, 1, 8, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
             inputs = (x, *plain.initial_states(x)) if schedule == "step" else (x,)
             given, wanted = (m.train(training)(*inputs) for m in (model, plain))
@@ -215,7 +279,8 @@ def test_a_captured_network_computes_what_a_plain_one_does(schedule: str) -> Non
         assert len(calls) == before + 1, "replayed"
         model.double().load_state_dict({k: v.clone() for k, v in plain.state_dict().items()}, assign=True)
         model(*inputs)
-        assert len(calls) == before + 2 + WARM_UPS + 2, "weights in other places are captured anew"
+        model(*inputs)
+        assert len(calls) == before + 3 + WARM_UPS + 3, "weights in other places are captured anew"
         looked: list[int] = []
         model.get_submodule("conv1").register_forward_hook(lambda *_: looked.append(1))
         before = len(calls)
@@ -224,13 +289,92 @@ def test_a_captured_network_computes_what_a_plain_one_does(schedule: str) -> Non
         assert (len(calls) - before, len(looked)) == (2, 2), "a network with hooks runs plain"
 
 
-def test_where_a_captured_step_is_exact() -> None:
+class WithoutAverage(CallAgain):
+    """Leaves out what a step of an average with a decay of 0.9999 changes: next to nothing."""
+
+    def __init__(self) -> None:
+        self.average: EMA | None = None
+
+    def record(self, run: Run, device: torch.device) -> Run:
+        def replay() -> tuple[Tensor, ...]:
+            assert self.average is not None
+            before = [value.clone() for value in self.average.values.values()]
+            outputs = run()
+            for value, old in zip(self.average.values.values(), before, strict=True):
+                value.copy_(old)
+            return outputs
+
+        return replay
+
+
+def test_a_step_that_leaves_out_an_average_is_found() -> None:
+    network = dsl.parse(TEXT.format(optimizer="sgd(lr=0.001)").replace("ema = 0.9", "ema = 0.9999"))
+    group = process_group(Options())
+    model = compiler.compile(network).train()
+    update = optimizer(model, network.train.optimizer, captured=True)
+    wrapped, own = group.setup(model, update)
+    capture = WithoutAverage()
+    average = capture.average = EMA(model, 0.9999)
+    plain = TrainStep(network, network.train, group, wrapped, own, torch.float32)
+    step = GraphedStep(plain, model, update, average, Recordings(capture))
+    step(batch(8, 0), 0.001)
+    with pytest.warns(BcgraphWarning, match="the train step runs without CUDA graphs: a replay leaves other numbers"):
+        step(batch(8, 1), 0.001)
+
+
+def test_a_call_that_two_plain_calls_give_otherwise_may_differ_as_much() -> None:
+    class Noisy(Counted):
+        """Adds in any order: the last bits of a step are others each time."""
+
+        def run(self, x: Tensor) -> tuple[Tensor, ...]:
+            self.calls += 1
+            self.buffer.add_(x * (1 + 1e-6 * (self.calls % 3)))
+            return (self.buffer.sum(),)
+
+    noisy = Noisy()
+    graphed = Graphed(noisy.run, noisy.state, Recordings(CallAgain()), "a call")
+    with warnings.catch_warnings(action="error"):
+        for _ in range(4):
+            graphed("", torch.ones(3, dtype=torch.float64))
+
+    class Still(CallAgain):
+        def record(self, run: Run, device: torch.device) -> Run:
+            return lambda: (noisy.buffer.sum(),)
+
+    graphed = Graphed(noisy.run, noisy.state, Recordings(Still()), "a call")
+    graphed("", torch.ones(3, dtype=torch.float64))
+    with pytest.warns(BcgraphWarning, match="other numbers"):
+        graphed("", torch.ones(3, dtype=torch.float64))
+
+
+def test_where_captures_are_asked_for_a_failed_one_is_an_error() -> None:
+    counted = Counted()
+    graphed = Graphed(counted.run, counted.state, Recordings(Broken()), "a call", required=True)
+    x = torch.ones(3, dtype=torch.float64)
+    graphed("", x)
+    with pytest.raises(RunError, match="a call cannot run as a CUDA graph: operation not permitted") as caught:
+        graphed("", x)
+    assert caught.value.code == "E074"
+
+
+def test_which_steps_are_captured() -> None:
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    options = Options(graphs=True)
-    assert exact(options, gpu)
-    assert not exact(options, cpu)
-    for other in (Options(), replace(options, devices=2), replace(options, precision="16-mixed")):
-        assert not exact(other, gpu)
+    auto = Options()
+    assert captures(auto, gpu)
+    assert not captures(replace(auto, graphs="off"), gpu)
+    with warnings.catch_warnings(action="error"):
+        assert not captures(auto, cpu), "nobody expects a capture there"
+        assert not captures(replace(auto, devices=2), gpu, tells=False)
+    for other, said in (
+        (replace(auto, devices=2), "2 processes exchange their gradients"),
+        (replace(auto, precision="16-mixed"), "gradient scaler"),
+    ):
+        with pytest.warns(BcgraphWarning, match=said):
+            assert not captures(other, gpu)
+        with pytest.raises(RunError, match=said):
+            captures(replace(other, graphs="on"), gpu)
+    with pytest.raises(RunError, match="there is no GPU"):
+        captures(replace(auto, graphs="on"), cpu)
 
 
 def test_off_a_gpu_graphs_change_nothing() -> None:
@@ -239,3 +383,4 @@ def test_off_a_gpu_graphs_change_nothing() -> None:
     x = torch.rand(2, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(model.eval()(x), compiler.compile(spec()).eval()(x))
+    assert captured(model, "auto", torch.device("cpu")) is model

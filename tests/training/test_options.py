@@ -156,7 +156,7 @@ def test_checkpoints_from_before_there_were_graphs_and_a_switch_for_tf32_resume(
     _, described = weights.unpack(tmp_path / "state.safetensors")
     assert {"devices", "precision"} <= described["identity"].keys()
     assert not {"graphs", "tf32", "accelerator"} & described["identity"].keys()
-    train(spec_of(), out=tmp_path, options=Options(graphs=False))
+    train(spec_of(), out=tmp_path, options=Options(graphs="off"))
     with pytest.raises(RunError) as caught:
         train(spec_of(), out=tmp_path, options=Options(tf32=False))
     assert "tf32" in str(caught.value.diagnostics[0].notes)

@@ -10,11 +10,11 @@ import typer
 
 from bcgraph.cli.inputs import (
     AcceleratorOption,
+    Captures,
     GraphsOption,
     JsonOption,
     RunArgument,
     SetOption,
-    Switch,
     needed_weights,
     read_source,
 )
@@ -40,7 +40,7 @@ def eval_command(
         ),
     ] = None,
     accelerator: AcceleratorOption = "cpu",
-    graphs: GraphsOption = Switch.OFF,
+    graphs: GraphsOption = Captures.AUTO,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:
@@ -53,6 +53,7 @@ def eval_command(
     from bcgraph import data, training
     from bcgraph import weights as files
     from bcgraph.compiler import compile
+    from bcgraph.nn.graphs.module import captured
     from bcgraph.training import checks
     from bcgraph.training.distributed.devices import device_type
 
@@ -62,9 +63,10 @@ def eval_command(
     splits = data.load(network.data, network.input, network.steps)
     checks.classes(network, splits.classes)
     split = splits.test
-    model = compile(network, device=device, graphs=graphs is Switch.ON and device == "cuda")
+    model = compile(network, device=device)
     files.apply(model, tensors)
-    accuracy = training.evaluate(model, split, readout=network.readout, batch=network.data.batch)
+    call = captured(model, graphs.value, next(model.parameters()).device)
+    accuracy = training.evaluate(model, split, readout=network.readout, batch=network.data.batch, call=call)
     found: dict[str, object] = {"weights": str(path), "data": network.data.name, "samples": len(split)}
     found["accuracy"] = accuracy
     lines = [f"{path}: accuracy {accuracy:.4f} on {len(split)} test samples of {network.data.name}"]

@@ -10,6 +10,8 @@ import typer
 from bcgraph import plugins, pruning, spaces
 from bcgraph.cli.guard import adopt
 from bcgraph.cli.inputs import (
+    Captures,
+    GraphsOption,
     InitsOption,
     JsonOption,
     OutOption,
@@ -68,6 +70,7 @@ def search_command(
             "--accelerator", metavar="NAME", help="What kind they are: cpu, mps, auto, or cuda, which evaluates, too."
         ),
     ] = "cpu",
+    graphs: GraphsOption = Captures.AUTO,
     audit: Annotated[
         int, typer.Option("--audit", min=0, metavar="N", help="Architectures to audit the scores on; 0 for none.")
     ] = 20,
@@ -84,7 +87,9 @@ def search_command(
     from bcgraph.viz import report
 
     adopt("optuna", "ray")
-    options = search.Options(inits, score_dtype, accuracy_dtype, storage, workers, ray, threads, devices, accelerator)
+    options = search.Options(
+        inits, score_dtype, accuracy_dtype, storage, workers, ray, threads, devices, accelerator, graphs.value
+    )
     written: list[Artifacts] = []
     with search_bars() as on_event:
 

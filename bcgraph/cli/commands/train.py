@@ -11,6 +11,7 @@ import typer
 
 from bcgraph.cli.inputs import (
     AcceleratorOption,
+    Captures,
     GraphsOption,
     JsonOption,
     OutOption,
@@ -63,7 +64,7 @@ def train_command(
     precision: Annotated[
         str, typer.Option("--precision", metavar="NAME", help="32, 64, bf16-mixed or 16-mixed.")
     ] = "32",
-    graphs: GraphsOption = Switch.OFF,
+    graphs: GraphsOption = Captures.AUTO,
     tf32: Annotated[
         Switch, typer.Option("--tf32", help="On a GPU, let convolutions round their operands to 10 bits.")
     ] = Switch.ON,
@@ -87,7 +88,7 @@ def train_command(
     from bcgraph import training
     from bcgraph.training.distributed.devices import needs_fabric
 
-    options = training.Options(device, devices, cast("Precision", precision), graphs is Switch.ON, tf32 is Switch.ON)
+    options = training.Options(device, devices, cast("Precision", precision), graphs.value, tf32 is Switch.ON)
     if needs_fabric(options):
         import lightning_fabric  # noqa: F401  (its first import sets the level of its log)
 

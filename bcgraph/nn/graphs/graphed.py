@@ -1,35 +1,44 @@
 """A call that is captured for each kind of inputs and then replayed.
 
-A capture needs calls before it, which update running statistics, weights and whatever else the call changes. All of
-that is restored, so the first replay is the first call. Its result is compared with that of a plain call; a call whose
-capture fails, or whose replay differs, runs plain from then on, and a BcgraphWarning says so.
+The first call of a kind runs plain, and the second is captured: the last batch of a single pass comes only once. A
+capture needs calls before it, which update running statistics, weights and whatever else the call changes. All of that
+is restored. At the first uses of a capture its result and all that it changes are compared with two plain calls. A call
+whose capture fails, or whose replay differs, runs plain from then on, and a BcgraphWarning says so.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-from bcgraph.errors import BcgraphWarning
-from bcgraph.nn.graphs.capture import Capture, Run
+from bcgraph.errors import BcgraphWarning, RunError
+from bcgraph.nn.graphs.capture import Run
+from bcgraph.nn.graphs.comparison import Effect, Kept, flaw
+from bcgraph.nn.graphs.recordings import Recordings
 
-LIMIT = 8
-"""Captures that are kept: whole and last batches of training and of evaluation are four."""
+Graphs: TypeAlias = Literal["auto", "on", "off"]
+"""Whether calls on a GPU are captured: where a replay agrees with a plain call, or else is an error, or never."""
+
+GRAPHS: tuple[str, ...] = get_args(Graphs)
 
 WARM_UPS = 2
-"""Plain calls before the one that a capture is compared with."""
+"""Plain calls before a capture."""
+
+COMPARED = 2
+"""Uses of a capture that are compared with plain calls. A number that was baked in shows at the second."""
 
 
 class _Recorded:
-    """A captured call with the tensors that it reads."""
+    """A captured call with the tensors that it reads; how many uses are still to be compared."""
 
     def __init__(self, inputs: tuple[Tensor, ...], replay: Run) -> None:
         self.inputs = inputs
         self.replay = replay
+        self.compared = 0
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         for place, value in zip(self.inputs, inputs, strict=True):
@@ -37,109 +46,121 @@ class _Recorded:
         return tuple(output.clone() for output in self.replay())
 
 
+_ONCE, _PLAIN = "once", "plain"
+"""In place of a capture: of a kind of call that came once, and of one whose capture has failed."""
+
+_TWO = 2
+"""Plain calls that a replay is compared with: what they differ in themselves is no fault of the replay."""
+
+
 class Graphed:
     """`run` on tensors of one device, captured once for each key and kind of inputs.
 
     `run` takes tensors and gives a tuple of tensors. `state` gives all tensors that it changes; those that appear in
-    the first calls (as an optimizer's) are as if they were zero before. `name` says in warnings what runs.
+    the first calls (as an optimizer's) are as if they were zero before. `name` says in warnings what runs. With
+    `required` a capture that fails or differs is an error instead of a warning.
     """
 
     def __init__(
         self,
         run: Callable[..., tuple[Tensor, ...]],
         state: Callable[[], Iterable[Tensor]],
-        capture: Capture,
+        recordings: Recordings,
         name: str,
-        limit: int = LIMIT,
+        *,
+        required: bool = False,
     ) -> None:
         self.run = run
         self.state = state
-        self.capture = capture
+        self.recordings = recordings
+        self.capture = recordings.capture
         self.name = name
-        self.limit = limit
-        # None where a capture has failed.
-        self.recorded: OrderedDict[Hashable, _Recorded | None] = OrderedDict()
+        self.required = required
+        self.number = recordings.register(self)
 
     def __call__(self, key: Hashable, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What `run` gives for `inputs`. `key` tells apart calls that differ in more than the kind of their inputs."""
-        if not self.capture.takes(inputs[0].device):
-            return self.run(*inputs)
-        whole = (key, settings(inputs[0].device), *((tuple(x.shape), x.stride(), x.dtype, x.device) for x in inputs))
-        if whole not in self.recorded:
-            while len(self.recorded) >= self.limit:
-                self.recorded.popitem(last=False)
-            self.recorded[whole] = self._record(inputs)
-        self.recorded.move_to_end(whole)
-        found = self.recorded[whole]
-        return self.run(*inputs) if found is None else found(inputs)
+        """What `run` gives for `inputs`. `key` tells apart calls that differ in more than the kind of their inputs.
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> _Recorded | None:
+        Raises RunError (E074) for a capture that is required and fails.
+        """
+        device = inputs[0].device
+        if not self.capture.takes(device):
+            return self.run(*inputs)
+        whole = (
+            key,
+            self.capture.place(device),
+            settings(device),
+            *((tuple(x.shape), x.stride(), x.dtype, x.device) for x in inputs),
+        )
+        with self.recordings.lock:
+            found = self.recordings.get(self.number, whole)
+            if found is None:
+                self.recordings.make_room()
+                self.recordings.keep(self.number, whole, _ONCE)
+            elif found is _ONCE:
+                found = self._recorded(inputs)
+                self.recordings.keep(self.number, whole, found)
+            if isinstance(found, _Recorded) and found.compared < COMPARED:
+                wrong = self._compared(found, inputs)
+                found.compared += 1
+                if wrong is not None:
+                    found = self._plain(wrong)
+                    self.recordings.keep(self.number, whole, found)
+            return found(inputs) if isinstance(found, _Recorded) else self.run(*inputs)
+
+    def _recorded(self, inputs: tuple[Tensor, ...]) -> _Recorded | str:
         with torch.inference_mode(False):
             static = tuple(x.detach().clone(memory_format=torch.preserve_format) for x in inputs)
 
         def run() -> tuple[Tensor, ...]:
             return self.run(*static)
 
-        device = static[0].device
-        with self.capture.warming(device):
-            kept = _Kept(self.state)
+        with self.capture.warming(static[0].device):
+            kept = Kept(self.state)
             for _ in range(WARM_UPS):
                 run()
                 kept.restore()
-        # A run of its own for each, so that both draw the same numbers.
-        with self.capture.warming(device):
-            wanted = [output.detach().clone() for output in run()]
-            changed = _Kept(self.state)
-            kept.restore()
         try:
-            found = _Recorded(static, self.capture.record(run))
-            with self.capture.warming(device):
-                given = found(static)
-                flaw = _difference([*given, *self.state()], [*wanted, *changed.values])
+            return _Recorded(static, self.capture.record(run, static[0].device))
         # A call that cannot be captured fails in as many ways as there are operations.
         except RuntimeError as error:
-            flaw = str(error).strip().splitlines()[0]
-        kept.restore()
-        if flaw is None:
-            return found
-        text = f"{self.name} runs without CUDA graphs: {flaw}"
-        warnings.warn(BcgraphWarning(text), stacklevel=4)
-        return None
+            kept.restore()
+            return self._plain(_line(error))
+
+    def _compared(self, found: _Recorded, inputs: tuple[Tensor, ...]) -> str | None:
+        """What is wrong with a capture on these inputs, or None. Leaves everything as it was."""
+        with self.capture.warming(inputs[0].device):
+            kept = Kept(self.state)
+        effects: list[Effect] = []
+        calls: list[Run] = [*[lambda: self.run(*inputs)] * _TWO, lambda: found(inputs)]
+        for call in calls:
+            # One by one, so that all draw the same numbers.
+            with self.capture.warming(inputs[0].device):
+                try:
+                    outputs = [output.detach().clone() for output in call()]
+                except RuntimeError as error:
+                    kept.restore()
+                    if len(effects) < _TWO:
+                        raise
+                    return _line(error)
+                effects.append(Effect(outputs, Kept(self.state).values))
+                kept.restore()
+        plain, again, replay = effects
+        return flaw(replay, plain, again, kept.values)
+
+    def _plain(self, wrong: str) -> str:
+        if self.required:
+            raise RunError(
+                "E074",
+                f"{self.name} cannot run as a CUDA graph: {wrong}",
+                hint="without `--graphs on` it runs, only slower",
+            )
+        warnings.warn(BcgraphWarning(f"{self.name} runs without CUDA graphs: {wrong}"), stacklevel=4)
+        return _PLAIN
 
 
-class _Kept:
-    """The values of all state at one time."""
-
-    def __init__(self, state: Callable[[], Iterable[Tensor]]) -> None:
-        self.state = state
-        self.tensors = list(state())
-        self.values = [each.detach().clone() for each in self.tensors]
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Write the values back; what has appeared since becomes zero."""
-        before = {id(each) for each in self.tensors}
-        for each, value in zip(self.tensors, self.values, strict=True):
-            each.copy_(value)
-        for each in self.state():
-            if id(each) not in before:
-                each.zero_()
-
-
-def _difference(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> str | None:
-    """What is wrong with a replay, or None. Kernels that add in any order may differ in the last bits."""
-    if len(given) != len(wanted):
-        return "its replay changes other tensors than a plain call"
-    for ours, theirs in zip(given, wanted, strict=True):
-        exact = not ours.is_floating_point()
-        close = {torch.float64: 1e-9, torch.float32: 1e-3}.get(ours.dtype, 5e-2)
-        scale = 0.0 if exact or not theirs.numel() else float(theirs.abs().nan_to_num(posinf=0.0).max())
-        same = torch.equal(ours, theirs) or (
-            not exact and torch.allclose(ours, theirs, rtol=close, atol=close * scale, equal_nan=True)
-        )
-        if not same:
-            return "a replay gives other numbers than a plain call"
-    return None
+def _line(error: RuntimeError) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def settings(device: torch.device) -> Hashable:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcgraph.nn.graphs.capture import Capture
-from bcgraph.nn.graphs.graphed import Graphed
+from bcgraph.nn.graphs.graphed import Graphed, Graphs
+from bcgraph.nn.graphs.recordings import Recordings, cuda
 from bcgraph.nn.transforms import traced
 
 
@@ -20,10 +20,12 @@ class GraphedCall:
     Forward hooks would run once, at the capture, so a module with hooks runs plain.
     """
 
-    def __init__(self, module: nn.Module, call: Callable[..., Any], capture: Capture) -> None:
+    def __init__(
+        self, module: nn.Module, call: Callable[..., Any], recordings: Recordings, *, required: bool = False
+    ) -> None:
         self.module = module
         self.call = call
-        self.graphed = Graphed(self._run, self._state, capture, "a compiled network")
+        self.graphed = Graphed(self._run, self._state, recordings, "a compiled network", required=required)
         self._single = True
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
@@ -52,3 +54,10 @@ class GraphedCall:
             modes.append(each.training)
         places = (t.data_ptr() for t in chain(self.module.parameters(), self.module.buffers()))
         return (tuple(modes), tuple(places))
+
+
+def captured(module: nn.Module, graphs: Graphs, device: torch.device) -> Callable[..., Any]:
+    """What computes what `module` on `device` does, captured as `graphs` says."""
+    if graphs == "off" or device.type != "cuda":
+        return module
+    return GraphedCall(module, module, cuda(), required=graphs == "on")

@@ -15,6 +15,7 @@ from bcgraph import keys, training, weights
 from bcgraph.data import Splits
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError
+from bcgraph.nn.graphs.graphed import Graphs
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.records.evaluations import Evaluation
@@ -34,7 +35,8 @@ class Trainer:
     """Trains in the folders of `out`. A run that was stopped resumes after its last whole epoch.
 
     `train` and `validation` are the search's own parts of the training data: the test part is never read. With
-    `lenient` a run whose loss is not finite has the accuracy -inf, which otherwise is an error.
+    `lenient` a run whose loss is not finite has the accuracy -inf, which otherwise is an error. `graphs` is that of
+    `training.Options`.
     """
 
     train: Split
@@ -43,6 +45,7 @@ class Trainer:
     device: str = "cpu"
     progress: Progress | None = None
     lenient: bool = False
+    graphs: Graphs = "auto"
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[float]:
         """The validation accuracy of each job. Raises what `bcgraph.training.train` raises."""
@@ -58,7 +61,8 @@ class Trainer:
         splits = Splits(self.train, self.validation, self.train.classes, source.mean, source.std, "validation")
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            found = training.train(spec, out=folder, seed=seed, splits=splits, device=self.device, progress=progress)
+            options = training.Options(self.device, graphs=self.graphs)
+            found = training.train(spec, out=folder, seed=seed, splits=splits, options=options, progress=progress)
         except RunError as error:
             if not self.lenient or error.code != "E088":
                 raise

@@ -25,6 +25,9 @@ from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.nn.determinism import reproducible
+from bcgraph.nn.graphs.graphed import Graphs
+from bcgraph.nn.graphs.module import captured
+from bcgraph.nn.graphs.recordings import Recordings, cuda
 from bcgraph.schema import Connection, NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.space.candidate import Candidate
@@ -36,9 +39,11 @@ from bcgraph.training.checkpoint import MODEL, collect, restore
 from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess
 from bcgraph.training.ema import EMA, PREFIX
 from bcgraph.training.epoch import EpochLoop
+from bcgraph.training.graphed_step import GraphedStep, captures
 from bcgraph.training.losses.teacher import Teacher
 from bcgraph.training.losses.teacher import load as load_teacher
 from bcgraph.training.optimizers import optimizer
+from bcgraph.training.options import Options
 from bcgraph.training.train_step import TrainStep
 
 STATE = "pruned-state.safetensors"
@@ -62,7 +67,8 @@ class PrunedRun:
     """The run of `spec` in the folder `out`, on `train`, with accuracies on `validation`.
 
     `spec.train` says how it trains, `spec.search.evolve` how it prunes. `progress` is called with the number of epochs
-    done after each of them. The weights have the standard names (`backward.J_I.conv.weight`).
+    done after each of them. The weights have the standard names (`backward.J_I.conv.weight`). On a GPU steps and
+    evaluations are captured as `graphs` says; anywhere by given `recordings`.
     """
 
     spec: NetworkSpec
@@ -73,13 +79,17 @@ class PrunedRun:
     progress: Callable[[int], None]
     group: ProcessGroup = field(default_factory=SingleProcess)
     dtype: torch.dtype = torch.float32
+    graphs: Graphs = "auto"
+    recordings: Recordings | None = None
 
     def __post_init__(self) -> None:
         checks.batch(self.everything, 1)
         checks.samples(self.train, self.spec.data.batch, 1)
         self.weights = SharedWeights(self.seed, dtype=self.dtype, device=self.group.device)
         self.full = self.weights.root(self.everything)
-        self.optimizer = optimizer(self.full, self.spec.train.optimizer)
+        if self.recordings is None and captures(Options(graphs=self.graphs), self.group.device):
+            self.recordings = cuda()
+        self.optimizer = optimizer(self.full, self.spec.train.optimizer, captured=self.recordings is not None)
         self.ema = EMA(self.full, self.spec.train.ema)
         self.stages = pruning.stages(self.spec)
         self.done = self._restored()
@@ -115,12 +125,17 @@ class PrunedRun:
             if self.done < self.stages[stage].end:
                 self._train(model, self.stages[stage].end, penalized if stage + 1 < len(self.stages) else [])
             with self.ema.applied():
-                accuracy = evaluate(model, self.validation, readout=self.spec.readout)
+                call = captured(model, self.graphs, self.group.device)
+                accuracy = evaluate(model, self.validation, readout=self.spec.readout, call=call)
         return Evaluation(accuracy=accuracy, scales=tuple(float(scale.abs().mean()) for scale in scales))
 
     def _train(self, model: nn.Module, end: int, penalized: list[Tensor]) -> None:
         network, wrapped = self.group.setup(model, self.optimizer)
-        step = TrainStep(self.spec, self.spec.train, self.group, network, wrapped, self.dtype, teacher=self.teacher)
+        plain = TrainStep(self.spec, self.spec.train, self.group, network, wrapped, self.dtype, teacher=self.teacher)
+        step: TrainStep | GraphedStep = plain
+        if self.recordings is not None:
+            # What shrinks scales comes between the update and the average, so that is no part of the step.
+            step = GraphedStep(plain, self.full, self.optimizer, None, self.recordings, self.graphs)
         loop = EpochLoop(self.spec, self.seed, self.train, self.group, self.ema, self.out, lambda _: None)
         strength = pruning.of(self.spec).penalty
         for epoch in range(self.done, end):

@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from bcgraph.errors import CompileError, nearest
-from bcgraph.nn.graphs.capture import CudaCapture
 from bcgraph.nn.graphs.module import GraphedCall
+from bcgraph.nn.graphs.recordings import cuda
 
 
 def _eager(module: fx.GraphModule) -> None:
@@ -47,4 +47,4 @@ def use(backend: str, module: fx.GraphModule) -> None:
     module.meta["backend"] = backend
     BACKENDS[backend](module)
     if module.meta.get("graphs"):
-        module._compiled_call_impl = GraphedCall(module, module._compiled_call_impl or module._call_impl, CudaCapture())
+        module._compiled_call_impl = GraphedCall(module, module._compiled_call_impl or module._call_impl, cuda())
