@@ -8,6 +8,8 @@ What is run, in this order:
 - `random`: 0, 1, 2, 4 and 8 connections, drawn anew for each seed and the same for all gains;
 - `table`: all 121 architectures of at most two connections at gain 0.1;
 - `single`: each connection alone.
+
+`--spec` and `--out` do it for the network of another file, `--purposes`, `--gains` and `--seeds` for a part of this.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -37,6 +40,7 @@ SEEDS = 5
 TABLE_SEEDS = 3
 TABLE_GAIN = 0.1
 SIDE_BY_SIDE = 24
+PURPOSES = ("all", "random", "table", "single")
 
 Job: TypeAlias = tuple[str, float, Architecture, int]
 """What belongs to it ("all", "random", ...), gain, connections, seed."""
@@ -61,19 +65,22 @@ class Run:
         return self.gain, self.backward, self.seed
 
 
-def jobs(spec: NetworkSpec) -> Iterator[Job]:
+def jobs(
+    spec: NetworkSpec, purposes: Sequence[str] = PURPOSES, gains: Sequence[float] = GAINS, seeds: int = SEEDS
+) -> Iterator[Job]:
     """Everything to be run. What two purposes share is listed twice."""
     pairs = work.every_pair(spec)
-    for seed in range(SEEDS):
-        yield from (("all", gain, pairs, seed) for gain in GAINS)
-        for count in COUNTS:
+    space = Space(len(spec.ports), 2)
+    for seed in range(seeds):
+        if "all" in purposes:
+            yield from (("all", gain, pairs, seed) for gain in gains)
+        for count in COUNTS if "random" in purposes else ():
             drawn = tuple(sorted(keys.rng(seed, "quiet", count).sample(pairs, count)))
-            yield from (("random", gain, drawn, seed) for gain in (GAINS if drawn else GAINS[-1:]))
-        space = Space(len(spec.ports), 2)
-        if seed < TABLE_SEEDS:
+            yield from (("random", gain, drawn, seed) for gain in (gains if drawn else gains[-1:]))
+        if "table" in purposes and seed < TABLE_SEEDS:
             yield from (("table", TABLE_GAIN, space.architecture(i), seed) for i in range(space.size))
-    for seed in range(SEEDS):
-        yield from (("single", gain, (pair,), seed) for pair in pairs for gain in GAINS)
+    for seed in range(seeds) if "single" in purposes else ():
+        yield from (("single", gain, (pair,), seed) for pair in pairs for gain in gains)
 
 
 def key_of(job: Job) -> tuple[float, str, int]:
@@ -82,9 +89,9 @@ def key_of(job: Job) -> tuple[float, str, int]:
     return gain, records.written(pairs), seed
 
 
-def train(jobs: Sequence[Job]) -> list[Run]:
-    """Training runs on one thread, side by side."""
-    text = dsl.format_spec(dsl.load(SPEC).with_backward(()))
+def train(spec: Path, jobs: Sequence[Job]) -> list[Run]:
+    """Training runs of a file's network on one thread, side by side."""
+    text = dsl.format_spec(dsl.load(spec).with_backward(()))
     entries = []
     for _, gain, pairs, seed in jobs:
         quiet = text.replace("  backbone", f"  feedback = project(gain={gain})\n  backbone", 1)
@@ -97,25 +104,25 @@ def train(jobs: Sequence[Job]) -> list[Run]:
     ]
 
 
-def run(spec: NetworkSpec, path: Path, *, workers: int, limit: int | None) -> None:
-    """Train what is missing in `path`, at most `limit` of it, 24 side by side in a process."""
+def run(spec: Path, path: Path, asked: Sequence[Job], *, workers: int, limit: int | None) -> None:
+    """Train what is missing in `path` of what is `asked`, at most `limit` of it, 24 side by side in a process."""
     with files.locked(path.parent):
         done = rows.read(path, Run)
         seen = {each.key for each in done}
         missing: list[Job] = []
-        for job in jobs(spec):
+        for job in asked:
             if key_of(job) not in seen:
                 seen.add(key_of(job))
                 missing.append(job)
         missing = missing[:limit]
-        work.extend_by(path, Run, done, missing, train, SIDE_BY_SIDE, workers=workers)
+        work.extend_by(path, Run, done, missing, partial(train, spec), SIDE_BY_SIDE, workers=workers)
 
 
-def summary(spec: NetworkSpec, runs: Sequence[Run]) -> str:
+def summary(asked: Sequence[Job], runs: Sequence[Run]) -> str:
     """Mean accuracy and deviation for each purpose and gain."""
     found = {each.key: each.accuracy for each in runs}
     wanted: dict[tuple[str, float], list[float]] = {}
-    for job in jobs(spec):
+    for job in asked:
         if key_of(job) in found:
             label = job[0] if job[0] != "random" else f"{len(job[2])} random"
             wanted.setdefault((label, job[1]), []).append(found[key_of(job)])
@@ -134,15 +141,19 @@ def main() -> None:
         prog="python -m benchmarks.placement.quiet", description="How loud feedback starts"
     )
     parser.add_argument("--out", type=Path, default=Path("out/quiet/digits_rows_gain.csv"), help="the CSV file")
+    parser.add_argument("--spec", type=Path, default=SPEC, help="the file whose network is trained")
+    parser.add_argument("--purposes", nargs="+", choices=PURPOSES, default=PURPOSES, help="what is run")
+    parser.add_argument("--gains", nargs="+", type=float, default=GAINS, help="the first scales")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each kind")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread")
     parser.add_argument("--limit", type=int, default=None, help="stop after so many runs")
     parser.add_argument("--summary", action="store_true", help="only print the tables so far")
     asked = parser.parse_args()
-    spec = dsl.load(SPEC)
     try:
+        wanted = list(jobs(dsl.load(asked.spec), asked.purposes, asked.gains, asked.seeds))
         if not asked.summary:
-            run(spec, asked.out, workers=asked.workers, limit=asked.limit)
-        print(summary(spec, rows.read(asked.out, Run)))
+            run(asked.spec, asked.out, wanted, workers=asked.workers, limit=asked.limit)
+        print(summary(wanted, rows.read(asked.out, Run)))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")
 
