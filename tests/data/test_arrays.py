@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +177,61 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     # In KiB, since the process began: what `getrusage` tells may be of the process that started it.
     assert int(done.stdout) * 1024 < 2**30
+
+
+def test_numbers_that_only_a_larger_type_can_hold_are_not_finite(tmp_path: Path) -> None:
+    x = changed(DRAW.random((20, 2, 4, 5)), (7, 0, 0, 0), 1e39)
+    np.savez(tmp_path / "x.npz", x=x, y=LABELS)
+    refused(tmp_path / "x.npz", "sample 7 of `x` has values that are not finite", ImageInput(2, 4, 5))
+
+
+def test_durations_are_no_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=DRAW.random((20, 6)), y=LABELS.astype("m8[s]"))
+    refused(tmp_path / "x.npz", "timedelta64", VectorInput(6))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(20, 6)", b"(-2, 6)"),
+        (b"(20, 6)", b"(99, 6)"),
+        (b"(20, 6)", b"((((((("),
+        (b"{'descr'", b"(((((((("),
+        (b"'<f8'", b"(1,1)"),
+        (b"\x93NUMPY\x01", b"\x93NUMPY\x07"),
+    ],
+)
+def test_headers_that_lie(tmp_path: Path, old: bytes, new: bytes) -> None:
+    np.save(tmp_path / "x.npy", DRAW.random((20, 6)))
+    np.save(tmp_path / "y.npy", LABELS)
+    good = (tmp_path / "x.npy").read_bytes()
+    assert old in good
+    (tmp_path / "x.npy").write_bytes(good.replace(old, new, 1))
+    refused(tmp_path, "`x` cannot be read", VectorInput(6))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "x.npy", "x.npy")
+        archive.write(tmp_path / "y.npy", "y.npy")
+    refused(tmp_path / "x.npz", "`x` cannot be read", VectorInput(6))
+
+
+@pytest.mark.parametrize("place", ["values", "password", "version"])
+def test_damaged_archives(tmp_path: Path, place: str) -> None:
+    root = tmp_path / "x.npz"
+    np.savez(root, x=DRAW.random((1000, 6)), y=np.arange(1000) % 4)
+    content = bytearray(root.read_bytes())
+    listed = content.index(b"PK\x01\x02")
+    if place == "values":
+        content[40_000] ^= 1
+    elif place == "password":
+        content[6] |= 1
+        content[listed + 8] |= 1
+    else:
+        content[listed + 6] = 109
+    root.write_bytes(content)
+    refused(root, "checksum differs" if place == "values" else "", VectorInput(6))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.npz")
+    refused(tmp_path / "x.npz", "neither a file nor a folder", VectorInput(6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,10 @@ def test_a_pgm_of_sixteen_bits(tmp_path: Path) -> None:
     ("values", "says"),
     [
         (RAMP.astype(np.float32), "floating-point numbers"),
-        ((RAMP * 1e6).astype(np.int32), "beyond 16 bits"),
+        ((RAMP * 1e6).astype(np.int32), "signed whole numbers"),
+        ((RAMP * 255).astype(np.int32), "signed whole numbers"),  # as small as they are
         ((RAMP - 0.5).astype(np.float32), "floating-point numbers"),
-        (np.full((8, 8), -1, np.int32), "beyond 16 bits"),
+        (np.full((8, 8), -1, np.int32), "signed whole numbers"),
     ],
 )
 def test_pixels_without_a_known_range_are_refused(tmp_path: Path, values: np.ndarray, says: str) -> None:
@@ -56,6 +58,64 @@ def test_pixels_without_a_known_range_are_refused(tmp_path: Path, values: np.nda
         read(path)
     assert caught.value.code == "E081"
     assert str(path) in str(caught.value)
+
+
+def tiff(path: Path, data: bytes, bits: int, meaning: int = 1, form: int = 1) -> None:
+    """A TIFF file of 8x8 pixels that Pillow would not write: with `meaning` 0 white is zero, `form` 2 is signed."""
+    shorts = {256: 8, 257: 8, 258: bits, 259: 1, 262: meaning, 277: 1, 278: 8, 339: form}
+    entries = {tag: struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in shorts.items()}
+    begin = 8 + 2 + 12 * (len(shorts) + 2) + 4
+    for tag, value in ((273, begin), (279, len(data))):
+        entries[tag] = struct.pack("<HHII", tag, 4, 1, value)
+    listed = b"".join(entries[tag] for tag in sorted(entries))
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(entries)) + listed + bytes(4) + data)
+
+
+def test_twelve_bits_of_a_tiff_file_have_a_range_of_their_own(tmp_path: Path) -> None:
+    pairs = np.round(RAMP * 4095).astype(int).reshape(-1, 2)
+    tiff(tmp_path / "a.tif", b"".join(int(a << 12 | b).to_bytes(3, "big") for a, b in pairs), 12)
+    np.testing.assert_allclose(read(tmp_path / "a.tif")[0], RAMP, atol=1 / 4000)
+
+
+def test_white_may_be_zero_in_a_tiff_file(tmp_path: Path) -> None:
+    for bits, kind in ((8, "u1"), (16, "<u2")):
+        tiff(tmp_path / "a.tif", np.round(RAMP * (2**bits - 1)).astype(kind).tobytes(), bits, meaning=0)
+        np.testing.assert_allclose(read(tmp_path / "a.tif")[0], 1 - RAMP, atol=1 / 250)
+
+
+@pytest.mark.parametrize(("bits", "kind", "form"), [(8, "i1", 2), (16, "<i2", 2), (32, "<i4", 2), (32, "<u4", 1)])
+def test_numbers_without_a_known_range_are_refused_whatever_their_values(
+    tmp_path: Path, bits: int, kind: str, form: int
+) -> None:
+    tiff(tmp_path / "a.tif", np.round(RAMP * 100).astype(kind).tobytes(), bits, form=form)
+    with pytest.raises(DataError, match="whole numbers, whose range" if form == 2 else "of 32 bits, whose range"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("flag", range(1, 9))
+def test_plain_tiff_files_obey_their_flag_too(tmp_path: Path, flag: int, kind: type) -> None:
+    picture = np.arange(24).reshape(4, 6) * (np.iinfo(kind).max // 24)
+    stored = {  # how the pixels lie in the file so that the flag turns them upright (TIFF 6.0, tag 274)
+        1: picture,
+        2: picture[:, ::-1],
+        3: picture[::-1, ::-1],
+        4: picture[::-1],
+        5: picture.T,
+        6: picture.T[::-1],
+        7: picture[::-1, ::-1].T,
+        8: picture.T[:, ::-1],
+    }[flag]
+    Image.fromarray(np.ascontiguousarray(stored.astype(kind))).save(tmp_path / "a.tif", tiffinfo={274: flag})
+    np.testing.assert_allclose(
+        read(tmp_path / "a.tif", size=(4, 6))[0], picture / np.iinfo(kind).max, atol=1e-6, rtol=1e-6
+    )
+
+
+def test_what_is_no_image_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"<html>")
+    with pytest.raises(DataError, match="it is no image"):
+        read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

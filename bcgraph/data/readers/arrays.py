@@ -7,12 +7,16 @@ so it may be larger than memory; what `savez_compressed` wrote is unpacked into 
 
 from __future__ import annotations
 
+import lzma
+import math
+import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +32,12 @@ BLOCK = 2**24
 """Values that are looked at together."""
 
 _LOCAL_HEADER = 30
+# What Python's readers of archives raise for one that is damaged, or that has a password (RuntimeError).
+_DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+
+
+class _PicklesError(Exception):
+    """An array holds Python objects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +142,10 @@ class _Arrays:
         """One of them, mapped where it can be."""
         try:
             found = self.found[name]()
-        except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
-            if any(word in str(error) for word in ("pickle", "Object arrays", "Python objects")):
-                problem = f"`{name}` holds Python objects, which are not unpickled"
-                raise self.wrong(problem, "save it as an array of numbers, of one shape and type") from error
+        except _PicklesError as error:
+            problem = f"`{name}` holds Python objects, which are not unpickled"
+            raise self.wrong(problem, "save it as an array of numbers, of one shape and type") from error
+        except _DAMAGE as error:
             raise self.wrong(f"`{name}` cannot be read: {error}", "save it again") from error
         return found
 
@@ -163,7 +173,7 @@ class _Arrays:
         data = self.array(name)
         if data.ndim == 2 and data.shape[1] == 1:
             data = data[:, 0]
-        if data.ndim != 1 or not np.issubdtype(data.dtype, np.integer):
+        if data.ndim != 1 or data.dtype.kind not in "iu":
             problem = f"`{name}` is of the shape {list(data.shape)} and type {data.dtype}"
             raise self.wrong(problem, "labels are whole numbers from 0, one a sample")
         return np.asarray(data).astype(np.int64)
@@ -187,12 +197,14 @@ class _Arrays:
         return names or tuple(str(n) for n in range(1 + max(int(found.max(initial=0)) for _, found in labels)))
 
     def finite(self, name: str, samples: _Samples) -> None:
-        """Read all values once, block by block, and refuse those that are not finite."""
+        """Read all values once, block by block, and refuse those that are not finite in float32."""
         if not np.issubdtype(samples.data.dtype, np.floating):
             return
         rows = max(1, BLOCK // max(1, int(np.prod(samples.shape))))
         for start in range(0, len(samples), rows):
-            good = np.isfinite(samples.data[start : start + rows]).reshape(-1, int(np.prod(samples.shape))).all(axis=1)
+            with np.errstate(over="ignore"):
+                block = samples.data[start : start + rows].astype(np.float32, copy=False)
+            good = np.isfinite(block).reshape(len(block), -1).all(axis=1)
             if not good.all():
                 first = start + int(np.flatnonzero(~good)[0])
                 raise self.wrong(f"sample {first} of `{name}` has values that are not finite", "replace or remove them")
@@ -205,53 +217,93 @@ def _opened(root: Path) -> Mapping[str, Callable[[], NDArray[np.generic]]]:
         return {name: _mapping(path) for name, path in paths.items()}
     if not root.exists():
         raise absent("arrays", root, "there is neither a file nor a folder of that name", HOW)
+    if not root.is_file():
+        raise absent("arrays", root, f"`{root.name}` is neither a file nor a folder", HOW)
     try:
         with zipfile.ZipFile(root) as archive:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise absent("arrays", root, f"`{root.name}` is no .npz file", HOW) from error
     return {name: _member(root, members[name]) for name in NAMES if name in members}
 
 
 def _mapping(path: Path) -> Callable[[], NDArray[np.generic]]:
     def opened() -> NDArray[np.generic]:
-        found: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found
+        with path.open("rb") as stream:
+            header = _header(stream)
+            begin, end = stream.tell(), stream.seek(0, os.SEEK_END)
+        if header.size > end - begin:
+            raise ValueError("it is not as long as its header says")
+        return _mapped(path, begin, header)
 
     return opened
 
 
 def _member(root: Path, member: zipfile.ZipInfo) -> Callable[[], NDArray[np.generic]]:
-    """An array in an archive: mapped where it is stored as it is, else unpacked."""
+    """An array in an archive: mapped where it is stored as it is, else unpacked; its checksum is compared."""
 
     def opened() -> NDArray[np.generic]:
         with zipfile.ZipFile(root) as archive, archive.open(member) as stream:
-            shape, fortran, dtype = _header(stream)
-            if dtype.hasobject:
-                raise ValueError("Object arrays cannot be loaded")
-            if member.compress_type != zipfile.ZIP_STORED:
-                with archive.open(member) as again:
-                    found: NDArray[np.generic] = np.lib.format.read_array(again, allow_pickle=False)
-                    return found
+            header = _header(stream)
             behind = stream.tell()
+            if header.size != member.file_size - behind:
+                raise ValueError("it is not as long as its header says")
+            if member.compress_type != zipfile.ZIP_STORED:
+                content = np.frombuffer(stream.read(), header.dtype)
+                return content.reshape(header.shape, order="F" if header.fortran else "C")
         with root.open("rb") as stream:
             stream.seek(member.header_offset)
             head = stream.read(_LOCAL_HEADER)
-        lengths = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-        offset = member.header_offset + _LOCAL_HEADER + lengths + behind
-        if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != member.file_size - behind:
-            raise ValueError("it is not as long as its header says")
-        if member.file_size == behind:
-            return np.zeros(shape, dtype=dtype)
-        return np.memmap(root, dtype, "r", offset, shape, "F" if fortran else "C")
+            lengths = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+            offset = member.header_offset + _LOCAL_HEADER + lengths
+            if _checksum(stream, offset, member.file_size) != member.CRC:
+                raise ValueError("its checksum differs")
+        return _mapped(root, offset + behind, header)
 
     return opened
 
 
-def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _mapped(path: Path, begin: int, header: _Header) -> NDArray[np.generic]:
+    if not header.size:
+        return np.zeros(header.shape, dtype=header.dtype)
+    return np.memmap(path, header.dtype, "r", begin, header.shape, "F" if header.fortran else "C")
+
+
+def _checksum(stream: BinaryIO, begin: int, size: int) -> int:
+    stream.seek(begin)
+    found = 0
+    while size and (block := stream.read(min(size, BLOCK))):
+        found = zlib.crc32(block, found)
+        size -= len(block)
+    return found
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What stands before the values of an array."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        """The bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _header(stream: Any) -> _Header:
+    """The header of an array. Raises ValueError for one that is damaged, and _PicklesError."""
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"it is of version {version[0]}.{version[1]} of the format")
-    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = readers[version](stream)
-    return found
+    try:
+        shape, fortran, dtype = readers[version](stream)
+    except (SyntaxError, tokenize.TokenError, OverflowError, RecursionError, TypeError) as error:
+        raise ValueError("its header is damaged") from error
+    if dtype.hasobject:
+        raise _PicklesError
+    if any(length < 0 for length in shape):
+        raise ValueError("its header is damaged")
+    return _Header(tuple(int(length) for length in shape), bool(fortran), dtype)

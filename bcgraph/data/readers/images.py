@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from bcgraph.data.sources import Floats, Integers
 from bcgraph.errors import DataError
@@ -18,14 +19,20 @@ from bcgraph.errors import DataError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MODES = {1: "L", 3: "RGB"}
 _SIXTEEN = 2**16 - 1
+# Formats without whole numbers of more than 16 bits, of which Pillow makes such numbers all the same.
+_SCALED_TO_SIXTEEN = ("PNG", "PPM")
+# What a TIFF file says of its pixels (TIFF 6.0, sections 3, 4 and 19).
+_BITS, _MEANING, _FORMATS = 258, 262, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
     """Images in files, as `[C, H, W]` with values from 0 to 1, resized where they are not of `size` (height, width).
 
-    Pixels of 8 and of 16 bits are scaled by the range of their type. An orientation flag is obeyed, as viewers do;
-    alpha is ignored. Whole numbers beyond 16 bits and floating-point pixels have no known range and are refused.
+    Pixels of at most 16 bits are scaled by the range of their type. An orientation flag is obeyed, as viewers do; alpha
+    is ignored, and so are all pictures of a file but the first. Whole numbers of more than 16 bits, signed ones and
+    floating-point numbers have no known range and are refused, whatever the values of an image are.
     """
 
     paths: tuple[Path, ...]
@@ -45,16 +52,19 @@ class ImageFiles:
 
     def _decode(self, path: Path) -> Floats:
         try:
-            with Image.open(path) as image:
+            # Opened here: of a path Pillow maps plain TIFF files into memory, where it mixes up those that are turned.
+            with path.open("rb") as file, Image.open(file) as image:
                 ImageOps.exif_transpose(image, in_place=True)
                 pixels = _eight_bits(image, MODES[self.channels])
                 if pixels.size != self.size[::-1]:
                     pixels = pixels.resize(self.size[::-1], Image.Resampling.BILINEAR)
                 array = np.asarray(pixels, dtype=np.float32)
         except (OSError, ValueError, SyntaxError, DecompressionBombError) as error:
+            unknown = isinstance(error, UnidentifiedImageError)
+            what = "it is no image, or one of a kind that Pillow does not know" if unknown else error
             raise DataError(
                 "E081",
-                f"the image `{path}` cannot be read: {error}",
+                f"the image `{path}` cannot be read: {what}",
                 hint="replace the file by one of 8 or 16 bits a pixel, or remove it",
             ) from error
         if array.ndim == 2:
@@ -63,18 +73,35 @@ class ImageFiles:
 
 
 def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    """`image` in `mode`, or, where it has 16 bits, in mode F; values from 0 to 255 either way.
+    """`image` in `mode`, or, where it has more than 8 bits, in mode F; values from 0 to 255 either way.
 
     Pillow's own conversion cuts larger values off at 255. Raises ValueError for pixels without a known range.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose range is not known")
+    largest, inverted = _tiff_range(image) if isinstance(image, TiffImageFile) else (_SIXTEEN, False)
     if not image.mode.startswith("I"):
         return image.convert(mode)
+    if image.mode == "I" and image.format not in _SCALED_TO_SIXTEEN:
+        raise ValueError("its pixels are whole numbers of 32 bits, whose range is not known")
     values = np.asarray(image)
-    if values.min(initial=0) < 0 or values.max(initial=0) > _SIXTEEN:
-        raise ValueError("its pixels are whole numbers beyond 16 bits, whose range is not known")
-    return Image.fromarray(values.astype(np.float32) * np.float32(255 / _SIXTEEN))
+    if values.min(initial=0) < 0 or values.max(initial=0) > largest:
+        raise ValueError("its pixels are whole numbers beyond their range")
+    gray = values.astype(np.float32) * np.float32(255 / largest)
+    return Image.fromarray(255 - gray if inverted else gray)
+
+
+def _tiff_range(image: TiffImageFile) -> tuple[int, bool]:
+    """The largest number that a pixel of `image` can be, and whether it means black, which Pillow leaves to the reader.
+
+    Raises ValueError where pixels are signed or have more than 16 bits.
+    """
+    bits = max(image.tag_v2.get(_BITS, (1,)))
+    if _SIGNED in image.tag_v2.get(_FORMATS, ()):
+        raise ValueError("its pixels are signed whole numbers, whose range is not known")
+    if bits > 16:
+        raise ValueError(f"its pixels are whole numbers of {bits} bits, whose range is not known")
+    return 2**bits - 1, bits > 8 and image.tag_v2.get(_MEANING) == _WHITE_IS_ZERO
 
 
 def listed(folder: Path) -> tuple[Path, ...]:
