@@ -1,11 +1,12 @@
 """`python -m benchmarks.placement.gains`: ways to place feedback, compared by what they reach and what they cost.
 
-On `specs/tiny_digits_rows.bcg`, each way is tried from several seeds, from the file to a network trained on all of the
-training data. Costs are processor seconds of one thread, with the training of the network that a way ends with:
+On `specs/tiny_digits_rows.bcg` or the file of `--spec`, each way, or those of `--ways`, is tried from several seeds,
+from the file to a network trained on all of the training data. Costs are processor seconds of one thread, with the
+training of the network that a way ends with:
 
 - `none`, `all`: no search; no connection, and all 15 at gain 0.1;
 - `gains 2`, `gains 4`: `strategy = gains`, which keeps so many connections;
-- `paper`: the search of the file; `sifted`: that of `tiny_digits_rows_sifted.bcg`;
+- `paper`: the search of the file; `sifted`: the settings of `tiny_digits_rows_sifted.bcg`;
 - `random, as gains`, `random, as paper`: random architectures of the paper's space, each trained on the search's part
   of the training data and compared on its validation part, for as long as the other way takes; at least one.
 
@@ -103,13 +104,14 @@ def _gains(keep: int) -> Way:
     return way
 
 
-def _file(path: Path) -> Way:
-    def way(base: NetworkSpec, seed: int, folder: Path, budget: float) -> Found:
-        from bcgraph.search import run
+def _paper(base: NetworkSpec, seed: int, folder: Path, budget: float) -> Found:
+    from bcgraph.search import run
 
-        return Found(run(_searched(base, dsl.load(path).search), folder, seed=seed).best)
+    return Found(run(base, folder, seed=seed).best)
 
-    return way
+
+def _sifted(base: NetworkSpec, seed: int, folder: Path, budget: float) -> Found:
+    return _paper(_searched(base, dsl.load(SIFTED).search), seed, folder, budget)
 
 
 def _random(base: NetworkSpec, seed: int, folder: Path, budget: float) -> Found:
@@ -141,9 +143,9 @@ WAYS: Mapping[str, tuple[Way, str | None]] = {
     "gains 2": (_gains(2), None),
     "gains 4": (_gains(4), None),
     "random, as gains": (_random, "gains 4"),
-    "paper": (_file(SPEC), None),
+    "paper": (_paper, None),
     "random, as paper": (_random, "paper"),
-    "sifted": (_file(SIFTED), None),
+    "sifted": (_sifted, None),
 }
 """Each way, and the one whose cost it may have."""
 
@@ -178,26 +180,27 @@ def _tried(text: str, way: str, seed: int, budget: float) -> Try:
     return Try(way, seed, records.written(pairs), result.accuracy, kept, *spent)
 
 
-def missing(done: Sequence[Try], seeds: int) -> Iterator[tuple[str, int, float]]:
+def missing(done: Sequence[Try], seeds: int, ways: Sequence[str] = tuple(WAYS)) -> Iterator[tuple[str, int, float]]:
     """Way, seed and budget of what can be tried now, seed by seed; a way waits for the one whose cost it may have."""
     cost = {(each.way, each.seed): each.cost for each in done}
     for seed in range(seeds):
-        for way, (_, like) in WAYS.items():
+        for way in ways:
+            _, like = WAYS[way]
             if (way, seed) not in cost and (like is None or (like, seed) in cost):
                 yield way, seed, 0.0 if like is None else cost[like, seed]
 
 
-def run(path: Path, *, workers: int, seeds: int) -> None:
+def run(spec: Path, path: Path, ways: Sequence[str], *, workers: int, seeds: int) -> None:
     """Try what is missing in `path`."""
-    text = dsl.format_spec(dsl.load(SPEC).with_backward(()))
+    text = dsl.format_spec(dsl.load(spec).with_backward(()))
     with files.locked(path.parent):
         done = list(rows.read(path, Try))
-        print(f"{len(done)} done of {len(WAYS) * seeds} in {path}", flush=True)
+        print(f"{len(done)} done in {path}", flush=True)
         running: dict[Future[Try], tuple[str, int]] = {}
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             while True:
-                for way, seed, budget in missing(done, seeds):
+                for way, seed, budget in missing(done, seeds, ways):
                     if len(running) < workers and (way, seed) not in running.values():
                         running[pool.submit(attempt, text, way, seed, budget)] = way, seed
                 if not running:
@@ -209,10 +212,11 @@ def run(path: Path, *, workers: int, seeds: int) -> None:
 
 
 def rows_of(tries: Sequence[Try]) -> tuple[int, list[tuple[str, ...]]]:
-    """The number of seeds that all ways have, and for each way means and deviation over these."""
-    seeds = set.intersection(*({t.seed for t in tries if t.way == way} for way in WAYS))
+    """The number of seeds that all tried ways have, and for each way means and deviation over these."""
+    ways = [way for way in WAYS if any(t.way == way for t in tries)]
+    seeds = set.intersection(*({t.seed for t in tries if t.way == way} for way in ways)) if ways else set()
     rows: list[tuple[str, ...]] = []
-    for way in WAYS if seeds else ():
+    for way in ways if seeds else ():
         own = [t for t in tries if t.way == way and t.seed in seeds]
         accuracy = [t.accuracy for t in own]
         kept = [float(t.kept) for t in own if t.kept]
@@ -236,7 +240,7 @@ HEADER = ("way", "accuracy", "deviation", "lowest", "weights kept", "search, s",
 def summary(tries: Sequence[Try]) -> str:
     """A table of what is done so far."""
     seeds, rows = rows_of(tries)
-    return f"{seeds} of {SEEDS} seeds have all ways\n\n" + table(HEADER, rows, right=range(1, len(HEADER)))
+    return f"{seeds} seeds have all ways\n\n" + table(HEADER, rows, right=range(1, len(HEADER)))
 
 
 _PLACE = re.compile(r"<!-- ways -->\n\n(?:\d+ seeds?:\n\n)?(?:\|[^\n]*\n)*")
@@ -253,6 +257,8 @@ def rewritten(page: str, tries: Sequence[Try]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.placement.gains", description="Ways to place feedback")
     parser.add_argument("--out", type=Path, default=Path("out/ways/digits_rows_ways.csv"), help="the CSV file")
+    parser.add_argument("--spec", type=Path, default=SPEC, help="a file with a network and a search")
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS), help="try these")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many")
     parser.add_argument("--summary", action="store_true", help="only print the table so far")
@@ -264,7 +270,7 @@ def main() -> None:
     try:
         if not asked.summary:
             asked.out.parent.mkdir(parents=True, exist_ok=True)
-            run(asked.out, workers=asked.workers, seeds=asked.seeds)
+            run(asked.spec, asked.out, asked.ways, workers=asked.workers, seeds=asked.seeds)
         print(summary(rows.read(asked.out, Try)))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes")

@@ -26,6 +26,7 @@ def test_a_way_waits_for_the_one_whose_cost_it_may_have() -> None:
     assert not {("paper", 0), ("random, as gains", 0)} & {(way, seed) for way, seed, _ in later}
     finished = [tried(way, seed) for seed in range(2) for way in gains.WAYS]
     assert list(gains.missing(finished, 2)) == []
+    assert list(gains.missing([], 1, ("none", "random, as paper"))) == [("none", 0, 0.0)]
 
 
 def test_tries_come_back(tmp_path: Path) -> None:
@@ -43,7 +44,8 @@ def test_only_whole_seeds_are_compared() -> None:
     assert number == 2
     assert rows[0] == ("none", "0.600", "0.141", "0.500", "", "2", "5")
     assert next(row for row in rows if row[0] == "gains 2")[4] == "0.500"
-    assert gains.rows_of(found[:3]) == (0, [])
+    assert gains.rows_of([tried("none", 0), tried("all", 1)]) == (0, [])
+    assert gains.rows_of([]) == (0, [])
     page = "x\n\n<!-- ways -->\n\n9 seeds:\n\n| a |\n| --- |\n| 1 |\n\ny\n"
     made = gains.rewritten(page, found)
     assert made.startswith("x\n\n<!-- ways -->\n\n2 seeds:\n\n| way | accuracy |")
