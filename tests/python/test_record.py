@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bcgraph
-from bcgraph import schema
+from bcgraph import dsl, schema
 from bcgraph.compiler.targets.fx.module import spikes
 from bcgraph.compiler.targets.fx.record import record
 from bcgraph.errors import CompileError
@@ -123,6 +123,19 @@ def test_the_gradient_is_that_of_the_reference(schedule: str) -> None:
         (two,) = torch.autograd.grad(loss, theirs, retain_graph=True)
         assert float(two.abs().sum()) > 0
         torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["unrolled", "folded"])
+@pytest.mark.parametrize("name", ["lif", "plif", "alif", "cuba", "ilif"])
+def test_single_equations_say_what_a_fused_neuron_says(name: str, schedule: str) -> None:
+    """At the first step one value may stand for another, and for the current, over several equations: `cuba`."""
+    spec = small(neuron=dsl.neuron(name), backward=BACKWARD, steps=4)
+    every = ["I", *(value for value, _ in of_ports(spec)[0].equations.body)]
+    models = [
+        bcgraph.compile(spec, schedule, dtype=torch.float64, seed=1, **options) for options in ({}, {"optimize": ()})
+    ]
+    found = [record(model, batch(spec, 4), values=every) for model in models]
+    torch.testing.assert_close(found[0], found[1], atol=OUTPUT, rtol=0)
 
 
 def test_ports_and_values_are_chosen() -> None:

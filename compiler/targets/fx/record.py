@@ -142,8 +142,11 @@ class _Recorder(Observer):
         keys: tuple[str, ...] = getattr(target, "keys", ())
         body = dict(self.first(port).body)
         for key, value in zip(keys, arguments[0] if keys else (), strict=False):
-            alias = not self.states[port] and body.get(key) == Read(CURRENT)
-            if (key == CURRENT or alias) and (port, step) not in self.done:
+            name = key
+            # A chain at the first step: `u = i` and `i = I`, once states that are zero have left both.
+            while not self.states[port] and isinstance(read := body.get(name), Read) and not read.delay:
+                name = read.name
+            if name == CURRENT and (port, step) not in self.done:
                 self.advance(value, port, step)
 
     def first(self, port: int) -> Equations:
