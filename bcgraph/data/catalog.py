@@ -40,7 +40,6 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
     root = _expanded(data.root)
     try:
         found = loader(Request(root, form.shape, isinstance(form, SequenceInput), steps, data))
-        return replace(found, form=form)
     except OSError as error:
         raise DataError(
             "E081",
@@ -48,6 +47,24 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
             notes=(f"looked in `{error.filename or root.absolute()}`",),
             hint="check that you may read it, and that the disk is in order",
         ) from error
+    _check_parts(found)
+    return replace(found, form=form)
+
+
+def _check_parts(found: DataSet) -> None:
+    """Raise DataError (E081) for a part without samples, and for labels that are not those of a class."""
+    for what, part in (("training", found.train), ("test", found.test)):
+        labels = np.asarray(part.labels)
+        if not len(labels):
+            problem = f"its {what} part has no samples"
+        elif labels.ndim != 1 or labels.dtype.kind not in "iu":
+            problem = f"its {what} part has labels of the shape {list(labels.shape)} and type {labels.dtype}"
+        elif labels.min() < 0 or labels.max() >= len(found.classes):
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            problem = f"its {what} part has the label {wrong}, but there are {len(found.classes)} classes"
+        else:
+            continue
+        raise DataError("E081", f"the data set `{found.name}`: {problem}", hint="get it again, or mend what reads it")
 
 
 def _loader(name: str) -> Loader:

@@ -137,9 +137,22 @@ def test_a_file_that_is_cut_off_or_not_of_the_sensor_is_named_and_leaves_no_fram
         (np.full((4, 4), np.nan), "it is no list"),
         (np.array([(1, 1, 2, 3)] * 4), "neither 0 nor 1"),
         (np.array([{}, {}]), "cannot be read"),
+        (np.array([("1", "1", "1", "3")] * 4), "it is no list"),
+        (np.array([(1, 1, 1, 3)] * 4, dtype=complex), "it is no list"),
+        (np.array([(3.7, 1, 1, 3)] * 4), "between two of its pixels"),
+        (np.array([(1, 1, 0.5, 3)] * 4), "between two of its pixels"),
+        (np.array([(1, 1e300, 1, 3)] * 4), "outside of the sensor"),
     ):
         np.save(path, rows, allow_pickle=True)
         refused("dvs_gesture", made, (128, 128), str(path), says)
     path.write_bytes(b"rubbish")
     refused("dvs_gesture", made, (128, 128), str(path))
     assert not list(made.rglob("*_v1_*"))
+
+
+@pytest.mark.parametrize("times", [[0.75, 0.5, 0.25, 0.0], [1e300, 3, 2, 1]])
+def test_times_keep_their_order_whatever_their_size(tmp_path: Path, times: list[float]) -> None:
+    rows = np.array([(x, 0, 1, t) for x, t in enumerate(times)])
+    np.save(tmp_path / "1.npy", rows)
+    found = cameras.GESTURE.frames(tmp_path / "1.npy", 4, (128, 128))
+    assert [int(np.flatnonzero(frame[1, 0])[0]) for frame in found] == [3, 2, 1, 0]

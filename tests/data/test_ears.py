@@ -97,3 +97,39 @@ def test_missing_or_cut_off(made: Path, tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["labels"] = np.zeros(2)
     refused(made, "`shd_train.h5` is damaged")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("labels", np.array([3.7, 19.0]), "type float64"),
+        ("labels", np.array([[3], [19]]), "shape [2, 1]"),
+        ("spikes/times", np.array([[1, 2], [3, 4]]), "times of the type int64"),
+        ("spikes/units", np.array([[0.5, 1.0], [2.0, 3.0]]), "units of the type float64"),
+    ],
+)
+def test_types_that_no_file_has(made: Path, name: str, values: np.ndarray, says: str) -> None:
+    write(made / "SHD/shd_test.h5", [([0.1, 0.2], [1, 2])] * 2, [3, 19])
+    with h5py.File(made / "SHD/shd_test.h5", "a") as file:
+        del file[name]
+        file[name] = values
+    refused(made, says, "`shd_test.h5` is damaged")
+
+
+def test_a_time_that_no_whole_number_holds_counts_in_the_last_step(made: Path) -> None:
+    write(made / "SHD/shd_test.h5", [([0.1, 0.2], [1, 2])] * 2, [3, 19])
+    with h5py.File(made / "SHD/shd_test.h5", "a") as file:
+        del file["spikes/times"]
+        file["spikes/times"] = np.array([[0.1, 1e30], [0.1, 0.2]])
+    expected = torch.zeros(2, 2, 700)
+    expected[0, 0, 1] = expected[1, 0, 2] = expected[0, 1, 1] = expected[0, 1, 2] = 1
+    assert torch.equal(load("shd", made).test.inputs, expected)
+
+
+def test_a_changed_byte_in_kept_frames_is_noticed(made: Path) -> None:
+    first = load("shd", made).test.inputs
+    path = next((made / "SHD").glob("shd_test_v1*"))
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 64
+    path.write_bytes(content)
+    assert torch.equal(load("shd", made).test.inputs, first)

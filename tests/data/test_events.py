@@ -151,3 +151,26 @@ def test_an_event_outside_of_the_sensor_is_refused(tmp_path: Path, event: tuple[
     with pytest.raises(DataError, match="outside of the sensor") as caught:
         events.frames_of(tmp_path / "a.aedat4", 2, (128, 128))
     assert caught.value.code == "E081"
+
+
+def test_a_reader_that_panics_names_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        """As the reader's library raises it: no Exception."""
+
+    def panicking(path: str) -> None:
+        raise PanicException("range end index 796026320 out of range")
+
+    needs_reader()
+    monkeypatch.setattr("tonic.io.read_aedat4", panicking)
+    with pytest.raises(DataError, match="cannot be read: range end"):
+        events.frames_of(tmp_path / "a.aedat4", 2, (128, 128))
+
+
+def test_counts_beyond_sixteen_bits(tmp_path: Path) -> None:
+    recorded = np.zeros(2 * 40_000 + 1, dtype=[(name, np.int64) for name in "txyp"])
+    recorded["x"][:3] = 1
+    frames = kept_frames.counted(recorded, (4, 4), 2, (4, 4))
+    assert frames[0, 0, 0, 0] == np.float16(39_997)
+    assert frames[1, 0, 0, 0] == 40_000
+    assert frames.sum(dtype=np.float64) == 80_000 - 3 + 3 + (np.float64(np.float16(39_997)) - 39_997)
+    assert np.isfinite(kept_frames.counted(np.repeat(recorded, 4), (4, 4), 2, (4, 4))).all()

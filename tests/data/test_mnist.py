@@ -190,3 +190,19 @@ def test_debian_brings_all_of_fashion_mnist(tmp_path: Path, system: list[Path]) 
     pixels = splits.train.source.train.samples.take(np.arange(0, 60_000, 10))
     assert float(pixels.mean()) == pytest.approx(splits.mean[0], abs=4e-3)
     assert float(pixels.std()) == pytest.approx(splits.std[0], abs=4e-3)
+
+
+@pytest.mark.parametrize("sizes", [(-3, -28, 28), (65536, 65536, 65536, 65536), (2**31, 28, 28)])
+def test_sizes_that_no_file_has(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    write(tmp_path)
+    path = tmp_path / "t10k-images-idx3-ubyte"
+    head = bytes([0, 0, 8, len(sizes)]) + b"".join(struct.pack(">I", n % 2**32) for n in sizes)
+    path.write_bytes(head + path.read_bytes()[16:])
+    refused("mnist", tmp_path, f"the file `{path.name}` is damaged")
+
+
+def test_a_part_without_images(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((0, 28, 28))))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(0)))
+    refused("mnist", tmp_path, "its test part has no samples")

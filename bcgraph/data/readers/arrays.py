@@ -8,20 +8,17 @@ so it may be larger than memory; what `savez_compressed` wrote is unpacked into 
 from __future__ import annotations
 
 import lzma
-import math
-import os
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bcgraph import keys
+from bcgraph.data.readers import npy
 from bcgraph.data.readers.images import absent
 from bcgraph.data.sources import DataSet, Floats, Integers, Part, Request
 from bcgraph.errors import DataError
@@ -34,10 +31,6 @@ BLOCK = 2**24
 _LOCAL_HEADER = 30
 # What Python's readers of archives raise for one that is damaged, or that has a password (RuntimeError).
 _DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-
-
-class _PicklesError(Exception):
-    """An array holds Python objects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +135,7 @@ class _Arrays:
         """One of them, mapped where it can be."""
         try:
             found = self.found[name]()
-        except _PicklesError as error:
+        except npy.PicklesError as error:
             problem = f"`{name}` holds Python objects, which are not unpickled"
             raise self.wrong(problem, "save it as an array of numbers, of one shape and type") from error
         except _DAMAGE as error:
@@ -229,12 +222,7 @@ def _opened(root: Path) -> Mapping[str, Callable[[], NDArray[np.generic]]]:
 
 def _mapping(path: Path) -> Callable[[], NDArray[np.generic]]:
     def opened() -> NDArray[np.generic]:
-        with path.open("rb") as stream:
-            header = _header(stream)
-            begin, end = stream.tell(), stream.seek(0, os.SEEK_END)
-        if header.size > end - begin:
-            raise ValueError("it is not as long as its header says")
-        return _mapped(path, begin, header)
+        return npy.mapped(path)
 
     return opened
 
@@ -244,66 +232,20 @@ def _member(root: Path, member: zipfile.ZipInfo) -> Callable[[], NDArray[np.gene
 
     def opened() -> NDArray[np.generic]:
         with zipfile.ZipFile(root) as archive, archive.open(member) as stream:
-            header = _header(stream)
+            head = npy.header(stream)
             behind = stream.tell()
-            if header.size != member.file_size - behind:
+            if head.size != member.file_size - behind:
                 raise ValueError("it is not as long as its header says")
             if member.compress_type != zipfile.ZIP_STORED:
-                content = np.frombuffer(stream.read(), header.dtype)
-                return content.reshape(header.shape, order="F" if header.fortran else "C")
+                content = np.frombuffer(stream.read(), head.dtype)
+                return content.reshape(head.shape, order="F" if head.fortran else "C")
         with root.open("rb") as stream:
             stream.seek(member.header_offset)
-            head = stream.read(_LOCAL_HEADER)
-            lengths = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+            local = stream.read(_LOCAL_HEADER)
+            lengths = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
             offset = member.header_offset + _LOCAL_HEADER + lengths
-            if _checksum(stream, offset, member.file_size) != member.CRC:
+            if npy.checksum(stream, offset, member.file_size) != member.CRC:
                 raise ValueError("its checksum differs")
-        return _mapped(root, offset + behind, header)
+        return npy.mapped_at(root, offset + behind, head)
 
     return opened
-
-
-def _mapped(path: Path, begin: int, header: _Header) -> NDArray[np.generic]:
-    if not header.size:
-        return np.zeros(header.shape, dtype=header.dtype)
-    return np.memmap(path, header.dtype, "r", begin, header.shape, "F" if header.fortran else "C")
-
-
-def _checksum(stream: BinaryIO, begin: int, size: int) -> int:
-    stream.seek(begin)
-    found = 0
-    while size and (block := stream.read(min(size, BLOCK))):
-        found = zlib.crc32(block, found)
-        size -= len(block)
-    return found
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What stands before the values of an array."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype[Any]
-
-    @property
-    def size(self) -> int:
-        """The bytes of the values."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def _header(stream: Any) -> _Header:
-    """The header of an array. Raises ValueError for one that is damaged, and _PicklesError."""
-    version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"it is of version {version[0]}.{version[1]} of the format")
-    try:
-        shape, fortran, dtype = readers[version](stream)
-    except (SyntaxError, tokenize.TokenError, OverflowError, RecursionError, TypeError) as error:
-        raise ValueError("its header is damaged") from error
-    if dtype.hasobject:
-        raise _PicklesError
-    if any(length < 0 for length in shape):
-        raise ValueError("its header is damaged")
-    return _Header(tuple(int(length) for length in shape), bool(fortran), dtype)

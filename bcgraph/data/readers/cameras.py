@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bcgraph.data.augment import Flip, Roll
+from bcgraph.data.readers import npy
 from bcgraph.data.readers.frames import Chosen, counted, keep, kept, needs
 from bcgraph.data.readers.images import absent
 from bcgraph.data.sources import Augmentation, DataSet, Held, Part, Request
@@ -28,6 +29,9 @@ GESTURES = (
 DIGITS = 10, 60_000, 10_000
 CALTECH = 101, 8_709
 TEST_SHARE = 0.1
+
+# No sensor has as many pixels in a row.
+_FAR = 2.0**31
 
 Labeled = Sequence[tuple[Path, int]]
 
@@ -70,10 +74,13 @@ class Camera:
 
 def read_array(path: Path) -> NDArray[Any]:
     """The events in a `.npy` file of rows x, y, polarity, milliseconds."""
-    rows = np.load(path, allow_pickle=False)
-    if rows.ndim != 2 or rows.shape[1] != 4 or not np.isfinite(rows).all():
+    rows = npy.mapped(path)
+    if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iuf" or not np.isfinite(rows).all():
         raise ValueError("it is no list of x, y, polarity and time")
-    events = np.empty(len(rows), dtype=[("x", np.int64), ("y", np.int64), ("p", np.int64), ("t", np.int64)])
+    places = rows[:, :3]
+    if (np.abs(places) >= _FAR).any() or (np.floor(places) != places).any():
+        raise ValueError("an event lies outside of the sensor, or between two of its pixels")
+    events = np.empty(len(rows), dtype=[("x", np.int64), ("y", np.int64), ("p", np.int64), ("t", rows.dtype)])
     for column, name in enumerate(("x", "y", "p", "t")):
         events[name] = rows[:, column]
     return events

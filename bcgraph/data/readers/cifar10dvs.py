@@ -82,8 +82,10 @@ def frames_of(path: Path, steps: int, size: tuple[int, int]) -> NDArray[np.float
         events = read_aedat4(str(path))
         events.dtype.names = ("t", "x", "y", "p")
         return counted(events, (SENSOR, SENSOR), steps, size)
-    # The reader raises bare exceptions for what it cannot decode.
-    except Exception as error:
+    # The reader raises bare exceptions for what it cannot decode; where it panics, they are no `Exception` even.
+    except BaseException as error:
+        if isinstance(error, (MemoryError, KeyboardInterrupt, SystemExit)):
+            raise
         raise DataError(
             "E081", f"the recording `{path}` cannot be read: {error}", hint="unpack the data set again"
         ) from error

@@ -71,7 +71,10 @@ def _read(name: str, path: Path, request: Request, features: int) -> Part:
     import h5py
 
     with h5py.File(path, "r") as file:
-        labels = np.asarray(file["labels"]).astype(np.int64)
+        given = np.asarray(file["labels"])
+        if given.ndim != 1 or given.dtype.kind not in "iu":
+            raise ValueError(f"its labels are of the shape {list(given.shape)} and type {given.dtype}")
+        labels = given.astype(np.int64)
         times, units = file["spikes"]["times"], file["spikes"]["units"]
         if not len(labels) == len(times) == len(units):
             raise ValueError(f"{len(labels):,} labels come with {len(times):,} and {len(units):,} lists of spikes")
@@ -88,13 +91,14 @@ def _read(name: str, path: Path, request: Request, features: int) -> Part:
 def _counts(times: Any, units: Any, steps: int, features: int, length: float) -> Iterator[NDArray[np.uint8]]:
     """The counts of each word, `[T, F]`. Raises ValueError for times and units that cannot be."""
     for number in range(len(times)):
-        when = np.asarray(times[number], dtype=np.float64)
-        which = np.asarray(units[number], dtype=np.int64)
+        when, which = np.asarray(times[number]), np.asarray(units[number])
+        if when.dtype.kind != "f" or which.dtype.kind not in "iu":
+            raise ValueError(f"word {number} has times of the type {when.dtype} and units of the type {which.dtype}")
         if when.shape != which.shape or when.ndim != 1:
             raise ValueError(f"word {number} has {when.size} times and {which.size} units")
         if not np.isfinite(when).all() or (when < 0).any() or (which < 0).any() or (which >= UNITS).any():
             raise ValueError(f"word {number} has a spike at no time, or of no unit from 0 to {UNITS - 1}")
-        step = np.minimum((when / length * steps).astype(np.int64), steps - 1)
-        place = step * features + which * features // UNITS
+        step = np.minimum(when.astype(np.float64) / length * steps, steps - 1).astype(np.int64)
+        place = step * features + which.astype(np.int64) * features // UNITS
         counts = np.bincount(place, minlength=steps * features).reshape(steps, features)
         yield np.minimum(counts, 255).astype(np.uint8)

@@ -7,6 +7,9 @@ minutes, and mapped from the disk from then on.
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,8 +21,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bcgraph import files, foreign
+from bcgraph.data.readers import npy
 from bcgraph.data.sources import Held
 from bcgraph.errors import DataError
+
+# What stands behind kept frames: a mark, and the CRC-32 of all bytes before it.
+_CHECKSUM = struct.Struct("<8sI")
+_MARK = b"bcgcrc32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +57,25 @@ def needs(name: str, *modules: str) -> None:
 
 
 def kept(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.float16) -> NDArray[np.generic] | None:
-    """The frames in `path`, mapped from the disk; None where there are none, or not those that are needed."""
+    """The frames in `path`, mapped from the disk; None where there are none, or other or damaged ones.
+
+    Every byte is read once to compare the checksum behind them. Frames of earlier versions have none.
+    """
     if not foreign.is_file(path):
         return None
     try:
-        found: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        found = npy.mapped(path)
+        if found.shape != shape or found.dtype != dtype:
+            return None
+        with path.open("rb") as stream:
+            end = stream.seek(0, os.SEEK_END) - _CHECKSUM.size
+            stream.seek(max(0, end))
+            mark, value = _CHECKSUM.unpack(stream.read(_CHECKSUM.size))
+            if mark == _MARK and npy.checksum(stream, 0, end) != value:
+                return None
+    except (OSError, ValueError, EOFError, struct.error):
         return None
-    return found if found.shape == shape and found.dtype == dtype else None
+    return found
 
 
 def keep(
@@ -67,10 +86,14 @@ def keep(
     Raises RunError (E084) when they cannot be written.
     """
     header = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": shape}
-    with files.writing(path) as temporary, temporary.open("wb") as stream:
+    with files.writing(path) as temporary, temporary.open("w+b") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
+        value = npy.checksum(stream, 0, stream.tell())
         for row in rows:
-            stream.write(row.astype(dtype).tobytes())
+            content = row.astype(dtype).tobytes()
+            value = zlib.crc32(content, value)
+            stream.write(content)
+        stream.write(_CHECKSUM.pack(_MARK, value))
     found = kept(path, shape, dtype)
     assert found is not None
     return found
@@ -79,21 +102,25 @@ def keep(
 def counted(events: NDArray[Any], sensor: tuple[int, int], steps: int, size: tuple[int, int]) -> NDArray[np.float16]:
     """Events with the fields t, x, y and p as frames `[T, 2, H, W]`; `sensor` and `size` are height and width.
 
-    Raises ValueError for fewer events than steps, and for one that lies outside of the sensor or has no polarity.
+    Each step has the same number of events; what is left over at the end is not counted. Counts beyond the range of
+    float16 become its largest number. Raises ValueError for fewer events than steps, and for one that lies outside of
+    the sensor or has no polarity.
     """
-    from tonic.functional import to_frame_numpy
-
     if len(events) < steps:
         raise ValueError(f"it has {len(events)} events")
-    counts = to_frame_numpy(_in_order(events, sensor), (*sensor[::-1], 2), n_event_bins=steps)
+    some = _in_order(events, sensor)[: len(events) // steps * steps]
+    step = np.repeat(np.arange(steps), len(some) // steps)
+    at = ((step * 2 + some["p"].astype(np.int64)) * sensor[0] + some["y"]) * sensor[1] + some["x"]
+    counts = np.bincount(at, minlength=steps * 2 * sensor[0] * sensor[1]).reshape(steps, 2, *sensor)
     frames = np.empty((steps, 2, *size), dtype=np.float16)
+    largest = np.finfo(np.float16).max
     if size == sensor:
-        frames[:] = counts
+        frames[:] = np.minimum(counts, largest)
         return frames
-    for step in range(steps):
+    for number in range(steps):
         for polarity in range(2):
-            image = Image.fromarray(counts[step, polarity].astype(np.float32))
-            frames[step, polarity] = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+            image = Image.fromarray(counts[number, polarity].astype(np.float32))
+            frames[number, polarity] = np.minimum(image.resize(size[::-1], Image.Resampling.BILINEAR), largest)
     return frames
 
 

@@ -7,6 +7,8 @@ torchvision fetches them, with `download`, to where it would look for them itsel
 from __future__ import annotations
 
 import gzip
+import math
+import struct
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -169,12 +171,12 @@ def idx(name: str, path: Path, how: str) -> NDArray[np.uint8]:
     """The bytes in an idx file, in its shape. Raises DataError (E081) where it is not whole."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        sizes = np.frombuffer(content, dtype=">i4", count=content[3], offset=4)
-        values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(sizes))
         if content[:3] != b"\0\0\x08":
             raise ValueError("it is no idx file of bytes")
-        if len(values) != np.prod(sizes, dtype=np.int64):
-            raise ValueError(f"{len(values):,} of {np.prod(sizes, dtype=np.int64):,} bytes are there")
-    except (EOFError, ValueError, IndexError, gzip.BadGzipFile, zlib.error) as error:
+        sizes = struct.unpack_from(f">{content[3]}I", content, 4)
+        values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(sizes))
+        if len(values) != math.prod(sizes):
+            raise ValueError(f"{len(values):,} of {math.prod(sizes):,} bytes are there")
+        return values.reshape(sizes)
+    except (EOFError, ValueError, IndexError, struct.error, gzip.BadGzipFile, zlib.error) as error:
         raise absent(name, path, f"the file `{path.name}` is damaged: {error}", how) from error
-    return values.reshape(tuple(int(n) for n in sizes))
