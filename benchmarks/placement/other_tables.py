@@ -21,6 +21,13 @@ TABLES_OF: Mapping[str, tuple[Path, Path]] = {
 }
 """The training runs of each data set, and the file that says what was trained."""
 
+VALUES_OF: Mapping[str, Path] = {
+    "digits_rows": HERE / "predictors.csv",
+    "japanese_vowels": HERE / "japanese_vowels_predictors.csv",
+    "fashion_rows": HERE / "fashion_rows_predictors.csv",
+}
+"""What predictors say of the architectures of each table."""
+
 RULES = ("connections - distance", "number of connections", "fewest operations")
 
 
