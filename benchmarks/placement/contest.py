@@ -176,7 +176,7 @@ def scored_and_halved(
 def _halved(search: Search, some: Sequence[Pairs], finish: tuple[int, int] = (1, 0)) -> Pairs:
     """Rungs of a ninth, a third and all epochs, as many as there are candidates for."""
     left = list(some)
-    for name in ("short9", "short3")[-max(1, math.ceil(math.log(len(left), ETA)) - 1) :]:
+    for name in ("short9", "short3") if len(left) >= ETA**3 else ("short3",):
         left = search.short(left, name)[: max(1, len(left) // ETA)]
     top, seeds = finish
     if seeds:
