@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bcgraph import projections, schema, shapes
-from bcgraph.compiler.schedules import SCHEDULES
 from bcgraph.data.declaration import too_many_or_few
-from bcgraph.data.split import Split
 from bcgraph.errors import CompileError, DataError, RunError, nearest
 from bcgraph.schema import NetworkSpec
 from bcgraph.shapes import Shape
 
+if TYPE_CHECKING:
+    from bcgraph.data.split import Split
+
 
 def schedule(name: str) -> None:
     """Raise CompileError (E072) for a schedule that is unknown, or whose module takes one step instead of all."""
+    from bcgraph.compiler.schedules import SCHEDULES
+
     known = [each for each in SCHEDULES if each != "step"]
     if name not in known:
         raise CompileError(

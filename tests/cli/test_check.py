@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import TINY, Command
 
 
@@ -77,3 +79,25 @@ def test_a_delay_that_never_acts_is_a_note(bcgraph: Command, tiny: Path) -> None
         "note: net.bcg: a delay of 2 never acts: the network runs 2 steps",
         "note: net.bcg: a delay of 7 never acts: the network runs 2 steps",
     ]
+
+
+@pytest.mark.parametrize(
+    ("section", "code", "says"),
+    [
+        ("search { init { pool = 3; keep = 4 } }", "E089", "init.keep = 4 is more than init.pool = 3"),
+        ("search { init { batch = 1 } }", "E089", "scores compare samples"),
+        ("search { evolve { top = 9; population = 8 } }", "E089", "evolve.top = 9"),
+        ("search { subject_to { parameters <= 10 } }", "E067", "parameters"),
+        ("train { accumulate = 65 }", "E041", "a batch of 128 cannot be computed in 65 parts"),
+        ("train { optimizer = sgd(momentum=0, nesterov=true) }", "E041", "needs a momentum"),
+    ],
+)
+def test_what_a_search_or_a_training_run_refuses_is_found(
+    bcgraph: Command, tiny: Path, section: str, code: str, says: str
+) -> None:
+    network = TINY[: TINY.index("\ndata")]
+    tiny.write_text(f"{network}\ndata = digits(batch=128)\n{section}\n")
+    done = bcgraph("check", "net.bcg")
+    assert done.code == 1
+    assert f"error[{code}]" in done.err
+    assert says in done.err

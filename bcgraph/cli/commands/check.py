@@ -12,6 +12,7 @@ from bcgraph.cli.inputs import JsonOption, read_spec
 from bcgraph.cli.output import count, emit, emit_json, say
 from bcgraph.data.declaration import check_network
 from bcgraph.errors import BcgraphError, Diagnostic
+from bcgraph.schema import NetworkSpec, SearchSpec, TrainSpec
 
 
 def check_command(
@@ -25,6 +26,7 @@ def check_command(
         try:
             spec = read_spec(file)
             check_network(spec)
+            _check_sections(spec)
         except BcgraphError as error:
             found.extend(error.diagnostics)
             faulty += 1
@@ -43,3 +45,15 @@ def check_command(
         say(f"{count(len(found), 'error')} in {count(faulty, 'file')}")
     if found:
         raise typer.Exit(FAULT)
+
+
+def _check_sections(spec: NetworkSpec) -> None:
+    """Raise what `search` and `train` refuse before they begin, where a file says anything about them."""
+    if spec.search != SearchSpec():
+        from bcgraph.search.strategies import selection
+
+        selection.check(spec)
+    if spec.train != TrainSpec():
+        from bcgraph.training import checks
+
+        checks.batch(spec, 1)

@@ -109,6 +109,9 @@ def check(spec: NetworkSpec) -> tuple[Note, ...]:
                 hint="scores = [n, e], or pool = 0",
             )
         )
+    if init.batch < 2 and init.pool != 0:
+        message = f"init.batch = {init.batch}, but scores compare samples and need at least two"
+        found.append(SearchError("E089", message))
     if evolve.top > evolve.population:
         found.append(
             SearchError(
