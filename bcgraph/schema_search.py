@@ -64,10 +64,18 @@ class InitSpec(Frozen):
 
 
 class SupernetSpec(Frozen):
-    """The weight-sharing network: training epochs, and batches of BN recalibration before an evaluation."""
+    """The weight-sharing network: training epochs, and batches of BN recalibration before an evaluation.
+
+    `seeds` supernets are trained, each with a seed of its own; an evaluation is the mean over all of them.
+    """
 
     epochs: PositiveInt = 100
     recalibrate: Count = 0
+    seeds: PositiveInt = 1
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return _without(dump(self), seeds=1)
 
 
 def strategy_settings(strategy: object) -> type[Frozen] | None:

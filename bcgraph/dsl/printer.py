@@ -59,6 +59,8 @@ _EXTRA = frozenset(
         "train",
     )
 )
+# The same, where a setting of this name is written in full elsewhere.
+_SINGLE = frozenset({(schema.SupernetSpec, "seeds")})
 
 
 # --- Specifications ---------------------------------------------------------------------------------------
@@ -122,6 +124,7 @@ def _settings(section: BaseModel, ports: Sequence[str], every: bool = False) -> 
     for name, field in kinds.fields(type(section)).items():
         value = getattr(section, name)
         left_out = name in _EXTRA and value == field.default and (value is None or not every)
+        left_out |= (type(section), name) in _SINGLE and value == field.default
         left_out |= name == "max_backward" and getattr(section, "space", None) is not None
         left_out |= schema_values.has_statements(field) and value == field.default
         if left_out:

@@ -133,7 +133,8 @@ def _settled(spec: NetworkSpec, out: Path, options: Options) -> Options:
         return options
     from bcgraph.search.supernet import devices
 
-    found = devices.settled(spec, out, options.machine, evaluates=not options.distributed)
+    elsewhere = options.ray is not None
+    found = devices.settled(spec, out, options.machine, evaluates=not options.distributed, elsewhere=elsewhere)
     return replace(options, accelerator=found.accelerator)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 
-from bcgraph import keys
+from bcgraph import files, keys
 from bcgraph.data.split import Split, Splits
 from bcgraph.nn.graphs.graphed import Graphs
 from bcgraph.schema import NetworkSpec
@@ -28,9 +28,10 @@ from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.strategies.evolution import Evaluate
 from bcgraph.search.strategies.one_run import TrainStage
-from bcgraph.search.supernet import devices
+from bcgraph.search.supernet import devices, several
 from bcgraph.search.supernet.one_shot import OneShot
 from bcgraph.search.supernet.pruned_run import PrunedRun
+from bcgraph.search.supernet.several import TrainSupernets
 from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.options import Options
@@ -44,7 +45,7 @@ class Standard:
 
     `machine` names the devices that train a supernet, by default the CPU of this process. `device` is where candidates
     are scored and evaluated, `cpu` or `cuda`. The data are those that `spec` names, or those of `splits`. `graphs` says
-    whether training runs on a GPU are captured.
+    whether training runs on a GPU are captured. `train_supernets` may be replaced by what trains them somewhere else.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Standard:
         splits: Splits | None = None,
         graphs: Graphs = "auto",
     ) -> None:
+        self.train_supernets: TrainSupernets = self._train_supernets
         self.given = splits
         self.spec = spec
         self.seed = seed
@@ -87,7 +89,7 @@ class Standard:
             return TrainedAccuracy(replace(self.finish(progress), lenient=True), self.seed)
         measures = measured(self.spec.search)
         if measures == ("accuracy",):
-            return self._oneshot(progress)
+            return several.of(self._oneshots(progress))
         others = ("accuracy", *_FIRED, *COSTS, "latency")
         scores = tuple(m for m in measures if m not in others)
         if scores == measures:
@@ -95,9 +97,9 @@ class Standard:
         parts: list[Evaluate] = []
         fired = tuple(m for m in _FIRED if m in measures)
         if fired or "accuracy" in measures:
-            shot = self._oneshot(progress)
-            parts += [shot] if "accuracy" in measures else []
-            parts += [Firing(shot, fired)] if fired else []
+            shots = self._oneshots(progress)
+            parts += [several.of(shots)] if "accuracy" in measures else []
+            parts += [several.of([Firing(shot, fired) for shot in shots], fired)] if fired else []
         parts += [self._scorer(scores)] if scores else []
         parts += [Costs(found)] if (found := tuple(m for m in COSTS if m in measures)) else []
         parts += [Latencies(keys.derive(self.seed, "latency"))] if "latency" in measures else []
@@ -125,19 +127,32 @@ class Standard:
         batch = ScoringBatch.draw(self.splits[0], size, key)
         return Scorer(batch, self.seed, measures, self.inits, self.precision, device=self.device)
 
-    def _oneshot(self, progress: Progress) -> OneShot:
+    def _oneshots(self, progress: Progress) -> list[OneShot]:
+        """An evaluator on each supernet, once all are trained."""
         settings = self.spec.search.supernet
         train, validation = self.splits
-        supernet = Supernet(self.spec, self.seed, train, machine=self.machine, device=self.device)
+        seeds, folders = several.seeds(self.seed, settings.seeds), several.folders(self.out, settings.seeds)
+        runs = [
+            several.Run(Supernet(self.spec, seed, train, machine=self.machine, device=self.device), folder)
+            for seed, folder in zip(seeds, folders, strict=True)
+        ]
+        for run in runs[1:]:
+            files.directory(run.folder)
+        total = settings.epochs * settings.seeds
+        kept = {run: run.supernet.epochs_kept(run.folder) for run in runs} if len(runs) > 1 else {}
+        self.train_supernets(runs, several.Count(lambda done: progress(Event("supernet", done, total)), kept))
+        return [OneShot(run.supernet, validation, settings.recalibrate, self.whole) for run in runs]
 
-        def report(done: SupernetEpoch) -> None:
-            progress(Event("supernet", done.epoch, settings.epochs))
-
-        if self.machine == Options():
-            supernet.train(self.out, report)
-        else:
-            devices.train(supernet, self.out, report, given=self.given is not None)
-        return OneShot(supernet, validation, settings.recalibrate, self.whole)
+    def _train_supernets(
+        self, runs: Sequence[several.Run], report: Callable[[several.Run, SupernetEpoch], None]
+    ) -> None:
+        """Train one supernet after the other: in this process, or in others of this machine."""
+        for run in runs:
+            if self.machine == Options():
+                run.supernet.train(run.folder, partial(report, run))
+            else:
+                given = self.given is not None
+                devices.train(run.supernet, run.folder, partial(report, run), given=given, search_seed=self.seed)
 
 
 @dataclass(frozen=True, eq=False)

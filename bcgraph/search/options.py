@@ -30,8 +30,9 @@ class Options:
     `workers` processes evaluate, on the Ray cluster at `ray` or on this machine; with both None this process does. The
     number of workers does not belong to a run's identity. `threads` is the number of threads of each evaluation, on
     which float32 values depend: by default 1 with workers and torch's own number without. `devices` processes train the
-    supernet on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`). With `cuda` and no workers, the first
-    of these devices also evaluates. `graphs` is that of `training.Options`, for the training runs of a search on it.
+    supernet on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`): of this machine, or with `ray` of all
+    machines of the cluster. With `cuda` and no workers, the first of these devices also evaluates. `graphs` is that of
+    `training.Options`, for the training runs of a search on it.
     """
 
     inits: int = 1

@@ -73,11 +73,14 @@ class Cluster:
         self.nodes.remove(node)
         self.ray.remove_node(node, allow_graceful=False)
 
-    def workers(self, doing: bool = True, on: Any = None) -> list[int]:
-        """The processes of workers, those that are in the middle of a task, or all of them; those on a node."""
+    def workers(self, doing: bool = True, on: Any = None, title: bytes | None = None) -> list[int]:
+        """The processes of workers, those that are in the middle of a task, or all of them; those on a node.
+
+        With a `title` those that Ray calls so.
+        """
         nodes = self.nodes if on is None else [on]
         raylets = {info.process.pid for node in nodes for info in node.all_processes["raylet"]}
-        title = b"ray::Worker.do" if doing else b"ray::Worker"
+        title = title or (b"ray::Worker.do" if doing else b"ray::Worker")
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:

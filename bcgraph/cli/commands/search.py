@@ -62,7 +62,8 @@ def search_command(
         int | None, typer.Option("--threads", min=1, metavar="N", help="Threads of an evaluation; 1 with workers.")
     ] = None,
     devices: Annotated[
-        int, typer.Option("--devices", min=1, metavar="N", help="How many train the supernet, sharing each batch.")
+        int,
+        typer.Option("--devices", min=1, metavar="N", help="How many train a supernet; with --ray, there."),
     ] = 1,
     accelerator: Annotated[
         str,

@@ -18,7 +18,7 @@ from bcgraph.memory import exhausted, ran_out
 from bcgraph.search.distributed.chunks import TaskSource
 from bcgraph.search.distributed.cluster import cpus
 from bcgraph.search.distributed.usage import Usage
-from bcgraph.search.distributed.worker import Introduction, Worker, Workload
+from bcgraph.search.distributed.worker import Introduction, Worker, Workload, agreed
 
 DEPTH = 2
 """Tasks that a worker holds: the one that it does, and the next one."""
@@ -181,13 +181,7 @@ class Pool:
 
     def _welcome(self, member: _Member, introduction: Introduction) -> None:
         """A worker has taken the workload."""
-        if introduction.versions != self._own.versions:
-            there, here = (", ".join(f"{n} {v}" for n, v in i.versions) for i in (introduction, self._own))
-            raise RunError(
-                "E093",
-                f"a worker on `{introduction.host}` has other versions: {there} there, {here} here",
-                hint="install the same versions on all machines of the cluster",
-            )
+        agreed(introduction, self._own)
         if introduction.processor != self._own.processor and all(
             i.processor != introduction.processor for i in self.seen
         ):

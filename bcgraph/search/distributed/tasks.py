@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.strategies.evolution import Evaluate
 from bcgraph.search.supernet.one_shot import OneShot, Tally
+from bcgraph.search.supernet.several import Mean, mean
 from bcgraph.search.supernet.supernet import Supernet
 
 Connections: TypeAlias = tuple[tuple[BackwardConnection, ...], tuple[ForwardConnection, ...]]
@@ -79,6 +80,22 @@ class Accuracy:
         return partial(_evaluated if self.recalibrate else _tallied, self.spec, shot)
 
 
+@dataclass(frozen=True, eq=False)
+class Each:
+    """Several workloads as one, such as the supernets of a search: a task is a number and a task of that workload."""
+
+    workloads: tuple[Workload, ...]
+
+    def start(self) -> Work:
+        """A result is that of the workload which the task names."""
+        return partial(_of_one, [workload.start() for workload in self.workloads])
+
+
+def _of_one(works: Sequence[Work], task: tuple[int, Any]) -> Any:
+    number, inner = task
+    return works[number](inner)
+
+
 def _evaluated(spec: NetworkSpec, evaluate: Evaluate, task: Sequence[Connections]) -> list[Evaluation]:
     return list(evaluate([spec.with_connections(*connections) for connections in task]))
 
@@ -107,34 +124,62 @@ class PooledEvaluator:
             return
         if self._pool is None:
             self._pool = self.pool(self._workload())
-        if isinstance(self.evaluate, OneShot) and not self.evaluate.recalibrate:
-            yield from self._by_samples(self._pool, self.evaluate, specs)
+        parts = self.evaluate.parts if isinstance(self.evaluate, Mean) else (self.evaluate,)
+        by_samples = all(isinstance(part, OneShot) and not part.recalibrate for part in parts)
+        results = (self._by_samples if by_samples else self._by_candidates)(self._pool, parts, specs)
+        if isinstance(self.evaluate, Mean):
+            measures = self.evaluate.measures
+            yield from (mean(found, measures) for found in zip(*results, strict=True))
         else:
-            yield from self._by_candidates(self._pool, specs)
+            (found,) = results
+            yield from found
 
     def _workload(self) -> Workload:
+        if isinstance(self.evaluate, Mean):
+            first, *others = [Accuracy.of(part) for part in self.evaluate.parts if isinstance(part, OneShot)]
+            # The data travel once.
+            same = [replace(other, validation=first.validation, training=first.training) for other in others]
+            return Each((first, *same))
         if isinstance(self.evaluate, OneShot):
             return Accuracy.of(self.evaluate)
         assert isinstance(self.evaluate, Scorer)
         return Scoring(self.spec, self.evaluate)
 
-    def _by_candidates(self, pool: Pool, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
-        for found in pool.run(Chunks([(spec.backward, spec.forward) for spec in specs], pool.workers)):
-            yield from found
+    def _by_candidates(
+        self, pool: Pool, parts: Sequence[Evaluate], specs: Sequence[NetworkSpec]
+    ) -> Sequence[Iterator[Evaluation]]:
+        """The evaluations by each part, which a worker does candidate by candidate."""
+        items = [(spec.backward, spec.forward) for spec in specs]
+        if len(parts) == 1:
+            return [_flat(pool.run(Chunks(items, pool.workers)))]
+        found = list(_flat(pool.run(FixedTasks([(k, [item]) for k in range(len(parts)) for item in items]))))
+        return [iter(found[k * len(items) : (k + 1) * len(items)]) for k in range(len(parts))]
 
-    def _by_samples(self, pool: Pool, shot: OneShot, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
-        """Each worker takes all candidates and a part of the data, since they share the prefix cache of a batch.
+    def _by_samples(
+        self, pool: Pool, parts: Sequence[Evaluate], specs: Sequence[NetworkSpec]
+    ) -> Sequence[Iterator[Evaluation]]:
+        """The accuracies on each supernet.
 
-        Where there are fewer batches than workers, the candidates are divided as well.
+        Each worker takes all candidates and a part of the data, since they share the prefix cache of a batch. Where
+        there are fewer batches than workers, the candidates are divided as well.
         """
-        samples = len(shot.validation)
-        cut = tiles(len(specs), samples, shot.batch(specs[0]), pool.workers)
+        shots = [part for part in parts if isinstance(part, OneShot)]
+        samples = len(shots[0].validation)
+        cut = tiles(len(specs), samples, shots[0].batch(specs[0]), pool.workers)
         tasks: list[Any] = [([(specs[i].backward, specs[i].forward) for i in group], part) for group, part in cut]
-        tallies = [Tally()] * len(specs)
-        for (group, _), found in zip(cut, pool.run(FixedTasks(tasks)), strict=True):
+        if isinstance(self.evaluate, Mean):
+            tasks = [(number, task) for number in range(len(shots)) for task in tasks]
+        tallies = [[Tally()] * len(specs) for _ in shots]
+        places = [(number, group) for number in range(len(shots)) for group, _ in cut]
+        for (number, group), found in zip(places, pool.run(FixedTasks(tasks)), strict=True):
             for place, tally in zip(group, found, strict=True):
-                tallies[place] += tally
-        yield from (tally.evaluation(samples) for tally in tallies)
+                tallies[number][place] += tally
+        return [(tally.evaluation(samples) for tally in of_one) for of_one in tallies]
+
+
+def _flat(chunks: Iterable[Sequence[Evaluation]]) -> Iterator[Evaluation]:
+    for found in chunks:
+        yield from found
 
 
 def tiles(candidates: int, samples: int, batch: int, workers: int) -> list[tuple[range, range]]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol, TypeAlias
 
+from bcgraph.errors import RunError
+
 Work: TypeAlias = Callable[[Any], Any]
 """Does one task. Tasks and results are small; large data travels with the workload."""
 
@@ -40,6 +42,17 @@ class Introduction:
         found = tuple((name, version(name)) for name in ("bcgraph", "torch", "numpy"))
         kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         return Introduction(platform.node(), node, os.getpid(), found, kind)
+
+
+def agreed(found: Introduction, own: Introduction) -> None:
+    """Raise RunError (E093) where a process has other versions than this one."""
+    if found.versions != own.versions:
+        there, here = (", ".join(f"{n} {v}" for n, v in i.versions) for i in (found, own))
+        raise RunError(
+            "E093",
+            f"a worker on `{found.host}` has other versions: {there} there, {here} here",
+            hint="install the same versions on all machines of the cluster",
+        )
 
 
 class Worker:

@@ -19,7 +19,8 @@ from bcgraph.data.split import Split, Splits
 from bcgraph.errors import DataError, RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.objectives import trains_supernet
-from bcgraph.search.supernet.supernet import WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.search.supernet import several
+from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training import checks
 from bcgraph.training.distributed.devices import device_type, process_group
 from bcgraph.training.distributed.process_group import on_every_rank
@@ -41,7 +42,10 @@ def divided(spec: NetworkSpec, seed: int, splits: Splits | None = None) -> tuple
 
 @dataclass(frozen=True)
 class SupernetProcess:
-    """The work of each process: its share of training a supernet in `out`, on `split` where it is given."""
+    """The work of each process: its share of training a supernet in `out`, on `split` where it is given.
+
+    Without one it trains on the data of the search with the seed `search_seed`.
+    """
 
     spec: NetworkSpec
     seed: int
@@ -49,6 +53,7 @@ class SupernetProcess:
     schedule: str
     dtype: torch.dtype
     machine: Options
+    search_seed: int
     split: Split | None = None
 
     def __call__(self, send: Callable[[SupernetEpoch], None], /) -> None:
@@ -57,7 +62,7 @@ class SupernetProcess:
 
         # An architecture uses few of the projections. Buffers need no broadcast: statistics are equal everywhere.
         group = process_group(self.machine, started=True, find_unused_parameters=True, broadcast_buffers=False)
-        split = self.split or on_every_rank(group, lambda: divided(self.spec, self.seed)[0])
+        split = self.split or on_every_rank(group, lambda: divided(self.spec, self.search_seed)[0])
         net = Supernet(self.spec, self.seed, split, self.schedule, self.dtype, self.machine, group.device)
         if group.world_size > 1:
             synchronize(net.full)
@@ -65,21 +70,25 @@ class SupernetProcess:
 
 
 def train(
-    supernet: Supernet, out: Path, progress: Callable[[SupernetEpoch], None], *, given: bool = False
+    supernet: Supernet,
+    out: Path,
+    progress: Callable[[SupernetEpoch], None],
+    *,
+    given: bool = False,
+    search_seed: int | None = None,
 ) -> tuple[SupernetEpoch, ...]:
     """Train `supernet` on its `machine`, or resume; it then has the weights, on the device where it was.
 
-    Its data must be those that `divided` returns, or with `given` travel to the processes. Raises what
-    `Supernet.train` does, DataError (E081) for data that cannot travel, RunError (E074) when there are no such devices,
-    and (E093) when a process is lost.
+    Its data must be those that `divided` returns for `search_seed`, by default its own seed, or with `given` travel to
+    the processes. Raises what `Supernet.train` does, DataError (E081) for data that cannot travel, RunError (E074) when
+    there are no such devices, and (E093) when a process is lost.
     """
     if not supernet.finished(out):
         from bcgraph.training.distributed import launcher
 
         split = _sent(supernet.split) if given else None
-        target = SupernetProcess(
-            supernet.spec, supernet.seed, out, supernet.schedule, supernet.dtype, supernet.machine, split
-        )
+        net, data_seed = supernet, supernet.seed if search_seed is None else search_seed
+        target = SupernetProcess(net.spec, net.seed, out, net.schedule, net.dtype, net.machine, data_seed, split)
         launcher.run(target, supernet.machine.devices, progress)
     return supernet.take(out)
 
@@ -115,17 +124,23 @@ def evaluator(accelerator: str) -> str:
     return "cuda" if found == "cuda" else "cpu"
 
 
-def settled(spec: NetworkSpec, out: Path, machine: Options, *, evaluates: bool = False) -> Options:
+def settled(
+    spec: NetworkSpec, out: Path, machine: Options, *, evaluates: bool = False, elsewhere: bool = False
+) -> Options:
     """`machine` with the device that `auto` stands for, before a search begins.
 
-    With `evaluates` candidates are to be evaluated on a GPU, where that is the kind. Raises RunError (E074) when this
-    machine has no such device; when a supernet is still to be trained, also when there are not so many, and (E041) when
-    its batch is too small to be shared.
+    Several devices may be `elsewhere`: on a cluster, which is not asked yet. With `evaluates` candidates are to be
+    evaluated on a GPU, where that is the kind. Raises RunError (E074) when this machine has no such device; when a
+    supernet is still to be trained, also when there are not so many, and (E041) when its batch is too small to be
+    shared.
     """
-    missing = trains_supernet(spec.search) and not (out / WEIGHTS).exists()
+    missing = trains_supernet(spec.search) and not several.trained(spec, out)
     if missing:
         checks.parts(spec, machine.devices)
     here = evaluates and machine.accelerator == "cuda"
+    if elsewhere and machine.devices > 1:
+        one = replace(machine, devices=1)
+        return replace(machine, accelerator=device_type(one)) if machine.accelerator == "auto" else machine
     if machine.accelerator != "auto" and (machine.accelerator == "cpu" or not (missing or here)):
         return machine
     return replace(machine, accelerator=device_type(machine if missing else replace(machine, devices=1)))

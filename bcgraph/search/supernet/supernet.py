@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -75,6 +75,7 @@ class Supernet:
     device: torch.device | str = "cpu"
     space: SearchSpace = field(init=False)
     full: nn.Module = field(init=False)
+    history: tuple[SupernetEpoch, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         self.space = of_search(self.spec)
@@ -110,23 +111,33 @@ class Supernet:
         cannot be written, E085 when the checkpoint belongs to another run; in all processes alike.
         """
         group = group or SingleProcess()
+        for epoch in self.epochs(out, group):
+            if group.is_global_zero:
+                progress(epoch)
+        return self.history
+
+    def epochs(self, out: Path, group: ProcessGroup) -> Iterator[SupernetEpoch]:
+        """Train as `train` does: yields each new epoch once its checkpoint is written; `history` has all of them."""
         checks.samples(self.split, self.spec.data.batch, group.world_size)
         plain = optimizer(self.full, self.spec.train.optimizer)
-        history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), self.finished(out)))
-        if len(history) == self.spec.search.supernet.epochs and done:
-            return history
+        self.history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), self.finished(out)))
+        if len(self.history) == self.spec.search.supernet.epochs and done:
+            return
         network, update = group.setup(_Paths(self), plain)
         # Of `train` only the loss, the optimizer and the schedule are the supernet's.
         settings = TrainSpec(loss=self.spec.train.loss)
         step = TrainStep(self.spec, settings, group, network, update, self.dtype, self.dtype)
         with ordinary_defaults(), torch.random.fork_rng(), reproducible():
-            for epoch in range(len(history), self.spec.search.supernet.epochs):
-                history = (*history, self._epoch(epoch, step))
-                on_rank_zero(group, partial(self._keep, out / STATE, history, plain))
-                if group.is_global_zero:
-                    progress(history[-1])
+            for epoch in range(len(self.history), self.spec.search.supernet.epochs):
+                self.history = (*self.history, self._epoch(epoch, step))
+                on_rank_zero(group, partial(self._keep, out / STATE, self.history, plain))
+                yield self.history[-1]
         on_rank_zero(group, lambda: weights.save(out / WEIGHTS, self.full.state_dict(), spec=self._named()))
-        return history
+
+    def epochs_kept(self, out: Path) -> int:
+        """How many epochs the checkpoint in `out` has; 0 where there is none. Raises as `train` does."""
+        path = out / STATE
+        return len(self._kept(path)[1]) if path.exists() else 0
 
     def take(self, out: Path) -> tuple[SupernetEpoch, ...]:
         """Take the weights of a finished run in `out`; returns its epochs.

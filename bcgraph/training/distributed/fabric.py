@@ -100,13 +100,14 @@ class FabricGroup(Fabric):
         self.strategy.precision.load_state_dict(dict(state))
 
 
-def process_group(options: Options, *, started: bool = False, **ddp: Any) -> FabricGroup:
+def process_group(options: Options, *, started: bool = False, apart: bool = False, **ddp: Any) -> FabricGroup:
     """See `bcgraph.training.distributed.devices.process_group`.
 
     Fabric starts further processes by running this program's command line again; `torchrun` and cluster launchers work
     too. Where the processes are `started`, Fabric looks for no launcher.
     """
-    group = _fabric(options, _OwnProcesses(**ddp) if options.devices > 1 else "auto", started)
+    strategy = _OwnProcesses(**ddp) if options.devices > 1 else "auto"
+    group = _fabric(options, strategy, started, options.devices if apart else 1)
     # Where a device lacks a precision, Fabric silently takes another one.
     if group.strategy.precision.precision != PRECISIONS[options.precision]:
         raise RunError(
@@ -127,9 +128,9 @@ def device_type(options: Options) -> str:
     return _fabric(options, "auto", started=True).device.type
 
 
-def _fabric(options: Options, strategy: str | DDPStrategy, started: bool) -> FabricGroup:
+def _fabric(options: Options, strategy: str | DDPStrategy, started: bool, machines: int = 1) -> FabricGroup:
     tasks = not started and slurm.shares(options.devices)
-    machines = slurm.nodes() if tasks else 1
+    machines = slurm.nodes() if tasks else machines
     # Without one, Fabric would look for a cluster by itself, and take every job of Slurm for a run of several tasks.
     alone = started or (not tasks and SLURM_JOB in os.environ and not TorchElasticEnvironment.detect())
     environment = _Tasks() if tasks else LightningEnvironment() if alone else None

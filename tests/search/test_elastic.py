@@ -1,0 +1,147 @@
+"""One supernet trained by processes on two nodes, and several at once: what one process computes, whatever is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import bcgraph
+from bcgraph import files, training, weights
+from bcgraph.errors import BcgraphWarning, RunError
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.distributed.elastic import ElasticTraining, Node, broken, spread
+from bcgraph.search.supernet import devices, several
+from bcgraph.search.supernet.several import Run
+from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.training.distributed.machines import Listener, interface
+from tests.search import raying
+from tests.search.raying import Cluster, connected
+from tests.search.threads import threads
+
+TEXT = """
+bcg 1
+network five {{ input = image(1, 8, 8); steps = 2; backbone = tiny(width=3, classes=10) }}
+data = digits(batch=251)
+search {{ supernet {{ epochs = {epochs} }} }}
+"""
+
+
+def spec(epochs: int) -> NetworkSpec:
+    return bcgraph.parse(TEXT.format(epochs=epochs))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with threads(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    pytest.importorskip("ray")
+    with raying.cluster(1, 1) as found:
+        yield found
+
+
+def supernet(net: NetworkSpec, machine: training.Options, seed: int = 7) -> Supernet:
+    return Supernet(net, seed, devices.divided(net, 7)[0], dtype=torch.float64, machine=machine)
+
+
+@pytest.mark.slow
+def test_a_node_lost_while_two_train_one_supernet(tmp_path: Path, cluster: Cluster) -> None:
+    net = spec(3)
+    one, alone, there = supernet(net, training.Options()), tmp_path / "one", tmp_path / "two"
+    alone.mkdir()
+    there.mkdir()
+    expected = one.train(alone, lambda _: None)
+    two = supernet(net, training.Options(devices=2))
+    told: list[SupernetEpoch] = []
+
+    def report(_: Run, epoch: SupernetEpoch) -> None:
+        told.append(epoch)
+        if epoch.epoch == 1:
+            cluster.remove(cluster.nodes[1])
+
+    lost = pytest.warns(BcgraphWarning, match="a process that trains was lost; training resumes after epoch")
+    with connected(cluster), lost:
+        ElasticTraining(two.machine)([Run(two, there)], report)
+    assert [epoch.epoch for epoch in told] == [1, 2, 3]
+    for a, b in zip(expected, told, strict=True):
+        assert (a.epoch, a.steps) == (b.epoch, b.steps)
+        assert abs(a.loss - b.loss) < 1e-9
+    found, other = (weights.unpack(folder / STATE)[0] for folder in (alone, there))
+    assert found.keys() == other.keys()
+    for name, value in found.items():
+        assert (other[name] - value).abs().max() < 1e-9, name
+    state = two.full.state_dict()
+    for name, value in one.full.state_dict().items():
+        assert (state[name] - value).abs().max() < 1e-9, name
+
+
+@pytest.mark.slow
+def test_two_supernets_at_once_and_a_process_killed(tmp_path: Path, cluster: Cluster) -> None:
+    net, one = spec(2), training.Options()
+    seeds, places = several.seeds(7, 2), [tmp_path / "1", tmp_path / "2"]
+    runs = [Run(supernet(net, one, seed), place) for seed, place in zip(seeds, places, strict=True)]
+    counted: list[int] = []
+    count, killed = several.Count(counted.append), False
+
+    def report(run: Run, epoch: SupernetEpoch) -> None:
+        nonlocal killed
+        count(run, epoch)
+        if not killed:
+            killed = True
+            os.kill(next(pid for pid in cluster.workers(title=b"ray::Rank")), signal.SIGKILL)
+
+    for place in places:
+        place.mkdir()
+    with connected(cluster):
+        with pytest.warns(BcgraphWarning, match="training resumes after epoch"):
+            ElasticTraining(one)(runs, report)
+        gpus = training.Options("cuda", 3)
+        on_gpus = [Run(supernet(net, gpus), tmp_path)]
+        with pytest.raises(RunError, match="has not had 3 free GPUs to train the supernet on") as caught:
+            ElasticTraining(gpus, patience=0.1)(on_gpus, report)
+        assert caught.value.code == "E093"
+    assert counted == [1, 2, 3, 4]
+    for run, seed in zip(runs, seeds, strict=True):
+        alone = supernet(net, one, seed)
+        alone.train(files.directory(tmp_path / f"alone-{seed}"), lambda _: None)
+        for name in (STATE, WEIGHTS):
+            assert (run.folder / name).read_bytes() == (tmp_path / f"alone-{seed}" / name).read_bytes()
+        state = alone.full.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in run.supernet.full.state_dict().items())
+
+
+def test_processes_spread_over_machines() -> None:
+    two = [Node("a", 4), Node("b", 2)]
+    assert spread(two, Counter(), 3, share=True) == ["a", "a", "b"]
+    assert spread(two, Counter({"a": 4}), 2, share=True) == ["b", "b"]
+    assert Counter(spread(two, Counter(), 12, share=True)) == {"a": 8, "b": 4}
+    assert Counter(spread(two, Counter(), 6, share=False)) == {"a": 4, "b": 2}
+    assert spread(two, Counter({"a": 1}), 6, share=False) is None
+    assert spread([], Counter(), 1, share=True) is None
+
+
+def test_the_first_process_listens_on_one_address() -> None:
+    listener = Listener("127.0.0.1")
+    assert listener.socket.getsockname() == ("127.0.0.1", listener.port)
+    listener.socket.close()
+    if sys.platform == "linux":
+        assert interface("127.0.0.1") == "lo"
+    assert interface("203.0.113.77") is None
+
+
+def test_what_says_that_a_process_is_gone() -> None:
+    assert broken(RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer"))
+    assert broken(dist.DistNetworkError("the store does not answer"))
+    assert not broken(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not broken(ValueError("gloo"))
