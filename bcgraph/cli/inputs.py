@@ -63,6 +63,15 @@ GraphsOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="All randomness follows from it.")]
 InitsOption = Annotated[int, typer.Option("--inits", min=1, metavar="N", help="Initializations to average over.")]
+AtOnceOption = Annotated[
+    str,
+    typer.Option(
+        "--candidates-at-once",
+        metavar="K",
+        help="Candidates in one pass, side by side: a number, or auto: 1 on the CPU, on a GPU what its memory takes.",
+    ),
+]
+
 ScoreDtypeOption = Annotated[
     str,
     typer.Option(
@@ -212,6 +221,15 @@ def stdin_lines() -> Iterator[str]:
             return
         number += 1
         yield text
+
+
+def candidates_at_once(text: str) -> int | None:
+    """The number that `--candidates-at-once` gives; None for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 6:
+        raise typer.BadParameter(f"`{text}` is neither a number nor auto", param_hint="--candidates-at-once")
+    return int(text)
 
 
 def needed_weights(source: Source, asked: Path | None) -> Path:

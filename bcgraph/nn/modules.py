@@ -85,7 +85,7 @@ class BatchNorm(Layer, _BatchNorm):
 
         `exists`, one number a sample `[N]`, is 0 where `x` comes from before the first step. There the result is
         exactly zero, and where it is 0 for all samples the statistics stay. `repeats` counts the copies of each value
-        after a later resize. `updates` counts the equal steps that `x` stands for.
+        after a later resize. `updates` counts the equal steps that `x` stands for; with 0 running statistics stay.
         """
         if not self.training:
             y = super().forward(x)
@@ -96,8 +96,9 @@ class BatchNorm(Layer, _BatchNorm):
             count = repeats * x.numel() // (steps * x.shape[1])
             if count == 1:
                 raise ValueError("batch statistics need more than one value per channel")
-            with _statistics_may_change():
-                self._update(mean, var * (count / (count - 1)), updates, exists)
+            if updates:
+                with _statistics_may_change():
+                    self._update(mean, var * (count / (count - 1)), updates, exists)
         return y if exists is None else y * exists.view(-1, *([1] * (x.dim() - 1)))
 
     def folded(self, bias: Tensor | None) -> tuple[Tensor, Tensor]:

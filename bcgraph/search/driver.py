@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -113,7 +114,7 @@ def run(
             studies = Studies.open(out, StudyLayout.of(spec, seed), options.storage, log.history.records)
             given = nullcontext(evaluators) if evaluators is not None else _evaluators(spec, seed, out, options, splits)
             with given as found:
-                running = _Search(spec, seed, log, studies, found, progress or _ignore)
+                running = _Search(spec, seed, log, studies, found, progress or _ignore, options.at_once or 1)
                 for note in notes:
                     running.note(note)
                 result = running.result(out, options.device)
@@ -135,7 +136,13 @@ def _settled(spec: NetworkSpec, out: Path, options: Options) -> Options:
 
     elsewhere = options.ray is not None
     found = devices.settled(spec, out, options.machine, evaluates=not options.distributed, elsewhere=elsewhere)
-    return replace(options, accelerator=found.accelerator)
+    options = replace(options, accelerator=found.accelerator)
+    if options.at_once is None and options.device == "cuda":
+        from bcgraph.search.supernet import at_once
+
+        # A run that is resumed keeps the number that it began with.
+        options = replace(options, at_once=directory.at_once(out) or at_once.fitting(spec))
+    return options
 
 
 def _given(
@@ -172,6 +179,7 @@ def _evaluators(
         device=options.device,
         splits=splits,
         graphs=options.graphs,
+        at_once=options.at_once or 1,
     )
     if options.distributed:
         from bcgraph.search.distributed.evaluators import Distributed
@@ -192,6 +200,7 @@ class _Search:
     studies: Studies
     evaluators: Evaluators
     progress: Progress
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         self.notes = list(self.log.history.notes)
@@ -199,7 +208,7 @@ class _Search:
         self.limits = Limits.of(self.spec)
         self.by = objectives.of_search(self.spec.search)
         self.within = objectives.required(self.spec.search)
-        self.evaluate = _Once(lambda: self.evaluators.evolve(self.progress))
+        self.evaluate = _Once(lambda: self.evaluators.evolve(self.progress), self.at_once)
 
     def result(self, out: Path, device: str) -> SearchResult:
         """Run both steps, apart from what the log holds already."""
@@ -264,8 +273,11 @@ class _Search:
         _expect(known, pool)
         rest = pool[len(known) :]
         if rest:
+            # Groups of candidates are those of an uninterrupted run: in float32 last digits may depend on the group.
+            again = len(known) % self.at_once
             candidates = [Candidate.at(self.spec, architecture, "pool") for architecture in rest]
-            timed = _timed(self.evaluators.init()([candidate.spec for candidate in candidates]))
+            specs = [wired(self.spec, architecture) for architecture in pool[len(known) - again :]]
+            timed = _timed(islice(self.evaluators.init()(specs), again, None))
             for index, (candidate, (found, seconds)) in enumerate(zip(candidates, timed, strict=True), len(known)):
                 record = Record.of(candidate, "init", 0, index, found, seconds)
                 self.keep(record)
@@ -349,10 +361,11 @@ class _Search:
 
 
 class _Once:
-    """An evaluator that is built when it is first called."""
+    """An evaluator that is built when it is first called, and evaluates so many candidates at once."""
 
-    def __init__(self, make: Callable[[], Evaluate]) -> None:
+    def __init__(self, make: Callable[[], Evaluate], at_once: int) -> None:
         self.make = make
+        self.at_once = at_once
         self.made: Evaluate | None = None
 
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:

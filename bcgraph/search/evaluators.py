@@ -44,8 +44,9 @@ class Standard:
     """The evaluators that the specification asks for. They never touch the test set.
 
     `machine` names the devices that train a supernet, by default the CPU of this process. `device` is where candidates
-    are scored and evaluated, `cpu` or `cuda`. The data are those that `spec` names, or those of `splits`. `graphs` says
-    whether training runs on a GPU are captured. `train_supernets` may be replaced by what trains them somewhere else.
+    are scored and evaluated, `cpu` or `cuda`, up to `at_once` of them in one pass. The data are those that `spec`
+    names, or those of `splits`. `graphs` says whether training runs on a GPU are captured. `train_supernets` may be
+    replaced by what trains them somewhere else.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Standard:
         device: str = "cpu",
         splits: Splits | None = None,
         graphs: Graphs = "auto",
+        at_once: int = 1,
     ) -> None:
         self.train_supernets: TrainSupernets = self._train_supernets
         self.given = splits
@@ -73,6 +75,7 @@ class Standard:
         self.machine = machine or Options()
         self.device = device
         self.graphs = graphs
+        self.at_once = at_once
 
     @cached_property
     def splits(self) -> tuple[Split, Split]:
@@ -125,7 +128,7 @@ class Standard:
         key = keys.derive(self.seed, "init", "batch")
         size = self.spec.search.init.batch
         batch = ScoringBatch.draw(self.splits[0], size, key)
-        return Scorer(batch, self.seed, measures, self.inits, self.precision, device=self.device)
+        return Scorer(batch, self.seed, measures, self.inits, self.precision, device=self.device, at_once=self.at_once)
 
     def _oneshots(self, progress: Progress) -> list[OneShot]:
         """An evaluator on each supernet, once all are trained."""
@@ -141,7 +144,7 @@ class Standard:
         total = settings.epochs * settings.seeds
         kept = {run: run.supernet.epochs_kept(run.folder) for run in runs} if len(runs) > 1 else {}
         self.train_supernets(runs, several.Count(lambda done: progress(Event("supernet", done, total)), kept))
-        return [OneShot(run.supernet, validation, settings.recalibrate, self.whole) for run in runs]
+        return [OneShot(run.supernet, validation, settings.recalibrate, self.whole, self.at_once) for run in runs]
 
     def _train_supernets(
         self, runs: Sequence[several.Run], report: Callable[[several.Run, SupernetEpoch], None]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ACCURACY = ("float32", "int16")
 """Types for computing accuracies; with `int16` weights are rounded to 16 bits where they meet spikes."""
 
-LATER = {"accuracy_dtype": "float32", "devices": 1, "accelerator": "cpu", "evaluated_on": "cpu"}
+LATER = {"accuracy_dtype": "float32", "devices": 1, "accelerator": "cpu", "evaluated_on": "cpu", "at_once": 1}
 """Later settings and their values before they existed. An identity omits these values, so that older runs resume."""
 
 
@@ -32,7 +32,8 @@ class Options:
     which float32 values depend: by default 1 with workers and torch's own number without. `devices` processes train the
     supernet on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`): of this machine, or with `ray` of all
     machines of the cluster. With `cuda` and no workers, the first of these devices also evaluates. `graphs` is that of
-    `training.Options`, for the training runs of a search on it.
+    `training.Options`, for the training runs of a search on it. Up to `at_once` candidates are evaluated in
+    one pass; None is 1 on the CPU, and on a GPU what its free memory takes when the run begins.
     """
 
     inits: int = 1
@@ -45,6 +46,7 @@ class Options:
     devices: int = 1
     accelerator: str = "cpu"
     graphs: Graphs = "auto"
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         if self.accuracy_dtype not in ACCURACY:
@@ -54,9 +56,16 @@ class Options:
             ("--workers", self.workers),
             ("--threads", self.threads),
             ("--devices", self.devices),
+            ("--candidates-at-once", self.at_once),
         ):
             if value is not None and value < 1:
                 raise SearchError("E089", f"{name} {value}: there must be at least one")
+        if self.distributed and (self.at_once or 1) > 1:
+            raise SearchError(
+                "E089",
+                f"--candidates-at-once {self.at_once}, but workers evaluate their candidates one by one",
+                hint="leave it out, or --workers",
+            )
 
     def check(self, spec: NetworkSpec) -> None:
         """Raise SearchError (E089) when they contradict `spec`."""
@@ -121,6 +130,7 @@ class Options:
             "devices": self.devices,
             "accelerator": self.accelerator,
             "evaluated_on": self.device,
+            "at_once": self.at_once or 1,
             "storage": None if self.storage is None else shown(self.storage),
         }
         return {name: value for name, value in own.items() if name not in LATER or value != LATER[name]}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from bcgraph.compiler.ir import Node
 from bcgraph.compiler.ops.base import Op, Trait, attributes
 from bcgraph.compiler.ops.constant import CONSTANT
+from bcgraph.compiler.ops.lanes import LANES
 from bcgraph.compiler.ops.layers import LAYERS
 from bcgraph.compiler.ops.loop import LOOP
 from bcgraph.compiler.ops.merged import MERGED
@@ -16,7 +17,7 @@ from bcgraph.compiler.ops.shape import SHAPE
 
 __all__ = ["OPS", "Op", "Trait", "attributes", "has", "operations"]
 
-OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **MERGED, **LOOP, **SCHEDULING}
+OPS: Mapping[str, Op] = {**LAYERS, **SHAPE, **NEURON, **CONSTANT, **MERGED, **LOOP, **SCHEDULING, **LANES}
 
 
 def has(node: Node, trait: Trait) -> bool:

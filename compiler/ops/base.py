@@ -46,6 +46,8 @@ class Trait(Flag):
     """Results are weights, the same for all samples and steps."""
     PARAMETERS = auto()
     """A module owns parameters, or a mode, of the node."""
+    MIXES = auto()
+    """The result of a sample may depend on the other samples of its batch."""
 
 
 @dataclass(frozen=True, slots=True)

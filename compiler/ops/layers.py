@@ -65,13 +65,15 @@ LAYERS: Mapping[str, Op] = {
     "conv1d": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "linear": Op(1, 1, layer_shape, _conv_zero, "layer", _WEIGHTED, layer_operations),
     "pointwise": Op(1, 3, _vector, _conv_zero, "a pointwise convolution of a vector", _WEIGHTED, _vector_operations),
-    "bn": Op(1, 3, same_shape, _norm_zero, "layer", _WEIGHTED),
+    "bn": Op(1, 3, same_shape, _norm_zero, "layer", _WEIGHTED | Trait.MIXES),
     "avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
     "maxpool": Op(1, 1, layer_shape, is_zero, "layer", _MAXIMUM),
     "adaptive_avgpool": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
     "adaptive_maxpool": Op(1, 1, layer_shape, is_zero, "layer", _MAXIMUM),
     "flatten": Op(1, 1, layer_shape, is_zero, "layer", _PURE),
-    "registered": Op(1, 1, layer_shape, must_build, "layer", Trait.PARAMETERS, layer_operations, also=_registered),
+    "registered": Op(
+        1, 1, layer_shape, must_build, "layer", Trait.PARAMETERS | Trait.MIXES, layer_operations, also=_registered
+    ),
     "standard": Op(
         1,
         1,

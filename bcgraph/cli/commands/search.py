@@ -10,6 +10,7 @@ import typer
 from bcgraph import plugins, pruning, spaces
 from bcgraph.cli.guard import adopt
 from bcgraph.cli.inputs import (
+    AtOnceOption,
     Captures,
     GraphsOption,
     InitsOption,
@@ -20,6 +21,7 @@ from bcgraph.cli.inputs import (
     SetOption,
     SpecArgument,
     StorageOption,
+    candidates_at_once,
     read_spec,
     to_train,
 )
@@ -72,6 +74,7 @@ def search_command(
         ),
     ] = "cpu",
     graphs: GraphsOption = Captures.AUTO,
+    at_once: AtOnceOption = "auto",
     audit: Annotated[
         int, typer.Option("--audit", min=0, metavar="N", help="Architectures to audit the scores on; 0 for none.")
     ] = 20,
@@ -89,7 +92,17 @@ def search_command(
 
     adopt("optuna", "ray")
     options = search.Options(
-        inits, score_dtype, accuracy_dtype, storage, workers, ray, threads, devices, accelerator, graphs.value
+        inits,
+        score_dtype,
+        accuracy_dtype,
+        storage,
+        workers,
+        ray,
+        threads,
+        devices,
+        accelerator,
+        graphs.value,
+        candidates_at_once(at_once),
     )
     written: list[Artifacts] = []
     with search_bars() as on_event:

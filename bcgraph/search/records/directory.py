@@ -150,6 +150,17 @@ def claim(directory: Path, identity: Identity) -> bool:
     return True
 
 
+def at_once(directory: Path) -> int | None:
+    """How many candidates the search in `directory` evaluates at once; None where there is no search yet.
+
+    Raises RunError (E085) as `read_identity`.
+    """
+    if not (directory / NAME).exists():
+        return None
+    found = read_identity(directory)["options"].get("at_once", LATER["at_once"])
+    return found if isinstance(found, int) else None
+
+
 def read_identity(directory: Path) -> dict[str, Any]:
     """The content of `run.json`. Raises RunError (E085) when `directory` is not that of a search."""
     path = directory / NAME

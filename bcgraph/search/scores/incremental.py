@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 from bcgraph.compiler.targets.fx.observer import codes
 from bcgraph.plugins.values import OfGradients, OfSpikes, Score
 from bcgraph.search.records.evaluations import Measure
+from bcgraph.search.scores.lanes import LaneScores
 from bcgraph.search.scores.networks import check_labels, result, rows_of
 from bcgraph.search.scores.result import ScoreResult
 from bcgraph.search.scores.scoring import scoring
@@ -27,13 +28,14 @@ class Incremental:
 
     Equal to `scores.n_result` and `scores.e_result` on the candidate compiled with the same modules: forward to the
     last digit, gradients up to the order of their sums. The first candidate fills the cache, which lives as long as
-    this object.
+    this object. `lanes` is how many candidates `several` takes at most.
     """
 
     prefix: PrefixModel
     x: Tensor
     y: Tensor
     scores: Mapping[Measure, Score]
+    lanes: int = 1
 
     def __call__(self, candidate: Lowered) -> dict[Measure, ScoreResult]:
         """The scores of `candidate`, which has the backbone of the cache."""
@@ -58,6 +60,16 @@ class Incremental:
                     if isinstance(each.measure, OfGradients):
                         found[name] = result(name, each.measure.result, rows, self.y)
         return found
+
+    def several(self, candidates: Sequence[Lowered]) -> list[dict[Measure, ScoreResult]]:
+        """The scores of several candidates from one pass over all of them, side by side."""
+        return self._side_by_side(candidates)
+
+    @cached_property
+    def _side_by_side(self) -> LaneScores:
+        return LaneScores(
+            self.prefix, self.x, self.y, self.scores, self.lanes, lambda: self._cache, lambda: self._terms
+        )
 
     @cached_property
     def _of_spikes(self) -> dict[Measure, OfSpikes]:

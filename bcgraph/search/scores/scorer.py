@@ -22,6 +22,7 @@ from bcgraph.search.scores.networks import declared, result, results
 from bcgraph.search.scores.precision import FLOAT32, Precision
 from bcgraph.search.scores.registered import Registered
 from bcgraph.search.scores.result import ScoreResult
+from bcgraph.search.supernet.at_once import AtOnce, lowered_of
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixModel
 from bcgraph.search.supernet.shared_weights import SharedWeights
@@ -72,7 +73,8 @@ class Scorer:
     With several initializations a score is their mean. `precision` is what the networks compute in, `layout` their
     memory format (default: the faster one); the scores' own arithmetic is in float64 anyway. With `incremental`,
     candidates start from the prefix cache of the batch, unless that needs more than `MEMORY`. `device` is where they
-    run.
+    run. From that cache up to `at_once` candidates are scored in one pass, side by side along the batch axis, each with
+    batch statistics of its own; in float64 their scores are the same, in float32 up to the last digits.
     """
 
     batch: ScoringBatch
@@ -83,8 +85,11 @@ class Scorer:
     layout: torch.memory_format | None = None
     incremental: bool = True
     device: str = "cpu"
+    at_once: int = 1
 
     def __post_init__(self) -> None:
+        if self.at_once < 1:
+            raise SearchError("E089", f"--candidates-at-once {self.at_once}: there must be at least one")
         if self.inits < 1:
             raise SearchError("E089", f"--inits {self.inits}: there must be at least one initialization")
         if int(torch.bincount(self.batch.y).max()) < 2:
@@ -95,14 +100,33 @@ class Scorer:
 
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
         """One evaluation for each spec, in order and as soon as it is there."""
-        for spec in specs:
-            try:
-                if not self._held:
-                    self._held.extend(self._all_runs(spec))
-                candidate = Lowered.of(spec)
-                yield self._evaluate([run(candidate) for run in self._held])
-            except CANDIDATE_FAILURES as error:
-                yield Evaluation.failed(self.measures, reason_of(error))
+        yield from self._together(specs, self._several, self._one)
+
+    def _one(self, spec: NetworkSpec) -> Evaluation:
+        try:
+            candidate = Lowered.of(spec)
+            return self._evaluate([run(candidate) for run in self._runs_for(spec)])
+        except CANDIDATE_FAILURES as error:
+            return Evaluation.failed(self.measures, reason_of(error))
+
+    def _several(self, specs: Sequence[NetworkSpec]) -> list[Evaluation]:
+        """The evaluations of several candidates, of which those that cannot be lowered fail alone."""
+        lowered, failed = lowered_of(specs)
+        found = {place: Evaluation.failed(self.measures, reason) for place, reason in failed.items()}
+        if lowered:
+            candidates = list(lowered.values())
+            runs = [run.several(candidates) for run in self._runs_for(candidates[0].spec)]
+            found |= dict(zip(lowered, map(self._evaluate, zip(*runs, strict=True)), strict=True))
+        return [found[place] for place in range(len(specs))]
+
+    @cached_property
+    def _together(self) -> AtOnce:
+        return AtOnce(self.at_once)
+
+    def _runs_for(self, spec: NetworkSpec) -> list[_AllScores]:
+        if not self._held:
+            self._held.extend(self._all_runs(spec))
+        return self._held
 
     def weights(self, init: int = 0) -> SharedWeights:
         """The weights of one initialization. They ask for no gradients: scores look at the input's alone."""
@@ -115,11 +139,11 @@ class Scorer:
         return SharedWeights(key, dtype=self.precision.forward, device=self.device, layout=self.layout)
 
     @cached_property
-    def _held(self) -> list[Run]:
+    def _held(self) -> list[_AllScores]:
         """The runs of all initializations, built for the first candidate and shared by all with its backbone."""
         return []
 
-    def _all_runs(self, spec: NetworkSpec) -> list[Run]:
+    def _all_runs(self, spec: NetworkSpec) -> list[_AllScores]:
         """The run of each initialization."""
         every = declared(self.measures, spec.uses)
         shared = {m: each for m, each in every.items() if isinstance(each.measure, OfSpikes | OfGradients)}
@@ -132,7 +156,7 @@ class Scorer:
             parts.append([Registered(self._weights(k), x, y, alone, spec.uses) for k in range(self.inits)])
         if free:
             parts.append([partial(_of_connections, free)] * self.inits)
-        return [partial(_merged, each) for each in zip(*parts, strict=True)]
+        return [_AllScores(each) for each in zip(*parts, strict=True)]
 
     def _runs(self, spec: NetworkSpec, scores: Mapping[Measure, Score], x: Tensor, y: Tensor) -> list[Run]:
         """The runs of the scores that share a forward pass."""
@@ -141,7 +165,7 @@ class Scorer:
             models = [PrefixModel.of(w, spec) for w in weights]
             gradients = any(isinstance(each.measure, OfGradients) for each in scores.values())
             if sum(m.size(len(y), x.element_size(), gradients=gradients) for m in models) <= MEMORY:
-                return [Incremental(model, x, y, scores) for model in models]
+                return [Incremental(model, x, y, scores, self.at_once) for model in models]
 
         def plain(weights: SharedWeights, candidate: Lowered) -> dict[Measure, ScoreResult]:
             return results(weights.compiled(candidate), x, y, scores)
@@ -162,9 +186,21 @@ class Scorer:
         return Evaluation.of(means, reasons=tuple(reasons), samples=samples)
 
 
-def _merged(runs: Sequence[Run], candidate: Lowered) -> dict[Measure, ScoreResult]:
-    """All scores of a candidate, each run with some of them."""
-    return {measure: found for run in runs for measure, found in run(candidate).items()}
+@dataclass(frozen=True, eq=False)
+class _AllScores:
+    """All scores from one initialization, each of `runs` with some of them."""
+
+    runs: Sequence[Run]
+
+    def __call__(self, candidate: Lowered) -> dict[Measure, ScoreResult]:
+        return {measure: found for run in self.runs for measure, found in run(candidate).items()}
+
+    def several(self, candidates: Sequence[Lowered]) -> list[dict[Measure, ScoreResult]]:
+        """Those of several candidates: at once where a run can do so."""
+        parts = [
+            run.several(candidates) if isinstance(run, Incremental) else list(map(run, candidates)) for run in self.runs
+        ]
+        return [{m: found for part in each for m, found in part.items()} for each in zip(*parts, strict=True)]
 
 
 def _of_connections(scores: Mapping[Measure, OfConnections], candidate: Lowered) -> dict[Measure, ScoreResult]:

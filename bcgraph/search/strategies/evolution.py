@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TypeAlias
 
 from bcgraph import plugins
@@ -76,7 +77,10 @@ def evolve(
             population.add(candidate, record)
         rest = proposals[len(known) :]
         started = time.monotonic()
-        results = evaluate([candidate.spec for candidate in rest]) if rest else ()
+        # Candidates that were evaluated at once are evaluated so again: in float32 last digits may depend on the group.
+        again = len(known) % getattr(evaluate, "at_once", 1)
+        group = [candidate.spec for candidate in proposals[len(known) - again :]]
+        results = islice(evaluate(group), again, None) if rest else ()
         for index, (candidate, found) in enumerate(zip(rest, results, strict=True), len(known)):
             seconds = time.monotonic() - started
             record = Record.of(candidate, "evolve", iteration, index, found, seconds)

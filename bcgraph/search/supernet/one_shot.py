@@ -17,6 +17,8 @@ from bcgraph.readout import predict
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
+from bcgraph.search.supernet.at_once import AtOnce, lowered_of
+from bcgraph.search.supernet.lanes import LaneSuffixes, compiled
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixModel, Suffix
 from bcgraph.search.supernet.shared_weights import FoldedModules
@@ -61,12 +63,15 @@ class OneShot:
 
     With `whole` weights are rounded to 16 bits where they meet spikes: their sums are exact, in any order, and take
     about half of the time. Not for recalibration.
+
+    Up to `at_once` candidates run in one pass, side by side along the batch axis; with recalibration each runs alone.
     """
 
     supernet: Supernet
     validation: Split
     recalibrate: int = 0
     whole: bool = False
+    at_once: int = 1
 
     def __call__(self, specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
         """One evaluation for each spec, in order."""
@@ -81,6 +86,38 @@ class OneShot:
 
     def tally(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
         """How many samples each candidate gets right, from one pass over the validation data without recalibration."""
+        if self.at_once > 1 and len(specs) > 1:
+            return list(self._together(specs, self._several, lambda spec: self._one_by_one([spec])[0]))
+        return self._one_by_one(specs)
+
+    @cached_property
+    def _together(self) -> AtOnce:
+        return AtOnce(self.at_once)
+
+    def _several(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
+        """The tallies of candidates that run side by side, of which those that cannot be lowered fail alone."""
+        lowered, failed = lowered_of(specs)
+        tallies = {place: Tally(reason=reason) for place, reason in failed.items()}
+        if lowered:
+            model = self._prefix(specs[0])
+            suffixes = compiled(model, list(lowered.values()))
+            correct = self._correct(model, suffixes, specs[0].readout)
+            tallies |= {place: Tally(count) for place, count in zip(lowered, correct, strict=True)}
+        return [tallies[place] for place in range(len(specs))]
+
+    def _correct(self, model: PrefixModel, suffixes: LaneSuffixes, readout: str) -> list[int]:
+        """How many samples each candidate of `suffixes` gets right. Nothing waits for the device before the end."""
+        count = len(suffixes.outputs)
+        total = torch.zeros(count, dtype=torch.long, device=self.supernet.device)
+        with evaluating(nn.ModuleList([model.module, suffixes.module])), torch.no_grad():
+            for x, y in self._batches(self._batch(model)):
+                cache = model.cache(x)
+                found = suffixes.run(cache.x, [cache.values[name] for name in suffixes.reads])
+                outputs = (suffixes.output(found, k) for k in range(count))
+                total += torch.stack([(predict(output, readout) == y).sum() for output in outputs])
+        return [int(each) for each in total.tolist()]
+
+    def _one_by_one(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
         if not specs:
             return []
         model = self._prefix(specs[0])

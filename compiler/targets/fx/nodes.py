@@ -22,6 +22,7 @@ from bcgraph.nn import functional as BF
 from bcgraph.nn import layers, tree
 from bcgraph.nn import packed_spikes as spikes_as_bits
 from bcgraph.nn.conv import folded as FC
+from bcgraph.nn.lanes import select_lanes
 from bcgraph.nn.neuron import neuron as neurons
 
 MEMORY = "_memory"
@@ -83,7 +84,7 @@ class _Emitter:
 
     def end(self) -> fx.Graph:
         results = tuple(self.env[name] for name in self.program.outputs)
-        several = self.program.schedule in ("step", "segment")
+        several = self.program.schedule in ("step", "segment", "lanes")
         self.graph.output(results if several else results[0])
         self.graph.lint()
         return self.graph
@@ -286,6 +287,9 @@ class _Emitter:
     def stack(self, node: Node) -> None:
         self.call(node, torch.stack, self.read(node))
 
+    def lanes(self, node: Node) -> None:
+        self.call(node, select_lanes, self.read(node), node.attrs["held"], node.attrs["picks"])
+
 
 _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "conv": _Emitter.conv,
@@ -318,6 +322,7 @@ _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "zeros": _Emitter.zeros,
     "frame": _Emitter.frame,
     "stack": _Emitter.stack,
+    "lanes": _Emitter.lanes,
     "fold_norm": _Emitter.fold_norm,
     "pack": _Emitter.pack,
     "fold_frames": _Emitter.steps,
