@@ -23,7 +23,7 @@ def test_the_space_is_described_as_the_page_has_it() -> None:
 
 
 def test_the_examples_are_what_the_page_says_of_them() -> None:
-    assert (EXAMPLES[1].search.recipe, EXAMPLES[1].search.finish) == ("recommended", FinishSpec(top=5, seeds=3))
+    assert (EXAMPLES[1].search.recipe, EXAMPLES[1].search.finish) == ("recommended", FinishSpec(top=2, seeds=1))
     assert (EXAMPLES[2].search.maximize, EXAMPLES[2].search.minimize) == (("accuracy",), ("energy",))
     assert [str(bound) for bound in EXAMPLES[2].search.subject_to] == [
         "parameters <= 1.05 * baseline", "state <= 64000", "accuracy >= 0.6",

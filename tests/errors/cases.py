@@ -346,7 +346,9 @@ CASES = (
             Finding("E043", 6, 13, "men", "did you mean `mean`?"),
             Finding("E043", 7, 22, "herd", "did you mean `hard`?"),
             Finding("E043", 7, 38, "triangel", "did you mean `triangle`?"),
-            Finding("E043", 9, 30, "f", "allowed: `e`, `grad_norm`, `locality`, `n`, `naswot`, `snip`"),
+            Finding(
+                "E043", 9, 30, "f", "allowed: `e`, `grad_norm`, `late_locality`, `locality`, `n`, `naswot`, `snip`"
+            ),
             Finding("E043", 9, 41, "every", "0 to 1000000, or `all`"),
             Finding("E043", 9, 70, "evolution", "did you mean `evolutionary`?"),
             Finding("E043", 10, 16, "tat", "did you mean `tet`?"),

@@ -14,7 +14,7 @@ import bcgraph
 from bcgraph.search.scores.networks import results
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
 from bcgraph.search.scores.scoring import scoring
-from bcgraph.search.scores.standard import grad_norm, locality, naswot, snip
+from bcgraph.search.scores.standard import grad_norm, late_locality, locality, naswot, snip
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from tests.equivalence import support
 from tests.reference import Reference
@@ -53,12 +53,26 @@ def test_scores_of_a_network(sequence: bool, backward: tuple) -> None:
         assert grad_norm.grad_norm(model, x, y) == pytest.approx(norms, rel=1e-9)
 
 
+PAIRS = ((), ((2, 2),), ((3, 3), (2, 2)), ((3, 3), (1, 1)), ((2, 2), (0, 0)), ((3, 3), (3, 2)), ((3, 0), (3, 1)))
+
+
 def test_locality_counts_connections_and_their_distance() -> None:
     spec = support.small(backward=())
     assert locality.locality(spec) == 0
     assert locality.locality(spec.with_backward([(2, 2)])) == 1
     assert locality.locality(spec.with_backward([(2, 0), (1, 1)])) == 2 - 2
     assert locality.locality(spec.with_backward([(3, 0, 2)])) == 1 - 3
+
+
+def test_late_locality_orders_equals_by_their_targets() -> None:
+    spec = support.small(backward=())
+    ports = len(spec.ports)
+    value = {pairs: late_locality.late_locality(spec.with_backward(pairs)) for pairs in PAIRS}
+    assert value[()] == 0
+    assert value[((2, 2),)] == 1 + 2 / ports
+    assert value[((3, 3), (2, 2))] > value[((3, 3), (1, 1))] > value[((2, 2), (0, 0))] > value[((3, 3), (3, 2))]
+    for pairs, found in value.items():
+        assert int(found // 1) == locality.locality(spec.with_backward(pairs)), "ties are broken, and nothing else"
 
 
 def test_locality_runs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,8 @@ def test_what_knows_the_truth_ends_in_the_best_tenth() -> None:
         ("halving of 81", 81 / 12 + 27 / 3 + 9),
         ("halving of 27", 27 / 12 + 9 / 3 + 3),
         ("halving of 9", 9 / 3 + 3),
-        ("locality alone", 1.0),
+        ("locality, the favorite", 1.0),
+        (contest.RECIPE, 12.1 + 2),
         ("E-score and locality, best 5 trained 3 times", 12.1 + 15),
     ],
 )
