@@ -15,7 +15,7 @@ from bcgraph.equations.neuron import CURRENT
 from bcgraph.nn.loop.calls import Fire, Norm, Product
 from bcgraph.nn.loop.forward import Given, Step, blocks_of, written
 from bcgraph.nn.neuron.autograd import add_sums
-from bcgraph.nn.neuron.kernel import Kernel, Runner
+from bcgraph.nn.neuron.kernel import BackwardTape, Kernel, Runner
 from bcgraph.nn.norm import split
 
 
@@ -127,15 +127,17 @@ class _Backward:
         means = self.held[f"{call.gives}.mean"]
         scales = self.held[f"{call.gives}.invstd"] if trained else None
         mean, var = (None, None) if trained else (means, self.held[f"{call.gives}.var"])
-        run = torch.ops.aten.native_batch_norm_backward
+        saved = None if scales is None else list(zip(means.unbind(), scales.unbind(), strict=True))
+        run = torch.ops.aten.native_batch_norm_backward.default
+        every = [True, True, True]
         affine: list[tuple[Tensor, Tensor]] = []
 
         def step(t: int) -> None:
             gradient = given[t]
             if gradient is None:
                 return
-            saved = (means[t], scales[t]) if scales is not None else (None, None)
-            to_x, to_weight, to_bias = run(gradient, x[t], weight, mean, var, *saved, trained, eps, [True, True, True])
+            of_step = (None, None) if saved is None else saved[t]
+            to_x, to_weight, to_bias = run(gradient, x[t], weight, mean, var, *of_step, trained, eps, every)
             self.arriving.add(call.reads, t, to_x)
             affine.append((to_weight, to_bias))
 
@@ -154,13 +156,24 @@ class _Backward:
         states = {key: split(self.held[value], steps) for key, value in call.states.items() if value in self.held}
         given = [self.arriving.of(name) for name in call.gives]
         rows = self.rows
-        runners: dict[Any, Runner] = {}
         uniforms: dict[str, Tensor | None] = {}
         to_frames: list[Tensor] = []
         places: list[Tensor] = []
+        ways: dict[tuple[bool, ...], _Way] = {}
+        # The gradient of a state is read at the step before and no more, so two places are enough.
+        turns: dict[str, tuple[Tensor, Tensor]] = {}
+        zeros: list[Tensor] = []
+
+        def held(key: str, t: int, like: Tensor) -> Tensor:
+            """What the neuron has kept of step t under `key`: a state is that of the step before."""
+            if key not in states:
+                return kept_values[key][t]
+            if t:
+                return states[key][t - 1]
+            zeros[:] = zeros or [torch.zeros_like(like)]
+            return zeros[0]
 
         def step(t: int) -> None:
-            one: Kernel = call.kernels[1 if t else 0]
             there = [values[t] for values in given]
             arrived = [g for g in there if g is not None]
             if not arrived:
@@ -172,27 +185,21 @@ class _Backward:
                 to_frames.append(whole.new_empty((steps * rows, whole.shape[1])))
                 to_frames[0][(t + 1) * rows :].zero_()
                 places.extend(split(to_frames[0], steps))
-            flags = tuple(g is not None for g in there)
-            code = one.backward(flags)
-            runner = runners.setdefault((t > 0, flags), Runner(code.tape))
-            fixed = {key: self.known[call.port, key] for key in one.uniform}
-            before = [_held(key, t, states, kept_values, whole) for key in one.held]
+            kind = (t > 0, *(g is not None for g in there))
+            way = ways.get(kind)
+            if way is None:
+                one: Kernel = call.kernels[kind[0]]
+                fixed = {key: self.known[call.port, key] for key in one.uniform}
+                way = ways[kind] = _Way(one.backward(kind[1:]), one.held, fixed, whole)
+                for key in way.elementwise:
+                    turns.setdefault(key, (torch.empty_like(whole), torch.empty_like(whole)))
             place = places[t] if frames else torch.empty_like(whole)
-            made = {key: torch.empty_like(whole) for key in code.results if key not in code.reduced}
+            made = {key: turns[key][t % 2] for key in way.elementwise}
             if CURRENT in made:
                 made[CURRENT] = place
             else:
                 place.zero_()
-            for k in blocks_of(whole):
-                reads = [*before, *arrived] if k is None else [v[k] for v in (*before, *arrived)]
-                parts = {key: torch.empty_like(reads[-1]) for key in code.reduced}
-                results = [
-                    parts[key] if key in parts else made[key] if k is None else made[key][k] for key in code.results
-                ]
-                runner.run([*reads, *(fixed[key] for key in code.uniform), *results], reads[-1])
-                for key in parts:
-                    uniforms.setdefault(key)
-                add_sums(uniforms, parts, fixed)
+            way.run([*[held(key, t, whole) for key in way.held], *arrived], made, uniforms)
             for key, value in call.states.items():
                 if key in made and t:
                     self.arriving.add(value, t - 1, made[key])
@@ -213,10 +220,37 @@ class _Backward:
         return step, end
 
 
-def _held(
-    key: str, t: int, states: Mapping[str, Sequence[Tensor]], others: Mapping[str, Sequence[Tensor]], like: Tensor
-) -> Tensor:
-    """What a neuron has kept of step t under `key`: a state is that of the step before."""
-    if key not in states:
-        return others[key][t]
-    return states[key][t - 1] if t else torch.zeros_like(like)
+class _Way:
+    """The backward pass of a step of a neuron where some of its results have a gradient, on a batch like `like`.
+
+    `elementwise` are the keys of the gradients that it makes but for those that it sums: of uniform values, `fixed`.
+    """
+
+    def __init__(self, code: BackwardTape, held: tuple[str, ...], fixed: Mapping[str, Tensor], like: Tensor) -> None:
+        self.code = code
+        self.held = held
+        self.elementwise = tuple(key for key in code.results if key not in code.reduced)
+        self.fixed = fixed
+        self.uniform = [fixed[key] for key in code.uniform]
+        self.runner = Runner(code.tape)
+        self.blocks = blocks_of(like)
+        # A small batch without sums is one call of the tape's function.
+        self.whole = self.blocks == (None,) and not code.reduced
+        self.rest = self.runner.fixed(like) if self.whole else []
+
+    def run(self, given: Sequence[Tensor], made: Mapping[str, Tensor], uniforms: dict[str, Tensor | None]) -> None:
+        """Write the gradients into `made`, and add those of uniform values to `uniforms`."""
+        if self.whole:
+            results = [made[key] for key in self.code.results]
+            self.code.tape.function(*given, *self.uniform, *results, *self.rest)
+            return
+        for k in self.blocks:
+            reads = given if k is None else [v[k] for v in given]
+            parts = {key: torch.empty_like(reads[-1]) for key in self.code.reduced}
+            results = [
+                parts[key] if key in parts else made[key] if k is None else made[key][k] for key in self.code.results
+            ]
+            self.runner.run([*reads, *self.uniform, *results], reads[-1])
+            for key in parts:
+                uniforms.setdefault(key)
+            add_sums(uniforms, parts, self.fixed)

@@ -5,9 +5,10 @@ Shapes: the value of one step is `[N, C]`, that of all steps `[T*N, C]`, time fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import cycle, islice, repeat
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,7 +21,24 @@ from bcgraph.nn.norm import split
 if TYPE_CHECKING:
     from bcgraph.nn.loop.module import Loop
 
-Step = Callable[[int], None]
+Step: TypeAlias = Callable[[int], None]
+
+Piece: TypeAlias = tuple[Callable[..., object], Iterator[tuple[Any, ...]]]
+"""An operation, and what it is called with at one step after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A call on its memory, at its first `steps` steps.
+
+    `step` runs one. `pieces` gives the operations of the steps from one to before another: from the step on at which
+    nothing that it reads is missing, each step is the same operations on other memory. What they are called with is
+    listed before, since working it out anew takes as long as an operation does.
+    """
+
+    steps: int
+    step: Step
+    pieces: Callable[[int, int], list[Piece]]
 
 
 @dataclass(frozen=True)
@@ -97,24 +115,48 @@ def forward(
         for name in call.gives if isinstance(call, Fire) else (call.gives,):
             memory.make(name, like, width[name], loop.steps if isinstance(call, Fire) else call.steps)
     held: dict[str, Tensor] = {}
-    run: list[tuple[int, Step]] = []
+    work: list[_Work] = []
     for call in loop.calls:
         if isinstance(call, Product):
-            run.append((call.steps, _product(call, memory)))
+            work.append(_product(call, memory))
         elif isinstance(call, Norm):
-            run.append((call.steps, _norm(call, loop, memory, held if keep else None)))
+            work.append(_norm(call, loop, memory, held if keep else None))
         else:
-            run.append((loop.steps, _fire(call, loop.steps, memory, held if keep else None, seen)))
-    for t in range(loop.steps):
-        for steps, step in run:
-            if t < steps:
-                step(t)
+            work.append(_fire(call, loop.steps, memory, held if keep else None, seen))
+    # What is seen, or runs by blocks, takes its steps one at a time.
+    start = max(memory.late.values(), default=0)
+    end = min(each.steps for each in work) if seen is None and blocks_of(like) == (None,) else 0
+    _one_by_one(work, range(min(start, loop.steps)))
+    _in_a_row(work, start, end)
+    _one_by_one(work, range(max(start, end), loop.steps))
     for call in loop.calls:
         if isinstance(call, Norm) and (norm := loop.norms[call.module]).training:
             assert norm.num_batches_tracked is not None
             norm.num_batches_tracked += call.steps
     results = tuple(memory.whole[name] for name in loop.results)
     return results, {**held, **memory.whole} if keep else {}
+
+
+def _one_by_one(work: Sequence[_Work], steps: Iterable[int]) -> None:
+    for t in steps:
+        for each in work:
+            if t < each.steps:
+                each.step(t)
+
+
+def _in_a_row(work: Sequence[_Work], start: int, end: int) -> None:
+    """The steps from `start` to before `end`."""
+    if end <= start:
+        return
+    pieces = [piece for each in work for piece in each.pieces(start, end)]
+    for _ in range(start, end):
+        for function, places in pieces:
+            function(*next(places))
+
+
+def _at(values: Sequence[Any], start: int, late: int = 0) -> Iterator[Any]:
+    """A value of `late` steps before `start`, and those of the steps after it."""
+    return islice(cycle(values), (start - late) % len(values), None)
 
 
 def _widths(loop: Loop, given: Mapping[Any, Tensor]) -> dict[str, int]:
@@ -130,22 +172,24 @@ def _widths(loop: Loop, given: Mapping[Any, Tensor]) -> dict[str, int]:
     return found
 
 
-def _product(call: Product, memory: _Memory) -> Step:
+def _product(call: Product, memory: _Memory) -> _Work:
     weight = memory.given[call.weight].flatten(1).t()
     bias = None if call.bias is None else memory.given[call.bias]
     reads, gives = memory.values[call.reads], memory.values[call.gives]
 
-    def step(t: int) -> None:
-        x, y = reads[t % len(reads)], gives[t % len(gives)]
+    def run(x: Tensor, y: Tensor) -> None:
         if bias is None:
             torch.mm(x, weight, out=y)
         else:
             torch.addmm(bias, x, weight, out=y)
 
-    return step
+    def step(t: int) -> None:
+        run(reads[t % len(reads)], gives[t % len(gives)])
+
+    return _Work(call.steps, step, lambda start, end: [(run, zip(_at(reads, start), _at(gives, start), strict=False))])
 
 
-def _norm(call: Norm, loop: Loop, memory: _Memory, held: dict[str, Tensor] | None) -> Step:
+def _norm(call: Norm, loop: Loop, memory: _Memory, held: dict[str, Tensor] | None) -> _Work:
     norm = loop.norms[call.module]
     weight, bias = memory.given[call.module, "weight"], memory.given[call.module, "bias"]
     reads, gives = memory.values[call.reads], memory.values[call.gives]
@@ -165,12 +209,18 @@ def _norm(call: Norm, loop: Loop, memory: _Memory, held: dict[str, Tensor] | Non
         held[f"{call.gives}.mean"], held[f"{call.gives}.var"] = mean.clone(), var.clone()
     parts = list(zip(means, scales, strict=True))
 
-    def step(t: int) -> None:
-        x, y = reads[t % len(reads)], gives[t % len(gives)]
-        out = (y, *parts[t % len(parts)])
-        torch.native_batch_norm(x, weight, bias, mean, var, norm.training, momentum, eps, out=out)
+    training = norm.training
 
-    return step
+    def run(x: Tensor, y: Tensor, part: tuple[Tensor, Tensor]) -> None:
+        torch.native_batch_norm(x, weight, bias, mean, var, training, momentum, eps, out=(y, *part))
+
+    def step(t: int) -> None:
+        run(reads[t % len(reads)], gives[t % len(gives)], parts[t % len(parts)])
+
+    def pieces(start: int, end: int) -> list[Piece]:
+        return [(run, zip(_at(reads, start), _at(gives, start), _at(parts, start), strict=False))]
+
+    return _Work(call.steps, step, pieces)
 
 
 def _fire(
@@ -179,7 +229,7 @@ def _fire(
     memory: _Memory,
     held: dict[str, Tensor] | None,
     seen: Callable[[int, int, Tensor], None] | None,
-) -> Step:
+) -> _Work:
     gives = [memory.values[name] for name in call.gives]
     like = gives[0][0]
     rows = (steps * len(like), *like.shape[1:])
@@ -217,7 +267,33 @@ def _fire(
             reads, makes = cut if k is None else ([v[k] for v in some] for some in cut)
             runners[number].run([*reads, *uniforms[number], *makes], reads[0])
 
-    return step
+    def pieces(start: int, end: int) -> list[Piece]:
+        """The sum of the currents, term by term, and the tape of all steps but the first."""
+        made: list[Piece] = []
+        arriving = [_at(values, start, late) for values, late in terms]
+        # Where the sum is kept it has a place for each step.
+        out = repeat(scratch) if sums is None else _at(sums, start)
+        now = arriving[0]
+        for other in arriving[1:]:
+            made.append((_add, zip(now, other, out, strict=False)))
+            now, out = (repeat(scratch), repeat(scratch)) if sums is None else (_at(sums, start), _at(sums, start))
+        if sums is not None and len(arriving) == 1:
+            made.append((Tensor.copy_, zip(_at(sums, start), now, strict=False)))
+            now = _at(sums, start)
+        before = [_at(values, start, 1) for values in states[1]]
+        after = [_at(values, start) for values in gives]
+        more = [_at(places[key], start) for key in call.kernels[1].written] if held is not None else []
+        fixed = [repeat(x) for x in uniforms[1]]
+        rest = [repeat(x) for x in runners[1].fixed(like)]
+        columns = (now, *before, *fixed, *after, *more, *rest)
+        made.append((runners[1].code.function, zip(*columns, strict=False)))
+        return made
+
+    return _Work(steps, step, pieces)
+
+
+def _add(a: Tensor, b: Tensor, out: Tensor) -> None:
+    torch.add(a, b, out=out)
 
 
 def blocks_of(like: Tensor) -> Sequence[slice | None]:

@@ -212,6 +212,10 @@ class Runner:
         """Run on one block: `values` has a tensor for each place that the caller fills, `like` is one of a block."""
         self.code.run([*values, *self.scratch.of(like)], like)
 
+    def fixed(self, like: Tensor) -> list[Any]:
+        """What the function of the tape takes behind the places that the caller fills, for blocks like `like`."""
+        return [*self.scratch.of(like), *self.code.constants(like)]
+
 
 def run_block(
     kernels: Sequence[Kernel],

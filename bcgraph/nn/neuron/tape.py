@@ -48,7 +48,11 @@ class Tape:
 
     def run(self, values: list[Any], like: Tensor) -> None:
         """Run on one block: `values` has a tensor for each of `places`, and then scratch; `like` is one of a block."""
-        self.function(*values, *self.numbers, *[like.new_full((), number) for number in self.scalars])
+        self.function(*values, *self.constants(like))
+
+    def constants(self, like: Tensor) -> list[Any]:
+        """The last places of `function`, for blocks of the type of `like`."""
+        return [*self.numbers, *[like.new_full((), number) for number in self.scalars]]
 
     @cached_property
     def function(self) -> Callable[..., None]:
