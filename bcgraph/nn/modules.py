@@ -23,6 +23,7 @@ from bcgraph.keys import derive
 from bcgraph.nn import layers, registered, tree
 from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
 from bcgraph.nn.conv.int16 import Int16Weight
+from bcgraph.nn.conv.linear import Linear
 from bcgraph.nn.conv.winograd import TiledWeight, pays
 from bcgraph.nn.hooks import Layer
 from bcgraph.nn.norm import folding, step_norm
@@ -259,7 +260,7 @@ def _conv(layer: schema.Conv, given: Shape, steps: int) -> nn.Module:
 
 
 def _linear(layer: schema.Linear, given: Shape, steps: int) -> nn.Module:
-    return _bare(nn.Linear, given[0], layer.features, layer.bias)
+    return _bare(Linear, given[0], layer.features, layer.bias)
 
 
 def _norm(layer: schema.BatchNorm, given: Shape, steps: int) -> nn.Module:

@@ -13,7 +13,7 @@ import torch
 import bcgraph
 from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.conv import int16 as int16_conv
-from bcgraph.nn.conv import onednn
+from bcgraph.nn.conv import linear, onednn
 from bcgraph.nn.conv.input_gradient import computed_in
 from bcgraph.nn.conv.int16 import Int16Weight
 
@@ -21,7 +21,7 @@ TEXT = """bcg 1
 network n { input = image(3, 8, 8); steps = 2; backbone = tiny(width=64, classes=10); backward @4 -> @0 }
 """
 
-CHECKS = (onednn.can_pack, onednn.bfloat16_is_fast, int16_conv.kernels_are_exact)
+CHECKS = (onednn.can_pack, onednn.can_multiply, onednn.bfloat16_is_fast, int16_conv.kernels_are_exact)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +42,7 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     names = (
         "_reorder_convolution_weight",
         "_convolution_pointwise",
+        "_linear_pointwise",
         "_is_mkldnn_bf16_supported",
         "qconv_prepack",
         "qconv2d_pointwise",
@@ -95,3 +96,12 @@ def test_spikes_without_kernels_for_8_bits() -> None:
 def test_bfloat16_without_the_check() -> None:
     with pytest.warns(BcgraphWarning, match="check for bfloat16"):
         assert computed_in(torch.zeros(1, dtype=torch.bfloat16)) == torch.float32
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_product_falls_back_to_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "LARGE", 1)
+    layer, x = linear.Linear(3, 2), torch.ones(4, 3)
+    with pytest.warns(BcgraphWarning, match="the product of matrices of this version of torch"):
+        found = layer(x)
+    torch.testing.assert_close(found, torch.nn.functional.linear(x, layer.weight, layer.bias))

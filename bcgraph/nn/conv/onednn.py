@@ -42,6 +42,12 @@ def bfloat16_is_fast() -> bool:
     return _tried("the check for bfloat16", lambda: bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()), False)
 
 
+def enabled() -> bool:
+    """Whether this torch has oneDNN, and nobody has turned it off."""
+    backend: Any = torch.backends.mkldnn
+    return bool(backend.is_available() and backend.enabled)
+
+
 @cache
 def can_pack() -> bool:
     """Whether weights can be packed, and packed weights compute what plain ones do."""
@@ -59,8 +65,7 @@ def packs(weight: Tensor) -> bool:
     """Whether the kernels of the CPU have an order of their own for this weight, of a channels-last network."""
     if weight.dtype not in (torch.float32, torch.bfloat16):
         return False
-    backend: Any = torch.backends.mkldnn
-    if not (backend.is_available() and backend.enabled):
+    if not enabled():
         return False
     return (weight.dtype == torch.float32 or bfloat16_is_fast()) and can_pack()
 
@@ -97,6 +102,29 @@ def convolve_packed(
     result: Tensor = torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, two(padding), two(stride), two(dilation), groups, "none", [], ""
     )
+    return result
+
+
+@cache
+def can_multiply() -> bool:
+    """Whether products of matrices can be had from oneDNN."""
+    x = torch.arange(6, dtype=torch.float32, device="cpu").view(2, 3)
+    weight, bias = x.flip(0) - 2, torch.ones(2, dtype=torch.float32, device="cpu")
+
+    def call() -> bool:
+        return torch.equal(multiply(x, weight, bias), torch.addmm(bias, x, weight.t()))
+
+    return _tried("the product of matrices", call, False)
+
+
+def multiplies() -> bool:
+    """Whether products of matrices can be had from oneDNN, which a user can turn off."""
+    return enabled() and can_multiply()
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Rows `[N, C]` times a weight `[out, C]`, plus the bias, without a gradient."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
 
 
