@@ -5,7 +5,7 @@ It shares no code with the library: its own layers, first weights, order of batc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,11 @@ class Lif(nn.Module):
         return s
 
 
+def reset(lif: Any) -> None:
+    """A layer of `Lif` at the beginning of its time."""
+    lif.v = 0.0
+
+
 class Block(nn.Module):
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -52,17 +57,29 @@ class Block(nn.Module):
 
 
 class Tiny(nn.Module):
-    """`tiny(width, classes)` on inputs of one channel; `backward` are pairs (source, target) with a delay of 1."""
+    """`tiny(width, classes)` on inputs of one channel; `backward` are pairs (source, target) with a delay of 1.
 
-    def __init__(self, backward: Sequence[tuple[int, int]], steps: int, width: int = 16, classes: int = 10) -> None:
+    `neuron` makes a layer of neurons with a state of its own, which `reset` sets to its beginning.
+    """
+
+    def __init__(
+        self,
+        backward: Sequence[tuple[int, int]],
+        steps: int,
+        width: int = 16,
+        classes: int = 10,
+        neuron: Callable[[], nn.Module] = Lif,
+        reset: Callable[[nn.Module], None] = reset,
+    ) -> None:
         super().__init__()
+        self.reset = reset
         self.steps = steps
         self.conv1 = nn.Conv2d(1, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = nn.Sequential(Block(width, width, 1))
         self.layer2 = nn.Sequential(Block(width, 2 * width, 2))
         self.fc = nn.Linear(2 * width, classes)
-        self.lifs = nn.ModuleList(Lif() for _ in range(5))
+        self.lifs = nn.ModuleList(neuron() for _ in range(5))
         ports = [width, width, width, 2 * width, 2 * width]
         self.pairs = list(backward)
         self.projections = nn.ModuleList(
@@ -72,7 +89,7 @@ class Tiny(nn.Module):
     def forward(self, x: Tensor, *, sequence: bool) -> Tensor:
         """`[N, 1, H, W]`, or of a sequence `[T, N, 1, H, W]`, to `[T, N, classes]`."""
         for lif in self.lifs:
-            lif.v = 0.0
+            self.reset(lif)
         spikes: dict[int, Tensor] = {}
         outputs = []
         for t in range(self.steps):

@@ -1,7 +1,8 @@
-"""Small recurrent nets on one thread: two layers of neurons that feed back on themselves, against a plain loop.
+"""Small nets with feedback on one thread, against a plain loop: two layers that feed back on themselves, and `tiny`.
 
-700-128-128-20, T = 100, batch 64. The plain loop is what one writes by hand in PyTorch, with the same norms in the
-feedback. With the packages installed, the same loop runs with their neurons.
+700-128-128-20, T = 100, batch 64; and `tiny` with two connections on images of 8x8 and 28x28, T = 4. The plain loop is
+what one writes by hand in PyTorch, with the same norms in the feedback. With the packages installed, the same loop runs
+with their neurons.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 import bcgraph
 from bcgraph.schema import NetworkSpec
 from benchmarks.harness import Row, several
-from benchmarks.plain import Lif
+from benchmarks.plain import Lif, Tiny, reset
 
 INPUTS, WIDTH, CLASSES, STEPS, BATCH = 700, 128, 20, 100, 64
+IMAGES = {"8x8": 8, "28x28": 28}
+IMAGE_STEPS, IMAGE_CLASSES, PAIRS = 4, 10, ((4, 4), (2, 1))
 
 
 def spec(steps: int = STEPS) -> NetworkSpec:
@@ -69,27 +72,6 @@ class PlainLoop(nn.Module):
         return torch.stack(outputs)
 
 
-def _plain() -> nn.Module:
-    def reset(lif: Any) -> None:
-        lif.v = 0.0
-
-    return PlainLoop(Lif, reset)
-
-
-def _spikingjelly() -> nn.Module:
-    from spikingjelly.activation_based import neuron
-
-    return PlainLoop(lambda: neuron.LIFNode(tau=2.0, decay_input=False), lambda lif: lif.reset())
-
-
-def _snntorch() -> nn.Module:
-    import snntorch
-
-    return PlainLoop(
-        lambda: snntorch.Leaky(beta=0.5, reset_mechanism="zero", init_hidden=True), lambda lif: lif.reset_mem()
-    )
-
-
 class _Norse(nn.Module):
     """Norse hands the state on; here it is kept, as by the others."""
 
@@ -104,14 +86,35 @@ class _Norse(nn.Module):
         return s
 
 
-def _norse() -> nn.Module:
-    def reset(lif: Any) -> None:
-        lif.state = None
-
-    return PlainLoop(_Norse, reset)
+Neurons = tuple[Callable[[], nn.Module], Callable[[Any], None]]
+"""What makes a layer of neurons, and what sets it to the beginning of its time."""
 
 
-PEERS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+def _plain() -> Neurons:
+    return Lif, reset
+
+
+def _spikingjelly() -> Neurons:
+    from spikingjelly.activation_based import neuron
+
+    return lambda: neuron.LIFNode(tau=2.0, decay_input=False), lambda lif: lif.reset()
+
+
+def _snntorch() -> Neurons:
+    import snntorch
+
+    def make() -> nn.Module:
+        made: nn.Module = snntorch.Leaky(beta=0.5, reset_mechanism="zero", init_hidden=True)
+        return made
+
+    return make, lambda lif: lif.reset_mem()
+
+
+def _norse() -> Neurons:
+    return _Norse, lambda lif: setattr(lif, "state", None)
+
+
+PEERS: dict[str, tuple[str, Callable[[], Neurons]]] = {
     "plain loop": ("torch", _plain),
     "SpikingJelly": ("spikingjelly", _spikingjelly),
     "snnTorch": ("snntorch", _snntorch),
@@ -119,19 +122,52 @@ PEERS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 }
 
 
+class _Images(Tiny):
+    """The peers' `tiny` on images, which are the same at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """`[N, 1, H, W]` to `[T, N, classes]`."""
+        return super().forward(x, sequence=False)
+
+
+def tiny(size: int) -> NetworkSpec:
+    """`tiny` with two connections, on images of `size` by `size`."""
+    return bcgraph.parse(
+        f"""bcg 1
+    network images {{
+      input = image(1, {size}, {size})
+      steps = {IMAGE_STEPS}
+      backbone = tiny(width=16, classes={IMAGE_CLASSES})
+    }}"""
+    ).with_backward(PAIRS)
+
+
 def contender(name: str) -> Callable[[], object]:
-    """`training` or `inference`, and of what: `chosen`, a schedule, a peer; or a number of steps."""
+    """`training`, `inference` or `frozen`, and of what: `chosen`, a schedule, a peer; or a number of steps.
+
+    In front of it may stand the size of images for `tiny`.
+    """
     torch.set_num_threads(1)
-    what, _, of = name.partition(" ")
+    first, _, rest = name.partition(" ")
+    size = IMAGES.get(first)
+    what, _, of = (rest if size else name).partition(" ")
     steps = int(of) if of.isdigit() else STEPS
-    x = frames(steps)
+    x = (
+        frames(steps)
+        if size is None
+        else torch.rand((BATCH, 1, size, size), generator=torch.Generator().manual_seed(0))
+    )
     if of in PEERS:
-        model: nn.Module = PEERS[of][1]()
+        neurons = PEERS[of][1]()
+        model: nn.Module = (
+            PlainLoop(*neurons) if size is None else _Images(PAIRS, IMAGE_STEPS, 16, IMAGE_CLASSES, *neurons)
+        )
     else:
         schedule = of if of in ("unrolled", "folded") else None
-        model = bcgraph.compile(spec(steps), schedule, inference=what == "frozen")
+        network = spec(steps) if size is None else tiny(size)
+        model = bcgraph.compile(network, schedule, inference=what == "frozen")
     if what == "training":
-        y = torch.arange(BATCH) % CLASSES
+        y = torch.arange(BATCH) % (IMAGE_CLASSES if size else CLASSES)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
         def train() -> None:
@@ -151,19 +187,28 @@ def contender(name: str) -> Callable[[], object]:
 
 
 def run() -> list[Row]:
-    rows = []
-    peers = [name for name, (package, _) in PEERS.items() if find_spec(package) is not None]
-    for what, ours, goal in (("training", "training chosen", "<= 0.70"), ("inference", "frozen chosen", "<= 0.60")):
-        mine, *theirs = several("recurrent", ours, *(f"{what} {name}" for name in peers), repeats=15)
-        for name, other in zip(peers, theirs, strict=True):
-            wanted = goal if name == "plain loop" else "< 1"
-            rows.append(
-                Row(f"{what} / {name}", f"{mine * 1e3:.1f} ms", f"{other * 1e3:.1f} ms", f"{mine / other:.2f}", wanted)
-            )
-    eval_mode, frozen = several("recurrent", "inference chosen", "frozen chosen", repeats=15)
-    times = f"{frozen * 1e3:.1f} ms", f"{eval_mode * 1e3:.1f} ms", f"{frozen / eval_mode:.2f}"
-    rows.append(Row("compiled for inference / eval mode", *times, "<= 1"))
+    rows = _against_peers("", ("<= 0.70", "<= 0.60"))
     short, long = several("recurrent", "training 10", "training 1000", repeats=5)
     each = f"{long:.2f} ms", f"{short * 100:.2f} ms", f"{long / (100 * short):.2f}"
     rows.append(Row("a step of training, T = 1000 / T = 10", *each, "about 1"))
+    for size in IMAGES:
+        rows += _against_peers(f"{size} ", ("", ""))
+    return rows
+
+
+def _against_peers(network: str, goals: tuple[str, str]) -> list[Row]:
+    """Training and inference against the plain loop, with `goals`, and against the peers; then against eval mode."""
+    rows = []
+    peers = [name for name, (package, _) in PEERS.items() if find_spec(package) is not None]
+    label = f"tiny, {network.strip()}, " if network else ""
+    for what, ours, goal in (("training", "training chosen", goals[0]), ("inference", "frozen chosen", goals[1])):
+        names = (f"{network}{ours}", *(f"{network}{what} {name}" for name in peers))
+        mine, *theirs = several("recurrent", *names, repeats=15)
+        for name, other in zip(peers, theirs, strict=True):
+            wanted = goal if name == "plain loop" else "< 1"
+            times = f"{mine * 1e3:.1f} ms", f"{other * 1e3:.1f} ms", f"{mine / other:.2f}"
+            rows.append(Row(f"{label}{what} / {name}", *times, wanted))
+    eval_mode, frozen = several("recurrent", f"{network}inference chosen", f"{network}frozen chosen", repeats=15)
+    times = f"{frozen * 1e3:.1f} ms", f"{eval_mode * 1e3:.1f} ms", f"{frozen / eval_mode:.2f}"
+    rows.append(Row(f"{label}compiled for inference / eval mode", *times, "<= 1"))
     return rows
