@@ -62,8 +62,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes | bytearray) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Replace the content of `path` by `text` as UTF-8, in one step. Raises RunError (E084)."""
-    write_bytes(path, text.encode())
+    """Replace the content of `path` by `text` as UTF-8, in one step. Raises RunError (E084).
+
+    A name of a file in it that is not UTF-8 is escaped, as messages show it.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def directory(path: str | os.PathLike[str]) -> Path:

@@ -13,9 +13,11 @@ from bcgraph.compiler.passes import Pass
 from bcgraph.compiler.targets.fx import backends
 from bcgraph.compiler.targets.fx.module import parameters, to_fx
 from bcgraph.errors import CompileError
+from bcgraph.nn.defaults import ordinary_modes
 from bcgraph.schema import NetworkSpec
 
 
+@ordinary_modes()
 def compile(
     spec: NetworkSpec,
     schedule: str | None = None,

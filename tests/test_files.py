@@ -175,3 +175,9 @@ def test_a_killed_process_leaves_neither_a_lock_nor_rubbish(tmp_path: Path) -> N
     assert len(names(tmp_path)) == 2
     with files.locked(tmp_path):
         assert names(tmp_path) == [".lock"]
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    name = os.fsdecode(b"run-\xff")
+    files.write_text(tmp_path / "a.txt", f"in {name}")
+    assert (tmp_path / "a.txt").read_bytes() == b"in run-\\udcff"

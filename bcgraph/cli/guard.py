@@ -1,14 +1,15 @@
 """How a command ends: one place turns exceptions into messages and exit codes.
 
 A user's mistake is a `BcgraphError`: its diagnostics go to standard error (with `--json` to standard output, as data)
-and the exit code is 1. So is memory that has run out. Ctrl-C ends with 130 and the line that resumes. Any other
-exception is a bug of ours and keeps its traceback.
+and the exit code is 1. So is memory that has run out, and a path that the system refuses. Ctrl-C ends with 130 and the
+line that resumes. Any other exception is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
 import shlex
 import sys
 import warnings
@@ -51,15 +52,28 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
             # The reader of a pipe has seen enough. Python would complain once more when it flushes at exit.
             drop(sys.stdout)
         except MEMORY_FAILURES as error:
-            if not ran_out(error):
+            refused = _refused(error)
+            if refused is None:
                 raise
-            report(exhausted(error).diagnostics, as_json=bool(kwargs.get("as_json")))
+            report(refused.diagnostics, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(FAULT) from None
         except KeyboardInterrupt:
             say(_interrupted(sys.argv[1:]))
             raise typer.Exit(INTERRUPTED) from None
 
     return command
+
+
+def _refused(error: BaseException) -> BcgraphError | None:
+    """What the system did not give: memory, or a name that it refuses where nobody asked whether it would.
+
+    None for a fault of ours.
+    """
+    if ran_out(error):
+        return exhausted(error)
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return BcgraphError("E001", f"cannot read {error.filename}: {os.strerror(error.errno)}")
+    return None
 
 
 def report(diagnostics: tuple[Diagnostic, ...], *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from bcgraph.importing.layers import Layer, RefusedError
 from bcgraph.importing.neurons import Written
 from bcgraph.importing.record import Place, Recording, Ref, record
 from bcgraph.importing.tree import Item, sequence
+from bcgraph.nn.defaults import ordinary_modes
 from bcgraph.schema import NetworkSpec
 
 TOLERANCE = 1e-9
@@ -59,6 +60,7 @@ class ImportFailedError(BcgraphError):
     """What in a module cannot be said, all of it (E110 to E115)."""
 
 
+@ordinary_modes()
 def from_torch(
     module: nn.Module,
     example: Tensor,

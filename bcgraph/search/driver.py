@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bcgraph import files
 from bcgraph.errors import DataError, RunError, SearchError
+from bcgraph.nn.defaults import ordinary_modes
 from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
@@ -70,6 +71,7 @@ class Evaluators(Protocol):
         """What trains the networks of the last stage."""
 
 
+@ordinary_modes()
 def run(
     spec: NetworkSpec,
     out: Path,

@@ -145,3 +145,9 @@ def test_devices_that_cannot_be_had(
     more = ("--out", "found") if command == "search" else ()
     assert says in bcgraph(command, what, *more, "--accelerator", accelerator).fault(code)
     assert not (trained.parent / "found").exists()
+
+
+def test_a_name_that_is_too_long_for_the_system(bcgraph: Command, tiny: Path) -> None:
+    name = "a" * 300
+    for arguments in (["show", name], ["train", tiny, "--out", name], ["report", name], ["train", name, "--out", "x"]):
+        assert "too long" in bcgraph(*arguments).fault("E001")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +102,40 @@ def test_kernels_for_fixed_weights(dtype: torch.dtype, device: str) -> None:
         found = both()
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours, theirs)
+
+
+MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_do_not_reach_scores_nor_files(mode: str, tmp_path: Path) -> None:
+    spec = bcgraph.parse(TEXT.format(statistics="shared"))
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(8) % 2
+
+    def measured(name: str) -> list[Any]:
+        model = bcgraph.compile(spec)
+        bcgraph.export(spec, tmp_path / name, state_dict=model.state_dict())
+        exported = bcgraph.runtime.Network(tmp_path / name)(x.numpy()).tolist()
+        assert not next(model.parameters()).is_inference()
+        return [bcgraph.scores.n_score(model, x), bcgraph.scores.e_score(model, x, y), exported]
+
+    expected = measured("a.onnx")
+    with MODES[mode]():
+        assert measured("b.onnx") == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"weights": "int16"}, {"schedule": "folded"}, {"schedule": "step"}])
+def test_modules_for_inference_run_under_autocast(options: dict[str, Any]) -> None:
+    spec = bcgraph.parse(TEXT.format(statistics="shared"))
+    model = bcgraph.compile(spec, inference=True, **options)
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    states = model.initial_states(x) if "schedule" in options and options["schedule"] == "step" else []
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        output, *after = found if isinstance(found := model(x, *states), tuple) else (found,)
+    assert torch.isfinite(output).all()
+    assert not after or sum(state.dtype == torch.float32 for state in after) == 5  # the membranes

@@ -1,11 +1,13 @@
-"""torch's global defaults do not reach training, and one process on the CPU loads no Fabric."""
+"""torch's global defaults and modes do not reach training, and one process on the CPU loads no Fabric."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,14 +20,34 @@ from tests.training.nets import tiny
 from tests.training.test_train import small
 
 
-@pytest.fixture(params=["float64", "meta"])
-def defaults(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Defaults that a user may have set: float64, or a device on which nothing is computed."""
-    torch.set_default_dtype(torch.float64 if request.param == "float64" else torch.float32)
-    torch.set_default_device("meta" if request.param == "meta" else None)
+@contextmanager
+def float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def meta() -> Iterator[None]:
+    torch.set_default_device("meta")
+    yield
     torch.set_default_device(None)
+
+
+SET: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "float64": float64,
+    "a device on which nothing is computed": meta,
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+}
+
+
+@pytest.fixture(params=SET)
+def defaults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a user may have set, or may be in."""
+    with SET[request.param]():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +58,11 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def modes() -> tuple[object, ...]:
+    grad = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+    return torch.get_default_dtype(), torch.get_default_device(), *grad
+
+
 def supernet(out: Path) -> None:
     spec = supernet_spec(1)
     split = data.load(spec.data, spec.input, spec.steps).train.subset(range(80))
@@ -44,9 +71,9 @@ def supernet(out: Path) -> None:
 
 @pytest.mark.usefixtures("defaults")
 def test_training_does_not_see_them(expected: Path, tmp_path: Path) -> None:
-    before = torch.get_default_dtype(), torch.get_default_device()
+    before = modes()
     train(small(1), out=tmp_path / "run")
-    assert (torch.get_default_dtype(), torch.get_default_device()) == before
+    assert modes() == before
     for name in ("last.safetensors", "state.safetensors"):
         found, other = (weights.unpack(folder / "run" / name)[0] for folder in (tmp_path, expected))
         assert found.keys() == other.keys()
@@ -55,9 +82,13 @@ def test_training_does_not_see_them(expected: Path, tmp_path: Path) -> None:
             assert bool((found[key] == value).all()), key
 
 
+# A search has left inference mode before it makes a supernet.
+@pytest.mark.parametrize("defaults", [name for name in SET if name != "inference_mode"], indirect=True)
 @pytest.mark.usefixtures("defaults")
 def test_a_supernet_does_not_see_them(expected: Path, tmp_path: Path) -> None:
+    before = modes()
     supernet(tmp_path)
+    assert modes() == before
     assert (tmp_path / STATE).read_bytes() == (expected / STATE).read_bytes()
 
 

@@ -59,7 +59,7 @@ class Neuron:
         wide = membranes(like)
         if wide != like.dtype and (traced() or not launch.usable(like)):
             with torch.autocast(like.device.type, enabled=False):
-                made = self([c.to(wide) for c in currents], states, learned)
+                made = Neuron.__call__(self, [c.to(wide) for c in currents], states, learned)
             return tuple(v.to(like.dtype) if n == SPIKES else v for n, v in zip(self.kernel.after, made, strict=True))
         if traced():
             found: tuple[Tensor, ...] = self.kernel.plain(total(currents), *states, *uniforms)
@@ -104,7 +104,8 @@ class NeuronSteps:
         wide = membranes(current)
         if wide != current.dtype and (traced() or not launch.fits(current, steps)):
             with torch.autocast(current.device.type, enabled=False):
-                return self([current.to(wide)], learned, steps, repeated).to(current.dtype)
+                made = NeuronSteps.__call__(self, [current.to(wide)], learned, steps, repeated)
+            return made.to(current.dtype)
         given = (current,) * steps if repeated else split(current, steps)
         kernels = self.kernels(steps)
         one = given[0]

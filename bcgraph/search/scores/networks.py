@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from bcgraph import plugins
 from bcgraph.compiler.targets.fx.observer import codes, spikes
 from bcgraph.errors import SearchError
+from bcgraph.nn.defaults import ordinary_modes
 from bcgraph.plugins.values import OfGradients, OfSpikes, Score
 from bcgraph.search.records.evaluations import Measure
 from bcgraph.search.scores.result import ScoreResult
@@ -73,7 +74,7 @@ def results(
     if gradients:
         assert y is not None
         check_labels(x, y)
-    with scoring(model), torch.set_grad_enabled(gradients):
+    with ordinary_modes(), scoring(model), torch.set_grad_enabled(gradients):
         inputs = x.detach().clone().requires_grad_() if gradients else x
         if any(isinstance(each.measure, OfSpikes) for each in scores.values()):
             output, sent = spikes(model, inputs)
