@@ -18,6 +18,7 @@ TABLES_OF: Mapping[str, tuple[Path, Path]] = {
     "digits_rows": (records.TABLE, SPECS / "tiny_digits_rows.bcg"),
     "japanese_vowels": (HERE / "japanese_vowels.csv", SPECS / "tiny_japanese_vowels.bcg"),
     "fashion_rows": (HERE / "fashion_rows.csv", SPECS / "tiny_fashion_rows.bcg"),
+    "plain_digits_rows": (HERE / "plain_digits_rows.csv", SPECS / "tiny_plain_digits_rows.bcg"),
 }
 """The training runs of each data set, and the file that says what was trained."""
 
@@ -25,6 +26,7 @@ VALUES_OF: Mapping[str, Path] = {
     "digits_rows": HERE / "predictors.csv",
     "japanese_vowels": HERE / "japanese_vowels_predictors.csv",
     "fashion_rows": HERE / "fashion_rows_predictors.csv",
+    "plain_digits_rows": HERE / "plain_digits_rows_predictors.csv",
 }
 """What predictors say of the architectures of each table."""
 
@@ -82,8 +84,59 @@ def rules() -> str:
     return markdown(header, rows, right=range(1, len(header)))
 
 
+NAMES = {
+    "fewest operations": "fewest operations",
+    "number of connections": "number of connections",
+    "connections - distance": "connections minus distance: the rule",
+    "n": "N-score",
+    "e": "E-score",
+    "naswot": "`naswot`",
+    "snip": "`snip`",
+    "grad_norm": "`grad_norm`",
+    "supernet20": "supernet, 20 epochs",
+    "supernet20r8": "the same, recalibrated",
+    "short9": "trained for a ninth of the epochs",
+    "short3": "trained for a third of the epochs",
+    "e, additive": "E-score, additive",
+    "supernet20, additive": "supernet, additive",
+    "short3, additive": "a third of the epochs, additive",
+    "e + supernet20": "E-score + supernet, by added ranks",
+    "e + supernet20, additive": "the same, additive",
+    "e + rule": "E-score + rule",
+    "supernet20 + rule": "supernet + rule",
+    "e + supernet20 + rule": "E-score + supernet + rule",
+    "short3 + rule": "a third of the epochs + rule",
+}
+"""The predictors that are judged on every table, as the page names them."""
+
+
+def judged() -> str:
+    """What each predictor is worth on each table: Kendall and its interval, what it adds to the rule, its favorites."""
+    found = {}
+    for name, (table, spec) in TABLES_OF.items():
+        values = VALUES_OF[name]
+        rows, _ = predictors.judged(table, values if values.exists() else None, spec)
+        found[name] = {row.name: row for row in rows}
+    lines = []
+    for name, label in NAMES.items():
+        cells = []
+        for by in found.values():
+            one = by.get(name)
+            if one is None:
+                cells.append("")
+                continue
+            added = "" if one.partial is None else f"; {one.partial:+.2f}"
+            cells.append(
+                f"{one.kendall:+.2f} ({one.low:+.2f} to {one.high:+.2f}){added}; {one.tenth:.0%} of {one.seeds}"
+            )
+        lines.append((label, *cells))
+    return markdown(("predictor", *found), lines, right=range(1, 1 + len(found)))
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
+    "judged": judged,
     "placements, japanese_vowels": lambda: placements("japanese_vowels"),
     "placements, fashion_rows": lambda: placements("fashion_rows"),
+    "placements, plain_digits_rows": lambda: placements("plain_digits_rows"),
     "rules": rules,
 }

@@ -1,4 +1,4 @@
-"""The plots of docs/tables.md."""
+"""The plots of docs/science.md."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from bcgraph.viz.arcs import COLORS, STYLE
-from benchmarks.placement import records, tables, values
+from benchmarks.placement import contest, other_tables, records, tables, values
 from benchmarks.placement.__main__ import known
 
 FAINT = "#B5B5B0"
 
 
 def draw(folder: Path) -> None:
-    """Write `placement.svg`, `predictors.svg` and `regret.svg` into `folder`."""
+    """Write `placement.svg`, `predictors.svg`, `regret.svg` and `costs.svg` into `folder`."""
+    drawn = (("placement", placement), ("predictors", predictors), ("regret", regret), ("costs", costs))
     with mpl.rc_context(STYLE):
-        for name, picture in (("placement", placement), ("predictors", predictors), ("regret", regret)):
+        for name, picture in drawn:
             figure = picture()
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
             plt.close(figure)
@@ -92,6 +93,38 @@ def regret() -> plt.Figure:
         frame.set_xlabel("evaluations")
     frames[0].set_ylabel("regret in true accuracy")
     frames[1].legend(frameon=False)
+    return figure
+
+
+GROUPS = (
+    ("random, trained", "random, ", "o-"),
+    ("successive halving", "halving of ", "s-"),
+    ("the paper's method", "paper", "D"),
+    ("sifted by E-score, supernet", "sifted", "^"),
+    ("E-score and locality, none, 2 or 5 trained", "E-score and locality", "v-"),
+    ("the recipe and its kin: late locality", "E-score and late locality, best", "*-"),
+)
+"""Ways of `contest.py` that are drawn together: label, how their names begin, marker."""
+
+
+def costs() -> plt.Figure:
+    """Regret against cost for all ways to search, a frame for each table."""
+    names = list(other_tables.TABLES_OF)
+    figure, frames = plt.subplots(1, len(names), figsize=(12, 3.4), layout="constrained", sharex=True)
+    for frame, name in zip(frames, names, strict=True):
+        found = contest.result(name)
+        for place, (label, start, mark) in enumerate(GROUPS):
+            some = sorted((each.cost, each.regret) for each in found if each.way.startswith(start))
+            if some:
+                color = COLORS[place % len(COLORS)]
+                frame.plot(*zip(*some, strict=True), mark, color=color, label=label, markersize=5, linewidth=1)
+        frame.set_xscale("log")
+        frame.set_ylim(bottom=0)
+        frame.set_title(name, fontsize=9)
+        frame.set_xlabel("cost in training runs")
+    frames[0].set_ylabel("regret in true accuracy")
+    handles, labels = frames[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -14,7 +14,7 @@ from bcgraph.schema import EvolveSpec, InitSpec
 from bcgraph.search.records.evaluations import fitness
 from bcgraph.search.scores.rank_correlation import ranks as ranking
 from bcgraph.search.space.search_space import Architecture
-from benchmarks.placement import gain_tables, other_tables, records, replay, values
+from benchmarks.placement import contest, gain_tables, other_tables, records, replay, values
 from benchmarks.placement.__main__ import SPEC, known
 from benchmarks.placement.replay import Lookup
 from benchmarks.placement.text import markdown
@@ -282,6 +282,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "sifting": sifting,
     "regret, supernet": lambda: regret(SHOT),
     "regret, truth": lambda: regret("truth"),
+    "contest": contest.table,
     **other_tables.TABLES,
     **gain_tables.TABLES,
 }
