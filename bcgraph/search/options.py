@@ -118,7 +118,8 @@ class Options:
         """The devices that train the supernet. Raises RunError (E041) for an unknown accelerator."""
         from bcgraph import training
 
-        return training.Options(self.accelerator, self.devices)
+        graphs = "auto" if self.accelerator == "cpu" else self.graphs
+        return training.Options(self.accelerator, self.devices, graphs=graphs)
 
     def as_data(self) -> dict[str, Any]:
         """The options that belong to a run's identity, as plain data."""

@@ -27,14 +27,17 @@ from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.nn.determinism import reproducible
+from bcgraph.nn.graphs.capture import Capture, CudaCapture
 from bcgraph.schema import NetworkSpec, TrainSpec
 from bcgraph.search.space.members import MemberSpace
 from bcgraph.search.space.search_space import Architecture, SearchSpace, of_search, wired
+from bcgraph.search.supernet.paths import Paths
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.training import checks
 from bcgraph.training.batches import Batch, batches, losses
 from bcgraph.training.checkpoint import check_epochs, collect, restore
 from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess, on_every_rank, on_rank_zero
+from bcgraph.training.graphed_step import captures
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
 from bcgraph.training.train_step import TrainStep
@@ -96,6 +99,10 @@ class Supernet:
         self._compiled.move_to_end(architecture)
         return self._compiled[architecture]
 
+    def paths(self, capture: Callable[[], Capture] | None = None) -> Paths:
+        """The networks of all architectures from parts that are compiled once, or captured with `capture`."""
+        return Paths(self.full, self._everything()[0] if self.spec.search.space is None else None, capture)
+
     def drawn(self, epoch: int, step: int) -> Architecture:
         """The architecture that a training step updates."""
         rng = keys.rng(self.seed, "supernet", epoch, step)
@@ -123,7 +130,8 @@ class Supernet:
         self.history, done = on_every_rank(group, lambda: (self._resume(out / STATE, plain), self.finished(out)))
         if len(self.history) == self.spec.search.supernet.epochs and done:
             return
-        network, update = group.setup(_Paths(self), plain)
+        captured = captures(self.machine, torch.device(group.device), tells=group.is_global_zero)
+        network, update = group.setup(_Drawn(self, CudaCapture if captured else None), plain)
         # Of `train` only the loss, the optimizer and the schedule are the supernet's.
         settings = TrainSpec(loss=self.spec.train.loss)
         step = TrainStep(self.spec, settings, group, network, update, self.dtype, self.dtype)
@@ -234,16 +242,21 @@ class Supernet:
         return everything[0] if len(everything) == 1 else wired(self.spec, ())
 
 
-class _Paths(nn.Module):
-    """A supernet as one module, which is called with an architecture and its input."""
+class _Drawn(nn.Module):
+    """A supernet in training as one module, which is called with an architecture and its input."""
 
-    def __init__(self, supernet: Supernet) -> None:
+    def __init__(self, supernet: Supernet, capture: Callable[[], Capture] | None) -> None:
         super().__init__()
         self.full = supernet.full
+        self.spec = supernet.spec
         self.model = supernet.model
+        # What runs all steps in another order has no segments of a step.
+        self.paths = supernet.paths(capture) if supernet.schedule == "unrolled" else None
 
     def forward(self, architecture: Architecture, x: Tensor) -> Tensor:
         """What the network of the architecture gives; see `bcgraph.compile`."""
+        if self.paths is not None:
+            return self.paths.run(wired(self.spec, architecture), x)
         outputs: Tensor = self.model(architecture).train()(x)
         return outputs
 

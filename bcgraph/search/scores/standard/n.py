@@ -29,10 +29,13 @@ _EXACT_FLOAT32 = 2**24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelTerm:
-    """What one layer adds to the kernel in one step: `N_A - d`, `[N, N]` in float64, and whether a neuron fires."""
+    """What one layer adds to the kernel in one step: `N_A - d`, `[N, N]` in float64, and whether a neuron fires.
+
+    Both stay on the device, so that nothing waits for it before the score.
+    """
 
     values: Tensor
-    fires: bool
+    fires: Tensor
 
 
 def n_score_from_spikes(codes: Iterable[Tensor]) -> ScoreResult:
@@ -55,22 +58,22 @@ def kernel_term(codes: Tensor) -> KernelTerm:
 def n_score_from_terms(terms: Iterable[KernelTerm]) -> ScoreResult:
     """The N-score of the kernel that is the sum of `terms`. Raises SearchError (E089) for fewer than two samples."""
     kernel: Tensor | None = None
-    fired = False
+    fires: list[Tensor] = []
     for term in terms:
-        fired = fired or term.fires
+        fires.append(term.fires)
         kernel = term.values if kernel is None else kernel + term.values
     if kernel is None or kernel.shape[0] < 2:
         raise SearchError("E089", "the N-score compares samples and needs a batch of at least two of them")
     if not bool(torch.isfinite(kernel).all()):
         return ScoreResult.dead("spikes are not finite")
-    if not fired:
+    if not bool(torch.stack(fires).any()):
         return ScoreResult.dead("no neuron fires")
     if _singular(kernel):
         return ScoreResult.dead("the kernel of the N-score is singular: samples are not told apart")
     return ScoreResult(float(torch.linalg.slogdet(kernel).logabsdet))
 
 
-def _distance(codes: Tensor) -> tuple[Tensor, bool]:
+def _distance(codes: Tensor) -> tuple[Tensor, Tensor]:
     """The sparsity-aware Hamming distances `[N, N]` of codes `[N, N_A]`, and whether any of them fires."""
     neurons = codes.shape[1]
     codes = codes.to(torch.float32 if neurons < _EXACT_FLOAT32 else torch.float64)
@@ -81,7 +84,7 @@ def _distance(codes: Tensor) -> tuple[Tensor, bool]:
     scale = neurons * (rates[:, None] * (1 - rates)[None, :] + (1 - rates)[:, None] * rates[None, :])
     # Written so that NaN stays NaN.
     distance = torch.where(scale == 0, 0.0, 0.5 * hamming / scale)
-    return distance, bool((counts > 0).any())
+    return distance, (counts > 0).any()
 
 
 def _singular(kernel: Tensor) -> bool:

@@ -1,0 +1,100 @@
+"""The program of a network with some of the connections that a program has: what is left of it without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
+
+from bcgraph.compiler import passes, pipelines
+from bcgraph.compiler.ir import Edge, Node, TemporalGraph
+from bcgraph.compiler.ops import OPS, Trait, has
+from bcgraph.names import parse_projection
+
+
+def owner(name: str) -> str | None:
+    """The connection that a node belongs to, `backward.4_0`; None for the backbone."""
+    found = parse_projection(name)
+    return None if found is None else found.prefix
+
+
+def apart(graph: TemporalGraph) -> TemporalGraph:
+    """`graph` after the passes of a supernet, which make no node of two connections one."""
+    first, *rest = passes.find(pipelines.SUPERNET)
+    assert first.name == "dce"
+    marked = [n if (own := owner(n.name)) is None else n.with_attrs(owner=own) for n in graph.nodes]
+    merged = first.run(graph.with_nodes(tuple(marked)))
+    nodes = (replace(n, attributes=tuple(a for a in n.attributes if a[0] != "owner")) for n in merged.nodes)
+    return passes.run(tuple(rest), merged.with_nodes(tuple(nodes)))
+
+
+def _likenesses(graph: TemporalGraph) -> dict[str | None, set[Hashable]]:
+    """For each connection, and for the backbone, what its pure nodes compute, where equal ones are made one."""
+    found: dict[str | None, set[Hashable]] = {}
+    for node in graph.nodes:
+        if has(node, Trait.PURE):
+            plain = tuple((k, type(v) if k == "layer" else v) for k, v in node.attributes)
+            found.setdefault(owner(node.name), set()).add((node.op, node.inputs, str(plain)))
+    return found
+
+
+class Restriction:
+    """The unrolled program of `graph`, which has all connections of a space, and what some of them leave of it.
+
+    A connection that is left out reads as zero, as it does before its delay, and each operation says what that leaves.
+    Nodes of the program that do not change are the same objects in all restrictions.
+    """
+
+    def __init__(self, graph: TemporalGraph) -> None:
+        program = self.program = pipelines.scheduled(apart(graph), "unrolled")
+        self._likenesses = _likenesses(graph)
+        self._changed: dict[tuple[int, tuple[str, ...]], Node] = {}
+        self._projections: dict[str, list[int]] = {}
+        self._backbone: list[int] = []
+        for place, node in enumerate(program.nodes):
+            found = owner(node.name)
+            (self._backbone if found is None else self._projections.setdefault(found, [])).append(place)
+
+    def to(self, connections: Iterable[str]) -> tuple[Node, ...] | None:
+        """The nodes of the network with these connections, in order; None where they do not follow from the program.
+
+        That is where two of them share a node, such as the resize of one source to the size of two targets.
+        """
+        connections = tuple(connections)
+        seen: set[Hashable] = set(self._likenesses.get(None, ()))
+        for name in connections:
+            own = self._likenesses.get(name, set())
+            if not seen.isdisjoint(own):
+                return None
+            seen |= own
+        chosen = [place for name in connections for place in self._projections.get(name, ())]
+        known = {v.name for v in self.program.inputs}
+        alias: dict[str, str] = {}
+        found: list[Node] = []
+        for place in sorted([*self._backbone, *chosen]):
+            node = self.program.nodes[place]
+            reads = tuple(alias.get(e.value, e.value) for e in node.inputs)
+            missing = frozenset(i for i, name in enumerate(reads) if name not in known)
+            left = tuple(name for name in reads if name in known)
+            verdict = OPS[node.op].zero(node, missing) if missing else node
+            if verdict == "keep":
+                return None
+            if verdict == "zero":
+                continue
+            if verdict == "pass":
+                alias[node.output.name] = left[0]
+                continue
+            if left != tuple(e.value for e in node.inputs):
+                base = verdict if isinstance(verdict, Node) else node
+                node = self._changed.setdefault((place, left), replace(base, inputs=tuple(map(Edge, left))))
+            known.update(v.name for v in node.outputs)
+            found.append(node)
+        return self._live(found)
+
+    def _live(self, nodes: list[Node]) -> tuple[Node, ...]:
+        wanted = set(self.program.outputs)
+        kept: list[Node] = []
+        for node in reversed(nodes):
+            if any(v.name in wanted for v in node.outputs):
+                kept.append(node)
+                wanted.update(e.value for e in node.inputs)
+        return tuple(reversed(kept))
