@@ -26,7 +26,7 @@ def kernel_term(codes: Tensor) -> KernelTerm:
     common = rows @ rows.T
     counts = common.diagonal()
     hamming = counts[:, None] + counts[None, :] - 2 * common
-    return KernelTerm(rows.shape[1] - hamming, bool((counts > 0).any()))
+    return KernelTerm(rows.shape[1] - hamming, (counts > 0).any())
 
 
 SCORE = Score(
