@@ -11,10 +11,12 @@ from __future__ import annotations
 import csv
 import gc
 import io
+import itertools
 import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +25,11 @@ from torch import nn
 
 import bcgraph
 from bcgraph.files import write_text
+from bcgraph.nn.graphs.capture import CudaCapture
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.space.search_space import architecture_of
+from bcgraph.search.supernet.at_once import fitting
 from bcgraph.search.supernet.one_shot import OneShot
 from benchmarks import gpu_steps
 from benchmarks.harness import Row, elapsed, medians, show
@@ -32,7 +37,7 @@ from benchmarks.inference import raw_calls
 from benchmarks.networks import images, resnet18, settle
 from benchmarks.scoring import BATCH as SCORED
 from benchmarks.scoring import MEASURES, candidates, fresh, in_turn
-from benchmarks.supernet import SAMPLES, alone, prepared
+from benchmarks.supernet import SAMPLES, alone, prepared, step
 from benchmarks.training import BATCH, build, stepper
 
 TIMES = 10
@@ -55,6 +60,7 @@ def parts() -> Iterator[tuple[str, Callable[[], Iterable[Row]]]]:
     yield "training, batch 128, no connection", partial(gpu_steps.training, "bf16", 128, feedback=False)
     yield "scoring", scoring
     yield "supernet", supernet
+    yield "supernet, training", supernet_steps
     yield "as before graphs", lambda: [*inference(), *training()]
     for batch, steps in ((8, 4), (256, 4), (32, 1), (32, 16)):
         yield f"inference, batch {batch}, T = {steps}", partial(gpu_steps.inference, "bf16", batch, steps)
@@ -143,6 +149,12 @@ def scoring() -> list[Row]:
             mine, against = _medians(in_turn(lambda one, scorer=scorer: next(scorer([one]))), in_turn(score))
             goal = {"N and E": ">= 5 x", "N alone": ">= 3 x"}[name] if precision == "float32" else ""
             rows.append(_row(f"{name}, {precision} / fresh model, float32", mine, against, against / mine, goal, " x"))
+        several = replace(scorer, precision=PRECISIONS["float32"], at_once=fitting(resnet18()))
+        many = candidates()[: several.at_once]
+        list(several(many))
+        mine, against = _medians(lambda several=several, many=many: list(several(many)), in_turn(score))
+        what = f"{name}, float32, {len(many)} at once, each / fresh model"
+        rows.append(_row(what, mine / len(many), against, against * len(many) / mine, ">= 10 x", " x"))
     return rows
 
 
@@ -156,7 +168,27 @@ def supernet() -> list[Row]:
         timed=_timed,
     )
     what = f"{len(many)} candidates, {SAMPLES} samples / each compiled"
-    return [_row(what, mine, other, other / mine, ">= 2 x", " x")]
+    rows = [_row(what, mine, other, other / mine, ">= 2 x", " x")]
+    shot = OneShot(net, net.split, at_once=min(len(many), fitting(resnet18())))
+    (mine,) = medians(lambda: list(shot(many)), repeats=3, timed=_timed)
+    rows.append(_row(f"{what}, {shot.at_once} at once", mine, other, other / mine, ">= 6 x", " x"))
+    return rows
+
+
+def supernet_steps() -> list[Row]:
+    """A training step of a supernet, each of another architecture, against the peer's hand-wired ones."""
+    from benchmarks.peer import Peer
+
+    net, many = prepared("cuda")
+    x = images(BATCH).cuda()
+    peers = itertools.cycle([stepper(Peer(each.steps, architecture_of(each)).cuda(), x) for each in many[:4]])
+    captured, plain, theirs = _medians(
+        step(net.paths(CudaCapture), net, many, x), step(net.paths(), net, many, x), lambda: next(peers)()
+    )
+    return [
+        _row("supernet step, captured segments / hand-wired", captured, theirs, theirs / captured, ">= 3 x", " x"),
+        _row("supernet step, segments / hand-wired", plain, theirs, theirs / plain, "", " x"),
+    ]
 
 
 def _timed(function: Callable[[], object]) -> float:

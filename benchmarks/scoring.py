@@ -18,6 +18,7 @@ from bcgraph import search
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Measure
 from bcgraph.search.scores.incremental import Incremental
+from bcgraph.search.scores.networks import declared
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.rank_correlation import spearman
 from bcgraph.search.scores.result import ScoreResult
@@ -27,7 +28,7 @@ from bcgraph.search.scores.standard.n import n_score_from_spikes
 from bcgraph.search.space.search_space import architecture_of
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixModel
-from benchmarks.harness import Row, pair
+from benchmarks.harness import Row, pair, several
 from benchmarks.networks import images, resnet18
 
 BATCH = 64
@@ -37,6 +38,9 @@ RANKED: dict[Measure, int] = {"n": 40, "e": 16}
 ONE_THREAD = "float32, one thread"
 
 MEASURES: dict[str, tuple[Measure, ...]] = {"N and E": ("n", "e"), "N alone": ("n",)}
+
+TOGETHER = 20
+"""How many candidates are scored for the rows of several at once."""
 
 
 def candidates() -> list[NetworkSpec]:
@@ -81,15 +85,18 @@ def engine(
     """Scores a candidate as a search does."""
     kind = PRECISIONS[precision]
     scorer = Scorer(ScoringBatch(x, y), 0, measures, precision=kind)
-    score = Incremental(PrefixModel.of(scorer.weights(), resnet18()), x.to(kind.forward), y, measures)
+    score = Incremental(PrefixModel.of(scorer.weights(), resnet18()), x.to(kind.forward), y, declared(measures))
     return lambda candidate: score(Lowered.of(candidate))
 
 
 def contender(name: str) -> Callable[[], object]:
-    """Scores the next candidate at each call: `MEASURES, PRECISION`, or `MEASURES, fresh`."""
+    """Scores the next candidate at each call: `MEASURES, PRECISION` or `MEASURES, fresh`; `MEASURES, at once K` all."""
     asked, _, how = name.partition(", ")
     x, y = images(BATCH), torch.arange(BATCH) % 10
     measures = MEASURES[asked]
+    if how.startswith("at once "):
+        scorer = Scorer(ScoringBatch(x, y), 0, measures, at_once=int(how.removeprefix("at once ")))
+        return lambda: list(scorer(candidates()[:TOGETHER]))
     score = fresh(x, y, measures) if how == "fresh" else engine(x, y, measures, how)
     return in_turn(score)
 
@@ -128,6 +135,16 @@ def speed(asked: str, precision: str, goal: str) -> Row:
     return Row(what, f"{mine:.2f} s", f"{theirs:.2f} s", f"{theirs / mine:.1f} x", goal)
 
 
+def at_once(asked: str, *numbers: int) -> list[Row]:
+    """Seconds for candidates in passes of several side by side, against one by one."""
+    alone, *found = several("scoring", *(f"{asked}, at once {k}" for k in (1, *numbers)))
+    what = f"{asked}, {TOGETHER} candidates, float32"
+    return [
+        Row(f"{what}: {k} at once / one by one", f"{mine:.1f} s", f"{alone:.1f} s", f"{alone / mine:.2f} x", "")
+        for k, mine in zip(numbers, found, strict=True)
+    ]
+
+
 ROWS: tuple[Callable[[], list[Row]], ...] = (
     lambda: [speed("N and E", "float32", ">= 5 x")],
     lambda: [speed("N and E", "mixed", ">= 5 x")],
@@ -135,6 +152,8 @@ ROWS: tuple[Callable[[], list[Row]], ...] = (
     lambda: [speed("N alone", "float32", ">= 3 x")],
     lambda: [speed("N alone", "int16", ">= 3 x")],
     lambda: [speed("N alone", "bfloat16", ">= 3 x")],
+    partial(at_once, "N and E", 5, TOGETHER),
+    partial(at_once, "N alone", 5, TOGETHER),
     partial(correlations, "n", "float64", ("float32", ONE_THREAD, "int16", "bfloat16")),
     partial(correlations, "n", "float32", (ONE_THREAD,)),
     partial(correlations, "e", "float64", ("float32", "mixed", "int16", "bfloat16")),

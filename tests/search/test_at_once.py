@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 
 import bcgraph
 from bcgraph import keys, plugins, register
+from bcgraph.cli.inputs import candidates_at_once
 from bcgraph.errors import BcgraphWarning, CompileError, SearchError
 from bcgraph.plugins.values import OfGradients, OfSpikes
 from bcgraph.schema import NetworkSpec
@@ -237,6 +239,14 @@ def test_a_search_records_it_and_ends_like_an_uninterrupted_one(tmp_path: Path) 
     assert directory.at_once(tmp_path / "run") == 3
     assert directory.at_once(tmp_path / "plain") == 1
     assert directory.at_once(tmp_path / "none") is None
+
+
+def test_the_number_on_the_command_line() -> None:
+    assert candidates_at_once("auto") is None
+    assert candidates_at_once("12") == 12
+    for text in ("", "-1", "1.5", "many", "٣"):
+        with pytest.raises(typer.BadParameter, match="neither a number nor auto"):
+            candidates_at_once(text)
 
 
 def test_options() -> None:
