@@ -23,7 +23,7 @@ from bcgraph.search.predictors.standard.additive import additive
 from bcgraph.search.predictors.standard.fused import fused
 from benchmarks.placement import other_tables, replay, rows, values
 from benchmarks.placement.costs import COSTS, Cost
-from benchmarks.placement.predictors import TENTH, BySeed, Pairs, read_values, rule
+from benchmarks.placement.predictors import TENTH, BySeed, Pairs, late_rule, read_values, rule
 from benchmarks.placement.text import markdown
 
 DRAWS = 20
@@ -33,13 +33,6 @@ SHOT = "supernet20r8"
 ETA = 3
 
 
-def late_rule(architecture: Pairs) -> float:
-    """The score `late_locality` on the five ports of a table."""
-    late = statistics.fmean(i for _, i in architecture) / PORTS if architecture else 0.0
-    return rule(architecture) + late
-
-
-PORTS = 5
 FREE: Mapping[str, Callable[[Pairs], float]] = {"locality": rule, "late_locality": late_rule}
 """What needs no network."""
 

@@ -6,11 +6,12 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 from scipy.stats import kendalltau, ttest_rel
 
 from bcgraph import dsl
-from benchmarks.placement import predictors, quiet, records, rows, why
+from benchmarks.placement import other_tables, predictors, quiet, records, rows, why
 from benchmarks.placement.text import markdown
 
 Key = tuple[float, str, int]
@@ -179,7 +180,45 @@ def paired() -> str:
     return markdown(header, lines, right=(2, 3, 4))
 
 
+ELSEWHERE: Mapping[str, tuple[str, Path]] = {
+    "japanese_vowels": ("vowels", quiet.TABLE.with_name("japanese_vowels_gain.csv")),
+    "fashion_rows": ("clothes", quiet.TABLE.with_name("fashion_rows_gain.csv")),
+}
+"""The runs at other gains on other data, and what the page calls these."""
+
+
+def gains_elsewhere() -> str:
+    """Mean accuracy at gain 0.1 and 1 on other data, and how many runs are above none with the same seed."""
+    labels = ("1, each of 15", "1 random", "2 random", "4 random", "8 random", "all 15")
+    columns: list[dict[str, str]] = []
+    header = ["connections"]
+    for name, (word, path) in ELSEWHERE.items():
+        found = {run.key: run.accuracy for run in rows.read(path, quiet.Run)}
+        # Single connections at gain 1 are those of the table of all architectures, of the same seeds.
+        loud = records.read(other_tables.TABLES_OF[name][0])
+        found = {(1.0, each.backward, each.seed): each.accuracy for each in loud} | found
+        none = {seed: value for (_, written, seed), value in found.items() if written == "none"}
+        spec = dsl.load(other_tables.TABLES_OF[name][1])
+        for gain in (quiet.TABLE_GAIN, 1.0):
+            cells: dict[str, list[tuple[float, float]]] = {}
+            missing: set[str] = set()
+            for job in quiet.jobs(spec, ("all", "random", "single"), (gain,), quiet.TABLE_SEEDS):
+                purpose, _, pairs, seed = job
+                value = found.get(quiet.key_of(job))
+                label = {"all": labels[-1], "single": labels[0]}.get(purpose, f"{len(pairs)} random")
+                if value is None:
+                    missing.add(label)
+                elif pairs:
+                    cells.setdefault(label, []).append((value, none[seed]))
+            columns.append({label: _cell(cells.get(label, [])) for label in labels if label not in missing})
+            header.append(f"{word}, gain {gain:g}")
+        columns[-2]["none"] = f"{statistics.mean(none.values()):.3f}"
+    lines = [(label, *(column.get(label, "") for column in columns)) for label in ("none", *labels)]
+    return markdown(header, lines, right=range(1, len(header)))
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
+    "gains elsewhere": gains_elsewhere,
     "gains": gains,
     "gains, paired": paired,
     "all placements by gain": by_gain,

@@ -88,6 +88,7 @@ NAMES = {
     "fewest operations": "fewest operations",
     "number of connections": "number of connections",
     "connections - distance": "connections minus distance: the rule",
+    "late locality": "the same, then later targets: late locality",
     "n": "N-score",
     "e": "E-score",
     "naswot": "`naswot`",

@@ -31,6 +31,7 @@ from benchmarks.placement.records import TABLE
 from benchmarks.placement.values import VALUES
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
+PORTS = 5
 RESAMPLED = 200
 TENTH = 10
 RIDGE = 1.0
@@ -93,6 +94,12 @@ def rule(architecture: Pairs) -> float:
     return len(architecture) - sum(j - i for j, i in architecture)
 
 
+def late_rule(architecture: Pairs) -> float:
+    """The same, and of equals those with the later targets: the score `late_locality`."""
+    late = statistics.fmean(i for _, i in architecture) / PORTS if architecture else 0.0
+    return rule(architecture) + late
+
+
 def fused(*columns: Column) -> Column:
     """The sum of ranks."""
     return tuple(sum(each) for each in zip(*map(ranks, columns), strict=True))
@@ -135,6 +142,7 @@ def predictors(order: Sequence[Pairs], values: Mapping[str, BySeed], spec: Path)
         "fewest operations": lambda a: -float(sum(cost[pair] for pair in a)),
         "number of connections": lambda a: float(len(a)),
         "connections - distance": rule,
+        "late locality": late_rule,
     }
     made = {name: [tuple(map(of, order))] for name, of in rules.items()}
     made |= {name: list(by_seed.values()) for name, by_seed in values.items()}

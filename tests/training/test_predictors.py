@@ -50,6 +50,7 @@ def judged(tmp_path: Path) -> dict[str, Judged]:
 def test_each_predictor_is_worth_what_it_says(judged: dict[str, Judged]) -> None:
     assert judged["connections - distance"].kendall > 0.8
     assert judged["connections - distance"].partial is None
+    assert judged["late locality"].partial is not None
     assert judged["e"].seeds == 2, "each predictor has its own seeds"
     assert judged["e"].kendall == pytest.approx(-1.0)
     assert judged["e"].partial == pytest.approx(-1.0)
@@ -73,4 +74,5 @@ def test_the_command_takes_a_table_alone(
         "fewest operations",
         "number of connections",
         "connections - distance",
+        "late locality",
     ]
