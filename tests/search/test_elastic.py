@@ -14,11 +14,13 @@ import torch
 import torch.distributed as dist
 
 import bcgraph
-from bcgraph import files, training, weights
+from bcgraph import training, weights
 from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.schema import NetworkSpec
+from bcgraph.search import Options, run
 from bcgraph.search.distributed.elastic import ElasticTraining, Node, broken, spread
-from bcgraph.search.supernet import devices, several
+from bcgraph.search.events import Event
+from bcgraph.search.supernet import devices
 from bcgraph.search.supernet.several import Run
 from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
 from bcgraph.training.distributed.machines import Listener, interface
@@ -55,6 +57,55 @@ def supernet(net: NetworkSpec, machine: training.Options, seed: int = 7) -> Supe
     return Supernet(net, seed, devices.divided(net, 7)[0], dtype=torch.float64, machine=machine)
 
 
+SEEDS = """
+bcg 1
+network five { input = image(1, 8, 8); steps = 2; backbone = tiny(width=3, classes=10) }
+data = digits(batch=251)
+search {
+  init { pool = 0; keep = 2 }
+  supernet { epochs = 2; seeds = 2 }
+  evolve { iterations = 1; top = 2; population = 2; offspring = 1 }
+}
+"""
+
+
+@pytest.mark.slow
+def test_a_search_with_two_supernets_at_once_and_a_process_killed(tmp_path: Path, cluster: Cluster) -> None:
+    net, killed = bcgraph.parse(SEEDS), []
+    epochs: list[int] = []
+
+    def report(event: Event) -> None:
+        if event.stage != "supernet":
+            return
+        epochs.append(event.done)
+        if not killed:
+            killed.extend(cluster.workers(title=b"ray::Rank"))
+            os.kill(killed[0], signal.SIGKILL)
+
+    options = Options(workers=2, ray=cluster.address)
+    with pytest.warns(BcgraphWarning, match="training resumes after epoch"):
+        many = run(net, tmp_path / "many", options=options, progress=report)
+    assert epochs == [1, 2, 3, 4]
+    one = run(net, tmp_path / "one", options=Options(threads=1))
+    assert many.records == one.records
+    assert [len(values) for _, values in many.chosen.evaluation.samples] == [2]
+    for folder in ("", "supernets/2"):
+        for name in (STATE, WEIGHTS):
+            assert (tmp_path / "many" / folder / name).read_bytes() == (tmp_path / "one" / folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_machines_that_never_come(tmp_path: Path, cluster: Cluster) -> None:
+    gpus = training.Options("cuda", 3)
+    runs = [Run(supernet(spec(1), gpus), tmp_path)]
+    with (
+        connected(cluster),
+        pytest.raises(RunError, match="has not had 3 free GPUs to train the supernet on") as caught,
+    ):
+        ElasticTraining(gpus, patience=0.1)(runs, lambda run, epoch: None)
+    assert caught.value.code == "E093"
+
+
 @pytest.mark.slow
 def test_a_node_lost_while_two_train_one_supernet(tmp_path: Path, cluster: Cluster) -> None:
     net = spec(3)
@@ -84,41 +135,6 @@ def test_a_node_lost_while_two_train_one_supernet(tmp_path: Path, cluster: Clust
     state = two.full.state_dict()
     for name, value in one.full.state_dict().items():
         assert (state[name] - value).abs().max() < 1e-9, name
-
-
-@pytest.mark.slow
-def test_two_supernets_at_once_and_a_process_killed(tmp_path: Path, cluster: Cluster) -> None:
-    net, one = spec(2), training.Options()
-    seeds, places = several.seeds(7, 2), [tmp_path / "1", tmp_path / "2"]
-    runs = [Run(supernet(net, one, seed), place) for seed, place in zip(seeds, places, strict=True)]
-    counted: list[int] = []
-    count, killed = several.Count(counted.append), False
-
-    def report(run: Run, epoch: SupernetEpoch) -> None:
-        nonlocal killed
-        count(run, epoch)
-        if not killed:
-            killed = True
-            os.kill(next(pid for pid in cluster.workers(title=b"ray::Rank")), signal.SIGKILL)
-
-    for place in places:
-        place.mkdir()
-    with connected(cluster):
-        with pytest.warns(BcgraphWarning, match="training resumes after epoch"):
-            ElasticTraining(one)(runs, report)
-        gpus = training.Options("cuda", 3)
-        on_gpus = [Run(supernet(net, gpus), tmp_path)]
-        with pytest.raises(RunError, match="has not had 3 free GPUs to train the supernet on") as caught:
-            ElasticTraining(gpus, patience=0.1)(on_gpus, report)
-        assert caught.value.code == "E093"
-    assert counted == [1, 2, 3, 4]
-    for run, seed in zip(runs, seeds, strict=True):
-        alone = supernet(net, one, seed)
-        alone.train(files.directory(tmp_path / f"alone-{seed}"), lambda _: None)
-        for name in (STATE, WEIGHTS):
-            assert (run.folder / name).read_bytes() == (tmp_path / f"alone-{seed}" / name).read_bytes()
-        state = alone.full.state_dict()
-        assert all(torch.equal(value, state[name]) for name, value in run.supernet.full.state_dict().items())
 
 
 def test_processes_spread_over_machines() -> None:

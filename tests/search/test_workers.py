@@ -271,6 +271,35 @@ def test_the_last_stage_is_that_of_one_process_whoever_trains(cluster: Cluster, 
     assert [e.done for e in events if e.stage == "finish"] == [2, 4, 6, 8]
 
 
+HALVING = """
+bcg 1
+network five { input = image(1, 8, 8); steps = 2; backbone = tiny(width=3, classes=10) }
+data = digits(batch=251)
+search {
+  init { pool = 8; keep = 4; scores = [locality] }
+  evolve { strategy = halving; eta = 2 }
+}
+train { epochs = 2 }
+"""
+
+
+def test_halving_is_that_of_one_process_whoever_trains(cluster: Cluster, tmp_path: Path) -> None:
+    spec = bcgraph.parse(HALVING)
+    one = run(spec, tmp_path / "one", options=Options(threads=1))
+    events: list[Event] = []
+    options = Options(workers=2, ray=cluster.address)
+    many = run(spec, tmp_path / "many", options=options, progress=events.append)
+    assert many.records == one.records
+    assert [(r.iteration, r.index) for r in many.records if r.stage == "evolve"] == [(0, 0), (0, 1), (1, 0), (2, 0)]
+    assert many.best == one.best
+    runs = sorted((tmp_path / "one").glob("candidates/*/*/last.safetensors"))
+    assert len(runs) == 7, "four candidates for an epoch, two and one for two, where the last was one of the two"
+    for path in runs:
+        assert (tmp_path / "many" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+    # Nothing is trained twice, and nothing is left to do.
+    assert run(spec, tmp_path / "many", options=options).records == one.records
+
+
 def test_a_worker_without_the_directory_sends_the_files(tmp_path: Path) -> None:
     spec = bcgraph.parse(FINISH)
     network = spec.with_backward([(4, 0)])
