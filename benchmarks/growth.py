@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import random
 import resource
 import subprocess
@@ -33,6 +34,9 @@ SPACE = 14_707
 POOL, KEEP, ITERATIONS, POPULATION = 2000, 20, 20, 20
 TRAINING, VALIDATION, BATCH, EPOCHS = 40_000, 10_000, 128, 100
 
+# Of the network between machines, which no machine here can measure: 10 gigabits a second, 50 microseconds a message.
+BANDWIDTH, LATENCY = 1.25e9, 50e-6
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -50,6 +54,11 @@ class Costs:
     forward: float  # the trace of a validation batch
     accuracies: tuple[float, ...]  # a candidate on such a batch
     step: float  # a training step of the supernet, on two cores that are both used to the full
+    fixed: float  # of such a step, whatever the number of samples, on one thread
+    sample: float  # of such a step, for each sample
+    exchange: float  # an all-reduce of a small tensor by two processes, of each
+    exchanges: int  # of them in a step: the sums of the batch norms, forward and backward
+    gradients: int  # bytes of all gradients
 
 
 def simulate(chunks: Chunks, workers: int, costs: Sequence[float], once: float, start: float, c: Costs) -> float:
@@ -87,13 +96,32 @@ def population(workers: int, count: int, c: Costs) -> float:
     return max(free) + count * c.keep
 
 
+def processes(workers: int) -> int:
+    """How many processes of two threads share a batch of the supernet; each needs two samples of it."""
+    return max(1, min(workers // 2, BATCH // 2))
+
+
+def spread_step(number: int, c: Costs) -> float:
+    """Seconds of a train step that `number` processes share: what each computes, and what they exchange.
+
+    A small sum takes two messages for each doubling of the processes, the gradients go round in a ring.
+    """
+    if number == 1:
+        return c.step
+    computed = c.step * (c.fixed + c.sample * BATCH / number) / (c.fixed + c.sample * BATCH)
+    small = c.exchanges * (c.exchange + 2 * math.ceil(math.log2(number)) * LATENCY)
+    return computed + small + 2 * (number - 1) / number * c.gradients / BANDWIDTH
+
+
 def search(workers: int, c: Costs) -> dict[str, float]:
     """The stages of the paper's search on CIFAR-100 with ResNet-18, in seconds."""
     pool = simulate(Chunks(range(POOL), workers), workers, c.scores18, c.trace18, c.start, c)
     populations = [KEEP] + [POPULATION] * ITERATIONS
+    steps = EPOCHS * -(-TRAINING // BATCH)
     return {
         "scoring the pool": pool,
-        "training the supernet": EPOCHS * -(-TRAINING // BATCH) * c.step,
+        "training the supernet": steps * c.step,
+        "the supernet, spread": steps * spread_step(processes(workers), c),
         "evolution": sum(population(workers, count, c) for count in populations),
     }
 
@@ -107,13 +135,22 @@ def main() -> None:
     c = load()
     table = [(w, *search(w, c).values(), exhaustive(w, c)) for w in WORKERS]
     print(f"{c.machine}\n")
-    print("| workers | pool | evolution | speedup of both | supernet | whole search | ResNet-19 space | its speedup |")
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print("| workers | pool | evolution | speedup of both | ResNet-19 space | its speedup |")
+    print("|--:|--:|--:|--:|--:|--:|")
     first = table[0]
-    for w, pool, net, evolution, space in table:
+    for w, pool, _, _, evolution, space in table:
         print(
-            f"| {w:,} | {hours(pool)} | {hours(evolution)} | {(first[1] + first[3]) / (pool + evolution):.1f} | "
-            f"{hours(net)} | {hours(pool + net + evolution)} | {hours(space)} | {first[4] / space:.1f} |"
+            f"| {w:,} | {hours(pool)} | {hours(evolution)} | {(first[1] + first[4]) / (pool + evolution):.1f} | "
+            f"{hours(space)} | {first[5] / space:.1f} |"
+        )
+    print("\n| workers | supernet in one process | whole search | speedup | spread | whole search | speedup |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    alone = first[1] + first[2] + first[4]
+    for w, pool, net, spread, evolution, _ in table:
+        one, many = (pool + evolution + each for each in (net, spread))
+        print(
+            f"| {w:,} | {hours(net)} | {hours(one)} | {alone / one:.2f} | "
+            f"{hours(spread)} | {hours(many)} | {alone / many:.1f} |"
         )
     draw(table)
 
@@ -133,19 +170,22 @@ def draw(table: Sequence[tuple[float, ...]]) -> None:
     workers = [row[0] for row in table]
     lines: tuple[tuple[int, str, Callable[[tuple[float, ...]], float]], ...] = (
         (0, "scoring the pool", lambda row: row[1]),
-        (0, "evolution", lambda row: row[3]),
-        (0, "training the supernet", lambda row: row[2]),
-        (0, "whole search", lambda row: row[1] + row[2] + row[3]),
-        (1, "all 14,707 architectures", lambda row: row[4]),
+        (0, "evolution", lambda row: row[4]),
+        (0, "the supernet, spread", lambda row: row[3]),
+        (0, "whole search, in one process", lambda row: row[1] + row[2] + row[4]),
+        (0, "whole search, spread", lambda row: row[1] + row[3] + row[4]),
+        (1, "all 14,707 architectures", lambda row: row[5]),
     )
     for place, name, value in lines:
         frames[place].loglog(workers, [value(row) / 3600 for row in table], ".-", label=name)
-    frames[1].loglog(workers, [table[0][4] / 3600 / w for w in workers], "--", color="0.7", label="ideal")
+    frames[1].loglog(workers, [table[0][5] / 3600 / w for w in workers], "--", color="0.7", label="ideal")
     for frame, title in zip(frames, ("search on CIFAR-100, ResNet-18", "scores of ResNet-19's space"), strict=True):
         frame.set(title=title, xlabel="workers of one thread", ylabel="hours")
         frame.set_xticks(workers[::2], [f"{int(w):,}" for w in workers[::2]])
         frame.minorticks_off()
-        frame.legend(frameon=False)
+        frame.legend(frameon=False, fontsize="small")
+    # Room for the names below the lines.
+    frames[0].set_ylim(bottom=1e-4)
     figure.tight_layout()
     figure.savefig(PICTURE, metadata={"Date": None})
 
@@ -254,18 +294,26 @@ def accuracies(count: int) -> Iterator[Field]:
 
 def step() -> Iterator[Field]:
     """A training step of the supernet on two cores, from one on one thread with a quarter of a batch."""
+    yield "step", 4 / 2 * _trained(_supernet(), BATCH // 4)
+
+
+def _supernet():  # type: ignore[no-untyped-def]
+    from bcgraph.search.supernet.supernet import Supernet
+    from benchmarks.supernet import Validation
+
+    return Supernet(spec_of("18"), 0, Validation(1))  # type: ignore[arg-type]
+
+
+def _trained(supernet, samples: int) -> float:  # type: ignore[no-untyped-def]
+    """Seconds of processor time of a train step on so many samples."""
     import torch
 
-    from bcgraph.search.supernet.supernet import Supernet
     from bcgraph.training.losses import LOSSES
     from bcgraph.training.optimizers import optimizer
     from benchmarks.networks import images
-    from benchmarks.supernet import Validation
 
-    part = BATCH // 4
-    supernet = Supernet(spec_of("18"), 0, Validation(1))  # type: ignore[arg-type]
-    update = optimizer(supernet.full.parameters(), supernet.spec.train.optimizer)
-    x, y = images(part), torch.arange(part)
+    update = optimizer(supernet.full, supernet.spec.train.optimizer)
+    x, y = images(samples), torch.arange(samples)
     times = []
     for k in range(3):
         started = time.process_time()
@@ -274,7 +322,51 @@ def step() -> Iterator[Field]:
         LOSSES["tet"](model(x), y, 0.0).backward()  # type: ignore[no-untyped-call]
         update.step()
         times.append(time.process_time() - started)
-    yield "step", 4 / 2 * sum(times[1:]) / len(times[1:])
+    return sum(times[1:]) / len(times[1:])
+
+
+def spread() -> Iterator[Field]:
+    """What processes that share a batch of the supernet compute and exchange."""
+    from bcgraph.nn.modules import BatchNorm
+
+    supernet = _supernet()
+    few, many = 2, BATCH // 4
+    short, long = _trained(supernet, few), _trained(supernet, many)
+    yield "sample", (long - short) / (many - few)
+    yield "fixed", short - few * (long - short) / (many - few)
+    yield "gradients", sum(p.numel() * p.element_size() for p in supernet.full.parameters())
+    model = supernet.model(supernet.drawn(0, 0))
+    norms = [
+        n for n in model.graph.nodes if n.op == "call_module" and isinstance(model.get_submodule(n.target), BatchNorm)
+    ]
+    # Forward a count and two sums, backward the gradients of the two.
+    yield "exchanges", 5 * len(norms)
+    yield "exchange", exchanging()
+
+
+def exchanging() -> float:
+    """Seconds of processor time of an all-reduce of a small tensor, in each of two processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.growth", "exchange", str(Path(folder) / "store")]
+        others = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE) for rank in range(2)]
+        return max(float(each.communicate()[0]) for each in others)
+
+
+def exchange(store: str, rank: int, number: int = 2000) -> float:
+    """One of the two processes; they meet in a file."""
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(store, 2), rank=rank, world_size=2)  # type: ignore[attr-defined]
+    value = torch.zeros(256)
+    dist.all_reduce(value)
+    started = time.process_time()
+    for _ in range(number):
+        dist.all_reduce(value)
+    found = (time.process_time() - started) / number
+    dist.barrier()
+    return found
 
 
 def keeping() -> float:
@@ -294,6 +386,7 @@ PARTS: dict[str, Callable[[], Iterator[Field]]] = {
     "resnet18": partial(scores, "18", 4),
     "accuracies": partial(accuracies, 4),
     "step": step,
+    "spread": spread,
     "resnet19": partial(scores, "19", 2),
 }
 
@@ -301,5 +394,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:
         for part in sys.argv[2:] or PARTS:
             measure(part)
+    elif sys.argv[1:2] == ["exchange"]:
+        print(exchange(sys.argv[2], int(sys.argv[3])))
     else:
         main()

@@ -28,9 +28,9 @@ def test_commands(line: str) -> None:
 def test_the_simulation(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "PICTURE", tmp_path / "scaling.svg")
     growth.main()
-    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + len(growth.WORKERS)
-    assert "\n".join(table) in PAGE
+    _, *tables = capsys.readouterr().out.strip().split("\n\n")
+    assert [len(table.splitlines()) for table in tables] == [2 + len(growth.WORKERS)] * 2
+    assert all(table in PAGE for table in tables)
     assert (tmp_path / "scaling.svg").read_text().startswith("<?xml")
 
 
@@ -41,3 +41,14 @@ def test_more_workers_never_make_it_slower() -> None:
     # One worker does nothing but work.
     total = sum(costs.scores19[i % len(costs.scores19)] for i in range(growth.SPACE))
     assert total < times[0] < 1.01 * total
+
+
+def test_more_processes_never_make_the_supernet_slower() -> None:
+    costs = growth.load()
+    times = [growth.spread_step(growth.processes(workers), costs) for workers in growth.WORKERS]
+    assert times == sorted(times, reverse=True)
+    assert growth.spread_step(1, costs) == costs.step
+    # Each has two samples of a batch at least, and what it computes whatever their number is not divided.
+    assert growth.processes(growth.WORKERS[-1]) == growth.BATCH // 2
+    least = costs.step * costs.fixed / (costs.fixed + costs.sample * growth.BATCH)
+    assert times[-1] > least + costs.exchanges * costs.exchange

@@ -47,6 +47,8 @@ MEMORY = 100 * 2**20
 # a cluster that is joined afterwards do not understand each other, and actors end before they start.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Ray would give way to whatever else runs on the machine, and the tests wait for it.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (as Ray spells it)
 
 
 def spec() -> NetworkSpec:
