@@ -5,6 +5,8 @@ SpikingJelly is needed for benchmarks only: `pip install --no-deps spikingjelly`
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
@@ -33,22 +35,33 @@ class Block(nn.Module):
         )
 
 
-class Peer(nn.Module):
-    """ResNet-18, CIFAR stem, `backward` as (source, target) pairs of port numbers."""
+BLOCKS = ((1, 1), (1, 1), (2, 2), (2, 1), (4, 2), (4, 1), (8, 2), (8, 1))
+"""The blocks of ResNet-18: channels as a multiple of the stem's, and stride."""
 
-    def __init__(self, steps: int, backward: tuple[tuple[int, int], ...], width: int = 64, classes: int = 10) -> None:
+
+class Peer(nn.Module):
+    """ResNet-18 with `BLOCKS`, CIFAR stem, `backward` as (source, target) pairs of port numbers."""
+
+    def __init__(
+        self,
+        steps: int,
+        backward: tuple[tuple[int, int], ...],
+        width: int = 64,
+        classes: int = 10,
+        blocks: tuple[tuple[int, int], ...] = BLOCKS,
+    ) -> None:
         super().__init__()
         self.steps = steps
         self.conv1 = layer.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn1 = layer.BatchNorm2d(width)
         self.lif1 = lif()
-        widths = [width, width] + [width * 2] * 2 + [width * 4] * 2 + [width * 8] * 2
-        strides = [1, 1, 2, 1, 2, 1, 2, 1]
+        widths = [width * multiple for multiple, _ in blocks]
+        strides = [stride for _, stride in blocks]
         self.blocks = nn.ModuleList(
             Block(before, after, stride)
             for before, after, stride in zip([width, *widths], widths, strides, strict=False)
         )
-        self.fc = layer.Linear(width * 8, classes)
+        self.fc = layer.Linear(widths[-1], classes)
         ports = [width, *(w for w in widths for _ in (0, 1))]
         self.backward_connections = backward
         self.projections = nn.ModuleList(
@@ -88,8 +101,8 @@ class MultiStepPeer(Peer):
     `backend` is that of its neurons: `torch`, `cupy` or `triton`.
     """
 
-    def __init__(self, steps: int, backend: str = "torch") -> None:
-        super().__init__(steps, ())
+    def __init__(self, steps: int, backend: str = "torch", **shape: Any) -> None:
+        super().__init__(steps, (), **shape)
         functional.set_step_mode(self, "m")
         for node in self.modules():
             if isinstance(node, neuron.LIFNode):

@@ -10,6 +10,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,8 +50,8 @@ def candidates() -> list[NetworkSpec]:
     return [search.sample(resnet18(), rng) for _ in range(max(RANKED.values()))]
 
 
-def fresh(x: Tensor, y: Tensor, measures: tuple[Measure, ...]) -> Callable[[NetworkSpec], None]:
-    """Scores a candidate as the released codes do."""
+def fresh(x: Tensor, y: Tensor, measures: tuple[Measure, ...], **shape: Any) -> Callable[[NetworkSpec], None]:
+    """Scores a candidate as the released codes do; `shape` is that of the peer."""
     from benchmarks.peer import Peer
 
     class Watched(Peer):
@@ -62,7 +63,7 @@ def fresh(x: Tensor, y: Tensor, measures: tuple[Measure, ...]) -> Callable[[Netw
 
     def run(candidate: NetworkSpec) -> None:
         with x.device:
-            peer = Watched(candidate.steps, architecture_of(candidate))
+            peer = Watched(candidate.steps, architecture_of(candidate), **shape)
         if "n" in measures:
             peer.kept = []
             with torch.no_grad():

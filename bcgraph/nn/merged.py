@@ -17,8 +17,8 @@ from bcgraph.nn.conv import onednn
 from bcgraph.nn.hooks import hooked
 from bcgraph.nn.modules import BatchNorm
 from bcgraph.nn.neuron.neuron import needs_gradient
+from bcgraph.nn.neuron.packed_spikes import spike_conv, unpack
 from bcgraph.nn.norm import folding, step_norm
-from bcgraph.nn.packed_spikes import spike_conv, unpack
 from bcgraph.nn.transforms import first_order, traced
 from bcgraph.nn.workspace import Workspace, is_last
 
@@ -116,7 +116,7 @@ def _channel(x: Tensor) -> Tensor:
 
 
 def project(x: Tensor, weight: Tensor, bits: Tensor | None = None) -> Tensor:
-    """The pointwise convolution of x `[N, C, H, W]`. `bits` is `bcgraph.nn.packed_spikes.pack(x)`.
+    """The pointwise convolution of x `[N, C, H, W]`. `bits` is `bcgraph.nn.neuron.packed_spikes.pack(x)`.
 
     Channels-last it is a product of matrices: a convolution would first reorder the weight, which for the small maps of
     the last layers takes as long as the product.

@@ -26,8 +26,8 @@ from bcgraph.nn.conv.int16 import Int16Weight
 from bcgraph.nn.conv.linear import Linear
 from bcgraph.nn.conv.winograd import TiledWeight, pays
 from bcgraph.nn.hooks import Layer
+from bcgraph.nn.neuron.packed_spikes import spike_conv
 from bcgraph.nn.norm import folding, step_norm
-from bcgraph.nn.packed_spikes import spike_conv
 from bcgraph.nn.transforms import transformed
 from bcgraph.shapes import Shape
 
@@ -54,7 +54,7 @@ class Conv(Layer, nn.Conv2d):
         return {name: value for name, value in self.__dict__.items() if name not in ("_int16", "_tiled")}
 
     def forward(self, x: Tensor, bits: Tensor | None = None) -> Tensor:
-        """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.packed_spikes.pack(x)`."""
+        """Convolve `[N, C, H, W]`. `bits` is `bcgraph.nn.neuron.packed_spikes.pack(x)`."""
         padding = self.padding
         assert not isinstance(padding, str)
         settings = (self.stride, padding, self.dilation, self.groups)

@@ -13,6 +13,9 @@ from bcgraph.compiler.analysis.cost import cost
 from bcgraph.compiler.driver import channels_last_pays
 from bcgraph.compiler.targets.fx import backends
 from bcgraph.errors import CompileError
+from bcgraph.nn.functional import resize
+from bcgraph.nn.neuron.neuron import Neuron
+from bcgraph.nn.neuron.packed_spikes import pack
 
 TEXT = """bcg 1
 network small {
@@ -156,3 +159,20 @@ def test_inductor_says_when_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> No
     assert caught.value.code == "E074"
     assert "no compiler here" in str(caught.value)
     assert "long story" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("schedule", "inference"), [("unrolled", False), ("unrolled", True), ("step", False)])
+def test_neurons_read_a_smaller_current_where_it_stands(schedule: str, inference: bool) -> None:
+    nodes = list(model(schedule, inference=inference).graph.nodes)
+    assert not [n for n in nodes if n.target is resize]
+    name = "lif1" if schedule == "step" else "lif1@t2"
+    neuron = next(n for n in nodes if isinstance(n.target, Neuron) and n.meta["bcgraph"] == name)
+    assert any("backward_4_0" in read.name for read in neuron.all_input_nodes)
+
+
+def test_a_neuron_gives_the_bits_of_its_spikes_to_all_that_read_them() -> None:
+    nodes = list(model().graph.nodes)
+    packing = [n for n in nodes if isinstance(n.target, Neuron) and n.target.packs]
+    assert packing
+    assert not [n for n in nodes if n.target is pack]
+    assert not [n for n in model(inference=True).graph.nodes if isinstance(n.target, Neuron) and n.target.packs]

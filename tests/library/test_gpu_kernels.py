@@ -15,16 +15,18 @@ from torch import Tensor
 
 import bcgraph
 from bcgraph import dsl
+from bcgraph.dsl.elaboration.library import standard_names
 from bcgraph.equations.expression import FUNCTIONS as FUNCTIONS_OF_EXPRESSIONS
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.neuron.gpu import launch, load, source, text
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps
-from bcgraph.nn.packed_spikes import pack
+from bcgraph.nn.neuron.packed_spikes import pack, unpack
+from bcgraph.nn.workspace import is_last
 from tests import needs
 from tests.library import plain
 from tests.library.support import network
-from tests.library.test_neurons import NEURONS, SLOW
+from tests.library.test_neurons import NEURONS, SLOW, agree
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,6 +40,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 CALLS = {**NEURONS, **{f"surrogate-{name}": f"lif(surrogate={name}(0.7))" for name in plain.SURROGATES}}
+
+QUICK = {("lif", "unrolled"), ("lif", "folded"), ("cuba", "unrolled")}
+"""Networks that are judged each time; the interpreter takes seconds for one."""
 
 FUNCTIONS = """neuron strange(surrogate=sigmoid()) {
   state v = 0
@@ -131,6 +136,26 @@ def test_one_step(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
             torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
 
 
+@pytest.mark.parametrize("layout", ["rows", "last", "sliced"])
+@pytest.mark.parametrize("shapes", [((6, 10), (3, 5)), ((9, 4), (3, 1)), ((4, 4), (4, 2)), ((1, 6), (1, 1))])
+def test_a_smaller_map_is_read_where_it_stands(
+    shapes: tuple[tuple[int, int], tuple[int, int]], layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eq = equations("lif(tau=0.7)")
+    eq = eq.giving((SPIKES, *eq.states))
+    whole, small = ((3, 5, *size) for size in shapes)
+
+    def run() -> tuple[list[Tensor], list[Tensor]]:
+        currents = [drawn(each, k, layout, torch.float64) for k, each in enumerate((whole, small, whole))]
+        inputs = [*currents, drawn(whole, 9, layout, torch.float64)]
+        for each in inputs:
+            each.requires_grad_()
+        return list(Neuron(eq, "any")(currents, inputs[3:], [])), inputs
+
+    for ours, theirs in both(monkeypatch, run):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("repeated", [False, True], ids=["each", "repeated"])
 @pytest.mark.parametrize("call", NEURONS.values(), ids=NEURONS)
 def test_all_steps(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,9 +163,12 @@ def test_all_steps(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -
 
     def run() -> tuple[list[Tensor], list[Tensor]]:
         whole = shape if repeated else (steps * shape[0], *shape[1:])
-        current = drawn(whole, 1, "last" if repeated else "rows", torch.float64, loudness(call)).requires_grad_()
+        layouts = ("last", "rows") if repeated else ("rows", "sliced")
+        currents = [drawn(whole, k, each, torch.float64, loudness(call) / 2) for k, each in enumerate(layouts)]
+        for each in currents:
+            each.requires_grad_()
         parameters = [each.requires_grad_() for each in learned_of(eq, shape[1], torch.float64)]
-        return [NeuronSteps(eq, "any")([current], parameters, steps, repeated)], [current, *parameters]
+        return [NeuronSteps(eq, "any")(currents, parameters, steps, repeated)], [*currents, *parameters]
 
     for ours, theirs in both(monkeypatch, run):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
@@ -187,21 +215,28 @@ def test_under_autocast_membranes_stay_in_float32(
         assert NeuronSteps(equations("lif()"), "any")([currents[0]], [], 2, False).dtype == half
 
 
-def test_spikes_come_as_bits_too() -> None:
-    eq = equations("lif()")
-    kernel = Neuron(eq.giving((SPIKES,)), "any").kernel
-    for shape in ((3, 5, 7, 3), (2, 4, 16, 16), (1, 1, 1, 1)):
-        x, v = drawn(shape, 0, "rows", torch.float32), drawn(shape, 1, "rows", torch.float32)
-        code = source.step(kernel, 1, frozenset(), "float32", False, False, True)
-        s = torch.empty_like(x)
-        bits = torch.empty(-(-x.numel() // 8), dtype=torch.uint8, device=DEVICE)
-        launch._grid(x).run(code, x, v, s, bits)
-        assert torch.equal(bits, pack(s.requires_grad_()))
+@pytest.mark.parametrize("layout", ["rows", "last", "sliced"])
+@pytest.mark.parametrize("shape", [(3, 5, 7, 3), (2, 4, 16, 16), (1, 1, 1, 1)])
+def test_spikes_come_as_bits_too(shape: tuple[int, ...], layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    eq = equations("lif()").giving((SPIKES,))
+    for gradient in (False, True):
+        x, v = (drawn(shape, k, layout, torch.float32).requires_grad_(gradient) for k in range(2))
+        s, bits = Neuron(eq, "any", packs=True)([x], [v], [])
+        with kernels(monkeypatch, True):
+            ours, packed = Neuron(eq, "any", packs=True)([x], [v], [])
+            assert torch.equal(pack(s), bits)
+            again = unpack(packed, (s.shape, is_last(s)), torch.float32)
+            with torch.no_grad():
+                assert len(Neuron(eq, "any", packs=True)([x], [v], [])[1]) == 0
+        assert torch.equal(ours, s)
+        assert torch.equal(again, s)
+        assert torch.equal(packed, bits)
+        assert not packed.requires_grad
 
 
 def test_equal_texts_are_loaded_once() -> None:
     one, other = (Neuron(equations("lif()").giving((SPIKES, "v")), name).kernel for name in ("a", "b"))
-    first, second = (source.step(k, 1, frozenset(), "float32", True, False, False) for k in (one, other))
+    first, second = (source.step(k, (None,), frozenset(), "float32", True, False, False) for k in (one, other))
     assert load.loaded(first) is load.loaded(second)
 
 
@@ -232,6 +267,23 @@ def test_a_function_that_computes_something_else_is_found(name: str, monkeypatch
 
 def test_the_table_of_functions_is_complete() -> None:
     assert text.WRITE.keys() == FUNCTIONS_OF_EXPRESSIONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        pytest.param(name, schedule, marks=[] if (name, schedule) in QUICK else pytest.mark.slow)
+        for name in standard_names("neuron")
+        for schedule in ("unrolled", "folded")
+    ],
+)
+def test_kernels_of_a_whole_network_agree_with_the_reference(
+    name: str, schedule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if DEVICE != "cpu":
+        pytest.skip("tests/library/test_neurons.py judges them there")
+    with kernels(monkeypatch, True):
+        agree(network(NEURONS[name]), schedule, ((True, {}),))
 
 
 @pytest.mark.parametrize("schedule", ["unrolled", "folded"])

@@ -5,18 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from bcgraph import dsl
 from bcgraph.search.predictors.standard.additive import additive
-from bcgraph.search.scores.standard.late_locality import late_locality
-from benchmarks.placement import contest, other_tables
+from benchmarks.placement import contest
 from benchmarks.placement.contest import Search, Table
 from benchmarks.placement.costs import Cost
 
-RECOMMENDED = Path(__file__).parents[2] / "specs" / "searches" / "recommended.bcg"
 PAIRS = tuple((j, i) for j in range(5) for i in range(j + 1))
 ORDER = ((), *((p,) for p in PAIRS), *itertools.combinations(PAIRS, 2))
 
@@ -88,26 +84,3 @@ def test_a_predictor_has_the_seeds_that_all_its_scores_have() -> None:
     drawn = contest.Search(both, 0, random.Random(1)).scored(("e",), ORDER, contest.additive_of_one)
     assert drawn[0] == max(ORDER, key=lambda a: one.means[a])
     assert contest.Search(both, 0, random.Random(1)).scored(("e",), ORDER, additive)[0] == drawn[0]
-
-
-@pytest.mark.parametrize("name", list(other_tables.TABLES_OF))
-def test_the_recipe_ends_in_the_best_tenth_of_every_table_and_costs_less_than_the_paper(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(contest, "DRAWS", 3)
-    monkeypatch.setattr(contest, "WAYS", {way: contest.WAYS[way] for way in (contest.RECIPE, "paper")})
-    recipe, paper = sorted(contest.outcomes(contest.read(name)), key=lambda one: one.cost)
-    assert recipe.way == contest.RECIPE
-    assert recipe.tenth >= 0.9 > paper.tenth
-    assert recipe.regret < paper.regret
-
-
-def test_the_recipe_is_the_one_of_the_language() -> None:
-    search = dsl.load(RECOMMENDED).search
-    assert search.init.scores == contest.WAYS[contest.RECIPE][1]
-    assert search.init.choose == search.evolve.choose == "additive"
-    assert search.finish is not None
-    assert (search.finish.top, search.finish.seeds) == (2, 1)
-    five = dsl.load(other_tables.TABLES_OF["digits_rows"][1])
-    for pairs in ((), ((4, 4),), ((0, 0), (4, 1)), ((2, 2), (3, 3))):
-        assert contest.FREE["late_locality"](pairs) == pytest.approx(late_locality(five.with_backward(pairs)))

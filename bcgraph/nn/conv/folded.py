@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from bcgraph.nn.conv import int16, onednn
 from bcgraph.nn.conv.int16 import Int16Weight, Packed
+from bcgraph.nn.functional import resize
 from bcgraph.nn.neuron.kernel import PIECE, Runner, Scratch, run_block
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, Slots, needs_gradient, results
 from bcgraph.nn.norm import folding, split
@@ -108,7 +109,7 @@ class ConvNeuron(Neuron):
         workspace: Workspace | None = None,
         slots: Slots = (),
     ) -> tuple[Tensor, ...]:
-        """One step on the currents `conv(x)` and `others`."""
+        """One step on the currents `conv(x)` and `others`, of which those of smaller maps are enlarged."""
         if _whole(x, weight, bias, *others, *states, *learned):
             currents = (conv(x, weight, bias, settings), *others)
             return super().__call__(currents, states, learned, workspace, slots)
@@ -121,7 +122,8 @@ class ConvNeuron(Neuron):
                 given = results(now, len(x), workspace, slots, len(kernel.after))
                 uniforms = kernel.uniforms(learned, now)
             for other in others:
-                now.add_(other[k])
+                part = other[k]
+                now.add_(part if part.shape == now.shape else resize(part, *now.shape[-2:]))
             runner.run([now, *(v[k] for v in states), *uniforms, *(v[k] for v in given)], now)
         return tuple(given)
 

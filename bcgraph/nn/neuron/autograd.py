@@ -16,26 +16,34 @@ from bcgraph.nn.transforms import first_order
 
 
 def one_step(
-    kernel: Kernel, currents: Sequence[Tensor], states: Sequence[Tensor], uniforms: Sequence[Tensor]
+    kernel: Kernel, currents: Sequence[Tensor], states: Sequence[Tensor], uniforms: Sequence[Tensor], packs: bool
 ) -> tuple[Tensor, ...]:
-    """What one step gives. Keeps the values in `kernel.held`."""
-    found: tuple[Tensor, ...] = _Step.apply(kernel, len(currents), *currents, *states, *uniforms)
+    """What one step gives. Keeps the values in `kernel.held`.
+
+    On a GPU a current but the first may have a smaller map (see `launch.step`), and with `packs` the spikes come once
+    more, as bits.
+    """
+    found: tuple[Tensor, ...] = _Step.apply(kernel, len(currents), packs, *currents, *states, *uniforms)
     return found
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, terms: int, *values: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, kernel: Kernel, terms: int, packs: bool, *values: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.kernel, ctx.terms = kernel, terms
+        ctx.kernel = kernel
         currents, states = values[:terms], values[terms : terms + len(kernel.states)]
         uniforms = values[terms + len(states) :]
         like = currents[0]
         ctx.current = like.dtype
+        ctx.shapes = [current.shape for current in currents]
         if launch.usable(like):
-            given, written, summed = launch.step(kernel, currents, states, uniforms, keeps=True)
-            _keep(ctx, kernel, summed, states, written, uniforms)
-            return given
+            found = launch.step(kernel, currents, states, uniforms, keeps=True, packs=packs)
+            _keep(ctx, kernel, found.summed, states, found.written, uniforms)
+            if not packs:
+                return found.given
+            ctx.mark_non_differentiable(found.bits)
+            return (*found.given, found.bits)
         given = tuple(torch.empty_like(like) for _ in kernel.after)
         written = tuple(torch.empty_like(like) for _ in kernel.written)
         total = torch.empty_like(like) if terms > 1 and CURRENT in kernel.held else None
@@ -48,8 +56,10 @@ class _Step(torch.autograd.Function):
 
     @staticmethod
     @first_order
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
         kernel: Kernel = ctx.kernel
+        # Bits have none.
+        gradients = arriving[: len(kernel.after)]
         there = tuple(g is not None for g in gradients)
         saved = ctx.saved_tensors
         held = saved[: len(kernel.held)]
@@ -73,7 +83,16 @@ class _Step(torch.autograd.Function):
             found.update(full)
         to_current = found[CURRENT]
         states = (found[key] for key in kernel.states)
-        return (None, None, *[to_current] * ctx.terms, *states, *(found[key] for key in kernel.uniform))
+        currents = (None if to_current is None else shrunk(to_current, shape) for shape in ctx.shapes)
+        return (None, None, None, *currents, *states, *(found[key] for key in kernel.uniform))
+
+
+def shrunk(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of a smaller map from that of its nearest enlargement: the sum over what each value became."""
+    if gradient.shape == shape:
+        return gradient
+    (h, w), (rows, columns) = shape[-2:], gradient.shape[-2:]
+    return gradient.view(*shape[:-2], h, rows // h, w, columns // w).sum((-3, -1))
 
 
 def _keep(
@@ -103,10 +122,17 @@ def add_sums(found: dict[str, Tensor | None], parts: Mapping[str, Tensor], unifo
 
 
 def all_steps(
-    kernels: Sequence[Kernel], current: Tensor, repeated: bool, names: Sequence[str], uniforms: Sequence[Tensor]
+    kernels: Sequence[Kernel],
+    currents: Sequence[Tensor],
+    repeated: bool,
+    names: Sequence[str],
+    uniforms: Sequence[Tensor],
 ) -> Tensor:
-    """The spikes of all steps `[T*N, ...]`, for the kernel of each step; `names` are those of the uniform values."""
-    found: Tensor = _Steps.apply(tuple(kernels), repeated, tuple(names), current, *uniforms)
+    """The spikes of all steps `[T*N, ...]`, for the kernel of each step; `names` are those of the uniform values.
+
+    Several currents are added up in a kernel, which must fit (see `launch.fits`).
+    """
+    found: Tensor = _Steps.apply(tuple(kernels), repeated, tuple(names), len(currents), *currents, *uniforms)
     return found
 
 
@@ -125,13 +151,16 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kernels: tuple[Kernel, ...], repeated: bool, names: Sequence[str], current: Tensor, *uniforms: Tensor
+        ctx: Any, kernels: tuple[Kernel, ...], repeated: bool, names: Sequence[str], terms: int, *values: Tensor
     ) -> Tensor:
         steps = len(kernels)
-        ctx.kernels, ctx.repeated, ctx.names = kernels, repeated, names
+        currents, uniforms = values[:terms], values[terms:]
+        current = currents[0]
+        ctx.kernels, ctx.repeated, ctx.names, ctx.terms = kernels, repeated, names, terms
         fixed = dict(zip(names, uniforms, strict=True))
         if launch.fits(current, steps):
-            s, held = launch.all_steps(kernels, current, repeated, fixed, _keeps_one(kernels))
+            one = _keeps_one(kernels)
+            s, held = launch.all_steps(kernels, currents, repeated, fixed, keeps=one, total=not one and terms > 1)
             ctx.save_for_backward(held, *uniforms)
             return s
         given = (current,) * steps if repeated else split(current, steps)
@@ -154,7 +183,7 @@ class _Steps(torch.autograd.Function):
         uniforms = dict(zip(ctx.names, saved, strict=True))
         if launch.fits(gradients[0], steps):
             to_current, sums = launch.all_steps_backward(kernels, held, ctx.repeated, uniforms, one, gradients[0])
-            return (None, None, None, to_current, *(sums[key] for key in ctx.names))
+            return (None, None, None, None, *[to_current] * ctx.terms, *(sums[key] for key in ctx.names))
         to_spikes = split(gradients[0], steps)
         alone = ctx.repeated and not one
         parts = (held,) * steps if alone else split(held, steps)
@@ -169,7 +198,7 @@ class _Steps(torch.autograd.Function):
             _backward_block(
                 kernels, before, [g[k] for g in to_spikes], uniforms, [r[k] for r in results], ctx.repeated, found
             )
-        return (None, None, None, result, *(found[key] for key in ctx.names))
+        return (None, None, None, None, result, *(found[key] for key in ctx.names))
 
 
 def _again(kernels: Sequence[Kernel], given: Sequence[Tensor], uniforms: dict[str, Tensor]) -> list[list[Tensor]]:

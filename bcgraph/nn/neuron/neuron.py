@@ -17,9 +17,11 @@ from bcgraph.equations.expression import Apply, Expression, Number, Read, reads
 from bcgraph.equations.flat import Builder
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.equations.simplify import NoValueError
+from bcgraph.nn.functional import resize
 from bcgraph.nn.neuron import autograd, plain
 from bcgraph.nn.neuron.gpu import launch
 from bcgraph.nn.neuron.kernel import Kernel, Runner, add_up, blocks, kernel, shaped
+from bcgraph.nn.neuron.packed_spikes import pack
 from bcgraph.nn.norm import split
 from bcgraph.nn.precision import membranes
 from bcgraph.nn.transforms import traced
@@ -30,10 +32,14 @@ Slots = tuple[int | None, ...]
 
 
 class Neuron:
-    """A neuron of one step: from currents, states and learned parameters to what its equations give."""
+    """A neuron of one step: from currents, states and learned parameters to what its equations give.
 
-    def __init__(self, equations: Equations, name: str) -> None:
+    With `packs` it gives the bits of its spikes as well (`bcgraph.nn.neuron.packed_spikes.pack`).
+    """
+
+    def __init__(self, equations: Equations, name: str, packs: bool = False) -> None:
         self.equations = equations
+        self.packs = packs
         self.kernel: Kernel = kernel(equations)
         # What torch.fx calls it in a graph's code.
         self.__name__ = name
@@ -51,23 +57,41 @@ class Neuron:
         """One step. The current I is the sum of `currents`; `states` are those of the step before, `learned` scalars
         or `[C]`.
 
-        Returns what `equations.gives` names, each of the shape of a current. The backward pass keeps as few tensors as
-        it can (see `bcgraph.equations.kept`).
+        The first current has the size of the map. Another whose size divides that one's is read at the nearest place.
+        Returns what `equations.gives` names, each of the shape of the first current. The backward pass keeps as few
+        tensors as it can (see `bcgraph.equations.kept`).
         """
+        made = self._step(currents, states, learned, workspace, slots)
+        packed = not self.packs or len(made) > len(self.kernel.after)
+        return made if packed else (*made, pack(made[0]))
+
+    def _step(
+        self,
+        currents: Sequence[Tensor],
+        states: Sequence[Tensor],
+        learned: Sequence[Tensor],
+        workspace: Workspace | None = None,
+        slots: Slots = (),
+    ) -> tuple[Tensor, ...]:
+        """What a step gives; behind that the bits of the spikes, where a kernel has written them."""
         like = currents[0]
+        if traced() or not launch.usable(like):
+            currents = [c if c.shape == like.shape else resize(c, *like.shape[-2:]) for c in currents]
         uniforms = self.kernel.uniforms(learned, like)
         wide = membranes(like)
         if wide != like.dtype and (traced() or not launch.usable(like)):
             with torch.autocast(like.device.type, enabled=False):
-                made = Neuron.__call__(self, [c.to(wide) for c in currents], states, learned)
+                made = self._step([c.to(wide) for c in currents], states, learned)
             return tuple(v.to(like.dtype) if n == SPIKES else v for n, v in zip(self.kernel.after, made, strict=True))
         if traced():
             found: tuple[Tensor, ...] = self.kernel.plain(total(currents), *states, *uniforms)
             return found
         if needs_gradient(*currents, *states, *uniforms):
-            return autograd.one_step(self.kernel, currents, states, uniforms)
+            return autograd.one_step(self.kernel, currents, states, uniforms, self.packs and launch.usable(like))
         if launch.usable(like):
-            return launch.step(self.kernel, currents, states, uniforms, keeps=False)[0]
+            packs = self.packs and torch.is_grad_enabled()
+            step = launch.step(self.kernel, currents, states, uniforms, keeps=False, packs=packs)
+            return (*step.given, step.bits) if packs else step.given
         given = tuple(results(like, len(like), workspace, slots, len(self.kernel.after)))
         runner = Runner(self.kernel.forward)
         for k in blocks(like):
@@ -100,7 +124,10 @@ class NeuronSteps:
         slots: Slots = (),
     ) -> Tensor:
         """The spikes of all steps. With `repeated` the current is the same at every step and comes as `[N, ...]`."""
-        current = total(currents)
+        alike = len({each.dtype for each in currents}) == 1
+        if traced() or not (alike and launch.fits(currents[0], steps)):
+            currents = [total(currents)]
+        current = currents[0]
         wide = membranes(current)
         if wide != current.dtype and (traced() or not launch.fits(current, steps)):
             with torch.autocast(current.device.type, enabled=False):
@@ -113,10 +140,11 @@ class NeuronSteps:
         names = self.kernel.uniform
         if traced():
             return plain_steps(kernels, given, dict(zip(names, uniforms, strict=True)))
-        if needs_gradient(current, *uniforms):
-            return autograd.all_steps(kernels, current, repeated, names, uniforms)
+        if needs_gradient(*currents, *uniforms):
+            return autograd.all_steps(kernels, currents, repeated, names, uniforms)
         if launch.fits(current, steps):
-            return launch.all_steps(kernels, current, repeated, dict(zip(names, uniforms, strict=True)), False)[0]
+            fixed = dict(zip(names, uniforms, strict=True))
+            return launch.all_steps(kernels, currents, repeated, fixed, keeps=False, total=False)[0]
         shape = (steps * one.shape[0], *one.shape[1:])
         s = empty(workspace, slots[0] if slots else None, shape, is_last(one), one.dtype, one.device)
         autograd.run_steps(kernels, given, dict(zip(names, uniforms, strict=True)), split(s, steps))

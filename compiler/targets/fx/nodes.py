@@ -20,10 +20,10 @@ from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.errors import CompileError
 from bcgraph.nn import functional as BF
 from bcgraph.nn import layers, tree
-from bcgraph.nn import packed_spikes as spikes_as_bits
 from bcgraph.nn.conv import folded as FC
 from bcgraph.nn.lanes import select_lanes
 from bcgraph.nn.neuron import neuron as neurons
+from bcgraph.nn.neuron import packed_spikes as spikes_as_bits
 
 MEMORY = "_memory"
 """The name of the submodule with the slots of a memory plan."""
@@ -49,7 +49,10 @@ class _Emitter:
         self.readers = {e.value: node for node in program.nodes for e in node.inputs}
         self.graph = fx.Graph()
         self.env: dict[str, fx.Node] = {}
+        self.bits: dict[str, fx.Node] = {}
         self.values = program.values()
+        self.packed = {node.inputs[0].value for node in program.nodes if node.op == "pack"}
+        self.nearest = _read_where_they_stand(program)
         self.first = program.inputs[0].name
         self.split: fx.Node | None = None
 
@@ -137,7 +140,11 @@ class _Emitter:
         self.call(node, BF.pointwise, *reads)
 
     def pack(self, node: Node) -> None:
-        self.call(node, spikes_as_bits.pack, *self.read(node))
+        bits = self.bits.get(node.inputs[0].value)
+        if bits is None:
+            self.call(node, spikes_as_bits.pack, *self.read(node))
+        else:
+            self.env[node.output.name] = bits
 
     def fold_norm(self, node: Node) -> None:
         a = node.attrs
@@ -196,7 +203,10 @@ class _Emitter:
         self.call(node, torch.cat, self.read(node), 1)
 
     def resize(self, node: Node) -> None:
-        self.call(node, BF.resize, *self.read(node), *node.attrs["size"])
+        if node.output.name in self.nearest:
+            (self.env[node.output.name],) = self.read(node)
+        else:
+            self.call(node, BF.resize, *self.read(node), *node.attrs["size"])
 
     def equation(self, node: Node) -> None:
         a = node.attrs
@@ -228,10 +238,14 @@ class _Emitter:
             return
         count = len(equations.states)
         states, currents = (reads[-count:], reads[:-count]) if count else ([], reads)
-        call = (FC.ConvNeuron if conv else neurons.Neuron)(equations, label)
+        packs = not conv and node.outputs[0].name in self.packed and equations.gives[0] == SPIKES
+        call = FC.ConvNeuron(equations, label) if conv else neurons.Neuron(equations, label, packs)
         made = self.add(node, "call_function", call, (*conv, currents, states, learned, *self.slots(node)))
         for index, value in enumerate(node.outputs):
             self.env[value.name] = self.add(node, "call_function", operator.getitem, (made, index), value.name)
+        if packs:
+            name, place = node.outputs[0].name, (made, len(node.outputs))
+            self.bits[name] = self.add(node, "call_function", operator.getitem, place, f"{name}.bits")
         self.mark(node)
 
     def slots(self, node: Node) -> tuple[Any, ...]:
@@ -289,6 +303,30 @@ class _Emitter:
 
     def lanes(self, node: Node) -> None:
         self.call(node, select_lanes, self.read(node), node.attrs["held"], node.attrs["picks"])
+
+
+_MAKES = frozenset(("conv", "bn", "add"))
+"""Operations whose result is memory of its own, which nothing writes into later."""
+
+
+def _read_where_they_stand(program: Program) -> set[str]:
+    """Enlarged currents that neurons of one step alone read: these read the smaller map themselves.
+
+    Not a neuron's first current, which has the size that the others are read at.
+    """
+    values, producers = program.values(), {v.name: node for node in program.nodes for v in node.outputs}
+    found: set[str] = set()
+    for node in program.nodes:
+        if node.op == "resize" and producers.get(node.inputs[0].value, node).op in _MAKES:
+            given, wanted = values[node.inputs[0].value].shape[-2:], node.attrs["size"]
+            if not (wanted[0] % given[0] or wanted[1] % given[1]):
+                found.add(node.output.name)
+    for node in program.nodes:
+        first = {"neuron": 0, "conv_neuron": 2}.get(node.op)
+        for place, edge in enumerate(node.inputs):
+            if edge.value in found and (first is None or place <= first or "steps" in node.attrs):
+                found.discard(edge.value)
+    return found.difference(program.outputs)
 
 
 _EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {

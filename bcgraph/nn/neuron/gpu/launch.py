@@ -18,6 +18,7 @@ from bcgraph.equations.neuron import CURRENT, SPIKES
 from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.neuron.gpu import probe, source
 from bcgraph.nn.neuron.gpu.load import available, loaded
+from bcgraph.nn.neuron.gpu.text import Nearest
 from bcgraph.nn.neuron.kernel import Kernel
 from bcgraph.nn.precision import arithmetic, membranes
 
@@ -102,12 +103,51 @@ def _channels(uniforms: Mapping[str, Tensor]) -> frozenset[str]:
     return frozenset(key for key, value in uniforms.items() if value.dim())
 
 
-def step(
-    kernel: Kernel, currents: Sequence[Tensor], states: Sequence[Tensor], uniforms: Sequence[Tensor], keeps: bool
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
-    """One step: what it gives, what it keeps besides (`kernel.written`, with `keeps`), and the sum of the currents.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step gives, what it keeps besides (`kernel.written`), the sum of its currents, and its spikes as bits.
 
-    Of several currents the sum is only there where `kernel.held` asks for it.
+    Of several currents the sum is only there where the backward pass asks for it; bits only where they are wanted.
+    """
+
+    given: tuple[Tensor, ...]
+    written: tuple[Tensor, ...]
+    summed: Tensor
+    bits: Tensor
+
+
+def pack(s: Tensor) -> Tensor:
+    """The bits of spikes, eight a byte in memory order."""
+    s = _dense(s)
+    bits = _bits_of(s)
+    _grid(s).run(source.pack(), s, bits)
+    return bits
+
+
+def unpack(bits: Tensor, shape: torch.Size, last: bool, dtype: torch.dtype) -> Tensor:
+    """The spikes that `pack` packed, channels-last where they were."""
+    layout = torch.channels_last if last else torch.contiguous_format
+    s = torch.empty(shape, dtype=dtype, device=bits.device, memory_format=layout)
+    _grid(s).run(source.unpack(), bits, s)
+    return s
+
+
+def _bits_of(s: Tensor) -> Tensor:
+    return torch.empty(-(-s.numel() // 8), dtype=torch.uint8, device=s.device)
+
+
+def step(
+    kernel: Kernel,
+    currents: Sequence[Tensor],
+    states: Sequence[Tensor],
+    uniforms: Sequence[Tensor],
+    keeps: bool,
+    packs: bool,
+) -> Step:
+    """One step. With `keeps` for a backward pass, with `packs` its spikes come as bits, too.
+
+    The first current has the size of the map. Another may have one that it is a whole multiple of: its nearest value
+    is read, where it stands.
     """
     like = _dense(currents[0])
     wide = membranes(like)
@@ -116,10 +156,21 @@ def step(
     total = keeps and len(currents) > 1 and CURRENT in kernel.held
     summed = torch.empty_like(like, dtype=wide) if total else like
     named = dict(zip(kernel.uniform, uniforms, strict=True))
-    text = source.step(kernel, len(currents), _channels(named), _name(like), keeps, total, False)
-    places = [*(_as(v, like) for v in (like, *currents[1:], *states)), *uniforms, *given, *written]
-    _grid(like).run(text, *places, *([summed] if total else []))
-    return given, written, summed
+    bits = _bits_of(like) if packs else like.new_empty(0, dtype=torch.uint8)
+    terms = tuple(_nearest(each, like) for each in currents)
+    text = source.step(kernel, terms, _channels(named), _name(like), keeps, total, packs)
+    laid = [_as(v, like) if term is None else _laid_out(v, like) for v, term in zip(currents, terms, strict=True)]
+    places = [*laid, *(_as(v, like) for v in states), *uniforms, *given, *written]
+    _grid(like).run(text, *places, *([summed] if total else []), *([bits] if packs else []))
+    return Step(given, written, summed, bits)
+
+
+def _nearest(current: Tensor, like: Tensor) -> Nearest | None:
+    """How a current is read whose map is smaller."""
+    if current.shape == like.shape:
+        return None
+    (h, w), (rows, columns) = current.shape[-2:], like.shape[-2:]
+    return Nearest(h, w, rows // h, columns // w, not like.is_contiguous())
 
 
 def step_backward(
@@ -166,18 +217,28 @@ def _summed(parts: Tensor, uniform: Tensor) -> Tensor:
 
 def all_steps(
     kernels: tuple[Kernel, ...],
-    current: Tensor,
+    currents: Sequence[Tensor],
     repeated: bool,
     uniforms: Mapping[str, Tensor],
+    *,
     keeps: bool,
+    total: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The spikes of all steps `[T*N, ...]`; with `keeps` also the value that each step keeps, else the current."""
-    current = _dense(current)
+    """The spikes of all steps `[T*N, ...]`, with what a backward pass needs.
+
+    That is with `keeps` the value that each step keeps, with `total` the sum of the currents, else the first of them.
+    """
+    current = _dense(currents[0])
     like = current if repeated else current[: current.shape[0] // len(kernels)]
     s = _steps_like(like, len(kernels), like.dtype)
     held = _steps_like(like, len(kernels), membranes(like)) if keeps else current
-    text = source.steps(kernels, tuple(uniforms), _channels(uniforms), _name(like), repeated, keeps)
-    _grid(like).run(text, current, s, *([held] if keeps else []), *uniforms.values())
+    if total:
+        # As exact as it was summed: the backward pass computes the steps again.
+        held = torch.empty_like(current, dtype=arithmetic(like.dtype))
+    channels = _channels(uniforms)
+    text = source.steps(kernels, len(currents), tuple(uniforms), channels, _name(like), repeated, keeps, total)
+    laid = [current, *(_as(each, current) for each in currents[1:])]
+    _grid(like).run(text, *laid, s, *([held] if keeps or total else []), *uniforms.values())
     return s, held
 
 

@@ -10,19 +10,43 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from bcgraph.equations.neuron import CURRENT, SPIKES
-from bcgraph.nn.neuron.gpu.text import Names, Text
+from bcgraph.nn.neuron.gpu.text import Names, Nearest, Text
 from bcgraph.nn.neuron.kernel import Kernel
 
 
 @cache
-def step(kernel: Kernel, terms: int, channels: frozenset[str], kind: str, keeps: bool, total: bool, bits: bool) -> str:
-    """One step: currents (`terms` of them), states and uniform values in.
+def pack() -> str:
+    """One bit for each of a tensor's spikes. In: spikes; out: their bits."""
+    text = Text("float32")
+    text.store_bits(text.load())
+    return text.finished()
+
+
+@cache
+def unpack() -> str:
+    """The spikes that `pack` packed. In: bits; out: spikes."""
+    text = Text("float32")
+    text.store(text.load_bits())
+    return text.finished()
+
+
+@cache
+def step(
+    kernel: Kernel,
+    terms: tuple[Nearest | None, ...],
+    channels: frozenset[str],
+    kind: str,
+    keeps: bool,
+    total: bool,
+    bits: bool,
+) -> str:
+    """One step: currents (a smaller one where `terms` says how it is read), states and uniform values in.
 
     Out: what the step gives; with `keeps` the values in `kernel.written`, with `total` the sum of the currents, with
     `bits` one bit for each spike.
     """
     text = Text(kind)
-    names: Names = {CURRENT: _sum(text, [text.load() for _ in range(terms)])}
+    names: Names = {CURRENT: _sum(text, [text.load(None if each is None else each.at(text)) for each in terms])}
     names.update({key: text.load() for key in kernel.states})
     names.update({key: text.uniform(key in channels) for key in kernel.uniform})
     text.lines(kernel.flat.lines, names)
@@ -63,23 +87,30 @@ def step_backward(kernel: Kernel, given: tuple[bool, ...], channels: frozenset[s
 @cache
 def steps(
     kernels: tuple[Kernel, ...],
+    terms: int,
     uniform: tuple[str, ...],
     channels: frozenset[str],
     kind: str,
     repeated: bool,
     keeps: bool,
+    total: bool,
 ) -> str:
-    """All steps: the current and uniform values in; spikes out, and with `keeps` the value that each step keeps.
+    """All steps: currents (`terms` of them) and uniform values in; spikes out.
+
+    Besides come out, with `keeps`, the value that each step keeps, or with `total` the sum of the currents.
 
     Step t of a tensor stands `t * n` elements after the first. With `repeated` the current is the same at every step.
     """
     text = Text(kind)
-    current, spikes, held = text.argument(), text.argument(), text.argument() if keeps else ""
+    currents, spikes = [text.argument() for _ in range(terms)], text.argument()
+    held = text.argument() if keeps or total else ""
     fixed = {key: text.uniform(key in channels) for key in uniform}
-    for t, names in enumerate(_forward(text, kernels, current, fixed, repeated)):
+    for t, names in enumerate(_forward(text, kernels, currents, fixed, repeated)):
         _store_at(text, spikes, t, names[f"gives {SPIKES}"])
         if keeps and kernels[t].held:
             _store_at(text, held, t, names[kernels[t].held[0]])
+        if total and not (repeated and t):
+            _store_at(text, held, t, names[CURRENT])
     return text.finished()
 
 
@@ -99,7 +130,7 @@ def steps_backward(
     text = Text(kind)
     source, arriving, result = text.argument(), text.argument(), text.argument()
     fixed = {key: text.uniform(key in channels) for key in uniform}
-    kept = None if keeps else list(_forward(text, kernels, source, fixed, repeated))
+    kept = None if keeps else list(_forward(text, kernels, [source], fixed, repeated))
     sums: dict[str, str] = {}
     before: dict[str, str] = {}
     whole = ""
@@ -135,14 +166,16 @@ def steps_backward(
     return text.finished()
 
 
-def _forward(text: Text, kernels: Sequence[Kernel], current: str, fixed: Names, repeated: bool) -> Iterable[Names]:
+def _forward(
+    text: Text, kernels: Sequence[Kernel], currents: Sequence[str], fixed: Names, repeated: bool
+) -> Iterable[Names]:
     """The values of each step; what it gives is called `gives NAME`."""
     zero = text.number(0.0)
     states = dict.fromkeys(kernels[0].states, zero)
     first = ""
     for t, kernel in enumerate(kernels):
         if not (repeated and first):
-            first = _load_at(text, current, t)
+            first = _sum(text, [_load_at(text, current, t) for current in currents])
         names: Names = {CURRENT: first, **states, **fixed}
         text.lines(kernel.flat.lines, names)
         given = {name: text.leaf(leaf, names) for name, leaf in kernel.flat.results}

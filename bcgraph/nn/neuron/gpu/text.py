@@ -17,6 +17,29 @@ Names = dict[str, str]
 """What each value is called in the text, by its key."""
 
 
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A tensor of a smaller map `height` x `width`, of which each value is read `rows` x `columns` times.
+
+    The map that is computed has `height * rows` rows; both are channels-last (`last`) or both contiguous.
+    """
+
+    height: int
+    width: int
+    rows: int
+    columns: int
+    last: bool
+
+    def at(self, text: Text) -> str:
+        """Where the value that element `i` reads stands."""
+        across, down = self.width * self.columns, self.height * self.rows
+        place = text.value("i // channels" if self.last else "i")
+        x = f"{place} % {across} // {self.columns}"
+        y = f"{place} // {across} % {down} // {self.rows}"
+        found = f"(({place} // {across * down}) * {self.height} + {y}) * {self.width} + {x}"
+        return text.value(f"({found}) * channels + i % channels" if self.last else found)
+
+
 @dataclass(slots=True)
 class Text:
     """The lines of one kernel. `kind` is the type of the arithmetic: `float32` or `float64`."""
@@ -70,6 +93,11 @@ class Text:
         packed = self.value(f"tl.sum({ones} << (7 - tl.arange(0, 8))[None, :], 1).to(tl.uint8)")
         where = self.value("tl.program_id(0).to(tl.int64) * (BLOCK // 8) + tl.arange(0, BLOCK // 8)")
         self.body.append(f"tl.store({at} + {where}, {packed}, mask={where} < (n + 7) // 8)")
+
+    def load_bits(self) -> str:
+        """The elements of a further tensor that `store_bits` has written, as 0 and 1."""
+        byte = self.value(f"tl.load({self.argument()} + i // 8, mask=inside).to(tl.int32)")
+        return self.value(f"((({byte}) >> (7 - i % 8).to(tl.int32)) & 1).to(tl.{self.kind})")
 
     def leaf(self, leaf: Leaf, names: Mapping[str, str]) -> str:
         """A number, or the name of a value."""

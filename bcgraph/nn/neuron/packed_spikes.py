@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bcgraph.nn.neuron.gpu import launch
 from bcgraph.nn.transforms import first_order, traced
 from bcgraph.nn.workspace import is_last
 
@@ -23,6 +24,8 @@ def pack(s: Tensor) -> Tensor:
     """The bits of spikes `[N, C, H, W]`, eight a byte in memory order; empty where no gradient is needed."""
     if traced() or not torch.is_grad_enabled():
         return s.new_empty(0, dtype=torch.uint8)
+    if launch.usable(s):
+        return launch.pack(s.detach())
     flat = _memory_order(s.detach()).flatten()
     if s.device.type == "cpu":
         # A spike is the only float with a bit set, and numpy turns integers into booleans five times as fast as torch.
@@ -34,6 +37,8 @@ def pack(s: Tensor) -> Tensor:
 def unpack(bits: Tensor, like: tuple[torch.Size, bool], dtype: torch.dtype) -> Tensor:
     """The spikes that `pack` packed; `like` is their shape and whether they were channels-last."""
     shape, last = like
+    if launch.usable(bits):
+        return launch.unpack(bits, shape, last, dtype)
     count = shape.numel()
     if bits.device.type == "cpu":
         flat = torch.from_numpy(np.unpackbits(bits.numpy(), count=count))

@@ -1,0 +1,179 @@
+"""What a search does on a GPU: scoring, supernet steps, evaluations on it, and the paper's whole search of these."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bcgraph import data, search, training
+from bcgraph.data.split import Split
+from bcgraph.nn.graphs.capture import CudaCapture
+from bcgraph.schema import NetworkSpec
+from bcgraph.search.scores.precision import PRECISIONS
+from bcgraph.search.scores.scorer import Scorer, ScoringBatch
+from bcgraph.search.space.search_space import architecture_of
+from bcgraph.search.supernet.at_once import fitting
+from bcgraph.search.supernet.one_shot import OneShot
+from bcgraph.search.supernet.supernet import Supernet
+from bcgraph.training.distributed.devices import process_group
+from benchmarks.gpu.measure import finished, ratio, seconds, timed, told
+from benchmarks.gpu.plan import Plan
+from benchmarks.gpu.steps import stepper
+from benchmarks.harness import Row
+from benchmarks.networks import settle
+from benchmarks.scoring import MEASURES, fresh
+from benchmarks.supernet import alone, step
+
+SEARCH = {"pool": 2000, "epochs": 100, "images": 40_000, "evaluations": 420, "validation": 10_000}
+"""The paper's search (section 5.1): candidates scored, and epochs, images, evaluations of the supernet."""
+
+SCORING, STEP, EVALUATION = "seconds a candidate", "seconds an image of a step", "seconds an image of an evaluation"
+"""What the whole search is reckoned from."""
+
+LONGEST = 20 * 60.0
+
+Known = dict[str, float]
+"""Figures that a later part needs."""
+
+
+def scoring(plan: Plan, known: Known) -> Iterator[Row]:
+    """A candidate, scored alone and with others in one pass, against a fresh model with a pass for each score."""
+    x, y = plan.images(plan.scored), (torch.arange(plan.scored) % 10).to(plan.device)
+    many = _candidates(plan)
+    has_peer = plan.peer() is not None
+    for name, measures in MEASURES.items():
+        other = fresh(x, y, measures, **plan.shape) if has_peer else None
+        following = itertools.cycle(many)
+        against = None if other is None else timed(plan, lambda other=other, ks=following: other(next(ks)))[0]
+        for precision, several in (("float32", 1), ("float32", _at_once(plan)), ("float64", 1)):
+            kind = PRECISIONS[precision]
+            scorer = Scorer(ScoringBatch(x, y), 0, measures, precision=kind, device=plan.device, at_once=several)
+            list(scorer(many))
+            mine = seconds(plan, lambda scorer=scorer: list(scorer(many))) / len(many)
+            goal = ">= 10 x" if name == "N and E" and several > 1 else ""
+            if name == "N and E" and precision == "float32":
+                known[SCORING] = min(mine, known.get(SCORING, mine))
+            what = f"{name}, {precision}, {several} at once, a candidate"
+            if against is None:
+                yield Row(what, told(mine), "", "", goal)
+            else:
+                yield ratio(f"{what} / fresh model", mine, against, goal, faster=True)
+
+
+def supernet_step(plan: Plan, known: Known) -> Iterator[Row]:
+    """A step of the supernet, each of another architecture, against the peer's step of one wired by hand."""
+    settings = f"data = digits(batch={plan.large})\nsearch {{ supernet {{ epochs = 2 }} }}"
+    spec = plan.spec(feedback=False, more=settings)
+    split = data.of(spec, (_Images(plan, plan.updates * plan.large), _Images(plan, 1))).train
+    options = training.Options(plan.device)
+    net = Supernet(spec, 0, split, machine=options, device=plan.device)
+    ends: list[float] = []
+
+    def ended(_: object) -> None:
+        finished(plan)
+        ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        history = net.train(Path(folder), ended, process_group(options))
+    mine = (ends[1] - ends[0]) / history[-1].steps
+    known[STEP] = mine / plan.large
+    peer = plan.peer()
+    if peer is None:
+        return
+    (other,) = timed(plan, stepper(peer, plan.images(plan.large), "tf32", captured=False))
+    what = f"supernet step, batch {plan.large}, a new architecture each / SpikingJelly, one wired by hand"
+    yield ratio(what, mine, other, ">= 3 x", faster=True)
+
+
+def supernet_parts(plan: Plan) -> Iterator[Row]:
+    """A step of the supernet by parts, captured and plain, without reading data."""
+    net = Supernet(plan.spec(feedback=False), 0, _validation(plan), device=plan.device)
+    many, x = _candidates(plan), plan.images()
+    captured, plain = (step(net.paths(capture), net, many, x) for capture in (CudaCapture, None))
+    mine, other = timed(plan, captured, plain)
+    yield ratio(f"supernet step, batch {plan.batch}, captured / plain", mine, other, "", faster=True)
+
+
+def evaluation(plan: Plan, known: Known) -> Iterator[Row]:
+    """Candidates on a supernet, one by one and in one pass, against each as its own compiled model."""
+    validation = _validation(plan)
+    net = Supernet(plan.spec(feedback=False), 0, validation, device=plan.device)
+    many = _candidates(plan)
+    for candidate in many:
+        settle(net.model(architecture_of(candidate)), plan.images(8))
+    list(OneShot(net, validation)(many[:2]))
+    other = seconds(plan, lambda: [alone(net, candidate) for candidate in many])
+    for several in (1, min(len(many), _at_once(plan))):
+        shot = OneShot(net, validation, at_once=several)
+        mine = seconds(plan, lambda shot=shot: list(shot(many)))
+        cost = mine / len(many) / plan.samples
+        known[EVALUATION] = min(cost, known.get(EVALUATION, cost))
+        what = f"{len(many)} candidates, {several} at once, {plan.samples} samples / each compiled"
+        yield ratio(what, mine, other, ">= 6 x" if several > 1 else "", faster=True)
+
+
+def whole(plan: Plan, known: Known) -> Iterator[Row]:
+    """The paper's search at its own sizes, from what was measured."""
+    if not {SCORING, STEP, EVALUATION} <= known.keys():
+        return
+    parts = {
+        "scoring": SEARCH["pool"] * known[SCORING],
+        "supernet": SEARCH["epochs"] * SEARCH["images"] * known[STEP],
+        "evaluations": SEARCH["evaluations"] * SEARCH["validation"] * known[EVALUATION],
+    }
+    for name, cost in parts.items():
+        yield Row(f"the paper's search, {name}", f"{cost / 60:.1f} min", "", "", "")
+    total = sum(parts.values())
+    share = f"{total / LONGEST:.2f}"
+    yield Row("the paper's search, reckoned from its parts", f"{total / 60:.1f} min", "20 min", share, "<= 1")
+
+
+def _candidates(plan: Plan) -> list[NetworkSpec]:
+    rng = random.Random(0)
+    return [search.sample(plan.spec(feedback=False), rng) for _ in range(plan.candidates)]
+
+
+def _at_once(plan: Plan) -> int:
+    """How many candidates a pass has."""
+    return fitting(plan.spec(feedback=False)) if plan.device == "cuda" else plan.candidates
+
+
+def _validation(plan: Plan) -> Split:
+    found: Split = _Validation(plan)  # type: ignore[assignment]
+    return found
+
+
+class _Images:
+    """Images without labels worth the name, as a torch dataset."""
+
+    def __init__(self, plan: Plan, count: int) -> None:
+        self.x = plan.images(count).cpu()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.x[index], index % 10
+
+
+class _Validation:
+    """The same, as a `Split` hands them out."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.x, self.y = plan.images(plan.samples).cpu(), torch.arange(plan.samples) % 10
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        return self.x[indices], self.y[indices]
+
+    def batches(self, size: int) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(self.x.split(size), self.y.split(size), strict=True))

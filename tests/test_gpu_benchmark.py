@@ -1,0 +1,134 @@
+"""The benchmarks for a GPU: all of them run, with a small network on the CPU, and keep to their time."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu
+from benchmarks.gpu import Part, page
+from benchmarks.gpu import budget as budgets
+from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.budget import Budget, OverrunError
+from benchmarks.gpu.plan import DRY, Plan
+from benchmarks.gpu.profiled import kind
+from benchmarks.harness import Row
+
+
+def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
+    where = tmp_path / "gpu.md"
+    where.write_text(f"# A page\n\n{page.BEGIN}{page.UNMEASURED}{page.END}\nwhat follows\n")
+    assert main(["--dry", "--seconds", "600", "--page", str(where)]) == 0
+    text = where.read_text()
+    assert text.startswith("# A page\n")
+    assert text.endswith(f"{page.END}\nwhat follows\n")
+    assert "Not measured" not in text
+    for part in gpu.parts(DRY):
+        assert f"### {part.name[:1].upper()}{part.name[1:]}\n" in text
+    rows = list(csv.reader((tmp_path / "gpu.csv").read_text().splitlines()))
+    assert {len(row) for row in rows} == {5}
+    assert "dry run" in rows[0][0]
+
+
+def test_a_dry_run_has_a_page_of_its_own() -> None:
+    with pytest.raises(SystemExit):
+        main(["--dry"])
+
+
+def some() -> Iterator[Row]:
+    yield Row("something", "1 ms", "2 ms", "0.50", "<= 1")
+
+
+def test_what_does_not_fit_in_the_time_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = [0.0]
+
+    def slow() -> Iterator[Row]:
+        now[0] = 99.5
+        yield from some()
+
+    def endless() -> Iterator[Row]:
+        yield from some()
+        now[0] = 101.0
+        time.sleep(60)
+
+    def broken() -> Iterator[Row]:
+        yield from ()
+        raise ValueError("no such kernel\nmore")
+
+    found = [
+        Part("a broken one", broken),
+        Part("a long one", some, least=200),
+        Part("a slow one", slow),
+        Part("an endless one", endless, least=0),
+        Part("a late one", some, least=0),
+    ]
+    monkeypatch.setattr(gpu, "parts", lambda plan: found)
+    monkeypatch.setattr(budgets, "SHORT", 0.0)
+    where = tmp_path / "gpu.md"
+    rows, dropped = gpu.measure(DRY, where, tmp_path / "gpu.csv", Budget(100, lambda: now[0]))
+    assert [row.what for row in rows] == ["something", "something"]
+    assert dropped == [
+        "a broken one (failed: no such kernel)",
+        "a long one",
+        "an endless one (stopped when the time was over)",
+        "a late one",
+    ]
+    assert f"of what they need: {'; '.join(dropped)}.\n" in where.read_text()
+    assert "### An endless one\n" in where.read_text(), "what was measured before the end is kept"
+
+
+def test_a_budget_counts_down() -> None:
+    now = [0.0]
+    budget = Budget(100, lambda: now[0])
+    assert budget.allows(50)
+    now[0] = 60
+    assert not budget.allows(50)
+    assert budget.allows(20)
+    now[0] = 95
+    assert not budget.allows(0), "too short for anything"
+    now[0] = 101
+    with pytest.raises(OverrunError), budget.limit():
+        time.sleep(5)
+
+
+def test_the_page_has_a_place_for_what_is_measured() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.fill(text, page.UNMEASURED).count(page.UNMEASURED) == 1
+    with pytest.raises(ValueError, match="no place between"):
+        page.fill("nothing", "")
+
+
+def test_the_whole_plan_is_the_one_of_the_contract() -> None:
+    plan = Plan()
+    assert plan.seconds <= 480
+    assert (plan.backbone, plan.width, plan.size, plan.steps, plan.batch, plan.large) == (
+        "resnet18",
+        64,
+        32,
+        4,
+        32,
+        128,
+    )
+    assert {batch for batch, _ in plan.sweep} >= {8, 256}
+    assert {steps for _, steps in plan.sweep} >= {1, 16}
+    assert len(plan.spec().backward) == 2
+
+
+@pytest.mark.parametrize(
+    ("kernel", "wanted"),
+    [
+        ("kernel", "neurons and packed spikes"),
+        ("cudnn::bn_fw_tr_1C11_kernel_NCHW<float>", "batch norms"),
+        ("sm90_xmma_fprop_implicit_gemm_tf32f32", "convolutions and products"),
+        ("void at::native::elementwise_kernel<128, 4>", "other elementwise kernels"),
+        ("Memcpy DtoD (Device -> Device)", "copies"),
+        ("void at::native::multi_tensor_apply_kernel<...>", "update"),
+        ("void at::native::reduce_kernel<512, 1>", "sums"),
+    ],
+)
+def test_kernels_are_told_apart(kernel: str, wanted: str) -> None:
+    assert kind(kernel) == wanted
