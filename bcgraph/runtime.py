@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from bcgraph import foreign, seals
 from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.readout import predict
-from bcgraph.signature import Floats, Signature, changed, check_finite, first_line, float32, read_signature
+from bcgraph.signature import Floats, Signature, as_array, changed, check_finite, first_line, float32, read_signature
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,12 +35,17 @@ class Network:
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(path)
+        self._threads = threads
         self._session = _session(self.path, threads)
         self.signature = read_signature(self.path, self._session.get_modelmeta().custom_metadata_map)
         self._names: list[str] = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
         self._zeros: tuple[int, dict[str, onnxruntime.OrtValue]] = (0, {})
         _check_states(self.path, self.signature, self._session)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, as in another process, reads the file again: a session of onnxruntime cannot be copied."""
+        return partial(type(self), threads=self._threads), (self.path.absolute(),)
 
     @property
     def input(self) -> str:
@@ -78,15 +84,20 @@ class Network:
     def step(self, frame: Floats, states: dict[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
         """One step of a file in `step` form: O_t `[N, classes]` and the next states, by the names of their inputs.
 
-        Raises RunError (E090) when a state is missing or has another shape.
+        Raises RunError (E090) when a state is missing or has another shape, and for values that are not finite.
         """
+        frame = float32(as_array(frame))
+        check_finite(frame)
         for name, _, shape in self.signature.states:
             wanted, given = [len(frame), *shape], list(np.shape(states[name])) if name in states else None
             if given != wanted:
                 found = "missing" if given is None else f"{given}"
                 raise RunError("E090", f"the state `{name}` is {wanted} for these frames, but the one given is {found}")
+        before = {name: float32(states[name]) for name, _, _ in self.signature.states}
+        for values in before.values():
+            check_finite(values)
         try:
-            results = self._session.run(None, {self._names[0]: frame, **states})
+            results = self._session.run(None, {self._names[0]: frame, **before})
         except _runtime_errors() as error:
             raise RunError("E087", f"`{self.path}` cannot be run: {first_line(error)}") from error
         named = dict(zip(self._outputs, map(np.asarray, results), strict=True))
@@ -188,7 +199,7 @@ class Stream:
         """
         signature = self.network.signature
         wanted = signature.input.shape
-        given = np.asarray(frame)
+        given = as_array(frame)
         if given.shape != wanted or given.dtype.kind not in "fiub":
             raise RunError(
                 "E090", f"a frame is {list(wanted)} of numbers, but this is {list(given.shape)} of {given.dtype}"

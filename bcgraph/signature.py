@@ -42,9 +42,10 @@ class Signature:
 
     def checked(self, inputs: Floats) -> NDArray[np.float32]:
         """`inputs` in float32. Raises RunError (E090) when they are not finite numbers or have another shape."""
-        if np.asarray(inputs).dtype.kind not in "fiub":
-            raise RunError("E090", f"the network takes numbers, but the input is of type {np.asarray(inputs).dtype}")
-        values = float32(inputs)
+        given = as_array(inputs)
+        if given.dtype.kind not in "fiub":
+            raise RunError("E090", f"the network takes numbers, but the input is of type {given.dtype}")
+        values = float32(given)
         sample = self.input.shape
         rank = len(sample)
         sequence = self.input.kind == "sequence"
@@ -116,6 +117,15 @@ def changed(path: Path) -> RunError:
         f"`{path}` is damaged: its content is not what was written",
         hint=f"compile it again; if a tool has changed it on purpose, have it remove `bcgraph.{seals.NAME}` as well",
     )
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """`values` as an array. Raises RunError (E090) for what cannot be one: lists of several lengths, for example."""
+    try:
+        return np.asarray(values)
+    # torch raises the first two, for a tensor with a gradient and for one in bfloat16.
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise RunError("E090", f"the input cannot be made an array: {first_line(error)}") from error
 
 
 def float32(values: Floats) -> NDArray[np.float32]:
