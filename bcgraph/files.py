@@ -69,6 +69,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
+def expanded(path: str) -> Path:
+    """A path as a text or an option gives it, with `~` as the shell reads it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user, or no home
+        return Path(path)
+
+
 def directory(path: str | os.PathLike[str]) -> Path:
     """`path` as a directory that exists, made with its parents. Raises RunError (E084)."""
     made = Path(path)

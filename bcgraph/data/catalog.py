@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bcgraph import keys, plugins
+from bcgraph import files, keys, plugins
 from bcgraph.data import declaration
 from bcgraph.data.declaration import names as names
 from bcgraph.data.sources import DataSet, Floats, Integers, Loader, Request
@@ -37,7 +36,7 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
     """
     loader = _loader(data.name)
     declaration.check(data, form, steps)
-    root = _expanded(data.root)
+    root = files.expanded(data.root)
     try:
         found = loader(Request(root, form.shape, isinstance(form, SequenceInput), steps, data))
     except OSError as error:
@@ -100,14 +99,6 @@ def _registered(entry: plugins.Entry, request: Request) -> DataSet:
         static = {1: VectorInput, 2: SignalInput, 3: ImageInput}[len(request.shape)]
         kind = SequenceInput if request.sequence else static
         return replace(from_torch(found, None, kind(*request.shape), request.steps, None)[0], name=entry.name)
-
-
-def _expanded(root: str) -> Path:
-    """The path of a root, with `~` as the shell reads it."""
-    try:
-        return Path(root).expanduser()
-    except RuntimeError:  # there is no such user, or no home
-        return Path(root)
 
 
 def load(data: DataSpec, form: InputSpec, steps: int) -> Splits:

@@ -205,6 +205,8 @@ def test_bad_teachers(tmp_path: Path, run: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"rubbish")
     for name, says in (
         ("nowhere", "there is no teacher `nowhere`"),
+        ("https://me:secret@host/net.onnx", "the teacher `https://me:***@host/net.onnx` is a URL"),
+        ("~/nowhere.onnx", "/nowhere.onnx` cannot be read: no such file"),
         (str(tmp_path / "bare.bcg"), "has no weights"),
         (str(tmp_path / "broken.onnx"), "broken.onnx"),
         ("torchvision:resnet9000", "3 channels"),

@@ -120,7 +120,8 @@ def counted(events: NDArray[Any], sensor: tuple[int, int], steps: int, size: tup
     for number in range(steps):
         for polarity in range(2):
             image = Image.fromarray(counts[number, polarity].astype(np.float32))
-            frames[number, polarity] = np.minimum(image.resize(size[::-1], Image.Resampling.BILINEAR), largest)
+            resized = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+            frames[number, polarity] = np.minimum(resized, largest)
     return frames
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bcgraph import dsl, shapes
+from bcgraph import dsl, files, shapes
 from bcgraph import weights as weight_files
 from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import RunError
 from bcgraph.normalization import Normalization
 from bcgraph.schema import ImageInput, InputSpec, NetworkSpec, SequenceInput
+from bcgraph.urls import without_password
 
 PUBLISHED = "torchvision:"
 
@@ -52,7 +53,9 @@ def load(
         return None
     if named.startswith(PUBLISHED):
         return _published(named.removeprefix(PUBLISHED), spec, device, dtype)
-    path = Path(named)
+    if "://" in named:
+        raise RunError("E041", f"the teacher `{without_password(named)}` is a URL, and nothing is fetched", hint=HINT)
+    path = files.expanded(named)
     if path.suffix == ".onnx":
         return _exported(path, spec, normalization)
     if path.suffix == ".bcg" and path.is_file():

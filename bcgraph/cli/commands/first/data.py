@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bcgraph import files
 from bcgraph.cli.inputs import JsonOption
 from bcgraph.cli.output import emit, emit_json, table
 from bcgraph.errors import DataError, nearest
@@ -28,7 +29,7 @@ def data_command(
     if name is not None and name not in known:
         hint = nearest(name, known) or f"the data sets are {', '.join(known)}"
         raise DataError("E080", f"there is no data set `{name}`", hint=hint)
-    rows = [_row(each, Path(root).expanduser()) for each in ([name] if name is not None else known)]
+    rows = [_row(each, files.expanded(root)) for each in ([name] if name is not None else known)]
     if as_json:
         emit_json([vars(row) for row in rows])
     elif name is None:
