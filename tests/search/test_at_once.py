@@ -166,6 +166,19 @@ def test_without_memory_half_as_many_run_from_then_on() -> None:
     assert sizes == [8, 4, 2, 2, 2, 2]
     assert runs.number == 2
 
+    def grouped(groups: Any) -> Any:
+        return [item for group in groups for item in several(group)]
+
+    with pytest.warns(BcgraphWarning, match="4 candidates at once: 2 from here on"):
+        assert AtOnce(4).together(range(9), grouped, list) == [item * 10 for item in range(9)]
+    with pytest.warns(BcgraphWarning, match="9 candidates at once failed, and run one by one: no$"):
+        assert AtOnce(4).together(range(9), lambda groups: _no(), list) == list(range(9))
+    assert AtOnce(1).together(range(3), grouped, list) == [0, 1, 2]
+
+
+def _no() -> Any:
+    raise ValueError("no")
+
 
 def test_what_the_memory_takes_is_a_power_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = bcgraph.parse(SEARCH)

@@ -80,8 +80,7 @@ class AtOnce:
                     if ran_out(error):
                         self._halve()
                         continue
-                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    _warn(f"{len(part)} candidates at once failed, and run one by one: {reason}")
+                    _failed(len(part), error)
                 else:
                     yield from found
                     place += len(part)
@@ -90,11 +89,33 @@ class AtOnce:
                 yield one(item)
             place += len(part)
 
+    def together(
+        self,
+        items: Sequence[T],
+        grouped: Callable[[Sequence[Sequence[T]]], Sequence[R]],
+        alone: Callable[[Sequence[T]], Sequence[R]],
+    ) -> Sequence[R]:
+        """The results of all `items`, in order, by `grouped`, which takes them in groups, or else by `alone`."""
+        while self.number > 1 and len(items) > 1:
+            try:
+                return grouped([items[i : i + self.number] for i in range(0, len(items), self.number)])
+            except Exception as error:  # as above
+                if not ran_out(error):
+                    _failed(len(items), error)
+                    break
+                self._halve()
+        return alone(items)
+
     def _halve(self) -> None:
         before, self.number = self.number, self.number // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _warn(f"there is no memory for {before} candidates at once: {self.number} from here on")
+
+
+def _failed(number: int, error: Exception) -> None:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    _warn(f"{number} candidates at once failed, and run one by one: {reason}")
 
 
 def _warn(text: str) -> None:

@@ -20,7 +20,7 @@ from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
 from bcgraph.search.supernet.at_once import AtOnce, lowered_of
 from bcgraph.search.supernet.lanes import LaneSuffixes, compiled
 from bcgraph.search.supernet.lowered import Lowered
-from bcgraph.search.supernet.prefix_cache import PrefixModel, Suffix
+from bcgraph.search.supernet.prefix_cache import PrefixCache, PrefixModel, Suffix
 from bcgraph.search.supernet.shared_weights import FoldedModules
 from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training.accuracy import evaluating
@@ -86,36 +86,37 @@ class OneShot:
 
     def tally(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
         """How many samples each candidate gets right, from one pass over the validation data without recalibration."""
-        if self.at_once > 1 and len(specs) > 1:
-            return list(self._together(specs, self._several, lambda spec: self._one_by_one([spec])[0]))
-        return self._one_by_one(specs)
+        return list(self._at_once.together(specs, self._grouped, self._one_by_one))
 
     @cached_property
-    def _together(self) -> AtOnce:
+    def _at_once(self) -> AtOnce:
         return AtOnce(self.at_once)
 
-    def _several(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
-        """The tallies of candidates that run side by side, of which those that cannot be lowered fail alone."""
-        lowered, failed = lowered_of(specs)
-        tallies = {place: Tally(reason=reason) for place, reason in failed.items()}
-        if lowered:
-            model = self._prefix(specs[0])
-            suffixes = compiled(model, list(lowered.values()))
-            correct = self._correct(model, suffixes, specs[0].readout)
-            tallies |= {place: Tally(count) for place, count in zip(lowered, correct, strict=True)}
-        return [tallies[place] for place in range(len(specs))]
-
-    def _correct(self, model: PrefixModel, suffixes: LaneSuffixes, readout: str) -> list[int]:
-        """How many samples each candidate of `suffixes` gets right. Nothing waits for the device before the end."""
-        count = len(suffixes.outputs)
-        total = torch.zeros(count, dtype=torch.long, device=self.supernet.device)
-        with evaluating(nn.ModuleList([model.module, suffixes.module])), torch.no_grad():
+    def _grouped(self, groups: Sequence[Sequence[NetworkSpec]]) -> list[Tally]:
+        """The tallies of groups of candidates that run side by side. Those that cannot be lowered fail alone."""
+        model = self._prefix(groups[0][0])
+        readout = groups[0][0].readout
+        lowered = [lowered_of(specs) for specs in groups]
+        suffixes = [compiled(model, list(found.values())) for found, _ in lowered if found]
+        totals = [torch.zeros(len(s.outputs), dtype=torch.long, device=self.supernet.device) for s in suffixes]
+        with evaluating(nn.ModuleList([model.module, *(s.module for s in suffixes)])), torch.no_grad():
             for x, y in self._batches(self._batch(model)):
+                # All groups share the cache of a batch, and nothing waits for the device before the end.
                 cache = model.cache(x)
-                found = suffixes.run(cache.x, [cache.values[name] for name in suffixes.reads])
-                outputs = (suffixes.output(found, k) for k in range(count))
-                total += torch.stack([(predict(output, readout) == y).sum() for output in outputs])
-        return [int(each) for each in total.tolist()]
+                for each, total in zip(suffixes, totals, strict=True):
+                    total += self._correct(each, cache, y, readout)
+        counts = iter([count for total in totals for count in total.tolist()])
+        return [
+            Tally(reason=failed[place]) if place in failed else Tally(int(next(counts)))
+            for specs, (_, failed) in zip(groups, lowered, strict=True)
+            for place in range(len(specs))
+        ]
+
+    def _correct(self, suffixes: LaneSuffixes, cache: PrefixCache, y: Tensor, readout: str) -> Tensor:
+        """How many samples of a batch each candidate of `suffixes` gets right."""
+        found = suffixes.run(cache.x, [cache.values[name] for name in suffixes.reads])
+        outputs = (suffixes.output(found, k) for k in range(len(suffixes.outputs)))
+        return torch.stack([(predict(output, readout) == y).sum() for output in outputs])
 
     def _one_by_one(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
         if not specs:
