@@ -25,7 +25,7 @@ from bcgraph.search.events import Event
 from bcgraph.search.supernet import devices
 from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
 from bcgraph.training.distributed import launcher
-from tests import forked
+from tests import forked, needs
 from tests.cli.test_workers import alive, children
 from tests.search import landscape
 from tests.search.threads import threads
@@ -205,7 +205,7 @@ def killing(event: Event) -> None:
 
 @pytest.mark.slow
 def test_with_workers(whole: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+    needs.package("ray")
     search(tmp_path, Options(devices=2, workers=1))
     same(tmp_path, whole)
 

@@ -24,6 +24,7 @@ from bcgraph.search.supernet import devices
 from bcgraph.search.supernet.several import Run
 from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
 from bcgraph.training.distributed.machines import Listener, interface
+from tests import needs
 from tests.search import raying
 from tests.search.raying import Cluster, connected
 from tests.search.threads import threads
@@ -48,7 +49,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("ray")
+    needs.package("ray")
     with raying.cluster(1, 1) as found:
         yield found
 
