@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +14,12 @@ import bcgraph
 from bcgraph import keys
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
+from bcgraph.search.distributed.tasks import PooledEvaluator
+from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Event
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.supernet import several
+from bcgraph.search.supernet.one_shot import OneShot
 from bcgraph.search.supernet.supernet import STATE, WEIGHTS
 
 TEXT = """
@@ -107,6 +113,30 @@ def test_a_candidate_that_fails_once_has_failed() -> None:
     assert first == Evaluation(accuracy=0.375, samples=(("accuracy", (0.5, 0.25)),))
     assert second.accuracy == float("-inf")
     assert dict(second.reasons) == {"accuracy": "no room"}
+
+
+class Here:
+    """A pool whose tasks this process does."""
+
+    workers = 3
+
+    def __init__(self, workload: Any) -> None:
+        self.work = pickle.loads(pickle.dumps(workload)).start()
+
+    def run(self, source: Any) -> Iterator[Any]:
+        while (task := source.draw()) is not None:
+            yield self.work(task)
+
+
+@pytest.mark.parametrize("recalibrate", [0, 1])
+def test_workers_measure_on_each(whole: Path, recalibrate: int) -> None:
+    network = spec()
+    mean = Standard(network, 0, whole).evolve(lambda event: pytest.fail("trained again"))
+    assert isinstance(mean, several.Mean)
+    shots = [replace(part, recalibrate=recalibrate) for part in mean.parts if isinstance(part, OneShot)]
+    mean = several.Mean(tuple(shots))
+    specs = [network.with_backward(pairs) for pairs in ([], [(4, 0)], [(2, 1), (3, 3)])]
+    assert list(PooledEvaluator(mean, network, Here)(specs)) == list(mean(specs))  # type: ignore[arg-type]
 
 
 def test_seeds_and_text() -> None:
