@@ -120,7 +120,7 @@ def counted(events: NDArray[Any], sensor: tuple[int, int], steps: int, size: tup
     for number in range(steps):
         for polarity in range(2):
             image = Image.fromarray(counts[number, polarity].astype(np.float32))
-            resized = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+            resized = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.float32)
             frames[number, polarity] = np.minimum(resized, largest)
     return frames
 
