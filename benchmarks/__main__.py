@@ -16,7 +16,7 @@ BENCHMARKS = {
     "deployment": "exported files in onnxruntime against torch eager, the same network",
     "scaling": "the same by steps, by connections and by their distance",
     "training": "one training step of the same, batch 32: time, and memory above the idle model",
-    "recurrent": "two fully connected layers with feedback, T = 100, one thread: against a plain loop and its peers",
+    "recurrent": "small nets with feedback, one thread: against a plain loop and its peers",
     "many_connections": "ResNet-18, T = 4, batch 4: none, all 153 backward connections, and these one by one",
     "accuracy": "digits and their rows trained, against a plain PyTorch script, 5 seeds; of accuracies the difference",
     "memory": "a forward pass of the same, by the number of steps: memory above the idle model",

@@ -141,7 +141,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
         lambda: markdown(many_connections.run()),
     ),
     "recurrent": (
-        "Small recurrent nets: 700-128-128-20 with feedback, T = 100, batch 64, one thread",
+        "Small nets with feedback, batch 64, one thread: 700-128-128-20, T = 100, and `tiny`, T = 4",
         lambda: markdown(recurrent.run()),
     ),
     "memory": ("Memory of a forward pass, unrolled", lambda: markdown(memory.run())),
