@@ -100,6 +100,18 @@ def test_every_path_can_be_set_to_what_it_is() -> None:
         assert spec(f"{name}={value.strip()}") == base
 
 
+def test_the_settings_of_a_strategy_are_set_with_it_or_alone() -> None:
+    written = TEXT + "search { evolve { strategy = gains; gain = 0.2; stages = 2 } }"
+    assert spec("search.evolve.gain=0.2", "evolve.strategy=gains", "stages=2") == bcgraph.parse(written)
+    written = TEXT + "search { evolve { strategy = halving; eta = 4 } }"
+    assert spec("strategy=halving", "eta=4") == bcgraph.parse(written)
+    assert spec("keep=3").search.init.keep == 3, "it counts with every strategy"
+    with pytest.raises(SpecError) as caught:
+        spec("eta=4")
+    assert [d.code for d in caught.value.diagnostics] == ["E035"]
+    assert "strategy = halving" in (caught.value.diagnostics[0].hint or "")
+
+
 def test_a_file_that_is_wrong_itself_says_so_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "net.bcg"
     path.write_text(TEXT.replace("steps = 2", "steps = 0"))

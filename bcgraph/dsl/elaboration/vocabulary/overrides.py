@@ -14,7 +14,7 @@ from typing import TypeAlias
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import schema
+from bcgraph import plugins, schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.vocabulary.places import NETWORK, SECTIONS
@@ -22,6 +22,7 @@ from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.source import Reporter, Source
 from bcgraph.errors import Span, nearest
 from bcgraph.names import DEFAULT_NEURON
+from bcgraph.schema_search import strategy_settings
 from bcgraph.schema_values import has_statements
 
 FILE = "--set"
@@ -58,11 +59,18 @@ def override(file: syntax.File, settings: Sequence[str], reporter: Reporter) -> 
 
 
 def paths() -> Iterator[Path]:
-    """The path of every setting of a file."""
+    """The path of every setting of a file, those of every strategy included."""
     yield from ((name,) for name in NETWORK)
     yield ("data",)
     for name, model in SECTIONS.items():
         yield from _inner((name,), model)
+    yield from _of_strategies()
+
+
+def _of_strategies() -> Iterator[Path]:
+    models = [model for name in plugins.names("strategy") if (model := strategy_settings(name)) is not None]
+    for name in dict.fromkeys(name for model in models for name in kinds.fields(model)):
+        yield ("search", "evolve", name)
 
 
 def _inner(path: Path, model: type[BaseModel]) -> Iterator[Path]:
@@ -114,6 +122,8 @@ def _resolve(given: _Given, known: Sequence[Path], reporter: Reporter) -> tuple[
         if len(calls) == 1 and _takes_call(calls[0]):
             return calls[0], path[-1]
     found = [each for each in full if _ends(each, path)]
+    # One that counts with every strategy goes before one that a strategy has.
+    found = [each for each in found if each not in set(_of_strategies())] or found
     if len(found) == 1:
         return full[found[0]]
     name = ".".join(path)
