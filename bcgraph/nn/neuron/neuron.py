@@ -76,7 +76,7 @@ class Neuron:
         """What a step gives; behind that the bits of the spikes, where a kernel has written them."""
         like = currents[0]
         if traced() or not launch.usable(like):
-            currents = [c if c.shape == like.shape else resize(c, *like.shape[-2:]) for c in currents]
+            currents = enlarged(currents)
         uniforms = self.kernel.uniforms(learned, like)
         wide = membranes(like)
         if wide != like.dtype and (traced() or not launch.usable(like)):
@@ -230,6 +230,12 @@ def results(like: Tensor, samples: int, workspace: Workspace | None, slots: Slot
 def needs_gradient(*values: Tensor | None) -> bool:
     """Whether autograd needs the gradient of one of `values`."""
     return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in values)
+
+
+def enlarged(currents: Sequence[Tensor]) -> list[Tensor]:
+    """The currents, those of a smaller map enlarged to that of the first by its nearest values."""
+    like = currents[0]
+    return [each if each.shape == like.shape else resize(each, *like.shape[-2:]) for each in currents]
 
 
 def total(currents: Sequence[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from bcgraph.errors import CompileError, nearest
 from bcgraph.nn.conv import folded as FC
 from bcgraph.nn.loop.module import Loop
 from bcgraph.nn.neuron.kernel import kernel
-from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, total
+from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, enlarged, total
 
 
 def record(
@@ -129,7 +129,7 @@ class _Recorder(Observer):
         else:
             self.single(target, arguments, port, step)
             return
-        current = total(currents)
+        current = total(enlarged(currents))
         if not isinstance(target, NeuronSteps):
             self.advance(current, port, step)
             return
