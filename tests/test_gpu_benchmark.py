@@ -20,6 +20,7 @@ from benchmarks.harness import Row
 
 
 def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
+    """With the peer where it is installed, and every part has rows without it, too."""
     where = tmp_path / "gpu.md"
     where.write_text(f"# A page\n\n{page.BEGIN}{page.UNMEASURED}{page.END}\nwhat follows\n")
     assert main(["--dry", "--seconds", "600", "--page", str(where)]) == 0
