@@ -20,8 +20,10 @@ train { epochs = 1 }
 """
 
 # What a process listens on, as the kernel tells it, after it has joined the group.
+# Two processes that wait for each other for ever say where, in place of a test that only times out.
 PROGRAM = """
-import os, sys
+import faulthandler, os, sys
+faulthandler.dump_traceback_later(200, exit=True)
 from pathlib import Path
 import torch.distributed as dist
 
