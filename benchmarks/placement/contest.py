@@ -15,10 +15,11 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from bcgraph import dsl, keys
+from bcgraph.schema import SearchSpec
 from bcgraph.search.predictors.standard.additive import additive
 from bcgraph.search.predictors.standard.fused import fused
 from benchmarks.placement import other_tables, replay, rows, values
@@ -39,7 +40,10 @@ FREE: Mapping[str, Callable[[Pairs], float]] = {"locality": rule, "late_locality
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of all architectures of a data set: `means` of test accuracies, what predictors say by seed."""
+    """What is known of all architectures of a data set: `means` of test accuracies, what predictors say by seed.
+
+    `spread` is the deviation between seeds, `epochs` those of a training run.
+    """
 
     name: str
     order: tuple[Pairs, ...]
@@ -47,6 +51,7 @@ class Table:
     spread: float
     values: Mapping[str, BySeed]
     cost: Cost
+    epochs: int
 
     @property
     def best(self) -> set[Pairs]:
@@ -73,9 +78,7 @@ class Search:
     seed: int
     rng: random.Random
     spent: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._errors: dict[Pairs, float] = {}
+    errors: dict[Pairs, float] = field(default_factory=dict)
 
     def scored(self, names: Sequence[str], drawn: Sequence[Pairs], choose: Callable[..., list[float]]) -> list[Pairs]:
         """`drawn` in the order that a predictor makes of scores; those of `FREE` cost nothing."""
@@ -90,14 +93,14 @@ class Search:
         """The mean validation accuracy of whole training runs."""
         self.spent += seeds
         mean = self.table.means[a]
-        if a not in self._errors:
+        if a not in self.errors:
             samples = SAMPLES[self.table.name]
-            self._errors[a] = self.rng.gauss(0, math.sqrt(mean * (1 - mean) / samples))
-        return mean + self._errors[a] + statistics.fmean(self.rng.gauss(0, self.table.spread) for _ in range(seeds))
+            self.errors[a] = self.rng.gauss(0, math.sqrt(mean * (1 - mean) / samples))
+        return mean + self.errors[a] + statistics.fmean(self.rng.gauss(0, self.table.spread) for _ in range(seeds))
 
     def short(self, some: Sequence[Pairs], name: str) -> list[Pairs]:
         """`some` in the order of training runs of a ninth or a third of the epochs."""
-        epochs = dsl.load(other_tables.TABLES_OF[self.table.name][1]).train.epochs
+        epochs = self.table.epochs
         self.spent += len(some) * max(1, round(epochs / int(name.removeprefix("short")))) / epochs
         found = self.table.column(name, self.seed)
         return sorted(some, key=lambda a: (-found[a], self.rng.random()))
@@ -124,12 +127,17 @@ def by_chance(number: int) -> Way:
     return way
 
 
+@cache
+def _settings() -> SearchSpec:
+    """Those of the search of the digits."""
+    return dsl.load(values.SPEC).search
+
+
 def paper(search: Search) -> Pairs:
     """The paper's two steps as `specs/tiny_digits_rows.bcg` scales them: 8 of 60 kept, five iterations of 8."""
     table = search.table
     lookup = replay.Lookup(*(table.column(name, search.seed) for name in ("n", "e", SHOT)))
-    settings = dsl.load(values.SPEC).search
-    assert settings.init.pool
+    settings = _settings()
     search.spent += settings.init.pool * table.cost.score / table.cost.training
     search.supernet()
     found = replay.search(settings.init, settings.evolve, lookup, search.rng.randrange(2**31))
@@ -139,7 +147,7 @@ def paper(search: Search) -> Pairs:
 
 def sifted(search: Search) -> Pairs:
     """The twelve of the whole space with the highest E-score, compared on a supernet."""
-    kept = search.scored(("e",), search.table.order, additive_of_one)[:12]
+    kept = search.scored(("e",), search.table.order, as_they_are)[:12]
     search.supernet()
     search.evaluated(len(kept))
     found = search.table.column(SHOT, search.seed)
@@ -179,7 +187,7 @@ def _halved(search: Search, some: Sequence[Pairs]) -> Pairs:
     return max(left, key=lambda a: found[a])
 
 
-def additive_of_one(drawn: Sequence[Pairs], measures: Mapping[str, Sequence[float]]) -> list[float]:
+def as_they_are(drawn: Sequence[Pairs], measures: Mapping[str, Sequence[float]]) -> list[float]:
     """The scores as they are."""
     (values,) = measures.values()
     return list(values)
@@ -255,7 +263,8 @@ def read(name: str) -> Table:
     better = sorted(order, key=lambda a: -means[a])[: len(order) // 3]
     spread = math.sqrt(statistics.fmean(statistics.variance(runs[a]) for a in better))
     cost = next(each for each in rows.read(COSTS, Cost) if each.table == name)
-    return Table(name, order, means, spread, read_values(other_tables.VALUES_OF[name], order), cost)
+    epochs = dsl.load(other_tables.TABLES_OF[name][1]).train.epochs
+    return Table(name, order, means, spread, read_values(other_tables.VALUES_OF[name], order), cost, epochs)
 
 
 @cache

@@ -20,6 +20,7 @@ import torch
 
 import bcgraph
 from bcgraph.errors import BcgraphWarning, DataError, RunError
+from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.distributed import pool as pools
 from bcgraph.search.distributed import usage
@@ -31,6 +32,7 @@ from bcgraph.search.distributed.worker import Workload
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Event
 from bcgraph.search.finish.training import Trainer
+from bcgraph.search.result import SearchResult
 from bcgraph.search.scores.scorer import ScoringBatch
 from tests import forked
 from tests.search import raying
@@ -257,17 +259,35 @@ train { epochs = 2 }
 """
 
 
-def test_the_last_stage_is_that_of_one_process_whoever_trains(cluster: Cluster, tmp_path: Path) -> None:
-    spec = bcgraph.parse(FINISH)
-    one = run(spec, tmp_path / "one", options=Options(threads=1))
+def shared(cluster: Cluster) -> Options:
+    """Two workers of the cluster."""
+    return Options(workers=2, ray=cluster.address)
+
+
+def alone_and_shared(
+    spec: NetworkSpec, cluster: Cluster, folder: Path
+) -> tuple[SearchResult, SearchResult, list[Event]]:
+    """A search in one process, in `one`, and with two workers, in `many`, with its events; both find the same."""
     events: list[Event] = []
-    options = Options(workers=2, ray=cluster.address)
-    many = run(spec, tmp_path / "many", options=options, progress=events.append)
-    assert many.finish == one.finish
+    one = run(spec, folder / "one", options=Options(threads=1))
+    many = run(spec, folder / "many", options=shared(cluster), progress=events.append)
     assert many.best == one.best
+    return one, many, events
+
+
+def same_files(folder: Path, pattern: str) -> int:
+    """The number of files of one process, which are those of the workers to the byte."""
+    paths = sorted((folder / "one").glob(pattern))
+    for path in paths:
+        assert (folder / "many" / path.relative_to(folder / "one")).read_bytes() == path.read_bytes()
+    return len(paths)
+
+
+def test_the_last_stage_is_that_of_one_process_whoever_trains(cluster: Cluster, tmp_path: Path) -> None:
+    one, many, events = alone_and_shared(bcgraph.parse(FINISH), cluster, tmp_path)
+    assert many.finish == one.finish
     assert history(tmp_path / "many") == history(tmp_path / "one")
-    for path in (tmp_path / "one").glob("finish/*/*/last.safetensors"):
-        assert (tmp_path / "many" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+    same_files(tmp_path, "finish/*/*/last.safetensors")
     assert [e.done for e in events if e.stage == "finish"] == [2, 4, 6, 8]
 
 
@@ -285,19 +305,13 @@ train { epochs = 2 }
 
 def test_halving_is_that_of_one_process_whoever_trains(cluster: Cluster, tmp_path: Path) -> None:
     spec = bcgraph.parse(HALVING)
-    one = run(spec, tmp_path / "one", options=Options(threads=1))
-    events: list[Event] = []
-    options = Options(workers=2, ray=cluster.address)
-    many = run(spec, tmp_path / "many", options=options, progress=events.append)
+    one, many, _ = alone_and_shared(spec, cluster, tmp_path)
     assert many.records == one.records
     assert [(r.iteration, r.index) for r in many.records if r.stage == "evolve"] == [(0, 0), (0, 1), (1, 0), (2, 0)]
-    assert many.best == one.best
-    runs = sorted((tmp_path / "one").glob("candidates/*/*/last.safetensors"))
-    assert len(runs) == 6, "four short ones, which the second rung asks for again, the winner and none"
-    for path in runs:
-        assert (tmp_path / "many" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+    runs = same_files(tmp_path, "candidates/*/*/last.safetensors")
+    assert runs == 6, "four short ones, which the second rung asks for again, the winner and none"
     # Nothing is trained twice, and nothing is left to do.
-    assert run(spec, tmp_path / "many", options=options).records == one.records
+    assert run(spec, tmp_path / "many", options=shared(cluster)).records == one.records
 
 
 def test_a_worker_without_the_directory_sends_the_files(tmp_path: Path) -> None:

@@ -233,8 +233,8 @@ def _member(root: Path, member: zipfile.ZipInfo) -> Callable[[], NDArray[np.gene
     def opened() -> NDArray[np.generic]:
         with zipfile.ZipFile(root) as archive, archive.open(member) as stream:
             head = npy.header(stream)
-            behind = stream.tell()
-            if head.size != member.file_size - behind:
+            start = stream.tell()
+            if head.size != member.file_size - start:
                 raise ValueError("it is not as long as its header says")
             if member.compress_type != zipfile.ZIP_STORED:
                 content = np.frombuffer(stream.read(), head.dtype)
@@ -246,6 +246,6 @@ def _member(root: Path, member: zipfile.ZipInfo) -> Callable[[], NDArray[np.gene
             offset = member.header_offset + _LOCAL_HEADER + lengths
             if npy.checksum(stream, offset, member.file_size) != member.CRC:
                 raise ValueError("its checksum differs")
-        return npy.mapped_at(root, offset + behind, head)
+        return npy.mapped_at(root, offset + start, head)
 
     return opened

@@ -25,7 +25,7 @@ from bcgraph.data.readers import npy
 from bcgraph.data.sources import Held
 from bcgraph.errors import DataError
 
-# What stands behind kept frames: a mark, and the CRC-32 of all bytes before it.
+# What follows kept frames in their file: a mark, and the CRC-32 of all bytes before it.
 _CHECKSUM = struct.Struct("<8sI")
 _MARK = b"bcgcrc32"
 
@@ -59,7 +59,7 @@ def needs(name: str, *modules: str) -> None:
 def kept(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.float16) -> NDArray[np.generic] | None:
     """The frames in `path`, mapped from the disk; None where there are none, or other or damaged ones.
 
-    Every byte is read once to compare the checksum behind them. Frames of earlier versions have none.
+    Every byte is read once to compare the checksum at the end. Frames of earlier versions have none.
     """
     if not foreign.is_file(path):
         return None

@@ -107,7 +107,7 @@ def convolve_packed(
 
 @cache
 def can_multiply() -> bool:
-    """Whether products of matrices can be had from oneDNN."""
+    """Whether this torch lets oneDNN multiply matrices."""
     x = torch.arange(6, dtype=torch.float32, device="cpu").view(2, 3)
     weight, bias = x.flip(0) - 2, torch.ones(2, dtype=torch.float32, device="cpu")
 
@@ -118,7 +118,7 @@ def can_multiply() -> bool:
 
 
 def multiplies() -> bool:
-    """Whether products of matrices can be had from oneDNN, which a user can turn off."""
+    """Whether oneDNN multiplies matrices now: a user can turn it off."""
     return enabled() and can_multiply()
 
 

@@ -213,7 +213,7 @@ class Runner:
         self.code.run([*values, *self.scratch.of(like)], like)
 
     def fixed(self, like: Tensor) -> list[Any]:
-        """What the function of the tape takes behind the places that the caller fills, for blocks like `like`."""
+        """What the function of the tape takes after the places that the caller fills, for blocks like `like`."""
         return [*self.scratch.of(like), *self.code.constants(like)]
 
 

@@ -73,7 +73,7 @@ class Neuron:
         workspace: Workspace | None = None,
         slots: Slots = (),
     ) -> tuple[Tensor, ...]:
-        """What a step gives; behind that the bits of the spikes, where a kernel has written them."""
+        """What a step gives, then the bits of the spikes where a kernel has written them."""
         like = currents[0]
         if traced() or not launch.usable(like):
             currents = enlarged(currents)

@@ -1,4 +1,4 @@
-"""How many candidates run at once, side by side along the batch axis, and what happens where that does not do."""
+"""How many candidates run at once, side by side along the batch axis, and what happens when that fails."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ each layer of neurons and around each projection (`parts`). A part is compiled w
 one module for all that have it, so that a new architecture costs neither lowering nor compiling. On a GPU the segments
 of the backbone are captured once, forward and backward, and connections run between them.
 
-The other way, all connections in one program behind gates, computes the projections of all pairs in each step, where a
+The other way, all connections in one program with gates, computes the projections of all pairs in each step, where a
 path needs those of two (docs/scaling.md has the cost).
 """
 

@@ -123,7 +123,8 @@ def _resolve(given: _Given, known: Sequence[Path], reporter: Reporter) -> tuple[
             return calls[0], path[-1]
     found = [each for each in full if _ends(each, path)]
     # One that counts with every strategy goes before one that a strategy has.
-    found = [each for each in found if each not in set(_of_strategies())] or found
+    own = set(_of_strategies())
+    found = [each for each in found if each not in own] or found
     if len(found) == 1:
         return full[found[0]]
     name = ".".join(path)
