@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 # for a module or for all modules of a package that have no longer name here.
 ORDER = """
 errors keys lazy urls names readout foreign seals normalization notebook
-files connections memory tensorfiles origins plugins
+files interrupts connections memory tensorfiles origins plugins
 equations
 layers schema_values schema_search schema
 shapes projections scales spaces pruning

@@ -22,6 +22,7 @@ import typer
 from bcgraph.cli.output import emit_json, say
 from bcgraph.cli.streams import drop
 from bcgraph.errors import BcgraphError, BcgraphWarning, Diagnostic, render
+from bcgraph.interrupts import heeded, interrupted
 from bcgraph.memory import FAILURES as MEMORY_FAILURES
 from bcgraph.memory import TorchLoader, exhausted, ran_out
 from bcgraph.urls import shown, without_password
@@ -43,8 +44,8 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with _noted(), _torch_fits():
-                function(*args, **kwargs)
+            with heeded(), _noted(), _torch_fits():
+                _uninterrupted(function, *args, **kwargs)
         except BcgraphError as error:
             report(error.diagnostics, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(FAULT) from None
@@ -62,6 +63,16 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from None
 
     return command
+
+
+def _uninterrupted(function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call `function`. What a library makes of an interrupt is KeyboardInterrupt again."""
+    try:
+        function(*args, **kwargs)
+    except Exception as error:
+        if interrupted(error):
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _refused(error: BaseException) -> BcgraphError | None:

@@ -7,12 +7,15 @@ it. It ends the search, which has recorded every evaluation before it, so that t
 from __future__ import annotations
 
 from bcgraph.errors import CompileError, SpecError
+from bcgraph.interrupts import interrupted
 
 CANDIDATE_FAILURES = (CompileError, SpecError, ArithmeticError)
 """Errors that a single candidate causes, whatever the machine: its network cannot be compiled or scored."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a candidate failed, in one line."""
+    """Why a candidate failed, in one line. Raises KeyboardInterrupt for what an interrupt became on its way."""
+    if interrupted(error):
+        raise KeyboardInterrupt from error
     lines = str(error).strip().splitlines()
     return f"failed: {type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from bcgraph.errors import RunError
+from bcgraph.interrupts import interrupted
 from bcgraph.urls import redacted, shown, understood
 
 PATIENCE = 60.0
@@ -59,7 +60,12 @@ def connect(url: str) -> BaseStorage:
 
 
 def unreachable(url: str | None, error: BaseException) -> RunError:
-    """The error for a storage that fails (E091), with the message of the first error in the chain."""
+    """The error for a storage that fails (E091), with the message of the first error in the chain.
+
+    Raises KeyboardInterrupt for what a driver makes of an interrupt: the storage did not fail.
+    """
+    if interrupted(error):
+        raise KeyboardInterrupt from error
     cause = error
     while (earlier := cause.__cause__ or cause.__context__) is not None:
         cause = earlier

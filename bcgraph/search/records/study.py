@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from bcgraph import foreign, pruning
 from bcgraph.errors import RunError
+from bcgraph.interrupts import interrupted
 from bcgraph.memory import ran_out
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.directory import Identity
@@ -160,7 +161,7 @@ class Studies:
             if ran_out(error) or not isinstance(error.__cause__, ValueError | KeyError):
                 raise
         except Exception as error:  # whatever a damaged journal makes of Optuna
-            if ran_out(error):
+            if ran_out(error) or interrupted(error):
                 raise
         with reachable(None):
             (directory / NAME).unlink()
@@ -219,7 +220,7 @@ class Studies:
                 self._studies[record.stage].add_trial(self.layout.trial(record))
         except FAILURES as error:
             spent = time.monotonic() - started
-            if self.url is None or self._away.failed(spent) > patience:
+            if self.url is None or interrupted(error) or self._away.failed(spent) > patience:
                 raise unreachable(self.url, error) from error
             return
         self._away.back()

@@ -1,0 +1,116 @@
+"""Ctrl-C is never lost, and never taken for a fault of a library, whichever code it meets."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from bcgraph.cli.guard import guarded
+from bcgraph.errors import RunError
+from bcgraph.interrupts import heeded, interrupted
+from bcgraph.search.records import storage
+from bcgraph.search.records.failures import reason_of
+
+
+@pytest.fixture(autouse=True)
+def _python_raises_it() -> Iterator[None]:
+    """Where tests run in the background, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+
+
+class Finalized:
+    """Interrupted where Python ignores whatever is raised."""
+
+    def __del__(self) -> None:
+        ctrl_c()
+
+
+def in_a_finalizer() -> None:
+    found = Finalized()
+    del found
+    for _ in range(100):
+        time.sleep(0.1)
+
+
+def in_a_driver() -> None:
+    try:
+        ctrl_c()
+    except KeyboardInterrupt as error:
+        raise OperationalError("SELECT 1", None, error) from error
+
+
+def while_it_closes() -> None:
+    try:
+        ctrl_c()
+    finally:
+        raise AssertionError
+
+
+def in_a_storage() -> None:
+    with storage.reachable("postgresql://me:secret@host/db"):
+        in_a_driver()
+
+
+@pytest.mark.parametrize("work", [ctrl_c, in_a_finalizer, in_a_driver, while_it_closes, in_a_storage])
+def test_a_command_ends_as_interrupted(
+    work: Callable[[], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bcgraph", "train", "net.bcg"])
+    began = time.monotonic()
+    with pytest.raises(BaseException) as ended:
+        guarded(work)()
+    assert getattr(ended.value, "exit_code", None) == 130
+    assert time.monotonic() - began < 5
+    assert capsys.readouterr().err == "interrupted; resume with: bcgraph train net.bcg\n"
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    def work() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guarded(work)()
+    with pytest.raises(RunError, match="refused"), storage.reachable(None):
+        raise OSError("refused")
+
+
+def test_no_failure_of_a_candidate() -> None:
+    with pytest.raises(AssertionError) as ended:
+        while_it_closes()
+    assert interrupted(ended.value)
+    with pytest.raises(KeyboardInterrupt):
+        reason_of(ended.value)
+    assert reason_of(ArithmeticError("not finite")) == "failed: ArithmeticError: not finite"
+
+
+def test_a_ring_of_causes_ends() -> None:
+    first, second = ValueError(), ValueError()
+    first.__cause__, second.__context__ = second, first
+    assert not interrupted(first)
+
+
+def test_what_else_is_ignored_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ZeroDivisionError
+
+    seen: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: seen.append(found.exc_type))
+    with heeded():
+        Broken()
+        gc.collect()
+    assert seen == [ZeroDivisionError]
