@@ -29,6 +29,8 @@ from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import rows, work
 
 SPEC = Path(__file__).parents[2] / "specs" / "digits_resnet18.bcg"
+TABLE = Path(__file__).with_name("digits_deep_gain.csv")
+"""The runs that are kept."""
 GAINS = (0.0, 0.02, 0.1, 1.0)
 DRAWS = 3
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from scipy.stats import kendalltau, ttest_rel
+from scipy.stats import kendalltau
 
 from bcgraph import dsl
-from benchmarks.placement import other_tables, predictors, quiet, records, rows, why
-from benchmarks.placement.text import markdown
+from benchmarks.placement import deep, other_tables, predictors, quiet, records, rows, why
+from benchmarks.placement.text import markdown, p_value
 
 Key = tuple[float, str, int]
 
@@ -106,20 +106,13 @@ def cures() -> str:
             other = [_cures()[rival, name, seed] for seed in range(why.SEEDS)]
             text = f"{statistics.mean(own):.3f} ± {statistics.stdev(own):.3f}"
             if way != rival:
-                text += f" ({_p(own, other)})"
+                text += f" ({p_value(own, other)})"
             cells.append(text)
         none = [_cures().get((way, "none", seed)) for seed in range(why.SEEDS)]
         known = [value for value in none if value is not None]
         lines.append((way, f"{statistics.mean(known):.3f}" if known else "", *cells))
     header = ("way", "none", "4->0, 4->1", "1->1, 3->3", "8 random", "all 15")
     return markdown(header, lines, right=range(1, 6))
-
-
-def _p(own: Sequence[float], other: Sequence[float]) -> str:
-    if own == other:
-        return "equal"
-    value = float(ttest_rel(own, other).pvalue)
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def watched() -> str:
@@ -174,7 +167,7 @@ def paired() -> str:
         if len(pairs) > 4:
             for name, place in (("gain 1", 1), ("none", 2)):
                 differences = [each[0] - each[place] for each in pairs]
-                p = _p([each[0] for each in pairs], [each[place] for each in pairs])
+                p = p_value([each[0] for each in pairs], [each[place] for each in pairs])
                 lines.append((label, name, f"{statistics.mean(differences):+.3f}", len(pairs), p))
     header = ("connections", "gain 0.1 against", "mean difference", "pairs", "paired t-test")
     return markdown(header, lines, right=(2, 3, 4))
@@ -217,7 +210,27 @@ def gains_elsewhere() -> str:
     return markdown(header, lines, right=range(1, len(header)))
 
 
+def deep_gains(kept: Sequence[deep.Run] | None = None) -> str:
+    """Mean accuracy of a deep network by what is connected and the first scale, and against none, paired by seeds."""
+    found = rows.read(deep.TABLE, deep.Run) if kept is None else kept
+    none = {run.seed: run.accuracy for run in found if run.connections == "none"}
+    cells: dict[tuple[str, bool], dict[float, list[tuple[float, float]]]] = {}
+    for run in found:
+        if run.connections != "none":
+            name = run.connections.partition(",")[0]
+            by = cells.setdefault((name, run.divided), {})
+            by.setdefault(run.gain, []).append((run.accuracy, none[run.seed]))
+    lines = [("none", f"{statistics.mean(none.values()):.3f}", *([""] * (len(deep.GAINS) - 1)))]
+    for (name, divided), by in sorted(cells.items(), key=lambda item: (item[0][0] == "all", item[0])):
+        words = "all 153" if name == "all" else name.replace(">", "->").replace(" 16", ", 16")
+        words += ", over root" if divided else ""
+        lines.append((words, *(_cell(by.get(gain, [])) for gain in deep.GAINS)))
+    header = ("connections", *(f"gain {gain:g}" for gain in deep.GAINS))
+    return markdown(header, lines, right=range(1, len(header)))
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
+    "gains in a deep network": deep_gains,
     "gains elsewhere": gains_elsewhere,
     "gains": gains,
     "gains, paired": paired,

@@ -10,14 +10,14 @@ training of the network that a way ends with:
 - `random, as gains`, `random, as paper`: random architectures of the paper's space, each trained on the search's part
   of the training data and compared on its validation part, for as long as the other way takes; at least one.
 
-Every try is kept in a CSV file as soon as it is done; the same command resumes. `--summary` prints the table.
+Every try is kept in a CSV file as soon as it is done; the same command resumes. `--summary` prints the table, and
+`python -m benchmarks.placement.ways` writes those of the kept files into the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import statistics
 import sys
 import tempfile
@@ -33,15 +33,10 @@ from bcgraph.cli.output import table
 from bcgraph.schema import EvolveSpec, NetworkSpec, SearchSpec
 from bcgraph.search.space.search_space import space
 from benchmarks.placement import records, rows
-from benchmarks.placement.text import markdown
 from benchmarks.placement.work import one_thread
 
 SPEC = Path(__file__).parents[2] / "specs" / "tiny_digits_rows.bcg"
 SIFTED = SPEC.with_stem(SPEC.stem + "_sifted")
-TABLE = Path(__file__).with_name("digits_rows_ways.csv")
-"""The tries that are kept."""
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "placing-feedback.md"
-
 SEEDS = 10
 
 
@@ -243,17 +238,6 @@ def summary(tries: Sequence[Try]) -> str:
     return f"{seeds} seeds have all ways\n\n" + table(HEADER, rows, right=range(1, len(HEADER)))
 
 
-_PLACE = re.compile(r"<!-- ways -->\n\n(?:\d+ seeds?:\n\n)?(?:\|[^\n]*\n)*")
-
-
-def rewritten(page: str, tries: Sequence[Try]) -> str:
-    """The page with the table after its mark as the tries give it."""
-    seeds, rows = rows_of(tries)
-    counted = f"{seeds} seed{'s' * (seeds != 1)}"
-    made = f"{counted}:\n\n{markdown(HEADER, rows, right=range(1, len(HEADER)))}"
-    return _PLACE.sub(lambda _: f"<!-- ways -->\n\n{made}", page)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.placement.gains", description="Ways to place feedback")
     parser.add_argument("--out", type=Path, default=Path("out/ways/digits_rows_ways.csv"), help="the CSV file")
@@ -262,11 +246,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many")
     parser.add_argument("--summary", action="store_true", help="only print the table so far")
-    parser.add_argument("--page", action="store_true", help="write the table of the kept tries into the page")
     asked = parser.parse_args()
-    if asked.page:
-        PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), rows.read(TABLE, Try)), encoding="utf-8")
-        return
     try:
         if not asked.summary:
             asked.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`benchmarks/placement/gains.py`: which tries are made, what is kept, and the table of the page."""
+"""`benchmarks/placement/gains.py` and `ways.py`: which tries are made, what is kept, and the tables of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bcgraph import dsl, pruning
-from benchmarks.placement import gains, rows
+from benchmarks.placement import gains, rows, ways
 from benchmarks.placement.gains import Try
 
 
@@ -46,17 +46,29 @@ def test_only_whole_seeds_are_compared() -> None:
     assert next(row for row in rows if row[0] == "gains 2")[4] == "0.500"
     assert gains.rows_of([tried("none", 0), tried("all", 1)]) == (0, [])
     assert gains.rows_of([]) == (0, [])
-    page = "x\n\n<!-- ways -->\n\n9 seeds:\n\n| a |\n| --- |\n| 1 |\n\ny\n"
-    made = gains.rewritten(page, found)
-    assert made.startswith("x\n\n<!-- ways -->\n\n2 seeds:\n\n| way | accuracy |")
-    assert made.endswith("|\n\ny\n")
-    assert "| 1 |" not in made
-    assert gains.rewritten(made, found) == made
+
+
+def test_each_way_is_compared_seed_by_seed() -> None:
+    found = [tried("gains 4", seed, 0.8 + seed / 100) for seed in range(3)]
+    found += [tried("none", seed, accuracy) for seed, accuracy in enumerate((0.7, 0.69, 0.74))]
+    found += [tried("all", seed, 0.8 + seed / 100) for seed in range(3)]
+    found.append(tried("paper", 0, 0.1))
+    made = ways.table(found, 3)
+    assert made.startswith("3 seeds:\n\n| way | accuracy |")
+    none, every, gains_4 = made.splitlines()[4:]
+    # The differences are 0.10, 0.12 and 0.08.
+    assert none.endswith("| 2 | 5 | +0.100 (p = 0.013) |")
+    assert every.endswith("| +0.000 (equal) |")
+    assert gains_4.endswith("| 5 |  |")
 
 
 def test_the_page_says_what_was_measured() -> None:
-    page = gains.PAGE.read_text(encoding="utf-8")
-    assert gains.rewritten(page, rows.read(gains.TABLE, Try)) == page
+    page = ways.PAGE.read_text(encoding="utf-8")
+    assert page.count("<!-- ways ") == len(ways.KEPT)
+    assert ways.rewritten(page) == page
+    changed = page.replace("| none | 0", "| none | 9")
+    assert changed != page
+    assert ways.rewritten(changed) == page
 
 
 @pytest.mark.slow
