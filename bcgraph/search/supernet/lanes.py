@@ -265,14 +265,10 @@ def compiled(
 def _named(program: Program, candidate: Lowered, modules: Modules, root: nn.Module) -> Program:
     """`program` with its modules by the names that all candidates share, under which they are placed in `root`."""
     own = modules.assemble(candidate)
-    nodes = []
     for node in program.nodes:
         if node.module is not None:
-            name = candidate.shared_name(node.module)
-            tree.place(root, name, tree.find(own, node.module))
-            node = replace(node, module=name)
-        nodes.append(node)
-    return replace(program, nodes=tuple(nodes))
+            tree.place(root, candidate.shared_name(node.module), tree.find(own, node.module))
+    return candidate.shared_modules(program)
 
 
 def backbone(prefix: PrefixModel, lanes: int) -> tuple[fx.GraphModule, SideBySide]:

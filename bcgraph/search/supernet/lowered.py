@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bcgraph import names, spaces
 from bcgraph.compiler import passes, pipelines
-from bcgraph.compiler.ir import Program, TemporalGraph
+from bcgraph.compiler.ir import Node, Program, TemporalGraph
 from bcgraph.compiler.lower import lower
 from bcgraph.schema import NetworkSpec
 
@@ -43,3 +43,10 @@ class Lowered:
     def scheduled(self, schedule: str, optimize: pipelines.Names) -> Program:
         """The program of a schedule after the passes in `optimize`. Raises CompileError (E072)."""
         return pipelines.scheduled(passes.run(passes.find(optimize), self.graph), schedule)
+
+    def shared_modules(self, program: Program) -> Program:
+        """A program of this network with its modules by the names among the weights that all candidates share."""
+        nodes: list[Node] = []
+        for node in program.nodes:
+            nodes.append(node if node.module is None else replace(node, module=self.shared_name(node.module)))
+        return replace(program, nodes=tuple(nodes))

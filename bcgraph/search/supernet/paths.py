@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bcgraph.compiler import pipelines
-from bcgraph.compiler.ir import Node, Program, Value
+from bcgraph.compiler.ir import Program, Value
 from bcgraph.compiler.targets.fx.nodes import emit
 from bcgraph.nn.graphs.capture import Capture
 from bcgraph.nn.graphs.graphed import settings
@@ -111,7 +111,8 @@ class Paths:
             nodes = self.restriction.to(spec.prefixes().values())
             if nodes is not None:
                 return replace(self.restriction.program, nodes=nodes)
-        return _program(Lowered.of(spec))
+        network = Lowered.of(spec)
+        return network.shared_modules(network.scheduled("unrolled", pipelines.SUPERNET))
 
     def _compile(self, spec: NetworkSpec, path: Path) -> None:
         values = {v.name: v for part in path.parts for node in part.nodes for v in node.outputs}
@@ -165,12 +166,3 @@ class Paths:
             return held[part.key]
 
         return segment
-
-
-def _program(network: Lowered) -> Program:
-    """The program of a network in training, its modules by the names that all architectures share."""
-    program = network.scheduled("unrolled", pipelines.SUPERNET)
-    nodes: list[Node] = []
-    for node in program.nodes:
-        nodes.append(node if node.module is None else replace(node, module=network.shared_name(node.module)))
-    return replace(program, nodes=tuple(nodes))
