@@ -17,7 +17,7 @@ from bcgraph.compiler.driver import compile as compile_spec
 from bcgraph.errors import BcgraphError, Diagnostic, SpecError
 from bcgraph.importing import neurons
 from bcgraph.importing.blocks import Builder, allowed, blocks, identifier, snake
-from bcgraph.importing.convert import Converter, is_leaf
+from bcgraph.importing.conversion.rules import convert, is_leaf
 from bcgraph.importing.layers import Layer, RefusedError
 from bcgraph.importing.neurons import Written
 from bcgraph.importing.record import Place, Recording, Ref, record
@@ -112,8 +112,7 @@ class _Reader:
         self.x = torch.cat([x, x]) if len(x) < 2 else x
         self.shape = tuple(self.x.shape[1:])
         self.recording: Recording = record(self.module, self.x, is_leaf)
-        self.converter = Converter(self.module, self.recording)
-        self.converter.run()
+        self.converter = convert(self.module, self.recording)
         problems = self.converter.problems
         end = self._end(problems)
         self.items: tuple[Item, ...] = ()
