@@ -84,7 +84,7 @@ def test_commands_have_the_options_that_there_are(page: str) -> None:
     """Those of marked blocks, too."""
     shells = [block for block in pages.blocks(page) if block.kind in ("console", "bash")]
     text = "\n".join(block.text.replace("\\\n", " ") for block in shells)
-    for line in re.findall(r"^(?:\$ |srun )?(bcgraph .*?)(?:\s+#.*|\s*[|>].*|\s*&)?$", text, re.MULTILINE):
+    for line in re.findall(r"^(?:\$ |srun )?(bcgraph .*?)(?:\s+#.*|\s*[|<>].*|\s*&)?$", text, re.MULTILINE):
         # A variable of the shell stands for a number here.
         _, name, *arguments = shlex.split(re.sub(r"\$\w+", "1", line))
         if name.startswith("-"):

@@ -42,7 +42,7 @@ RunArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
 SetOption = Annotated[
     list[str],
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting in the place of the file's: steps=6, train.epochs=10."),
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting in place of the file's: steps=6, train.epochs=10."),
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The directory of the run.")]
 StorageOption = Annotated[
@@ -51,7 +51,7 @@ StorageOption = Annotated[
         "--storage",
         metavar="URL",
         envvar="BCGRAPH_STORAGE",
-        help="An Optuna storage for the study instead of a file in DIR. A password is not kept.",
+        help="An Optuna storage for the study, in place of a file in DIR. Its password is not kept.",
     ),
 ]
 AcceleratorOption = Annotated[
@@ -59,16 +59,18 @@ AcceleratorOption = Annotated[
 ]
 GraphsOption = Annotated[
     Captures,
-    typer.Option("--graphs", help="CUDA graphs on a GPU: where they are exact (auto), or else an error (on), or none."),
+    typer.Option(
+        "--graphs", help="CUDA graphs on a GPU: where they are exact (auto), always or an error (on), or never (off)."
+    ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="All randomness follows from it.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="The seed of all randomness.")]
 InitsOption = Annotated[int, typer.Option("--inits", min=1, metavar="N", help="Initializations to average over.")]
 AtOnceOption = Annotated[
     str,
     typer.Option(
         "--candidates-at-once",
         metavar="K",
-        help="Candidates in one pass, side by side: a number, or auto: 1 on the CPU, on a GPU what its memory takes.",
+        help="Candidates evaluated in one pass: a number, or auto (1 on the CPU, as many as fit on a GPU).",
     ),
 ]
 
@@ -77,7 +79,7 @@ ScoreDtypeOption = Annotated[
     typer.Option(
         "--score-dtype",
         metavar="TYPE",
-        help="What scored networks compute in: float32, float64, bfloat16, mixed, or int16.",
+        help="Data type of the scored networks: float32, float64, bfloat16, mixed or int16.",
     ),
 ]
 

@@ -22,23 +22,23 @@ from bcgraph.cli.guard import FAULT, INTERRUPTED, guarded, report
 # What each command does, in the order of `bcgraph --help`; command `x` lives in module `bcgraph.cli.commands.x`, or
 # where `_MODULES` says.
 COMMANDS: dict[str, str] = {
-    "new": "Write a file to begin with, for a data set and a backbone.",
+    "new": "Write a first file for a data set and a backbone.",
     "demo": "Place feedback in a small network on real digits, export it and run it.",
     "check": "Check files and print what is wrong with them.",
     "fmt": "Rewrite files in canonical form; comments stay.",
     "show": "Show what a file describes: its ports, shapes and sizes, or its temporal graph.",
     "schema": "Print the JSON schema of a specification.",
-    "import": "Import a torch module: its text and its weights.",
-    "compile": "Compile a network to a file: .onnx, .nir, .pt2 or .py.",
+    "import": "Import a torch module or a NIR file as a .bcg file with its weights.",
+    "compile": "Compile a network to a file: .onnx, .nir, .c, .pt2 or .py.",
     "score": "Score a network at initialization, without training it.",
     "search": "Search for backward connections.",
     "train": "Train a network.",
     "eval": "Measure the accuracy of a network on the test set.",
     "run": "Run an exported network on a data set, a folder of images or a stream of frames.",
-    "profile": "Show what a network costs: operations, spikes, energy, memory of its states.",
+    "profile": "Show what a network costs: operations, spikes, energy, and memory of its states.",
     "draw": "Draw a network with its backward connections as arcs.",
     "report": "Print what a search or a training run did.",
-    "compare": "Compare training runs and searches: means over seeds, tests, pictures.",
+    "compare": "Compare training runs and searches: means over seeds, tests and pictures.",
     "view": "Show a network in the browser and switch its connections, or follow a search.",
     "lsp": "Start the language server, for editors.",
     "data": "List the data sets, where each is looked for, and how to get it.",
@@ -84,7 +84,7 @@ def _version(asked: bool) -> None:
 
 def _root(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Backward connections in spiking neural networks: describe, compile, search, train, export."""
@@ -110,11 +110,11 @@ def build(asked: str | None = None) -> typer.Typer:
     # The list of commands needs only their names; the shell that completes a line needs their options too.
     whole = asked in COMMANDS or _COMPLETING in os.environ
     for name in [asked] if asked in COMMANDS else COMMANDS:
-        app.command(name, help=COMMANDS[name], epilog=_epilog(name))(guarded(_function(name)) if whole else _named)
+        app.command(name, help=COMMANDS[name], epilog=_epilog(name))(guarded(function(name)) if whole else _named)
     return app
 
 
-def _function(name: str) -> Callable[..., None]:
+def function(name: str) -> Callable[..., None]:
     """The function of a command."""
     module = import_module(f"bcgraph.cli.commands.{_MODULES.get(name, name)}")
     found: Callable[..., None] = getattr(module, f"{name}_command")

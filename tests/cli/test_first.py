@@ -13,10 +13,12 @@ import pytest
 import typer
 
 from bcgraph import dsl
+from bcgraph.cli import reference
 from bcgraph.cli.examples import EXAMPLES
 from bcgraph.cli.main import COMMANDS, build
 from bcgraph.data import declaration
 from bcgraph.errors import CODES
+from tests import pages
 from tests.cli.conftest import Command
 
 # --- new --------------------------------------------------------------------------------------------------
@@ -115,6 +117,19 @@ def test_examples_are_usage(name: str, line: str) -> None:
     group = typer.main.get_command(build(name))
     with group.commands[name].make_context(name, list(arguments), resilient_parsing=False) as found:  # type: ignore[attr-defined]
         assert found.command.name == name
+
+
+def test_the_page_of_commands_is_made_from_their_options() -> None:
+    page = pages.ROOT / "docs" / "commands.md"
+    text = page.read_text(encoding="utf-8")
+    assert reference.fill(text) == text, f"python -m bcgraph.cli.reference {page}"
+    assert set(reference.PAGES) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_shows_all_that_options_say(name: str) -> None:
+    """rich takes words in brackets for markup, and leaves them out."""
+    assert not [each for each in reference.parameters(name) if "[" in each.help]
 
 
 def test_examples_stand_in_the_help(process: Command) -> None:

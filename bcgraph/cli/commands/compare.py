@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from bcgraph.comparison.searches import Pooled
     from bcgraph.comparison.table import Comparison, Row
 
-_PICTURE = "of the training runs, .svg or .png: accuracy against epochs, and every seed."
-
 
 def compare_command(
     runs: Annotated[
         list[Path],
         typer.Argument(metavar="RUN...", help="Directories of training runs and searches, or folders of such."),
     ],
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help=f"A picture {_PICTURE}")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Draw accuracy against epochs, and every seed: .svg or .png."),
+    ] = None,
     pooled: Annotated[
         Path | None,
-        typer.Option("--pooled", metavar="FILE", help="A picture of all connections that the searches have found."),
+        typer.Option("--pooled", metavar="FILE", help="Draw all connections that the searches found: .svg or .png."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

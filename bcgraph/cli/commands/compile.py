@@ -30,11 +30,14 @@ SAMPLES = 64
 
 def compile_command(
     spec: RunArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write; the ending decides what.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write; its ending chooses the format.")
+    ],
     form: Annotated[
         str,
         typer.Option(
             "--form",
+            metavar="FORM",
             help="unrolled: all steps in one graph; step: one step, states in and out; scan: one step in a loop.",
         ),
     ] = "unrolled",
@@ -46,19 +49,22 @@ def compile_command(
         bool, typer.Option("--int8", help="Quantize to 8 bits, calibrated on training samples, and compare.")
     ] = False,
     inline: Annotated[
-        bool, typer.Option("--inline", help="ONNX without local functions, for runtimes that do not know them.")
+        bool, typer.Option("--inline", help="Write ONNX without local functions, for runtimes that lack them.")
     ] = False,
     allow_loss: Annotated[
-        bool, typer.Option("--allow-loss", help="Write NIR without the connections that it cannot say, and name them.")
+        bool,
+        typer.Option(
+            "--allow-loss", help="Write a .nir file without the connections that NIR cannot express, and list them."
+        ),
     ] = False,
-    author: Annotated[str, typer.Option("--author", metavar="TEXT", help="Who made the network, for the file.")] = "",
+    author: Annotated[str, typer.Option("--author", metavar="TEXT", help="The author, kept in the file.")] = "",
     license_: Annotated[
-        str, typer.Option("--license", metavar="NAME", help="Its license, for the file: apache-2.0, cc-by-4.0, ...")
+        str, typer.Option("--license", metavar="NAME", help="The license, kept in the file: apache-2.0, cc-by-4.0, ...")
     ] = "",
     card: Annotated[
         bool, typer.Option("--card", help="Also write a model card for the Hugging Face hub: net.md beside net.onnx.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="For weights that are drawn, where none are given.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="The seed of initial weights, where there are no others.")] = 0,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:

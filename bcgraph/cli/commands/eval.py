@@ -21,7 +21,7 @@ from bcgraph.cli.inputs import (
 from bcgraph.cli.output import emit, emit_json
 
 WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="A .safetensors file [default: that of the run].")
+    Path | None, typer.Option("--weights", metavar="FILE", help="A .safetensors file.", show_default="that of the run")
 ]
 
 DTYPES = ("bfloat16", "float16", "float64", "int16")
@@ -36,7 +36,7 @@ def eval_command(
         typer.Option(
             "--dtype",
             metavar="NAME",
-            help="Compare float32 with bfloat16, float16, float64 or int16 (weights of 16 bits).",
+            help="Also measure in bfloat16, float16, float64 or int16 (16-bit weights), beside float32.",
         ),
     ] = None,
     accelerator: AcceleratorOption = "cpu",

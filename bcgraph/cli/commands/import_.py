@@ -24,7 +24,7 @@ def import_command(
             metavar="SOURCE", help="package.module:callable or file.py:callable, whose code runs; or a .nir file."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The .bcg file; weights go beside it.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The .bcg file; its weights go beside it.")],
     example: Annotated[
         str | None,
         typer.Option("--example", metavar="SHAPE", help="The shape of an input with its batch: 1x3x224x224."),
@@ -38,19 +38,20 @@ def import_command(
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, max=10_000, metavar="T", help="Steps of the network.")] = 4,
     neuron: Annotated[
-        str, typer.Option("--neuron", metavar="CALL", help="What activations become: lif(tau=0.5).")
+        str, typer.Option("--neuron", metavar="CALL", help="The neuron that replaces activations: lif(tau=0.5).")
     ] = "lif()",
     keep_activations: Annotated[
-        bool, typer.Option("--keep-activations", help="Keep activations, as neurons without memory.")
+        bool, typer.Option("--keep-activations", help="Keep activations as neurons without memory.")
     ] = False,
     dt: Annotated[
         float | None,
         typer.Option(
-            "--dt", min=1e-12, metavar="SECONDS", help="How long a step of a .nir file lasts.  [default: 0.0001]"
+            "--dt", min=1e-12, metavar="SECONDS", help="How long a step of a .nir file lasts; 0.0001 unless given."
         ),
     ] = None,
     frames: Annotated[
-        bool, typer.Option("--frames", help="A .nir file is fed a frame at each step, not one image at all of them.")
+        bool,
+        typer.Option("--frames", help="Feed a .nir file one frame at each step; otherwise one image at all steps."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -25,20 +25,22 @@ UNMEASURED = "`--batches 0` counts parameters and operations without any data"
 def profile_command(
     spec: RunArgument,
     weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="A .safetensors file [default: that of the run].")
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="A .safetensors file.", show_default="that of the run"),
     ] = None,
     seed: SeedOption = 0,
     batches: Annotated[
-        int, typer.Option("--batches", min=0, metavar="N", help="Test batches to measure on; 0 counts only.")
+        int,
+        typer.Option("--batches", min=0, metavar="N", help="Test batches to measure spikes on; 0 measures nothing."),
     ] = 4,
     accumulate: Annotated[
         float,
-        typer.Option("--accumulate", min=0.0, max=1e9, metavar="PJ", help="Energy of one accumulate, in picojoules."),
+        typer.Option("--accumulate", min=0.0, max=1e9, metavar="PJ", help="Energy of one accumulate, in pJ."),
     ] = 0.9,
     multiply_accumulate: Annotated[
         float,
         typer.Option(
-            "--multiply-accumulate", min=0.0, max=1e9, metavar="PJ", help="Energy of one multiply-accumulate."
+            "--multiply-accumulate", min=0.0, max=1e9, metavar="PJ", help="Energy of one multiply-accumulate, in pJ."
         ),
     ] = 4.6,
     memory: Annotated[
@@ -48,11 +50,11 @@ def profile_command(
             min=0.0,
             max=1e9,
             metavar="PJ",
-            help="Also count moving 32 bits, 5 pJ from 8 KB of SRAM in 45 nm.",
+            help="Energy of moving 32 bits, in pJ: 5 for 8 KB of SRAM in 45 nm.",
         ),
     ] = 0.0,
     picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="FILE", help="Also draw it as bars: .svg or .png.")
+        Path | None, typer.Option("--picture", metavar="FILE", help="Also draw the costs as bars: .svg or .png.")
     ] = None,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,

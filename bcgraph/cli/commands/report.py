@@ -24,11 +24,11 @@ SHOWN = 10
 
 
 def report_command(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a search or of a training run.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a search or of a training run.")],
     storage: StorageOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The curves of a training run as a picture: .svg or .png."),
+        typer.Option("--out", "-o", metavar="FILE", help="Draw the curves of a training run: .svg or .png."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

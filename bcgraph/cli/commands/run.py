@@ -27,34 +27,39 @@ def run_command(
         Path, typer.Argument(metavar="FILE", help="An .onnx file that bcgraph has written, or a .nir file.")
     ],
     data: Annotated[
-        str | None, typer.Option("--data", metavar="NAME", help="The data set whose test part is used.")
+        str | None,
+        typer.Option("--data", metavar="NAME", help="Measure the accuracy on the test part of this data set."),
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
             "--images",
             metavar="DIR",
-            help="Print a prediction for each image in this folder and in the folders in it.",
+            help="Print a prediction for each image in this folder and its subfolders.",
         ),
     ] = None,
     stream: Annotated[
         bool,
         typer.Option(
             "--stream",
-            help="Read a frame from each line of standard input, print a prediction for it; an empty line starts anew.",
+            help="Predict after each line of standard input, a frame; an empty line begins a new sequence.",
         ),
     ] = False,
-    root: Annotated[str, typer.Option("--root", metavar="DIR", help="Where the data set lies.")] = "data",
+    root: Annotated[str, typer.Option("--root", metavar="DIR", help="The folder with the data sets.")] = "data",
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples in one call of onnxruntime.")] = 256,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, max=10_000, metavar="T", help="Steps, for a .nir file of others.  [default: 4]"),
+        typer.Option(
+            "--steps", min=1, max=10_000, metavar="T", help="Steps of a .nir file of another library; 4 unless given."
+        ),
     ] = None,
     dt: Annotated[
         float | None,
-        typer.Option("--dt", min=1e-12, metavar="SECONDS", help="How long its step lasts.  [default: 0.0001]"),
+        typer.Option(
+            "--dt", min=1e-12, metavar="SECONDS", help="How long a step of such a file lasts; 0.0001 unless given."
+        ),
     ] = None,
-    frames: Annotated[bool, typer.Option("--frames", help="It is fed a frame at each step.")] = False,
+    frames: Annotated[bool, typer.Option("--frames", help="Feed such a file one frame at each step.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy, or predict image by image or frame by frame; torch is neither needed nor loaded."""

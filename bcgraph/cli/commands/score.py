@@ -24,13 +24,13 @@ def score_command(
     score_dtype: ScoreDtypeOption = "float32",
     audit: Annotated[
         bool,
-        typer.Option("--audit", help="Score random architectures again and again: can a score be trusted?"),
+        typer.Option("--audit", help="Measure whether scores can be trusted: score random architectures repeatedly."),
     ] = False,
     candidates: Annotated[
-        int, typer.Option("--candidates", min=3, metavar="N", help="Architectures that an audit scores.")
+        int, typer.Option("--candidates", min=3, metavar="N", help="Architectures that the audit scores.")
     ] = 40,
     accelerator: Annotated[
-        str, typer.Option("--accelerator", "--device", metavar="NAME", help="Where it is computed: cpu, cuda or auto.")
+        str, typer.Option("--accelerator", "--device", metavar="NAME", help="cpu, cuda or auto.")
     ] = "cpu",
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,

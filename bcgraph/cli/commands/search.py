@@ -50,7 +50,7 @@ def search_command(
     accuracy_dtype: Annotated[
         str,
         typer.Option(
-            "--accuracy-dtype", metavar="TYPE", help="The same for accuracies on the supernet: float32 or int16."
+            "--accuracy-dtype", metavar="TYPE", help="Data type of accuracies on the supernet: float32 or int16."
         ),
     ] = "float32",
     storage: StorageOption = None,
@@ -58,25 +58,43 @@ def search_command(
         int | None, typer.Option("--workers", min=1, metavar="N", help="Processes that evaluate candidates.")
     ] = None,
     ray: Annotated[
-        str | None, typer.Option("--ray", metavar="ADDRESS", help="The Ray cluster to run them on; `auto` finds it.")
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="The Ray cluster that runs the workers: auto, or HOST:PORT."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, metavar="N", help="Threads of an evaluation; 1 with workers.")
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            metavar="N",
+            help="Threads of an evaluation.",
+            show_default="1 with workers, else torch's number",
+        ),
     ] = None,
     devices: Annotated[
         int,
-        typer.Option("--devices", min=1, metavar="N", help="How many train a supernet; with --ray, there."),
+        typer.Option(
+            "--devices",
+            min=1,
+            metavar="N",
+            help="Devices that train the supernet; with --ray, processes of the cluster.",
+        ),
     ] = 1,
     accelerator: Annotated[
         str,
         typer.Option(
-            "--accelerator", metavar="NAME", help="What kind they are: cpu, mps, auto, or cuda, which evaluates, too."
+            "--accelerator",
+            metavar="NAME",
+            help="Kind of these devices: cpu, cuda, mps or auto; candidates are evaluated on the CPU or on cuda.",
         ),
     ] = "cpu",
     graphs: GraphsOption = Captures.AUTO,
     at_once: AtOnceOption = "auto",
     audit: Annotated[
-        int, typer.Option("--audit", min=0, metavar="N", help="Architectures to audit the scores on; 0 for none.")
+        int,
+        typer.Option(
+            "--audit", min=0, metavar="N", help="Architectures on which the scores are audited; 0 audits nothing."
+        ),
     ] = 20,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,

@@ -30,11 +30,13 @@ def show_command(
         bool, typer.Option("--passes", help="Print the graph before and after each pass, with its cost.")
     ] = False,
     inference: Annotated[
-        bool, typer.Option("--inference", help="With --passes: the pipeline for inference, not for training.")
+        bool, typer.Option("--inference", help="With --passes: the passes for inference, not those for training.")
     ] = False,
     optimize: Annotated[
         str | None,
-        typer.Option("--optimize", metavar="NAMES", help="With --graph: after these passes, separated by commas."),
+        typer.Option(
+            "--optimize", metavar="NAMES", help="With --graph: apply these passes first, separated by commas."
+        ),
     ] = None,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,

@@ -45,33 +45,37 @@ def train_command(
     out: OutOption,
     seed: SeedOption = 0,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, metavar="N", help="Instead of those in the file.")
+        int | None, typer.Option("--epochs", min=1, metavar="N", help="Epochs, in place of those in the file.")
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", metavar="FILE", help="To begin with: a .safetensors file, or torchvision:NAME."),
+        typer.Option("--weights", metavar="FILE", help="Initial weights: a .safetensors file, or torchvision:NAME."),
     ] = None,
     from_ann: Annotated[
         str | None,
-        typer.Option("--from-ann", metavar="FILE", help="Fine-tune these weights as far as they fit: as --weights."),
+        typer.Option(
+            "--from-ann", metavar="FILE", help="Fine-tune these weights; those that do not fit are listed and left out."
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
-        typer.Option("--schedule", metavar="NAME", help="unrolled or folded; by default the faster for the network."),
+        typer.Option(
+            "--schedule", metavar="NAME", help="unrolled or folded.", show_default="the faster one for the network"
+        ),
     ] = None,
     device: AcceleratorOption = "cpu",
-    devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many of them share a batch.")] = 1,
+    devices: Annotated[int, typer.Option("--devices", metavar="N", help="Devices that share each batch.")] = 1,
     precision: Annotated[
         str, typer.Option("--precision", metavar="NAME", help="32, 64, bf16-mixed or 16-mixed.")
     ] = "32",
     graphs: GraphsOption = Captures.AUTO,
     tf32: Annotated[
-        Switch, typer.Option("--tf32", help="On a GPU, let convolutions round their operands to 10 bits.")
+        Switch, typer.Option("--tf32", help="On a GPU, round the operands of convolutions to 10 bits.")
     ] = Switch.ON,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard; log.csv is written in any case.")
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, also where DIR holds this training.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew, even where DIR holds this training run.")] = False,
     settings: SetOption = [],  # noqa: B006  (never changed; typer wants a list)
     as_json: JsonOption = False,
 ) -> None:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def view_command(
     target: Annotated[str, typer.Argument(metavar="FILE_OR_RUN", help="A .bcg file, or the directory of a run.")],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port of the page's server; 0 takes a free one.")
+    ] = 0,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
 ) -> None:
     """Show a network, switch its connections on and off, see what they cost and save them; or follow a search.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def data_command(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One data set, in full.")] = None,
-    root: Annotated[str, typer.Option("--root", metavar="DIR", help="Where data sets lie.")] = "data",
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A data set, to see how to get it.")] = None,
+    root: Annotated[str, typer.Option("--root", metavar="DIR", help="The folder with the data sets.")] = "data",
     as_json: JsonOption = False,
 ) -> None:
     """List the data sets; with a name, say what it is, where it is looked for, and how to get it."""

@@ -49,9 +49,14 @@ class Row:
 
 
 def demo_command(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything is written.")] = Path("out/demo"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The folder for everything that the demo writes.")
+    ] = Path("out/demo"),
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=2, help="Of each training, instead of those in the files.")
+        int | None,
+        typer.Option(
+            "--epochs", min=2, metavar="N", help="Epochs of each training run, in place of those in the files."
+        ),
     ] = None,
 ) -> None:
     """Place feedback in one training run, and by the paper's search; export what they find and run it."""

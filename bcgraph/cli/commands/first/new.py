@@ -27,15 +27,15 @@ SIZE = 32
 
 
 def new_command(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write: net.bcg, or - to print it.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write, or - to print it.")],
     data: Annotated[
-        str | None, typer.Option("--data", metavar="NAME", help="The data set; asked for when it is left out.")
+        str | None, typer.Option("--data", metavar="NAME", help="The data set; without it, the command asks.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", metavar="NAME", help="The backbone; asked for when it is left out.")
+        str | None, typer.Option("--backbone", metavar="NAME", help="The backbone; without it, the command asks.")
     ] = None,
-    feedback: Annotated[bool, typer.Option(help="Begin with a backward connection.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    feedback: Annotated[bool, typer.Option(help="Include a backward connection.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a network for a data set, ready to check, train and search."""
     from bcgraph import dsl, files

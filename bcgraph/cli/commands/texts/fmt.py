@@ -15,8 +15,8 @@ from bcgraph.errors import BcgraphError
 
 def fmt_command(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help=".bcg files, or - for standard input.")],
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; fail when a file would change.")] = False,
-    stdout: Annotated[bool, typer.Option("--stdout", help="Print the result and leave the files alone.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 if a file would change.")] = False,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Print the result and change no file.")] = False,
 ) -> None:
     """Format every file; one that does not parse is left as it is, and the others are still formatted."""
     from bcgraph import dsl

@@ -12,7 +12,7 @@ from bcgraph.errors import RunError
 
 def lsp_command(
     stdio: Annotated[
-        bool, typer.Option("--stdio", help="Speak on standard input and output, as it always does.")
+        bool, typer.Option("--stdio", help="Use standard input and output: the only way, and the default.")
     ] = True,
 ) -> None:
     """Start the language server on standard input and output; an editor does this."""
