@@ -12,7 +12,7 @@ KEYWORDS = (
 LINKS = ("forward", "fixed", "forbid")
 """Names that are words of the language where a port follows."""
 
-_TYPES = {bool: "a truth value", int: "", float: "", str: "a word", list: "a list"}
+_TYPES = {bool: "a boolean", int: "", float: "", str: "a word", list: "a list"}
 
 
 def show(value: object) -> str:

@@ -50,6 +50,8 @@ def test_tables_of_settings() -> None:
         "| setting | allowed | default |\n|---|---|---|\n| `kernel` | a whole number from 1 to 1000000 | `1` |\n"
         "| `gain` | a number from 0 to 100 | `1.0` |"
     )
+    assert "| `train` | a whole number from 0 to 1000000 | `0` |" in settings_table("DataSpec")
+    assert '| `root` | a string in double quotes | `"data"` |' in settings_table("DataSpec")
     with pytest.raises(LookupError):
         fill("<!-- settings of Nothing -->\n")
 

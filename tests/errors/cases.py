@@ -370,7 +370,7 @@ CASES = (
         ),
         (
             Finding("E044", 3, 12, "8 // 0", message="division by zero"),
-            Finding("E044", 4, 16, "on", message="`+` needs numbers, not a truth value"),
+            Finding("E044", 4, 16, "on", message="`+` needs numbers, not a boolean"),
             Finding("E044", 5, 12, "999999999999 * 999999999999", message="out of range"),
             Finding("E044", 6, 6, "n", message="`if` needs `true` or `false`, not 4"),
             Finding("E044", 7, 13, "on"),

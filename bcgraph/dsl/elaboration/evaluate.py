@@ -138,7 +138,7 @@ def _truth(expression: syntax.Expression, scope: Scope, words: frozenset[str], w
 
 
 def truth(expression: syntax.Expression, scope: Scope, what: str) -> bool:
-    """The value of a condition. Raises Failed where it is not a truth value (E044)."""
+    """The value of a condition. Raises Failed where it is not a boolean (E044)."""
     return _truth(expression, scope, frozenset(), what)
 
 

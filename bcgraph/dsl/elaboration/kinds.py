@@ -191,7 +191,7 @@ def describe(kind: Kind) -> str:
         case Word():
             return one_of(kind.options)
         case Words():
-            return f"a list of {' and '.join(f'`{o}`' for o in kind.options)}"
+            return f"a list of any of {', '.join(f'`{o}`' for o in kind.options)}"
         case Either():
             return f"{describe(kind.number)}, or {describe(kind.word)}"
         case Sizes():

@@ -18,10 +18,10 @@ _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
 _DATA = re.compile(r"<!-- every data set -->\n(?:\|.*\n)*")
 _DECLARED = re.compile(r"<!-- every (predictor|score|strategy) of bcgraph -->\n.*?<!-- end -->\n", re.DOTALL)
 _LIBRARY = re.compile(r"<!-- every (\w+) of the library -->\n.*?<!-- end -->\n", re.DOTALL)
-# What is not a setting, or has a section of the page to itself.
-_LEFT_OUT = frozenset(
-    ("kind", "name", "span", "source", "target", "backward", "forward", "data", "search", "train", "uses")
-)
+# Fields that are not settings.
+_NO_SETTINGS = frozenset(("kind", "name", "span", "source", "target"))
+# What a network holds besides its settings: each has a section of the page to itself.
+_PARTS = frozenset(("backward", "forward", "data", "search", "train", "uses"))
 
 
 def fill(page: str) -> str:
@@ -93,7 +93,7 @@ def settings_table(name: str) -> str:
 def _table(model: type) -> str:
     rows = ["| setting | allowed | default |", "|---|---|---|"]
     for setting, field in kinds.fields(model).items():
-        if setting in _LEFT_OUT:
+        if setting in _NO_SETTINGS or (model is schema.NetworkSpec and setting in _PARTS):
             continue
         if kinds.section(field.annotation) is not None or has_statements(field):
             rows.append(f"| `{setting} {{ ... }}` | see below | |")
@@ -106,8 +106,11 @@ def _table(model: type) -> str:
         elif setting in ("feedback", "through"):
             rows.append(f"| `{setting}` | `project(...)`, or a call of a block | {_default(setting, field.default)} |")
         else:
+            kind = kinds.kind_of(field)
             default = "required" if field.is_required() else _default(setting, field.default)
-            rows.append(f"| `{setting}` | {kinds.describe(kinds.kind_of(field))} | {default} |")
+            if isinstance(kind, kinds.Text):
+                default = f'`"{field.default}"`'
+            rows.append(f"| `{setting}` | {kinds.describe(kind)} | {default} |")
     return "\n".join(rows)
 
 
