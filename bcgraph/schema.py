@@ -975,7 +975,7 @@ def changed(body: Body, change: Callable[[LayerNode], LayerNode]) -> Body:
     """A body with each layer changed, those in branches too, the layers that hold branches last."""
 
     def one(layer: LayerNode) -> LayerNode:
-        if isinstance(layer, Sum | Concat):
+        if isinstance(layer, Join):
             layer = dataclasses.replace(layer, branches=tuple(changed(branch, change) for branch in layer.branches))
         return change(layer)
 

@@ -307,7 +307,7 @@ def renamed(body: Sequence[schema.LayerNode], name: str) -> list[schema.LayerNod
     found: list[schema.LayerNode] = []
     for layer in body:
         inner = {}
-        if isinstance(layer, schema.Sum | schema.Concat):
+        if isinstance(layer, schema.Sum | schema.Concat | schema.Product):
             inner = {"branches": tuple(tuple(renamed(branch, name)) for branch in layer.branches)}
         found.append(dataclasses.replace(layer, name=f"{name}.{layer.name}", **inner))
     return found
