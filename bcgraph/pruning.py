@@ -28,7 +28,7 @@ from bcgraph.schema import (
     Resize,
     Through,
 )
-from bcgraph.schema_values import Frozen, Gain, NotNegative, PositiveInt
+from bcgraph.schema.values import Frozen, Gain, NotNegative, PositiveInt
 from bcgraph.spaces import Member
 
 Pair: TypeAlias = tuple[int, int]

@@ -27,8 +27,8 @@ from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.plugins import values
 from bcgraph.plugins.installed import owner
 from bcgraph.plugins.registry import KINDS, REGISTRY, TITLES, Entry, Kind, Origin, PluginError
-from bcgraph.schema_search import EvolveSpec
-from bcgraph.schema_values import Frozen
+from bcgraph.schema.search import EvolveSpec
+from bcgraph.schema.values import Frozen
 
 __all__ = ["data", "forget", "layer", "predictor", "registered", "score", "strategy", "target", "transform"]
 

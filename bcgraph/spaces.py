@@ -27,7 +27,7 @@ from bcgraph.schema import (
     Through,
     walk,
 )
-from bcgraph.schema_search import Rule, SpaceSpec
+from bcgraph.schema.search import Rule, SpaceSpec
 
 MAX_MEMBERS = 200_000
 """Members that a space may have: they are listed, sets of them are not."""

@@ -21,7 +21,9 @@ ORDER = """
 errors keys lazy urls names readout foreign seals normalization notebook
 files interrupts connections memory tensorfiles origins plugins
 equations
-layers schema_values schema_search schema
+layers
+schema.values schema.neuron schema.layers schema.backbone schema.connections schema.train schema.data schema.search
+schema.network schema
 shapes projections scales spaces pruning
 data.declaration data.sets
 dsl.grammar

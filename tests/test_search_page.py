@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import bcgraph
-from bcgraph.schema_search import FinishSpec
+from bcgraph.schema.search import FinishSpec
 from bcgraph.search.space.words import describe
 from bcgraph.viz import moves
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import schema, schema_values, spaces
+from bcgraph import schema, spaces
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.fmt import format_text
 from bcgraph.dsl.tokens import escape
 from bcgraph.dsl.unparse import scalar
 from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.errors import SpecError
-from bcgraph.schema_search import RECIPES, SpaceSpec
+from bcgraph.schema.search import RECIPES, SpaceSpec
+from bcgraph.schema.values import has_statements
 
 if TYPE_CHECKING:
     pass
@@ -126,7 +127,7 @@ def _settings(section: BaseModel, ports: Sequence[str], every: bool = False) -> 
         left_out = name in _EXTRA and value == field.default and (value is None or not every)
         left_out |= (type(section), name) in _SINGLE and value == field.default
         left_out |= name == "max_backward" and getattr(section, "space", None) is not None
-        left_out |= schema_values.has_statements(field) and value == field.default
+        left_out |= has_statements(field) and value == field.default
         if left_out:
             continue
         if name == "subject_to":

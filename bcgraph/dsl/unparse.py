@@ -13,7 +13,7 @@ from bcgraph.dsl.fmt import layout
 from bcgraph.dsl.source import Source
 from bcgraph.dsl.tokens import escape
 from bcgraph.dsl.walk import expressions_of, heads, statements_of
-from bcgraph.schema_values import Scalar
+from bcgraph.schema.values import Scalar
 
 if TYPE_CHECKING:
     from bcgraph.dsl.elaboration.library import Namespace

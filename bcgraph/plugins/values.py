@@ -140,7 +140,7 @@ class Strategy:
     its stages. `loop(spec, evaluate, seed=..., initial=..., history=...)` is all of step two; `evaluate` trains each
     network as it says, and the records of the last iteration are those of the networks that were trained to the end.
 
-    `settings` is a `schema_values.Frozen` with the settings of `evolve` that count with this strategy alone.
+    `settings` is a `schema.values.Frozen` with the settings of `evolve` that count with this strategy alone.
     `network(spec, architecture)` is the network of an architecture, where connections are not put into `spec` as they
     are. `contradictions` are of settings that no text may have
     together, `obstacles` those that stop a search before it begins.

@@ -14,7 +14,7 @@ from bcgraph import files, keys
 from bcgraph.data.split import Split, Splits
 from bcgraph.nn.graphs.graphed import Graphs
 from bcgraph.schema import NetworkSpec
-from bcgraph.schema_search import COSTS
+from bcgraph.schema.search import COSTS
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.finish.training import TrainedAccuracy, Trainer, TrainNetworks
 from bcgraph.search.metrics.composite import Composite, Costs

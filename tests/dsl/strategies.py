@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from bcgraph import dsl, plugins, schema, schema_values, spaces
+from bcgraph import dsl, plugins, schema, spaces
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds, layers, settings
 from bcgraph.dsl.wording import KEYWORDS
-from bcgraph.schema_search import COSTS, Bound, Rule, SpaceSpec, strategy_settings
+from bcgraph.schema.search import COSTS, Bound, Rule, SpaceSpec, strategy_settings
+from bcgraph.schema.values import Frozen, has_statements
 
 _Kind = TypeVar("_Kind", bound=schema.Connection)
 _GAINS = st.sampled_from([0.0, 0.1, 1.0, 2.5])
@@ -55,7 +56,7 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Any instance of a class of settings; the fields that must be given come from `fixed`."""
     fields: dict[str, st.SearchStrategy[Any]] = dict(fixed)
     for name, field in kinds.fields(cls).items():
-        if name in fixed or name == "kind" or schema_values.has_statements(field):
+        if name in fixed or name == "kind" or has_statements(field):
             continue
         section = kinds.section(field.annotation)
         if section is None:
@@ -65,7 +66,7 @@ def model(cls: type, **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     # The settings that count with one strategy alone.
     beside: dict[str, str] = {}
     for strategy in plugins.names("strategy") if cls is schema.EvolveSpec else ():
-        for name, field in kinds.fields(strategy_settings(strategy) or schema_values.Frozen).items():
+        for name, field in kinds.fields(strategy_settings(strategy) or Frozen).items():
             beside[name], fields[name] = strategy, setting(kinds.kind_of(field))
 
     def made(**values: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from bcgraph import dsl
 from bcgraph.errors import SpecError
 from bcgraph.schema import SearchSpec
-from bcgraph.schema_search import RECIPES
+from bcgraph.schema.search import RECIPES
 
 SEARCHES = Path(__file__).parents[2] / "specs" / "searches"
 NET = "bcg 1\nnetwork net { input = image(1, 8, 8); steps = 2; backbone = tiny(width=3) }\n"

@@ -128,8 +128,10 @@ CONNECTED = {
     "a block of two layers": "backward @2 -> @0 { through = deep() }"
     "; backward @2 -> @1 { delay = 2; through = deep(3) }",
     "branches": "backward @2 -> @0 { through = branched() }; forward @0 -> @2 { through = branched(); join = mul }",
-    "products": "backward @2 -> @0 { through = gated() }; backward @2 -> @1 { delay = 2; through = gated(); gain = 0.5 }",
-    "parts side by side": "backward @2 -> @0 { through = halves() }; backward @1 -> @1 { through = halves(); gain = 0.5 }",
+    "products": "backward @2 -> @0 { through = gated() }"
+    "; backward @2 -> @1 { delay = 2; through = gated(); gain = 0.5 }",
+    "parts side by side": "backward @2 -> @0 { through = halves() }"
+    "; backward @1 -> @1 { through = halves(); gain = 0.5 }",
     "a bias after a norm": "backward @2 -> @1 { delay = 2; through = biased() }",
     "nothing but a resize": "backward @1 -> @0 { through = plain() }"
     "; backward @0 -> @0 { through = plain(); join = mul }",

@@ -35,7 +35,7 @@ SCORE = Score(OfSpikes(lambda codes: float(codes.sum()), sum), "firing", "how ma
 from pydantic import Field
 from typing import Annotated
 from bcgraph.plugins.values import Strategy
-from bcgraph.schema_values import Frozen
+from bcgraph.schema.values import Frozen
 
 class Own(Frozen):
     most: Annotated[int, Field(ge=1, le=2)] = 2

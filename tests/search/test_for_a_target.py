@@ -13,7 +13,7 @@ from bcgraph import spaces
 from bcgraph.compiler.targets.nir import limits
 from bcgraph.errors import SpecError
 from bcgraph.schema import NetworkSpec
-from bcgraph.schema_search import TargetName
+from bcgraph.schema.search import TargetName
 from bcgraph.search.space.mutate import mutate
 from bcgraph.search.space.sample import sample
 from bcgraph.search.space.search_space import space, space_size

@@ -12,7 +12,7 @@ import bcgraph
 from bcgraph import schema, search
 from bcgraph.errors import SearchError, SpecError
 from bcgraph.schema import NetworkSpec
-from bcgraph.schema_search import Bound
+from bcgraph.schema.search import Bound
 from bcgraph.search.evaluators import Standard
 from bcgraph.search.finish.entrants import entrants
 from bcgraph.search.metrics import latency

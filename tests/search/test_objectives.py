@@ -16,7 +16,7 @@ from bcgraph import plugins, schema, search
 from bcgraph.errors import SearchError
 from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
-from bcgraph.schema_search import Bound, Rule, SpaceSpec
+from bcgraph.schema.search import Bound, Rule, SpaceSpec
 from bcgraph.search.records import beside
 from bcgraph.search.records.evaluations import Evaluation, Note, Record
 from bcgraph.search.records.objectives import Objective, front, ranking

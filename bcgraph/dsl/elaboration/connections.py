@@ -25,7 +25,7 @@ from bcgraph.dsl.unparse import print_definitions
 from bcgraph.dsl.wording import short
 from bcgraph.errors import Span, nearest
 from bcgraph.projections import as_map, fits, misfit
-from bcgraph.schema_values import Scalar
+from bcgraph.schema.values import Scalar
 from bcgraph.shapes import Shape
 
 KINDS: Mapping[str, type[schema.Connection]] = {

@@ -33,7 +33,7 @@ from bcgraph.dsl.source import Reporter
 from bcgraph.dsl.walk import statements_of
 from bcgraph.dsl.wording import statement_name
 from bcgraph.errors import Span, SpecError
-from bcgraph.schema_values import Scalar
+from bcgraph.schema.values import Scalar
 from bcgraph.shapes import Shape
 
 _MAX_NOTES = 8

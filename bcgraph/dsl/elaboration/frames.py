@@ -15,7 +15,7 @@ from bcgraph.dsl.walk import names_in, parts_of, strings_in
 from bcgraph.dsl.wording import show, statement_name, type_name
 from bcgraph.errors import Span, nearest
 from bcgraph.names import DEFAULT_NEURON
-from bcgraph.schema_values import Scalar
+from bcgraph.schema.values import Scalar
 
 MAX_LEVELS = 96
 

@@ -12,8 +12,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import plugins, schema, schema_values
+from bcgraph import plugins, schema
 from bcgraph.dsl.wording import one_of
+from bcgraph.schema.values import Named, Own
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ _NOT_WRITTEN = frozenset({"kind", "name", "span", "norm", "neuron"})
 def fields(model: type) -> dict[str, FieldInfo]:
     """The fields of a pydantic model or dataclass that are settings."""
     if issubclass(model, BaseModel):
-        marked = (schema_values.Own,)
+        marked = (Own,)
         return {n: f for n, f in model.model_fields.items() if not any(isinstance(m, marked) for m in f.metadata)}
     found: dict[str, FieldInfo] = model.__pydantic_fields__  # type: ignore[attr-defined]
     return dict(found)
@@ -149,7 +150,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> Kind:
     if annotation is bool:
         return Flag()
     if annotation is str:
-        mark = next((each for each in metadata if isinstance(each, schema_values.Named)), None)
+        mark = next((each for each in metadata if isinstance(each, Named)), None)
         return Text() if mark is None else Word(mark.own, mark.kind)
     if annotation in (int, float):
         return _number(annotation, metadata)

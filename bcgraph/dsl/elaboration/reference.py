@@ -12,7 +12,7 @@ from bcgraph.data import declaration
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.library import standard_folder, standard_names
 from bcgraph.names import DEFAULT_NEURON
-from bcgraph.schema_values import has_statements
+from bcgraph.schema.values import has_statements
 
 _MARKED = re.compile(r"<!-- settings of (\w+) -->\n(?:\|.*\n)*")
 _DATA = re.compile(r"<!-- every data set -->\n(?:\|.*\n)*")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import schema, schema_values
+from bcgraph import schema
 from bcgraph.data import declaration
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
@@ -19,6 +19,7 @@ from bcgraph.dsl.elaboration.vocabulary.places import home
 from bcgraph.dsl.source import Reporter
 from bcgraph.dsl.wording import statement_name
 from bcgraph.errors import Span, nearest
+from bcgraph.schema.values import has_statements
 
 # Their meaning is the business of `bcgraph.data`; the language knows the names so that a typing error has a place.
 DATA_SETS = declaration.names()
@@ -56,7 +57,7 @@ class Settings:
         """
         fields = {**kinds.fields(model), **(more or {})}
         inner = {name: found for name, f in fields.items() if (found := kinds.section(f.annotation)) is not None}
-        read = {name for name in fields if name not in inner and not schema_values.has_statements(fields[name])}
+        read = {name for name in fields if name not in inner and not has_statements(fields[name])}
         values: dict[str, Any] = dict(given or {})
         seen = {} if seen is None else seen
         for statement in body:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from bcgraph import origins, plugins, pruning
 from bcgraph.errors import SearchError
 from bcgraph.schema import NetworkSpec
-from bcgraph.schema_search import COSTS, SMALL, Bound, SearchSpec
+from bcgraph.schema.search import COSTS, SMALL, Bound, SearchSpec
 from bcgraph.search.records.evaluations import Evaluation, Measure, Record, fitness
 from bcgraph.search.space.search_space import Architecture
 

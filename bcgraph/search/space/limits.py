@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bcgraph.errors import SearchError
 from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
-from bcgraph.schema_search import Bound
+from bcgraph.schema.search import Bound
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.search_space import Architecture, of_search, wired
 

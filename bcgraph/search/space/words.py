@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bcgraph.schema import NetworkSpec
-from bcgraph.schema_search import Rule
+from bcgraph.schema.search import Rule
 from bcgraph.search.space.search_space import of_search, size_text
 
 # How the ends of a family that are no single port are called.

@@ -11,7 +11,7 @@ from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.dsl.elaboration.values import registered_as
 from bcgraph.dsl.wording import one_of
 from bcgraph.errors import Span, nearest
-from bcgraph.schema_search import COSTS, MEASURED, SMALL, Bound, sign_of
+from bcgraph.schema.search import COSTS, MEASURED, SMALL, Bound, sign_of
 
 _BASELINE = "baseline"
 _FORM = "write `parameters <= 1.1 * baseline` or `accuracy >= 0.9`, for example"

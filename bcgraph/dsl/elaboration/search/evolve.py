@@ -8,7 +8,7 @@ from bcgraph import plugins
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.settings import Settings
-from bcgraph.schema_search import EvolveSpec, strategy_settings
+from bcgraph.schema.search import EvolveSpec, strategy_settings
 
 
 def evolve_section(section: syntax.Section, settings: Settings) -> EvolveSpec:

@@ -14,7 +14,7 @@ from pathlib import Path
 from bcgraph.dsl import syntax
 from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.source import Reporter, Source
-from bcgraph.schema_search import RECIPES
+from bcgraph.schema.search import RECIPES
 
 
 def with_recipe(body: Sequence[syntax.Statement]) -> tuple[syntax.Statement, ...]:

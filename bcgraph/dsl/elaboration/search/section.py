@@ -11,7 +11,7 @@ from bcgraph.dsl.elaboration.search.recipe import with_recipe
 from bcgraph.dsl.elaboration.search.space import SpaceReader
 from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.errors import Span
-from bcgraph.schema_search import SearchSpec
+from bcgraph.schema.search import SearchSpec
 
 
 def search_section(section: syntax.Section, settings: Settings, space: SpaceReader) -> SearchSpec:

@@ -14,7 +14,7 @@ from bcgraph.dsl.elaboration.evaluate import Failed
 from bcgraph.dsl.elaboration.settings import Settings
 from bcgraph.dsl.elaboration.values import convert
 from bcgraph.errors import Span
-from bcgraph.schema_search import Rule, SpaceSpec
+from bcgraph.schema.search import Rule, SpaceSpec
 
 WORDS = ("backward", "forward", "fixed", "forbid")
 """The words that begin a line with ports."""

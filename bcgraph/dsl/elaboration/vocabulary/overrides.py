@@ -22,8 +22,8 @@ from bcgraph.dsl.parser import parse_file
 from bcgraph.dsl.source import Reporter, Source
 from bcgraph.errors import Span, nearest
 from bcgraph.names import DEFAULT_NEURON
-from bcgraph.schema_search import strategy_settings
-from bcgraph.schema_values import has_statements
+from bcgraph.schema.search import strategy_settings
+from bcgraph.schema.values import has_statements
 
 FILE = "--set"
 """The name under which diagnostics show settings that stand beside a file."""

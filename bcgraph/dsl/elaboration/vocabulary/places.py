@@ -13,13 +13,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from bcgraph import plugins, schema, schema_search
+from bcgraph import plugins, schema
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.unparse import expression
 from bcgraph.dsl.walk import expressions_of
 from bcgraph.dsl.wording import short
-from bcgraph.schema_values import has_statements
+from bcgraph.schema.search import COSTS, Bound, SpaceSpec, strategy_settings
+from bcgraph.schema.values import has_statements
 
 SECTIONS: Mapping[str, type[BaseModel]] = {"search": schema.SearchSpec, "train": schema.TrainSpec}
 """The sections of a file, with what their settings make."""
@@ -79,14 +80,14 @@ def places() -> Mapping[Path, Place]:
                 pending.append(((*path, name), inner))
     evolve = found["search", "evolve"]
     for strategy in plugins.names("strategy"):
-        if (own := schema_search.strategy_settings(strategy)) is not None:
+        if (own := strategy_settings(strategy)) is not None:
             settings = {name: _setting(name, field) for name, field in kinds.fields(own).items()}
             evolve = replace(evolve, settings={**evolve.settings, **settings})
     found["search", "evolve"] = evolve
-    space = _place(("search", "space"), schema_search.SpaceSpec, ("at_most",))
+    space = _place(("search", "space"), SpaceSpec, ("at_most",))
     found["search", "space"] = space
     found["search", "subject_to"] = Place(
-        ("search", "subject_to"), {name: _cost(name) for name in schema_search.COSTS}, _about(schema_search.Bound)
+        ("search", "subject_to"), {name: _cost(name) for name in COSTS}, _about(Bound)
     )
     return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from bcgraph.plugins.values import Contradiction, Strategy
-from bcgraph.schema_values import Frozen
+from bcgraph.schema.values import Frozen
 
 if TYPE_CHECKING:
     from bcgraph.schema import NetworkSpec

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from bcgraph import plugins
 from bcgraph.errors import Span
-from bcgraph.schema_values import (
+from bcgraph.schema.values import (
     Count,
     Finite,
     Frozen,
@@ -29,6 +29,7 @@ from bcgraph.schema_values import (
     Probability,
     Statements,
     name_of,
+    without_defaults,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class InitSpec(Frozen):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        return _without(dump(self), choose="turns")
+        return without_defaults(dump(self), choose="turns")
 
 
 class SupernetSpec(Frozen):
@@ -75,7 +76,7 @@ class SupernetSpec(Frozen):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        return _without(dump(self), seeds=1)
+        return without_defaults(dump(self), seeds=1)
 
 
 def strategy_settings(strategy: object) -> type[Frozen] | None:
@@ -134,12 +135,7 @@ class EvolveSpec(Frozen):
     def _beside(self, dump: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
         data = dump(self)
         own = data.pop("own") or {}
-        return {**_without(data, choose="best"), **own}
-
-
-def _without(dumped: dict[str, Any], **later: Any) -> dict[str, Any]:
-    """Data without settings that came later, where they are as if there were none: no digest changes by them."""
-    return {name: value for name, value in dumped.items() if name not in later or value != later[name]}
+        return {**without_defaults(data, choose="best"), **own}
 
 
 class FinishSpec(Frozen):

@@ -65,3 +65,15 @@ class Frozen(BaseModel):
     """A group of settings: frozen, and with no field that it does not declare."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+
+CONFIG = ConfigDict(extra="forbid", strict=True, defer_build=True)
+"""How the values that are not settings are checked."""
+
+
+def without_defaults(data: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    """`data` without what is at its default: settings that came later change no digest of what lacks them.
+
+    The serializers that call this have no return type, which pydantic would take for the JSON schema.
+    """
+    return {name: value for name, value in data.items() if name not in defaults or value != defaults[name]}
