@@ -86,7 +86,7 @@ def norse() -> tuple[Any, Callable[[Tensor], Tensor], tuple[int, ...], float]:
         found, state[0] = net(x, state[0])
         return found  # type: ignore[no-any-return]
 
-    # Norse divides its time constants by its own step of 1 ms, so a step of the file lasts 1 us.
+    # Norse multiplies its time constants by its own step of 1 ms, so a step of the file lasts 1 us.
     return to_nir(net, torch.rand(6)), step, (6,), 1e-6
 
 
