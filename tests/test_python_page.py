@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import bcgraph
+from tests import pages
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/python.md").read_text()
@@ -16,7 +17,7 @@ PAGE = (ROOT / "docs/python.md").read_text()
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").symlink_to(ROOT / "specs")
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    blocks = [block.text for block in pages.of_kind("docs/python.md", "python")]
     assert len(blocks) >= 7
     names: dict[str, object] = {}
     for block in blocks:
