@@ -103,6 +103,7 @@ CODES: dict[str, str] = {
     "E094": "memory has run out",
     "E095": "what a user has registered has failed",
     "E096": "a page cannot be served",
+    "E097": "the system refuses what a command needs",
     # Modules from elsewhere.
     "E110": "a module does not run on its example, or returns something else than one value per class",
     "E111": "the values of a tensor decide what a module computes",

@@ -47,16 +47,23 @@ FAILURES = (MemoryError, RuntimeError, OSError, ImportError)
 def ran_out(error: BaseException) -> bool:
     """Whether `error`, or what it was raised from, is a failed allocation on the host or on a device."""
     seen: BaseException | None = error
-    while seen is not None:
+    passed: set[int] = set()
+    while seen is not None and id(seen) not in passed:
+        passed.add(id(seen))
         if isinstance(seen, MemoryError) or type(seen).__name__ == "OutOfMemoryError":
             return True
         if isinstance(seen, OSError) and seen.errno == errno.ENOMEM:
             return True
-        if isinstance(seen, FAILURES) and _says_so(str(seen).lower()):
+        if _may_say_so(seen) and _says_so(str(seen).lower()):
             return True
         # Ray wraps what a worker raises.
         seen = getattr(seen, "cause", None) or seen.__cause__
     return False
+
+
+def _may_say_so(error: BaseException) -> bool:
+    """Whether libraries raise such errors for want of memory. Those of onnxruntime have no class in common."""
+    return isinstance(error, FAILURES) or type(error).__module__.startswith("onnxruntime.")
 
 
 def _says_so(text: str) -> bool:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bcgraph import foreign, seals
 from bcgraph.errors import BcgraphWarning, RunError
+from bcgraph.memory import exhausted, ran_out
 from bcgraph.readout import predict
 from bcgraph.signature import Floats, Signature, as_array, changed, check_finite, first_line, float32, read_signature
 
@@ -65,7 +66,7 @@ class Network:
             (result,) = self._session.run(self._outputs[:1], {self._names[0]: values})
             return np.asarray(result)
         except _runtime_errors() as error:
-            raise RunError("E087", f"`{self.path}` cannot be run: {first_line(error)}") from error
+            raise _unrunnable(self.path, error) from error
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
@@ -99,7 +100,7 @@ class Network:
         try:
             results = self._session.run(None, {self._names[0]: frame, **before})
         except _runtime_errors() as error:
-            raise RunError("E087", f"`{self.path}` cannot be run: {first_line(error)}") from error
+            raise _unrunnable(self.path, error) from error
         named = dict(zip(self._outputs, map(np.asarray, results), strict=True))
         return named[self._outputs[0]], {name: named[following] for name, following, _ in self.signature.states}
 
@@ -126,7 +127,7 @@ class Network:
         try:
             results = self._session.run_with_ort_values(self._outputs, {self.input: _held(frame), **states})
         except _runtime_errors() as error:
-            raise RunError("E087", f"`{self.path}` cannot be run: {first_line(error)}") from error
+            raise _unrunnable(self.path, error) from error
         named = dict(zip(self._outputs, results, strict=True))
         after = {name: named[following] for name, following, _ in self.signature.states}
         return np.asarray(results[0].numpy()), after
@@ -286,6 +287,8 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as error:
+        if ran_out(error):
+            raise exhausted(error) from error
         reason = first_line(error)
         if "opset" in reason.lower() or "ir version" in reason.lower():
             raise RunError(
@@ -326,6 +329,11 @@ def _check_states(path: Path, signature: Signature, session: onnxruntime.Inferen
     )
     if not described or [v.name for v in inputs[1:]] != names or outputs[1:] != [name for _, name, _ in states]:
         raise RunError("E087", f"`{path}` has metadata that do not describe its inputs and outputs")
+
+
+def _unrunnable(path: Path, error: Exception) -> RunError:
+    """The error for `error`, which running a file has raised: E094 where memory ran out, else E087."""
+    return exhausted(error) if ran_out(error) else RunError("E087", f"`{path}` cannot be run: {first_line(error)}")
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from bcgraph import plugins, schema
 from bcgraph.errors import SpecError
 from bcgraph.layers import STANDARD
-from bcgraph.memory import ran_out
+from bcgraph.machine import refuses
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -239,7 +239,7 @@ def _asked(layer: schema.Registered, what: str, shape: Shape) -> Any:
     except ValueError as error:
         raise _misfit(layer, plugins.reason(error).removeprefix("ValueError: "), f"{text(shape)} reaches it") from error
     except Exception as error:
-        if ran_out(error):
+        if refuses(error):
             raise
         raise _not_as_declared(layer, f"its rule for {what} fails: {plugins.reason(error)}") from error
 

@@ -1,15 +1,14 @@
 """How a command ends: one place turns exceptions into messages and exit codes.
 
 A user's mistake is a `BcgraphError`: its diagnostics go to standard error (with `--json` to standard output, as data)
-and the exit code is 1. So is memory that has run out, and a path that the system refuses. Ctrl-C ends with 130 and the
-line that resumes. Any other exception is a bug of ours and keeps its traceback.
+and the exit code is 1. So is what the machine refuses: memory, space on a disk, another open file, a path. Ctrl-C ends
+with 130 and the line that resumes. Any other exception is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import os
 import shlex
 import sys
 import warnings
@@ -23,8 +22,8 @@ from bcgraph.cli.output import emit_json, say
 from bcgraph.cli.streams import drop
 from bcgraph.errors import BcgraphError, BcgraphWarning, Diagnostic, render
 from bcgraph.interrupts import heeded, interrupted
-from bcgraph.memory import FAILURES as MEMORY_FAILURES
-from bcgraph.memory import TorchLoader, exhausted, ran_out
+from bcgraph.machine import refusal
+from bcgraph.memory import TorchLoader
 from bcgraph.urls import shown, without_password
 
 P = ParamSpec("P")
@@ -52,8 +51,8 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             # The reader of a pipe has seen enough. Python would complain once more when it flushes at exit.
             drop(sys.stdout)
-        except MEMORY_FAILURES as error:
-            refused = _refused(error)
+        except Exception as error:
+            refused = refusal(error)
             if refused is None:
                 raise
             report(refused.diagnostics, as_json=bool(kwargs.get("as_json")))
@@ -73,18 +72,6 @@ def _uninterrupted(function: Callable[P, None], *args: P.args, **kwargs: P.kwarg
         if interrupted(error):
             raise KeyboardInterrupt from error
         raise
-
-
-def _refused(error: BaseException) -> BcgraphError | None:
-    """What the system did not give: memory, or a name that it refuses where nobody asked whether it would.
-
-    None for a fault of ours.
-    """
-    if ran_out(error):
-        return exhausted(error)
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return BcgraphError("E001", f"cannot read {error.filename}: {os.strerror(error.errno)}")
-    return None
 
 
 def report(diagnostics: tuple[Diagnostic, ...], *, as_json: bool) -> None:

@@ -10,14 +10,16 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from bcgraph.cli import streams
 from bcgraph.cli.examples import EXAMPLES
 from bcgraph.cli.guard import FAULT, INTERRUPTED, guarded, report
+from bcgraph.machine import refusal
 
 # What each command does, in the order of `bcgraph --help`; command `x` lives in module `bcgraph.cli.commands.x`, or
 # where `_MODULES` says.
@@ -138,7 +140,8 @@ def main() -> None:
     finally:
         # CPython notes an interrupt that leaves code made from a string, as an import makes it for each dataclass, and
         # ends a module run by `python -m` with SIGINT for it, caught or not. Running such code again clears the note.
-        exec("")
+        with suppress(MemoryError):
+            exec("")
 
 
 def _loaded(arguments: list[str]) -> typer.Typer:
@@ -162,10 +165,13 @@ def _run(arguments: list[str]) -> None:
     except OSError as error:
         # Help and the version are printed before a command begins.
         if arguments and not _HELP.intersection(arguments):
-            raise
+            _refused(error)
         streams.drop(sys.stdout)
         report(streams.unwritable(error).diagnostics, as_json=False)
         sys.exit(FAULT)
+    except Exception as error:
+        # As where there is no room for the modules of a command.
+        _refused(error)
     except SystemExit as end:
         try:
             sys.stdout.flush()
@@ -175,3 +181,12 @@ def _run(arguments: list[str]) -> None:
                 report(streams.unwritable(error).diagnostics, as_json=False)
                 sys.exit(FAULT)
         raise
+
+
+def _refused(error: Exception) -> NoReturn:
+    """End with what the machine refuses before a command begins; raises `error` where that is a fault of ours."""
+    found = refusal(error)
+    if found is None:
+        raise error
+    report(found.diagnostics, as_json=False)
+    sys.exit(FAULT)

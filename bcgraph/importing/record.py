@@ -20,7 +20,7 @@ from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
 from bcgraph.errors import Diagnostic, Span
-from bcgraph.memory import ran_out
+from bcgraph.machine import refuses
 
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _OURS = f"{Path(__file__).parent}{os.sep}"
@@ -99,7 +99,7 @@ def record(module: nn.Module, example: Tensor, is_leaf: IsLeaf) -> Recording:
         with mode:
             found.output = mode.replaced(module(example))
     except (Exception, SystemExit) as error:
-        if ran_out(error):
+        if refuses(error):
             raise
         path = mode.stack[-1][0] if mode.stack else ""
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

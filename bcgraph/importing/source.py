@@ -16,7 +16,7 @@ from torch import nn
 from bcgraph.errors import nearest
 from bcgraph.importing.importer import ImportFailedError
 from bcgraph.importing.record import Place, span_of
-from bcgraph.memory import ran_out
+from bcgraph.machine import refuses
 
 
 def load(source: str, settings: Sequence[str] = ()) -> nn.Module:
@@ -36,7 +36,7 @@ def load(source: str, settings: Sequence[str] = ()) -> nn.Module:
         raise
     # The code of the user's own may raise anything, and may ask Python to exit.
     except (Exception, SystemExit) as error:
-        if ran_out(error):
+        if refuses(error):
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ImportFailedError.of([Place("", span_of(error)).problem("E110", f"`{source}` fails: {first}")]) from None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bcgraph import plugins, schema, shapes
 from bcgraph.errors import BcgraphError, CompileError
-from bcgraph.memory import ran_out
+from bcgraph.machine import refuses
 from bcgraph.shapes import Shape
 
 _MARK = "_bcgraph_registered"
@@ -37,7 +37,7 @@ def build(layer: schema.Registered, given: Shape, key: int) -> nn.Module:
         except BcgraphError:
             raise
         except Exception as error:
-            if ran_out(error):
+            if refuses(error):
                 raise
             raise _wrong(layer, entry, f"building it fails: {plugins.reason(error)}") from error
         if not isinstance(module, nn.Module):
@@ -54,7 +54,7 @@ def _check(module: nn.Module, layer: schema.Registered, entry: plugins.Entry, gi
     try:
         result, alone = module(x.clone()), module(x[:1].clone())
     except Exception as error:
-        if ran_out(error):
+        if refuses(error):
             raise
         raise _wrong(layer, entry, f"it fails for {shapes.text(given)}: {plugins.reason(error)}") from error
     if not isinstance(result, Tensor):

@@ -13,7 +13,7 @@ from threading import RLock
 from typing import Any, Literal, TypeAlias, get_args
 
 from bcgraph.errors import BcgraphError
-from bcgraph.memory import ran_out
+from bcgraph.machine import refuses
 
 Kind: TypeAlias = Literal["layer", "pass", "target", "data", "score", "strategy", "predictor"]
 
@@ -115,7 +115,7 @@ def calling(entry: Entry, code: str = "E095") -> Iterator[None]:
     except BcgraphError:
         raise
     except Exception as error:
-        if ran_out(error):
+        if refuses(error):
             raise
         raise PluginError(
             code, f"{entry.title} has failed: {reason(error)}", notes=(f"it is registered by {entry.origin}", at(error))

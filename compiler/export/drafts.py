@@ -27,6 +27,7 @@ from bcgraph.compiler.export import bounds
 from bcgraph.compiler.export.proof import Proof
 from bcgraph.compiler.export.request import Request, drawn
 from bcgraph.errors import CompileError
+from bcgraph.machine import refuses
 from bcgraph.nn.modules import BatchNorm, BatchNormPerStep
 
 # Running statistics move half of the way at each update, so that a few passes forget what they began with.
@@ -65,6 +66,8 @@ def write(request: Request, make: Callable[[Request], Draft]) -> tuple[Draft, Pr
         try:
             found = proved(request, draft, places, make)
         except OSError as error:  # a failure to run the file is none to write it
+            if refuses(error):
+                raise
             raise CompileError("E075", f"the file cannot be run: {error.strerror or error}") from error
     return draft, found
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from bcgraph.compiler.targets.export import export
 from bcgraph.errors import CompileError, RunError, SearchError
+from bcgraph.machine import refuses
 from bcgraph.runtime import Network, latency
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
@@ -31,6 +32,8 @@ def check(spec: NetworkSpec) -> None:
         for each in _kinds(spec):
             Latencies(0).milliseconds(each, calls=1)
     except (CompileError, RunError) as error:
+        if refuses(error):
+            raise
         found = error.diagnostics[0]
         named = "latency" in (*spec.search.maximize, *spec.search.minimize)
         bound = next((b for b in spec.search.subject_to if b.metric == "latency"), None)
@@ -71,7 +74,7 @@ class Latencies:
         for spec in specs:
             try:
                 yield Evaluation.of({"latency": self.milliseconds(spec)})
-            except (*CANDIDATE_FAILURES, CompileError, RunError) as error:
+            except CANDIDATE_FAILURES as error:
                 yield Evaluation.failed(("latency",), reason_of(error))
 
     def milliseconds(self, spec: NetworkSpec, calls: int = _CALLS) -> float:

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from bcgraph.errors import CompileError, SpecError
 from bcgraph.interrupts import interrupted
+from bcgraph.machine import refuses
 
 CANDIDATE_FAILURES = (CompileError, SpecError, ArithmeticError)
 """Errors that a single candidate causes, whatever the machine: its network cannot be compiled or scored."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a candidate failed, in one line. Raises KeyboardInterrupt for what an interrupt became on its way."""
+    """Why a candidate failed, in one line.
+
+    Raises KeyboardInterrupt for what an interrupt became on its way, and `error` itself where the machine refuses.
+    """
     if interrupted(error):
         raise KeyboardInterrupt from error
+    if refuses(error):
+        raise error
     lines = str(error).strip().splitlines()
     return f"failed: {type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -22,7 +22,7 @@ from bcgraph.compiler.driver import compile
 from bcgraph.compiler.export import drafts, proof
 from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
 from bcgraph.errors import CompileError
-from bcgraph.memory import ran_out
+from bcgraph.machine import refuses
 from bcgraph.normalization import Normalization
 from bcgraph.schema import Registered, walk
 
@@ -151,7 +151,7 @@ def _exported(module: nn.Module, request: Request, x: Tensor) -> ExportedProgram
             return made
     except Exception as error:
         layers = [each for each in walk(request.spec.backbone.body) if isinstance(each, Registered)]
-        if not layers or ran_out(error):
+        if not layers or refuses(error):
             raise
         names = ", ".join(f"`{each.name}` ({each.layer})" for each in layers)
         raise CompileError(
