@@ -7,6 +7,9 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 
+_FILE = "sqlite"
+"""The scheme of a storage in a file."""
+
 # Parts of a query that are secrets, as database drivers name them.
 _SECRET = re.compile(r"([?&](?:password|passwd|sslpassword|passfile)=)([^&#]*)", re.IGNORECASE)
 
@@ -33,9 +36,16 @@ def without_password(url: str) -> str:
     url = _SECRET.sub(rf"\1{HIDDEN}", url)
     head, at, tail = url.rpartition("@")
     scheme, separator, user = head.partition("://")
-    if not at or not separator or ":" not in user:
-        return url
-    return f"{scheme}://{user.partition(':')[0]}:{HIDDEN}@{tail}"
+    if at and separator and ":" in user:
+        url = f"{scheme}://{user.partition(':')[0]}:{HIDDEN}@{tail}"
+    fragment = _fragment(url)
+    return url if not fragment else url.removesuffix(fragment) + HIDDEN
+
+
+def _fragment(url: str) -> str:
+    """What follows `#`, which no storage reads. It is a part of the name of a file."""
+    named, separator, rest = url.partition("://")
+    return "" if not separator or named.endswith(_FILE) else rest.partition("#")[2]
 
 
 def redacted(text: str, url: str | None) -> str:
@@ -49,8 +59,9 @@ def redacted(text: str, url: str | None) -> str:
 def secrets(url: str) -> list[str]:
     """The secrets in a URL, as they are written there."""
     found = [value for _, value in _SECRET.findall(url)]
-    head, _, _ = url.rpartition("@")
-    _, separator, user = head.partition("://")
+    head, _, tail = url.rpartition("@")
+    scheme, separator, user = head.partition("://")
     if separator and ":" in user:
         found.append(user.partition(":")[2])
-    return [secret for secret in found if secret]
+        url = f"{scheme}://{tail}"
+    return [secret for secret in (*found, _fragment(url)) if secret]

@@ -15,6 +15,9 @@ from bcgraph.urls import redacted, shown, understood, without_password
         ("--storage=postgresql://me:s3cret@host/base", "--storage=postgresql://me:***@host/base"),
         ("found", "found"),
         ("a@b:c", "a@b:c"),
+        ("postgresql://me@host/base#s3cret", "postgresql://me@host/base#***"),
+        ("redis://:p#w@host/0#s3cret", "redis://:***@host/0#***"),
+        ("sqlite:///a#b.db", "sqlite:///a#b.db"),
     ],
 )
 def test_secrets_are_not_shown(url: str, safe: str) -> None:
@@ -26,6 +29,8 @@ def test_a_text_is_freed_of_them() -> None:
     text = "no entry for me with p@ss or p%40ss, k ey and k%20ey"
     assert redacted(text, url) == "no entry for me with *** or ***, *** and ***"
     assert redacted(text, None) == text
+    assert redacted("no base named base#s3cret", "redis://me:p#w@host/base#s3cret") == "no base named base#***"
+    assert redacted("no file a#b.db", "sqlite:///a#b.db") == "no file a#b.db"
 
 
 @pytest.mark.parametrize(

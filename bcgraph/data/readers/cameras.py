@@ -56,10 +56,11 @@ class Camera:
         size, steps = request.size, request.steps
         path = request.root / self.folder / f"{name}_v{VERSION}_T{steps}_{size[0]}x{size[1]}.npy"
         shape = (len(labels), steps, 2, *size)
-        found = kept(path, shape)
+        recordings = [recording for recording, _ in listed()]
+        found = kept(path, shape, recordings)
         if found is None:
             needs(self.name, "tonic")
-            found = keep(path, shape, (self.frames(recording, steps, size) for recording, _ in listed()))
+            found = keep(path, shape, recordings, (self.frames(recording, steps, size) for recording in recordings))
         return Held(found)
 
     def frames(self, path: Path, steps: int, size: tuple[int, int]) -> NDArray[np.float16]:

@@ -47,11 +47,11 @@ def load_cifar10dvs(request: Request) -> DataSet:
     size = request.size
     path = folder / f"frames_v{VERSION}_T{request.steps}_{size[0]}x{size[1]}.npy"
     shape = (len(CLASSES) * PER_CLASS, request.steps, 2, *size)
-    frames = kept(path, shape)
+    frames = kept(path, shape, [recording for name in CLASSES for recording in _listed(folder / name)])
     if frames is None:
         recordings = _recordings(folder)
         needs("cifar10dvs", "tonic", "aedat")
-        frames = keep(path, shape, (frames_of(recording, request.steps, size) for recording in recordings))
+        frames = keep(path, shape, recordings, (frames_of(recording, request.steps, size) for recording in recordings))
     labels = np.repeat(np.arange(len(CLASSES), dtype=np.int64), PER_CLASS)
     test = np.zeros(len(labels), dtype=bool)
     for number, name in enumerate(CLASSES):
@@ -98,7 +98,7 @@ def _recordings(folder: Path) -> list[Path]:
     found: list[Path] = []
     for name in CLASSES:
         place = folder / name
-        recordings = sorted(place.glob("*.aedat4"), key=_number) if place.is_dir() else []
+        recordings = _listed(place)
         if len(recordings) != PER_CLASS:
             problem = f"there are {len(recordings)} of {PER_CLASS} recordings (.aedat4) of class `{name}`"
             if any(place.glob("*.aedat")):
@@ -106,6 +106,11 @@ def _recordings(folder: Path) -> list[Path]:
             raise absent("cifar10dvs", place, problem, how)
         found += recordings
     return found
+
+
+def _listed(place: Path) -> list[Path]:
+    """The recordings of a class, in order; none where there is no such folder."""
+    return sorted(place.glob("*.aedat4"), key=_number) if place.is_dir() else []
 
 
 def _number(path: Path) -> tuple[int, str]:

@@ -82,9 +82,10 @@ def _read(name: str, path: Path, request: Request, features: int) -> Part:
             raise ValueError(f"a label is not in 0 to {CLASSES[name] - 1}")
         shape = (len(labels), request.steps, features)
         at = path.with_name(f"{path.stem}_v{VERSION}_T{request.steps}_{features}.npy")
-        frames = kept(at, shape, np.uint8)
+        frames = kept(at, shape, [path], np.uint8)
         if frames is None:
-            frames = keep(at, shape, _counts(times, units, request.steps, features, LENGTHS[name]), np.uint8)
+            counts = _counts(times, units, request.steps, features, LENGTHS[name])
+            frames = keep(at, shape, [path], counts, np.uint8)
     return Part(Held(frames.reshape(len(labels), request.steps, *request.shape)), labels)
 
 

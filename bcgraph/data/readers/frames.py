@@ -2,16 +2,18 @@
 
 A recording is cut into T parts with the same number of events, and frame t counts those of part t by polarity. Frames
 that are not of the network's size are resized, bilinear with antialiasing. They are made once, since decoding takes
-minutes, and mapped from the disk from then on.
+minutes, and mapped from the disk from then on. Other recordings in the place of those they were made of are noticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,12 @@ from bcgraph.data.readers import npy
 from bcgraph.data.sources import Held
 from bcgraph.errors import DataError
 
-# What follows kept frames in their file: a mark, and the CRC-32 of all bytes before it.
+# What follows kept frames in their file: a mark, and the CRC-32 of all bytes before it. Between the frames and the
+# mark stand the digests of `Sources` and a checksum of their own; earlier versions wrote none.
 _CHECKSUM = struct.Struct("<8sI")
+_SOURCES = struct.Struct("<16s16s16sI")
 _MARK = b"bcgcrc32"
+_MARK_OF_SOURCES = b"bcgfrom2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,36 +61,112 @@ def needs(name: str, *modules: str) -> None:
             )
 
 
-def kept(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.float16) -> NDArray[np.generic] | None:
-    """The frames in `path`, mapped from the disk; None where there are none, or other or damaged ones.
+@dataclass(frozen=True)
+class Sources:
+    """Digests of the recordings that frames are made of: their names and sizes, when they were written, their bytes."""
 
-    Every byte is read once to compare the checksum at the end. Frames of earlier versions have none.
+    names: bytes
+    times: bytes
+    content: bytes
+
+    @staticmethod
+    def of(paths: Sequence[Path], folder: Path) -> Sources:
+        """Those of the files `paths`, by their names from `folder` on. Raises OSError."""
+        return Sources(*_listed(paths, folder), _content(paths))
+
+
+def _listed(paths: Sequence[Path], folder: Path) -> tuple[bytes, bytes]:
+    names, times = hashlib.sha256(), hashlib.sha256()
+    for path in paths:
+        found = path.stat()
+        names.update(f"{os.path.relpath(path, folder)}\0{found.st_size}\0".encode(errors="surrogateescape"))
+        times.update(f"{found.st_mtime_ns}\0".encode())
+    return names.digest()[:16], times.digest()[:16]
+
+
+def _content(paths: Sequence[Path]) -> bytes:
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.digest()[:16]
+
+
+def kept(
+    path: Path, shape: tuple[int, ...], sources: Sequence[Path], dtype: type[np.generic] = np.float16
+) -> NDArray[np.generic] | None:
+    """The frames in `path`, mapped from the disk; None where there are none, or others, damaged ones, or out of date.
+
+    Every byte is read once to compare the checksum at the end. They are out of date when `sources` are other recordings
+    than those that they were made of; without any, as where only the frames are kept, they are taken as they are.
+    Frames of earlier versions have no checksum, or do not say what they were made of.
     """
     if not foreign.is_file(path):
         return None
     try:
         found = npy.mapped(path)
-        if found.shape != shape or found.dtype != dtype:
+        if found.shape != shape or found.dtype != dtype or not _whole(path, sources):
             return None
-        with path.open("rb") as stream:
-            end = stream.seek(0, os.SEEK_END) - _CHECKSUM.size
-            stream.seek(max(0, end))
-            mark, value = _CHECKSUM.unpack(stream.read(_CHECKSUM.size))
-            if mark == _MARK and npy.checksum(stream, 0, end) != value:
-                return None
     except (OSError, ValueError, EOFError, struct.error):
         return None
     return found
 
 
+def _whole(path: Path, sources: Sequence[Path]) -> bool:
+    """Whether the checksum at the end of a file fits, and what it says of the recordings."""
+    with path.open("rb") as stream:
+        end = stream.seek(0, os.SEEK_END) - _CHECKSUM.size
+        stream.seek(max(0, end))
+        mark, value = _CHECKSUM.unpack(stream.read(_CHECKSUM.size))
+        if mark == _MARK:
+            return npy.checksum(stream, 0, end) == value
+        if mark != _MARK_OF_SOURCES:
+            return True
+        end -= _SOURCES.size
+        if npy.checksum(stream, 0, end) != value:
+            return False
+        stream.seek(end)
+        *digests, check = _SOURCES.unpack(stream.read(_SOURCES.size))
+    if check != zlib.crc32(b"".join(digests)):
+        return False
+    return not sources or _made_of(Sources(*digests), sources, path, end)
+
+
+def _made_of(made: Sources, paths: Sequence[Path], path: Path, place: int) -> bool:
+    """Whether frames that were made of `made` are those of `paths`.
+
+    Recordings that were copied have another time. Their bytes tell, and the new time is noted at `place` if it can be.
+    """
+    names, times = _listed(paths, path.parent)
+    if names != made.names:
+        return False
+    if times != made.times:
+        if _content(paths) != made.content:
+            return False
+        with suppress(OSError), path.open("r+b") as stream:
+            stream.seek(place)
+            stream.write(_packed(Sources(names, times, made.content)))
+    return True
+
+
+def _packed(sources: Sources) -> bytes:
+    digests = astuple(sources)
+    return _SOURCES.pack(*digests, zlib.crc32(b"".join(digests)))
+
+
 def keep(
-    path: Path, shape: tuple[int, ...], rows: Iterable[NDArray[np.generic]], dtype: type[np.generic] = np.float16
+    path: Path,
+    shape: tuple[int, ...],
+    sources: Sequence[Path],
+    rows: Iterable[NDArray[np.generic]],
+    dtype: type[np.generic] = np.float16,
 ) -> NDArray[np.generic]:
     """Write the frames of one sample after the other, so that memory holds only one, and map them.
 
-    Raises RunError (E084) when they cannot be written.
+    `sources` are the recordings that they are made of. Raises RunError (E084) when they cannot be written.
     """
     header = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": shape}
+    made = Sources.of(sources, path.parent)
     with files.writing(path) as temporary, temporary.open("w+b") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         value = npy.checksum(stream, 0, stream.tell())
@@ -93,8 +174,9 @@ def keep(
             content = row.astype(dtype).tobytes()
             value = zlib.crc32(content, value)
             stream.write(content)
-        stream.write(_CHECKSUM.pack(_MARK, value))
-    found = kept(path, shape, dtype)
+        stream.write(_packed(made))
+        stream.write(_CHECKSUM.pack(_MARK_OF_SOURCES, value))
+    found = kept(path, shape, (), dtype)
     assert found is not None
     return found
 
