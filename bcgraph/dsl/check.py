@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
-from bcgraph.dsl.elaboration.definitions import REQUIRE, Definitions
+from bcgraph.dsl.elaboration.definitions.body import REQUIRE
+from bcgraph.dsl.elaboration.definitions.calls import Definitions
 from bcgraph.dsl.elaboration.evaluate import INPUT, Failed, Scope, Value, unknown_name
 from bcgraph.dsl.elaboration.frames import misplaced, no_word, words
 from bcgraph.dsl.elaboration.library import NEURON, Definition, Namespace

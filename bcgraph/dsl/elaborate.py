@@ -17,7 +17,7 @@ from bcgraph.dsl import syntax
 from bcgraph.dsl.check import check_blocks
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.connections import KINDS, Ports, Projections, connections
-from bcgraph.dsl.elaboration.definitions import Definitions
+from bcgraph.dsl.elaboration.definitions.calls import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, evaluate
 from bcgraph.dsl.elaboration.expand import Expander
 from bcgraph.dsl.elaboration.layers import NORMS, Defaults, norm

@@ -16,7 +16,7 @@ from typing import Any
 
 from lark.lexer import PatternStr
 
-from bcgraph.dsl.elaboration.equations import CONSTANTS
+from bcgraph.dsl.elaboration.definitions.equations import CONSTANTS
 from bcgraph.dsl.elaboration.layers import LAYERS
 from bcgraph.dsl.elaboration.library import FOLDERS, NEURON, standard_names
 from bcgraph.dsl.elaboration.settings import DATA_SETS

@@ -12,7 +12,7 @@ from bcgraph import connections as rules
 from bcgraph import schema, shapes
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
-from bcgraph.dsl.elaboration.definitions import Definitions
+from bcgraph.dsl.elaboration.definitions.calls import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed
 from bcgraph.dsl.elaboration.expand import Expander
 from bcgraph.dsl.elaboration.layers import Defaults

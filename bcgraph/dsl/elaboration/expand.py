@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 from bcgraph import schema, shapes
 from bcgraph.dsl import syntax
-from bcgraph.dsl.elaboration.definitions import REQUIRE, Definitions
+from bcgraph.dsl.elaboration.definitions.body import REQUIRE
+from bcgraph.dsl.elaboration.definitions.calls import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, truth
 from bcgraph.dsl.elaboration.frames import (
     Frame,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bcgraph.dsl import syntax
-from bcgraph.dsl.elaboration.definitions import allowed
+from bcgraph.dsl.elaboration.definitions.body import allowed
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, evaluate
 from bcgraph.dsl.elaboration.kinds import Called, Kind, Word
 from bcgraph.dsl.elaboration.layers import LAYERS

@@ -12,7 +12,7 @@ from bcgraph import plugins
 from bcgraph.dsl import syntax
 from bcgraph.dsl.elaboration import kinds
 from bcgraph.dsl.elaboration.connections import STANDARD
-from bcgraph.dsl.elaboration.equations import CONSTANTS
+from bcgraph.dsl.elaboration.definitions.equations import CONSTANTS
 from bcgraph.dsl.elaboration.layers import LAYERS, NORMS
 from bcgraph.dsl.elaboration.library import FOLDERS, NEURON, standard_folder
 from bcgraph.dsl.elaboration.search.space import WORDS
