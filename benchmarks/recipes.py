@@ -64,25 +64,28 @@ PAPER = {
 INTRODUCTION = """\
 # Recipes
 
-The files in `specs/recipes` are the rows of [the paper's](https://openreview.net/forum?id=fIKRJeLH7W) Tables 1 to 3
-that are about its own networks: data set, backbone and number of steps, with the paper's settings of search and
-training (its section 5.1 and Appendix B).
-
-**None of them has been run at scale.** The tests read and compile each at its full size and take two training steps
-on small batches of noise in the true shape. No accuracy below is ours: the numbers are those that the paper reports,
-and what a recipe should be held against.
+To run an experiment of [the paper](https://openreview.net/forum?id=fIKRJeLH7W) (BCNAS-SNN), take its file in
+`specs/recipes`:
 
 <!-- not run: it takes days on a GPU -->
 
 ```console
 $ bcgraph search specs/recipes/cifar10_resnet18_t4.bcg --out search --score-dtype float64
-$ bcgraph train search/best.bcg --out searched                          # trains the network with them
-$ bcgraph train specs/recipes/cifar10_resnet18_t4.bcg --out alone       # and without any, to compare
+$ bcgraph train search/best.bcg --out searched                          # the network with the connections found
+$ bcgraph train specs/recipes/cifar10_resnet18_t4.bcg --out alone       # the network without any, to compare
 ```
 
-At the depth of these networks the E-score is rounding noise in float32, which is the default of `bcgraph search`: use
-`--score-dtype float64`. The audit in the report of a search says how much of a score is reproducible; a score that it
-does not support is left out with `--set search.init.scores=[n]`. `--set steps=6` is the second column of Table 4.
+The files are the rows of the paper's Tables 1 to 3 about its own networks: data set, backbone and number of steps, with
+its settings of search and training (section 5.1 and Appendix B). Those in `specs/ablation` are the rows of its Table 4;
+with `--set steps=6` they are its second column.
+
+**None of them has been run at scale.** The tests read and compile each recipe at its full size and take two training
+steps on small batches of noise in the true shape. The accuracies below are those that the paper reports, to compare
+yours with.
+
+In networks of this depth the E-score is rounding noise in float32, the default of `bcgraph search`: use
+`--score-dtype float64`. The audit in the report of a search shows how reproducible a score is;
+`--set search.init.scores=[n]` leaves the other one out.
 
 This page is made by `python -m benchmarks.recipes`.
 """
@@ -90,15 +93,15 @@ This page is made by `python -m benchmarks.recipes`.
 CHOICES = """\
 ## What the paper leaves open
 
-- The batch size is not given: 128 here.
-- The loss is that of temporal efficient training, without its mean-squared term, and the answer is the mean output over
-  the steps.
+- The paper does not give the batch size: it is 128 here.
+- The loss is that of temporal efficient training, without its mean-squared term. The prediction is by the mean output
+  over the steps.
 - For Tiny-ImageNet the paper names the CIFAR augmentation only; here images are padded by 8 pixels and cropped back to
-  64x64. The stem is that for small images, on 64x64 as on 32x32.
-- The 9:1 split of CIFAR10-DVS is not published: ours is a fixed list. Its frames hold equal numbers of events, and
-  training flips them and shifts them by up to 5 pixels.
-- In Table 3 the row of ResNet-18 without residual connections is taken to be about CIFAR-100: its accuracies are in the
-  range of CIFAR-100, and the paper shows connections found for that network on CIFAR-100 only.
+  64x64. The stem for small images is used on 64x64 as on 32x32.
+- The paper's 9:1 split of CIFAR10-DVS is not published: ours is a fixed list. Its frames hold equal numbers of events,
+  and training flips them and shifts them by up to 5 pixels.
+- The row of ResNet-18 without residual connections in Table 3 is read as CIFAR-100: its accuracies are in that range,
+  and the paper shows connections found for that network on CIFAR-100 only.
 """
 
 
@@ -106,9 +109,9 @@ def page() -> str:
     """The whole of `docs/recipes.md`."""
     parts = (
         INTRODUCTION,
-        "## What they stand for\n",
+        "## What the paper reports\n",
         _accuracies(),
-        "## What they need\n",
+        "## What a run needs\n",
         _method(),
         _needs(),
         CHOICES,
@@ -169,17 +172,17 @@ def _accuracies() -> str:
 
 def _method() -> str:
     return f"""\
-All of it is counted, for the network without connections; two connections add less than 2 % to its operations.
+These figures are counted, not measured, for the network without connections. Two connections add less than 2 % to its
+operations.
 
-- Memory is that of one training step in float32 with the batch of the recipe: {BYTES_A_PARAMETER} bytes a parameter
-  (weight, gradient, the two moments of AdamW), and for each step and sample, at 4 bytes a value, the output of each
-  convolution and linear layer and the membrane of each LIF layer, whose spikes are kept as bits. Room for temporary
-  values and for the framework comes on top. `accumulate` in `train` divides all but the bytes of the parameters.
-- Hours are for one graphics card that gets {FLOPS / 1e12:g} TFLOP/s done, which is an assumption, a
-  multiply-accumulate being two operations: a training step takes three times those of a forward pass, an evaluation
-  one. Hours of the search are those of the supernet, of all evaluations with its weights, and of the scores in step
-  one.
-- `architectures` is the size of the space that is searched.
+- Memory is that of one training step in float32 with the batch of the recipe: {BYTES_A_PARAMETER} bytes per parameter
+  (weight, gradient, the two moments of AdamW). For each step and sample, the outputs of convolutions and linear layers
+  and the membranes of neurons take 4 bytes per value, and spikes one bit. Temporary values and the framework come on
+  top. `accumulate` in `train` divides all but the bytes of the parameters.
+- Hours assume one GPU with {FLOPS / 1e12:g} TFLOP/s. A multiply-accumulate counts as two operations; a training step
+  takes three forward passes, an evaluation one. A search consists of the supernet, all evaluations with its weights,
+  and the scores of the first population.
+- `architectures` is the size of the search space.
 """
 
 
