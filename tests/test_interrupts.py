@@ -8,10 +8,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from bcgraph import files
 from bcgraph.cli.guard import guarded
 from bcgraph.errors import RunError
 from bcgraph.interrupts import heeded, interrupted
@@ -76,6 +78,24 @@ def test_a_command_ends_as_interrupted(
     assert getattr(ended.value, "exit_code", None) == 130
     assert time.monotonic() - began < 5
     assert capsys.readouterr().err == "interrupted; resume with: bcgraph train net.bcg\n"
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def work() -> None:
+        with files.writing(tmp_path / "net.onnx"):
+            assert len(list(tmp_path.iterdir())) == 1
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    monkeypatch.setattr(sys, "argv", ["bcgraph", "compile", "net.bcg"])
+    with pytest.raises(BaseException) as ended:
+        guarded(work)()
+    assert getattr(ended.value, "exit_code", None) == 143
+    assert capsys.readouterr().err == "terminated; start again with: bcgraph compile net.bcg\n"
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_other_errors_stay_what_they_are() -> None:

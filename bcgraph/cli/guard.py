@@ -2,7 +2,8 @@
 
 A user's mistake is a `BcgraphError`: its diagnostics go to standard error (with `--json` to standard output, as data)
 and the exit code is 1. So is what the machine refuses: memory, space on a disk, another open file, a path. Ctrl-C ends
-with 130 and the line that resumes. Any other exception is a bug of ours and keeps its traceback.
+with 130, SIGTERM with 143, both with the line that resumes. Any other exception is a bug of ours and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import typer
 from bcgraph.cli.output import emit_json, say
 from bcgraph.cli.streams import drop
 from bcgraph.errors import BcgraphError, BcgraphWarning, Diagnostic, render
-from bcgraph.interrupts import heeded, interrupted
+from bcgraph.interrupts import Signals, heeded, interrupted
 from bcgraph.machine import refusal
 from bcgraph.memory import TorchLoader
 from bcgraph.urls import shown, without_password
@@ -30,6 +31,7 @@ P = ParamSpec("P")
 
 FAULT = 1
 INTERRUPTED = 130
+TERMINATED = 143
 
 # Commands that keep what they have done: called again with the same arguments, they resume.
 RESUMABLE = frozenset({"search", "train"})
@@ -42,8 +44,9 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        signals = Signals()
         try:
-            with heeded(), _noted(), _torch_fits():
+            with heeded(signals), _noted(), _torch_fits():
                 _uninterrupted(function, *args, **kwargs)
         except BcgraphError as error:
             report(error.diagnostics, as_json=bool(kwargs.get("as_json")))
@@ -58,8 +61,8 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
             report(refused.diagnostics, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(FAULT) from None
         except KeyboardInterrupt:
-            say(_interrupted(sys.argv[1:]))
-            raise typer.Exit(INTERRUPTED) from None
+            say(_interrupted(sys.argv[1:], "terminated" if signals.terminated else "interrupted"))
+            raise typer.Exit(TERMINATED if signals.terminated else INTERRUPTED) from None
 
     return command
 
@@ -164,10 +167,10 @@ def _line(text: str) -> str:
     return first if len(first) <= 200 else first[:197] + "..."
 
 
-def _interrupted(arguments: list[str]) -> str:
+def _interrupted(arguments: list[str], how: str) -> str:
     line = shlex.join(["bcgraph", *_safe(arguments)])
     verb = "resume" if arguments and arguments[0] in RESUMABLE else "start again"
-    return f"interrupted; {verb} with: {line}"
+    return f"{how}; {verb} with: {line}"
 
 
 def _safe(arguments: list[str]) -> Iterator[str]:

@@ -128,7 +128,7 @@ def _named() -> None:
 
 
 def main() -> None:
-    """The entry point. Exit codes: 0 done, 1 the input is at fault, 2 wrong usage, 130 interrupted."""
+    """The entry point. Exit codes: 0 done, 1 the input is at fault, 2 wrong usage, 130 interrupted, 143 terminated."""
     try:
         streams.prepare()
         for name, value in LIBRARIES.items():

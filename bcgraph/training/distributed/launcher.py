@@ -25,6 +25,7 @@ from typing import IO, Any, Protocol, TypeAlias
 import torch
 
 from bcgraph.errors import BcgraphError, RunError
+from bcgraph.machine import refusal
 from bcgraph.training.distributed import local
 
 Send: TypeAlias = Callable[[Any], None]
@@ -171,8 +172,9 @@ def main(handle: int) -> None:
         pipe.send(("done", None))
     except BcgraphError as error:
         pipe.send(("error", error))
-    except Exception:
-        pipe.send(("bug", traceback.format_exc()))
+    except Exception as error:
+        refused = refusal(error)
+        pipe.send(("bug", traceback.format_exc()) if refused is None else ("error", refused))
     # The others may still be in a collective with this process, so it waits to be killed with them.
     watching.join()
 
