@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -153,17 +154,23 @@ def test_an_event_outside_of_the_sensor_is_refused(tmp_path: Path, event: tuple[
     assert caught.value.code == "E081"
 
 
-def test_a_reader_that_panics_names_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_panics_names_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     class PanicException(BaseException):
         """As the reader's library raises it: no Exception."""
 
     def panicking(path: str) -> None:
+        os.write(2, b"thread '<unnamed>' panicked")
         raise PanicException("range end index 796026320 out of range")
 
     needs_reader()
     monkeypatch.setattr("tonic.io.read_aedat4", panicking)
     with pytest.raises(DataError, match="cannot be read: range end"):
         events.frames_of(tmp_path / "a.aedat4", 2, (128, 128))
+    assert not capfd.readouterr().err
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
 
 
 def test_counts_beyond_sixteen_bits(tmp_path: Path) -> None:

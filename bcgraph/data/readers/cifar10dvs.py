@@ -11,8 +11,12 @@ The publisher gives no split and no frames, so both are fixed here as version 1:
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
@@ -79,7 +83,8 @@ def frames_of(path: Path, steps: int, size: tuple[int, int]) -> NDArray[np.float
     from tonic.io import read_aedat4
 
     try:
-        events = read_aedat4(str(path))
+        with _unheard():
+            events = read_aedat4(str(path))
         events.dtype.names = ("t", "x", "y", "p")
         return counted(events, (SENSOR, SENSOR), steps, size)
     # The reader raises bare exceptions for what it cannot decode; where it panics, they are no `Exception` even.
@@ -89,6 +94,26 @@ def frames_of(path: Path, steps: int, size: tuple[int, int]) -> NDArray[np.float
         raise DataError(
             "E081", f"the recording `{path}` cannot be read: {error}", hint="unpack the data set again"
         ) from error
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Within, nothing reaches standard error. A reader in Rust that panics prints there, beside what it raises."""
+    try:
+        before = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 def _recordings(folder: Path) -> list[Path]:
