@@ -175,6 +175,21 @@ def test_without_a_compiler_it_is_written_and_said(tmp_path: Path, monkeypatch: 
     assert {path.name for path in tmp_path.iterdir()} == {"net.c", "net.h"}
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("cc1: error: closing dependency file: No space left on device", OSError),
+        ("cc1: out of memory allocating 65536 bytes", MemoryError),
+        ("net.c:1:1: error: unknown type name", CompileError),
+    ],
+)
+def test_a_full_disk_is_no_fault_of_the_file(said: str, error: type[Exception], tmp_path: Path) -> None:
+    with pytest.raises(error):
+        machine.call(["sh", "-c", f"echo '{said}' >&2; exit 1"], "it does not compile", tmp_path)
+    # What a compiler leaves that is killed goes with the folder.
+    machine.call(["sh", "-c", f"test $TMPDIR = {tmp_path}"], "it does not run", tmp_path)
+
+
 def test_what_c_cannot_hold_is_refused(tmp_path: Path) -> None:
     spec = network("tiny(width=4)")
     with pytest.raises(CompileError) as caught:

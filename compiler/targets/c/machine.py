@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -51,11 +52,11 @@ def run(
     """
     runner, program = folder / "runner.c", folder / "runner"
     runner.write_text(text.RUNNER.format(source=source.resolve(), prefix=prefix, guard=prefix.upper()))
-    call([cc, *flags, str(runner), "-o", str(program), "-lm"], "it does not compile")
+    call([cc, *flags, str(runner), "-o", str(program), "-lm"], "it does not compile", folder)
     paths = [folder / name for name in ("frames", "outputs", "spikes")]
     np.ascontiguousarray(frames, dtype=np.float32).tofile(paths[0])
     samples, steps = frames.shape[:2]
-    call([str(program), *map(str, paths), str(samples), str(steps)], "it does not run")
+    call([str(program), *map(str, paths), str(samples), str(steps)], "it does not run", folder)
     outputs, spikes = (np.fromfile(path, dtype=np.float32).reshape(samples, steps, -1) for path in paths[1:])
     return Ran(outputs, spikes)
 
@@ -66,19 +67,26 @@ def code_size(cc: str, folder: Path, source: Path) -> int | None:
     if tool is None:
         return None
     made = folder / "sized.o"
-    call([cc, "-std=c99", "-Os", "-c", str(source), "-o", str(made)], "it does not compile")
+    call([cc, "-std=c99", "-Os", "-c", str(source), "-o", str(made)], "it does not compile", folder)
     found = subprocess.run([tool, "-A", str(made)], capture_output=True, text=True, check=False).stdout
     rows = [line.split() for line in found.splitlines() if line.startswith(".text")]
     return sum(int(row[1]) for row in rows) if rows else None
 
 
-def call(command: Sequence[str], what: str) -> None:
-    """Run a program to its end. Raises CompileError (E075) when it fails."""
+def call(command: Sequence[str], what: str, folder: Path) -> None:
+    """Run a program to its end, whose temporary files lie in `folder`: it is killed when this process is interrupted.
+
+    Raises CompileError (E075) when it fails, and OSError or MemoryError where that is the machine's fault.
+    """
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60 * MINUTES, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         raise CompileError("E075", f"the C file cannot be proved: `{command[0]}` ran for {MINUTES} minutes") from None
     if done.returncode:
+        _check_machine(done.stderr)
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise CompileError(
             "E075",
@@ -86,3 +94,12 @@ def call(command: Sequence[str], what: str) -> None:
             notes=tuple(lines[:3]),
             hint="`CC` names another compiler; this is a fault of the exporter if that one refuses the file too",
         )
+
+
+def _check_machine(said: str) -> None:
+    """Raise OSError or MemoryError where a compiler says that the disk is full, or that memory has run out."""
+    for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        if os.strerror(number) in said:
+            raise OSError(number, os.strerror(number))
+    if any(words in said for words in (os.strerror(errno.ENOMEM), "out of memory", "virtual memory exhausted")):
+        raise MemoryError
