@@ -17,6 +17,7 @@ GROUPS: Mapping[str, str] = {
     "E060": "Connections and spaces of them",
     "E070": "The temporal graph, and what is compiled from it",
     "E080": "Data, weights and runs",
+    "E110": "Imported modules",
 }
 
 _NETWORK = "bcg 1\n\nnetwork net {\n  input    = image(3, 32, 32)\n  steps    = 4\n  backbone = tiny()\n}\n"
@@ -75,6 +76,49 @@ EXAMPLES: Mapping[str, str] = {
 }
 
 
+# What to do about a code that no text alone can show.
+ADVICE: Mapping[str, str] = {
+    "E001": "Check the path and the permissions. A folder, a pipe or a device is no file.",
+    "E002": "A file has at most 1 MiB and 100,000 tokens. Use `repeat`, blocks with parameters, or imports.",
+    "E003": "Save the file as UTF-8 text.",
+    "E023": "Move what the files share into a third file that both import.",
+    "E025": "Add the line `use ...` that the message shows, after `bcg 1`.",
+    "E036": "Choose another name. To register one again, in a notebook for instance, call "
+    "`bcgraph.register.forget(kind, name)` first.",
+    "E056": "Correct the shape rule or the module that the message compares.",
+    "E070": "Give one connection of the cycle a delay of 1 or more.",
+    "E071": "The graph of a pass of your own is wrong; the message names the port.",
+    "E072": "The message lists what can be combined. `bcgraph COMMAND --help` lists all values of an option.",
+    "E073": "Use another format ([deployment.md](deployment.md#what-each-carries)), or replace the layer or connection "
+    "that the message names. `for = nir` in `search` keeps to what NIR carries; `--allow-loss` writes the rest.",
+    "E074": "Choose a device that this machine has (`--accelerator cpu`), fewer `--devices`, or `--graphs auto`.",
+    "E075": "Nothing was written. The file and torch disagree, as by a fault of a runtime or of a registered emitter.",
+    "E081": "`bcgraph data NAME` shows where a data set is looked for and how to get it.",
+    "E082": "Choose another file. In a run, remove the damaged file and type the same command again.",
+    "E083": "The message lists what differs. Train the network of the file, or fine-tune with `--from-ann`.",
+    "E084": "Free space, or choose another place. A run resumes with the same command.",
+    "E085": "Name another directory, or give the settings, seed and data that the run began with. "
+    "`bcgraph train --fresh` starts anew.",
+    "E086": "Wait until the other process ends, or name another directory.",
+    "E087": "Export the network again.",
+    "E088": "Lower the learning rate, or bound the gradient with `clip`. The epochs before are kept.",
+    "E090": "The message has the expected shape and type.",
+    "E091": "Check the URL and the database. The same command resumes the search.",
+    "E092": "Install the package that the hint names.",
+    "E093": "The same command resumes the search. The message has the last error of a worker.",
+    "E094": "Use a smaller batch, `accumulate`, or a smaller network.",
+    "E095": "Your function raised an error; the message has its line.",
+    "E096": "Choose another `--port`, or 0 for a free one.",
+    "E097": "`ulimit -a` shows the limits of the system. Raise the one that the message names, or use fewer workers.",
+    "E110": "Run the module on the example yourself; give it the shape `--example` that it takes.",
+    "E111": "Replace the branch on values by an operation on tensors.",
+    "E112": "Write `y = x + 1` in place of `x += 1` on a view.",
+    "E113": "Replace the layer or function that the message names ([importing.md](importing.md#what-is-refused)).",
+    "E114": "Let branches begin at one place and meet at one place.",
+    "E115": "Nothing was written. Report it, with the module.",
+}
+
+
 def markdown() -> str:
     """The whole page."""
     lines = [
@@ -82,16 +126,17 @@ def markdown() -> str:
         "",
         "<!-- Made by `python -m bcgraph.errordocs docs/errors.md`; a test holds it to the table of codes. -->",
         "",
-        "Everything that can be wrong with an input has a code. A message says where the mistake is, shows the line",
-        "with the exact part marked, and gives a hint where there is one: the nearest known name, or what is allowed.",
-        "Several mistakes are reported in one run; `--json` gives the same as data. A command that reports mistakes",
-        "ends with exit code 1.",
+        "`bcgraph explain E060` explains a code. This page lists all of them, with an example or with what to do.",
+        "",
+        "A message shows the place of a mistake, its line with the exact part marked, and a hint: the nearest known",
+        "name, or what is allowed. One run reports all mistakes of a file; `--json` prints them as data. A command",
+        "that reports a mistake ends with exit code 1.",
         "",
     ]
     for code, meaning in CODES.items():
         if code in GROUPS:
-            lines += [f"## {GROUPS[code]}", "", "| code | what is wrong |", "|---|---|"]
-        lines.append(f"| {code} | {meaning} |")
+            lines += [f"## {GROUPS[code]}", "", "| code | what is wrong | what to do |", "|---|---|---|"]
+        lines.append(f"| {code} | {meaning} | {ADVICE.get(code, 'see the example')} |")
         if _last_of_group(code):
             lines += ["", *_examples(code)]
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
 
 from bcgraph.cli.inputs import JsonOption
 from bcgraph.cli.output import emit, emit_json, table
+from bcgraph.errordocs import ADVICE
 from bcgraph.errors import CODES, RunError, SpecError, nearest, render
+
+_LINK = re.compile(r"\[([\w.]+)\]\([^)]*\)")
 
 
 def explain_command(
@@ -27,13 +31,16 @@ def explain_command(
         hint = nearest(asked, CODES) or "`bcgraph explain` lists all codes"
         raise RunError("E043", f"there is no error code `{code}`", hint=hint)
     text, said = _example(asked)
+    advice = _LINK.sub(r"docs/\1", ADVICE[asked]) if asked in ADVICE else None
     if as_json:
-        emit_json({"code": asked, "meaning": CODES[asked], "example": text, "diagnostics": said})
+        emit_json({"code": asked, "meaning": CODES[asked], "advice": advice, "example": text, "diagnostics": said})
         return
     parts = [f"{asked}: {CODES[asked]}"]
+    if advice is not None:
+        parts.append(advice)
     if text is not None:
         parts += ["An example:", "\n".join(f"    {line}".rstrip() for line in text.rstrip("\n").split("\n"))]
-        parts += ["What is said about it:", "\n".join(f"    {line}" for each in said for line in each.split("\n"))]
+        parts += ["Its message:", "\n".join(f"    {line}" for each in said for line in each.split("\n"))]
     emit("\n\n".join(parts))
 
 
