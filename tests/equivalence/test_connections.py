@@ -89,12 +89,27 @@ block gated(channels) {
   }
 }
 
+block squeezed(channels) {
+  resize(nearest)
+  mul {
+    branch { a = conv(channels, 1); bn1 = bn() }
+    branch { adaptive_avgpool(); b = conv(channels, 1, bias=true) }
+  }
+}
+
 block halves(channels) {
   resize(nearest)
   concat {
     branch { a = conv(channels - 1, 1); bn1 = bn() }
     branch { b = conv(1, 1); bn2 = bn() }
   }
+}
+
+block counted(channels) {
+  norm1 = bn(statistics=per_step)
+  resize(nearest)
+  conv  = conv(channels, 1)
+  norm2 = bn()
 }
 
 block biased(channels) {
@@ -130,8 +145,10 @@ CONNECTED = {
     "branches": "backward @2 -> @0 { through = branched() }; forward @0 -> @2 { through = branched(); join = mul }",
     "products": "backward @2 -> @0 { through = gated() }"
     "; backward @2 -> @1 { delay = 2; through = gated(); gain = 0.5 }",
+    "a weight for each channel": "backward @2 -> @0 { through = squeezed() }",
     "parts side by side": "backward @2 -> @0 { through = halves() }"
     "; backward @1 -> @1 { through = halves(); gain = 0.5 }",
+    "a convolution after a norm of each step": "backward @2 -> @0 { delay = 2; through = counted() }",
     "a bias after a norm": "backward @2 -> @1 { delay = 2; through = biased() }",
     "nothing but a resize": "backward @1 -> @0 { through = plain() }"
     "; backward @0 -> @0 { through = plain(); join = mul }",
@@ -153,6 +170,13 @@ def test_projections_of_a_users_own(name: str, schedule: str, training: bool) ->
     spec = bcgraph.parse(OWN.replace("INPUT", form).replace("CONNECTIONS", CONNECTED[name]))
     assert bcgraph.parse(bcgraph.format(spec)) == spec
     compare(spec, schedule, training=training, size=3)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", ["a bias after a norm", "a convolution after a norm of each step", "products"])
+def test_projections_of_a_users_own_for_inference(name: str, schedule: str) -> None:
+    spec = bcgraph.parse(OWN.replace("INPUT", "image").replace("CONNECTIONS", CONNECTED[name]))
+    compare(spec, schedule, training=False, size=3, inference=True)
 
 
 MINE = """

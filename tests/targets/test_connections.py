@@ -46,6 +46,22 @@ def test_the_file_of_a_block_with_a_bias_after_its_norm(tmp_path: Path) -> None:
     bcgraph.export(spec, tmp_path / "step.onnx", form="step", state_dict=weights(spec))
 
 
+@pytest.mark.parametrize(
+    ("file", "connection"),
+    [
+        ("net.c", CONNECTED["a weight for each channel"]),
+        ("net.pt2", CONNECTED["a bias after a norm"]),
+        # Nothing in an exported program can be called `forward`.
+        ("net.pt2", "forward @0 -> @2 { delay = 2; through = biased() }"),
+    ],
+)
+def test_the_file_of_a_users_own_projection_with_settled_norms(file: str, connection: str, tmp_path: Path) -> None:
+    report = bcgraph.export(own(connection), tmp_path / file)
+    assert report.proof is not None
+    assert report.proof.ports[2].firing > 0.1
+    assert report.proof.differing_spikes == 0.0
+
+
 def test_nir_carries_what_it_can_say(tmp_path: Path) -> None:
     spec = own("backward @1 -> @0 { through = branched() }; forward @0 -> @1 { delay = 0 }")
     report = bcgraph.export(spec, tmp_path / "net.nir", state_dict=weights(spec))

@@ -46,11 +46,14 @@ class DeferNorm:
             if node.name in placed:
                 return
             placed.add(node.name)
+            if steady(node):
+                nodes.append(node)
+                return
             delay = delays[node.name]
             reads: list[Edge] = []
             for edge in node.inputs:
                 source = producers.get(edge.value)
-                if source is not None and source.name in moved:
+                if source is not None and (source.name in moved or steady(source)):
                     place(source)
                     reads.append(edge)
                 else:
@@ -73,7 +76,8 @@ class DeferNorm:
             return name
 
         for node in graph.nodes:
-            if node.name not in moved:
+            if node.name not in moved and node.name not in placed:
+                placed.add(node.name)
                 sources = [producers.get(edge.value) for edge in node.inputs]
                 reads = tuple(
                     Edge(ended(source)) if source is not None and source.name in moved else edge
@@ -121,11 +125,17 @@ def _after(node: Node, readers: Mapping[str, Collection[tuple[Node, int]]]) -> s
     return found
 
 
+def steady(node: Node) -> bool:
+    """Whether a node reads no value, as one that folds weights: it is the same in all steps, and never late."""
+    return node.invariant and not node.inputs
+
+
 def keeps_zero(node: Node, producers: Mapping[str, Node], moved: Collection[str]) -> bool:
     """Whether a moved node is zero before its first step: a norm is, and what makes zero of nothing but zeros."""
     if node.op == "bn":
         return True
-    if OPS[node.op].zero(node, frozenset(range(len(node.inputs)))) != "zero":
-        return False
     sources = [producers.get(edge.value) for edge in node.inputs]
+    zero = frozenset(index for index, source in enumerate(sources) if source is None or not steady(source))
+    if OPS[node.op].zero(node, zero) != "zero":
+        return False
     return all(keeps_zero(each, producers, moved) for each in sources if each is not None and each.name in moved)

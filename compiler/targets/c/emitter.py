@@ -405,7 +405,8 @@ class _Emitter:
         for edge in node.inputs:
             given = self.shape[edge.value]
             own = given[0]
-            place = f"i / {channels}" if len(given) == len(node.output.shape) else "0"
+            # One place, or none, holds for all places.
+            place = f"i / {channels}" if size(given[1:]) > 1 else "0"
             index = "i" if given == node.output.shape else f"{place} * {own} + i % {channels} * {own} / {channels}"
             parts.append(self.at(edge.value, index))
         self.each(node, " * ".join(parts))

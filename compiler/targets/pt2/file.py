@@ -7,6 +7,7 @@ second export of the same module, one that also gives out its spikes; but for th
 from __future__ import annotations
 
 import io
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from bcgraph.compiler.export import drafts, proof
 from bcgraph.compiler.export.request import ExportReport, Request, only_unrolled, plain
 from bcgraph.errors import CompileError
 from bcgraph.machine import refuses
+from bcgraph.nn import tree
 from bcgraph.normalization import Normalization
 from bcgraph.schema import Registered, walk
 
@@ -94,7 +96,8 @@ def _lines(program: ExportedProgram) -> list[str]:
     for node in program.graph.nodes:
         if node.op == "placeholder":
             shown[node] = stored.get(node.name, "x")
-        elif node.op != "output":
+        elif node.op != "output" and (node.users or node.target is not operator.getitem):
+            # What a norm gives beside its result is written into the file, although nothing reads it.
             read = fx.node.map_aggregate((node.args, node.kwargs), lambda v: shown[v] if isinstance(v, fx.Node) else v)
             shown[node] = f"%{len(lines)}"
             lines.append(f"{node.op} {node.target} {read}")
@@ -166,9 +169,10 @@ def _run(program: ExportedProgram, x: Tensor, state: Mapping[str, Tensor] | None
     """What a program gives for `x`, with the parameters and buffers of a network in `state` if it is given."""
     module = program.module()
     if state is not None:
+        given = {tree.in_code(name): value for name, value in state.items()}
         own = module.state_dict()
         for name in own:
-            own[name] = state.get(name.removeprefix("module."), own[name])
+            own[name] = given.get(name.removeprefix("module."), own[name])
         module.load_state_dict(own)
     with torch.no_grad():
         results = module(x)
