@@ -1,7 +1,7 @@
 """`python -m benchmarks.page [NAME...]`: measure compiler and search, write docs/performance.md and its plot.
 
 With names, only those sections are measured anew and the others stay as they are. Run it on an idle machine; the whole
-page takes some minutes. What the figures mean is told in docs/performance.notes.md, which becomes its end.
+page takes some minutes. docs/performance.notes.md explains the figures.
 """
 
 from __future__ import annotations
@@ -42,23 +42,25 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 INTRO = """# Performance
 
-Every ratio is of two medians, measured in turns on an otherwise idle machine with two threads; an absolute time means
-little elsewhere. `python -m benchmarks.page` made this page; each section says on what, for what a processor's kernels
-can do decides some of the ratios.
+This page compares bcgraph with SpikingJelly, with plain PyTorch, and with the raw operations of its own networks, on a
+CPU. [What limits the speed](performance.notes.md) explains the figures, and [gpu.md](gpu.md) has those of a GPU.
 
-The network is ResNet-18 of width 64 on 3x32x32 images, T = 4, batch 32, with the backward connections 16 ->
-0 and 8 -> 2. The peer is a network of the same shape built of SpikingJelly's own layers in single-step mode,
-its connections wired by hand. *Raw operations* are our own network's convolutions and linear layers alone,
-on the operands they get in it.
+The network is ResNet-18 of width 64 on 3x32x32 images, T = 4, batch 32, with the backward connections 16 -> 0 and
+8 -> 2, unless a section says otherwise. SpikingJelly stands for a network of the same shape built of its layers in
+single-step mode, with its connections wired by hand. *Raw operations* are the convolutions and linear layers of our own
+network alone, on the same operands.
+
+Each ratio is one of two medians, measured in turns with two threads on an otherwise idle machine. Compare ratios, not
+times; some ratios depend on the processor, which each section names. `python -m benchmarks.page` makes this page.
 """
 
-MEMORY = """Megabytes that autograd holds for the backward pass, by step and by what keeps them, each storage once.
-`lif` keeps the membrane before the reset, `BatchNorm` its input, `Conv` the spikes it read, as bits.
+MEMORY = """Megabytes that autograd holds for the backward pass, by step and by operation, each storage once.
+`lif` keeps the membrane before the reset, `BatchNorm` its input, `Conv` its input spikes, as bits.
 
 """
 
-PRECISION = """Shares that differ from float32, in eval mode, with batch norms settled on the inputs but untrained
-weights, which is the worst case: a membrane within rounding of the threshold flips, and the flip grows from port to
+PRECISION = """Shares that differ from float32, in eval mode, with batch norms settled on the inputs and untrained
+weights. This is the worst case: a membrane within rounding of the threshold flips, and the flip grows from port to
 port.
 
 """
@@ -78,8 +80,7 @@ def main(names: list[str]) -> None:
         elif title in before:
             parts.append(before[title])
     measured = "\n\n## ".join(part.strip("\n") for part in parts)
-    notes = (DOCS / "performance.notes.md").read_text().strip("\n")
-    files.write_text(page, f"{measured}\n\n{notes}\n")
+    files.write_text(page, f"{measured}\n")
 
 
 def growth() -> str:

@@ -107,7 +107,7 @@ class _Converter:
         from bcgraph.compiler.targets.nir.runtime import Steps
 
         problems = [
-            problem(name, node, RefusedError("this kind of node cannot be said in the language"))
+            problem(name, node, RefusedError("this kind of node cannot be expressed in the language"))
             for name, node in self.graph.nodes.items()
             if type(node).__name__ not in (*_RULES, *_NEURONS, "Input", "Output")
         ]

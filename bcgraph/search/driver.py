@@ -32,6 +32,7 @@ from bcgraph.search.records.evaluations import (
 from bcgraph.search.records.log import Log
 from bcgraph.search.records.study import Studies, StudyLayout
 from bcgraph.search.result import SearchResult, describe, write_front
+from bcgraph.search.scores.precision import precision
 from bcgraph.search.scores.stability import stability
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.space.limits import Limits
@@ -99,6 +100,7 @@ def run(
     notes = selection.check(spec)
     splits, own = _given(spec, dataset, test)
     options.check(spec)
+    precision(options.score_dtype)
     if "latency" in objectives.measured(spec.search):
         from bcgraph.search.metrics import latency
 

@@ -61,6 +61,17 @@ def test_not_a_run(bcgraph: Command, tmp_path: Path) -> None:
         assert "empty" in bcgraph(*command).fault("E085")
 
 
+def test_options_that_are_refused_leave_no_directory(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
+    before = snapshot(tmp_path)
+    for option in ("--score-dtype", "--accuracy-dtype"):
+        assert "cannot be computed in `float23`" in bcgraph("search", tiny, "--out", "run", option, "float23").fault(
+            "E089"
+        )
+    assert "there is no directory `run`" in bcgraph("report", "run").fault("E085")
+    assert bcgraph("show", tiny, "--inference").code == 2
+    assert snapshot(tmp_path) == before
+
+
 def test_a_search_without_a_result(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "found").mkdir()
     (tmp_path / "found/spec.bcg").write_text(TINY)

@@ -42,6 +42,9 @@ def test_choices_of_a_new_file(bcgraph: Command, tmp_path: Path) -> None:
     assert (spec.backbone.call.name, spec.backward) == ("resnet18", ())
     assert "did you mean `cifar10`?" in bcgraph("new", "a.bcg", "--data", "cifar01").fault("E080")
     assert "did you mean `tiny`?" in bcgraph("new", "a.bcg", "--backbone", "tiyn").fault("E031")
+    known = bcgraph("new", "a.bcg", "--backbone", "x").fault("E031")
+    assert "vgg11" in known
+    assert "residual" not in known
     refused = bcgraph("new", "a.bcg", "--data", "japanese_vowels", "--backbone", "resnet18").fault("E050")
     assert "does not take `japanese_vowels`" in refused
     assert not (tmp_path / "a.bcg").exists()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcgraph import dsl, pruning
-from bcgraph.cli.inputs import JsonOption, StorageOption, to_train
+from bcgraph.cli.inputs import JsonOption, to_train
 from bcgraph.cli.output import connections, count, emit, emit_json, say, table
 from bcgraph.comparison.runs import wiring
 
@@ -25,7 +25,10 @@ SHOWN = 10
 
 def report_command(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a search or of a training run.")],
-    storage: StorageOption = None,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="Accepted as by `search`; DIR holds the whole history."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Draw the curves of a training run: .svg or .png."),

@@ -46,6 +46,8 @@ def show_command(
     Of an exported file it prints what the file says of its weights (accuracy, seed, license, author) as comments, then
     the specification that it was made of; with --json or --graph what that describes.
     """
+    if inference and not passes:
+        raise typer.BadParameter("it chooses the passes that --passes prints", param_hint="--inference")
     from bcgraph import exported
 
     more: dict[str, object] = {}

@@ -347,6 +347,13 @@ def standard_names(kind: str = "block") -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in standard_folder(kind).glob("*.bcg")))
 
 
+def backbone_names() -> tuple[str, ...]:
+    """The standard names that are backbones, and not the parts of some: their files hold a block of that name."""
+    folder = standard_folder("block")
+    names = standard_names()
+    return tuple(n for n in names if f"\nblock {n}(" in (folder / f"{n}.bcg").read_text(encoding="utf-8"))
+
+
 def check_header(file: syntax.File, name: str, reporter: Reporter) -> None:
     """Report a missing, misplaced or unsupported language version (E020)."""
     first = file.statements[0] if file.statements else None

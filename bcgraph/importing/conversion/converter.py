@@ -90,7 +90,7 @@ class Converter:
                 # What is left after the numbers is whether it runs in place.
                 numbers = [each for each in more if not isinstance(each, bool)]
                 return self.activation(self.view(x), neurons.FUNCTIONS[call.target](*numbers))
-            raise RefusedError(f"the function `{call.target}` cannot be said in the language")
+            raise RefusedError(f"the function `{call.target}` cannot be expressed in the language")
         x = call.arguments[0] if call.arguments else None
         if not isinstance(x, Ref):
             raise RefusedError(f"`{type(call.target).__name__}` is called without a tensor of the example")
@@ -105,7 +105,7 @@ class Converter:
         for kind, rule in self.modules.items():
             if isinstance(call.target, kind):
                 return rule(self, call.target, x)
-        raise RefusedError(f"the layer `{type(call.target).__name__}` cannot be said in the language")
+        raise RefusedError(f"the layer `{type(call.target).__name__}` cannot be expressed in the language")
 
     # --- parts of rules ---
 

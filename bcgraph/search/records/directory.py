@@ -170,6 +170,8 @@ def read_identity(directory: Path) -> dict[str, Any]:
             raise RunError("E085", f"`{directory}` was written by another version of bcgraph")
         foreign.checked(data, _SHAPE)
     except FileNotFoundError as error:
+        if not directory.exists():
+            raise RunError("E085", f"there is no directory `{directory}`") from error
         raise RunError("E085", f"`{directory}` is not the directory of a search", hint=f"it holds no {NAME}") from error
     except (OSError, ValueError) as error:
         raise RunError("E085", f"`{path}` cannot be read: {error}", hint="take it from a copy") from error

@@ -57,7 +57,7 @@ class _Answers:
 
     def __init__(self, path: Path, data: str | None, backbone: str | None, feedback: bool) -> None:
         from bcgraph.data import declaration
-        from bcgraph.dsl.elaboration.library import standard_names
+        from bcgraph.dsl.elaboration.library import backbone_names
 
         self.name = re.sub(r"\W+", "_", path.stem if path.name != "-" else "net", flags=re.ASCII).strip("_") or "net"
         if self.name[0].isdigit():
@@ -66,7 +66,7 @@ class _Answers:
         declared = declaration.find(self.data)
         assert declared is not None
         self.input = _input(self.data, declared)
-        self.backbone = self._backbone(backbone, standard_names())
+        self.backbone = self._backbone(backbone, backbone_names())
         self.feedback = feedback
 
     def _backbone(self, given: str | None, standard: tuple[str, ...]) -> str:
