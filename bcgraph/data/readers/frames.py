@@ -119,7 +119,7 @@ def _whole(path: Path, sources: Sequence[Path]) -> bool:
         stream.seek(max(0, end))
         mark, value = _CHECKSUM.unpack(stream.read(_CHECKSUM.size))
         if mark == _MARK:
-            return npy.checksum(stream, 0, end) == value
+            return bool(npy.checksum(stream, 0, end) == value)
         if mark != _MARK_OF_SOURCES:
             return True
         end -= _SOURCES.size
