@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 from bcgraph.errors import RunError
 from bcgraph.memory import exhausted, ran_out
@@ -61,13 +62,26 @@ def refusal(error: BaseException) -> RunError | None:
         return RunError(
             "E084", "there is no folder for temporary files that can be written", hint="`TMPDIR` names another"
         )
+    if _no_place(error):
+        return RunError("E097", "the working directory is gone", hint="change to one that is there")
     if error.errno in _LIMITS:
         return RunError("E097", f"the system refuses more: {said}", hint="`ulimit -a` shows the limits")
     return None
 
 
 def _refuses(error: OSError) -> bool:
-    return error.errno in _UNWRITABLE | _LIMITS or _no_folder(error)
+    return error.errno in _UNWRITABLE | _LIMITS or _no_folder(error) or _no_place(error)
+
+
+def _no_place(error: OSError) -> bool:
+    """Whether the working directory was removed, and a path without a root has no meaning."""
+    if error.errno != errno.ENOENT or error.filename is not None:
+        return False
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _no_folder(error: OSError) -> bool:

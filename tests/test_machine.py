@@ -81,6 +81,20 @@ def test_a_candidate_is_not_measured_on_a_full_disk(number: int, monkeypatch: py
     assert found.value.diagnostics[0].code == "E084"
 
 
+def test_a_working_directory_that_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "gone"
+    place.mkdir()
+    with monkeypatch.context() as here:
+        here.chdir(place)
+        place.rmdir()
+        with pytest.raises(BaseException) as ended:
+            guarded(Path("net.bcg").resolve)()
+    assert getattr(ended.value, "exit_code", None) == 1
+    assert "error[E097]: the working directory is gone" in capsys.readouterr().err
+
+
 def test_no_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> Callable[[], str]:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/gone']")

@@ -63,7 +63,11 @@ def is_training(directory: Path) -> bool:
 
 
 def read(directory: Path, label: str | None = None) -> Run:
-    """The training run in a directory. Raises RunError (E085) when there is none, or its files are damaged."""
+    """The training run in a directory.
+
+    Its epochs are those in the checkpoint. Checkpoints of other tools may have none, and then `log.csv` tells.
+    Raises RunError (E085) when there is none, when its files are damaged, or when they are of several runs.
+    """
     if not is_training(directory):
         raise RunError(
             "E085",
@@ -77,7 +81,14 @@ def read(directory: Path, label: str | None = None) -> Run:
     settings = {k: v for k, v in identity.items() if k not in ("seed", "held_out")}
     held_out = str(identity.get("held_out", "test"))
     spec = dsl.load(directory / SPEC)
-    return Run(directory, spec, identity["seed"], held_out, settings, _history(directory / LOG), label)
+    if identity.get("fingerprint", spec.fingerprint()) != spec.fingerprint():
+        raise RunError(
+            "E085",
+            f"`{directory / SPEC}` is another network than `{STATE}` beside it was trained with",
+            hint="the command that trained it writes the file again",
+        )
+    history = _recorded(directory / STATE, metadata.get("history")) or _history(directory / LOG)
+    return Run(directory, spec, identity["seed"], held_out, settings, history, label)
 
 
 def find(directory: Path) -> list[Run]:
@@ -114,6 +125,14 @@ def _folders(directory: Path) -> list[Path]:
         raise RunError("E085", f"cannot read `{directory}`: {error.strerror}") from error
 
 
+def _recorded(path: Path, rows: object) -> tuple[Point, ...]:
+    """The epochs in the metadata of a checkpoint."""
+    try:
+        return tuple(map(_point, rows)) if isinstance(rows, list) else ()
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError("E085", f"`{path}` has epochs that cannot be read: {error}") from error
+
+
 def _history(path: Path) -> tuple[Point, ...]:
     try:
         text = foreign.read(path, foreign.MAX_JSON).decode()
@@ -125,7 +144,7 @@ def _history(path: Path) -> tuple[Point, ...]:
     return found
 
 
-def _point(row: Mapping[str, str]) -> Point:
+def _point(row: Mapping[str, Any]) -> Point:
     held_out = row["validation_accuracy" if "validation_accuracy" in row else "test_accuracy"]
     values = [float(row[name]) for name in ("lr", "loss", "train_accuracy")] + [float(held_out), float(row["seconds"])]
     if not all(map(math.isfinite, values)):

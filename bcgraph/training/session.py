@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bcgraph import dsl, files
 from bcgraph import weights as weight_files
 from bcgraph.data import Splits
-from bcgraph.errors import BcgraphWarning
+from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.nn.determinism import full_precision, reproducible
 from bcgraph.nn.graphs.module import captured
 from bcgraph.nn.graphs.recordings import cuda
@@ -107,12 +107,34 @@ class TrainingRun:
         if not (self.folder / STATE).exists():
             return ()
         state = checkpoints.load(self.folder / STATE, self.identity)
+        if self.group.is_global_zero:
+            self._check_best(state.history)
         checkpoints.restore(state.tensors, self.model, plain)
         self.ema.restore(state.tensors)
         self.group.load_precision_state(state.precision)
         if self.group.is_global_zero and len(state.history) < self.spec.train.epochs:
             _note_threads(state.threads)
         return state.history
+
+    def _check_best(self, history: tuple[Epoch, ...]) -> None:
+        """Raise RunError (E085) where `best.safetensors` is not of this run: it cannot be written again from the rest.
+
+        It may be an epoch ahead, as it is written first; earlier versions say less in it. Raises WeightsError (E082,
+        E083) when it is damaged or of another network.
+        """
+        path = self.folder / BEST
+        if not history or not path.is_file():
+            return
+        weight_files.load(path, spec=self.spec)
+        found = weight_files.metadata(path)
+        best = max(history, key=lambda epoch: epoch.test_accuracy)
+        for what, own in (("seed", [self.seed]), ("epoch", [best.epoch, len(history) + 1])):
+            if found.get(what, str(own[0])) not in map(str, own):
+                raise RunError(
+                    "E085",
+                    f"`{path}` is of another run: {what} {found[what]}, where {own[0]} is right",
+                    hint="remove it, and the run resumes; it is written again when an epoch is better",
+                )
 
     def _epoch(
         self, epoch: int, loop: EpochLoop, train_step: TrainStep | GraphedStep, call: Callable[..., Any]

@@ -103,6 +103,13 @@ def test_real_training_runs_are_read(tmp_path: Path) -> None:
     run = runs.read(tmp_path / "run")
     assert (run.seed, run.accuracy, run.finished, run.held_out) == (5, result.accuracy, True, "test")
     assert run.spec == spec
+    # The log is written from the checkpoint, which tells.
+    log = tmp_path / "run/log.csv"
+    log.write_text(log.read_text().replace("1,", "7,", 1))
+    assert runs.read(tmp_path / "run").history == run.history
+    (tmp_path / "run/spec.bcg").write_text(TEXT.format(backward="", epochs=1))
+    with pytest.raises(RunError, match="another network than"):
+        runs.read(tmp_path / "run")
 
 
 @pytest.mark.parametrize("damage", ["", "epoch,lr\n1,2\n", "epoch,lr,loss,train_accuracy,test_accuracy,seconds\n"])

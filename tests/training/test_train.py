@@ -196,6 +196,20 @@ def test_a_kill_between_the_files_of_an_epoch(tmp_path: Path) -> None:
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 4
 
 
+def test_the_best_weights_of_another_run_are_noticed(tmp_path: Path) -> None:
+    train(small(2), out=tmp_path / "run")
+    train(small(2), out=tmp_path / "other", seed=1)
+    best = tmp_path / "run" / "best.safetensors"
+    whole = best.read_bytes()
+    best.write_bytes((tmp_path / "other" / "best.safetensors").read_bytes())
+    with pytest.raises(RunError, match=r"is of another run: seed 1, where 0 is right"):
+        train(small(2), out=tmp_path / "run")
+    best.write_bytes(whole)
+    train(small(2), out=tmp_path / "run")
+    best.unlink()
+    train(small(2), out=tmp_path / "run")
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = train(small(2), out=tmp_path)
     events: list[Event] = []
