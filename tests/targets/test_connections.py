@@ -58,8 +58,9 @@ def test_the_file_of_a_block_with_a_bias_after_its_norm(tmp_path: Path) -> None:
 def test_the_file_of_a_users_own_projection_with_settled_norms(file: str, connection: str, tmp_path: Path) -> None:
     report = bcgraph.export(own(connection), tmp_path / file)
     assert report.proof is not None
-    assert report.proof.ports[2].firing > 0.1
-    assert report.proof.differing_spikes == 0.0
+    assert report.proof.settled is not None
+    assert report.proof.settled.ports[2].firing > 0.1
+    assert report.proof.settled.differing_spikes == 0.0
 
 
 def test_nir_carries_what_it_can_say(tmp_path: Path) -> None:
