@@ -22,11 +22,15 @@ from bcgraph.search.records.failures import reason_of
 
 
 @pytest.fixture(autouse=True)
-def _python_raises_it() -> Iterator[None]:
-    """Where tests run in the background, SIGINT is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _python_raises_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where tests run in the background, SIGINT is ignored; tests that trained on several devices leave a rank."""
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def ctrl_c() -> None:
@@ -86,6 +90,8 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
     def work() -> None:
         with files.writing(tmp_path / "net.onnx"):
             assert len(list(tmp_path.iterdir())) == 1
+            # Unhandled, it would end the process of the tests.
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
 
