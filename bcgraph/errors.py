@@ -7,7 +7,7 @@ place, `render`. A bug of ours is any other exception, and is never caught on th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -294,3 +294,15 @@ def _window(excerpt: str, span: Span, limit: int = 160) -> tuple[str, int, int]:
         start -= left
         width = max(1, min(width, limit - start))
     return text, start, width
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and each error that it was raised because of or while it was handled, once."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [one.__cause__, one.__context__]

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from bcgraph.errors import chain
+
 _AGAIN = 0.02
 """Seconds after which an interrupt that was ignored comes again: by then the code that ignores it has ended."""
 
@@ -26,17 +28,7 @@ _RANK = "LOCAL_RANK"
 
 def interrupted(error: BaseException) -> bool:
     """Whether `error` is an interrupt, or was raised because of one."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        if isinstance(one, KeyboardInterrupt):
-            return True
-        seen.add(id(one))
-        waiting += [one.__cause__, one.__context__]
-    return False
+    return any(isinstance(one, KeyboardInterrupt) for one in chain(error))
 
 
 class Signals:

@@ -10,7 +10,7 @@ import errno
 import os
 from pathlib import Path
 
-from bcgraph.errors import RunError
+from bcgraph.errors import RunError, chain
 from bcgraph.memory import exhausted, ran_out
 
 # What a full or broken disk answers to who writes.
@@ -28,19 +28,13 @@ _NO_FOLDER = "No usable temporary directory"
 
 def refuses(error: BaseException) -> bool:
     """Whether `error`, or what it was raised because of, is something that the machine refuses."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        if ran_out(one) or (isinstance(one, OSError) and _refuses(one)):
-            return True
-        if isinstance(one, RunError) and one.diagnostics[0].code in _CODES:
-            return True
-        seen.add(id(one))
-        waiting += [one.__cause__, one.__context__]
-    return False
+    return any(_is_refusal(one) for one in chain(error))
+
+
+def _is_refusal(error: BaseException) -> bool:
+    if ran_out(error) or (isinstance(error, OSError) and _refuses(error)):
+        return True
+    return isinstance(error, RunError) and error.diagnostics[0].code in _CODES
 
 
 def refusal(error: BaseException) -> RunError | None:
