@@ -31,6 +31,12 @@ def interrupted(error: BaseException) -> bool:
     return any(isinstance(one, KeyboardInterrupt) for one in chain(error))
 
 
+def check(error: BaseException) -> None:
+    """Raise KeyboardInterrupt where `error` was raised because of an interrupt: it is no failure then."""
+    if interrupted(error):
+        raise KeyboardInterrupt from error
+
+
 class Signals:
     """Which signal it was that raised KeyboardInterrupt within `heeded`."""
 

@@ -19,10 +19,11 @@ from typing import ParamSpec, TextIO
 
 import typer
 
+from bcgraph import interrupts
 from bcgraph.cli.output import emit_json, say
 from bcgraph.cli.streams import drop
 from bcgraph.errors import BcgraphError, BcgraphWarning, Diagnostic, render
-from bcgraph.interrupts import Signals, heeded, interrupted
+from bcgraph.interrupts import Signals, heeded
 from bcgraph.machine import refusal
 from bcgraph.memory import TorchLoader
 from bcgraph.urls import shown, without_password
@@ -72,8 +73,7 @@ def _uninterrupted(function: Callable[P, None], *args: P.args, **kwargs: P.kwarg
     try:
         function(*args, **kwargs)
     except Exception as error:
-        if interrupted(error):
-            raise KeyboardInterrupt from error
+        interrupts.check(error)
         raise
 
 

@@ -210,9 +210,9 @@ def gains_elsewhere() -> str:
     return markdown(header, lines, right=range(1, len(header)))
 
 
-def deep_gains(kept: Sequence[deep.Run] | None = None) -> str:
+def deep_gains() -> str:
     """Mean accuracy of a deep network by what is connected and the first scale, and against none, paired by seeds."""
-    found = rows.read(deep.TABLE, deep.Run) if kept is None else kept
+    found = rows.read(deep.TABLE, deep.Run)
     none = {run.seed: run.accuracy for run in found if run.connections == "none"}
     cells: dict[tuple[str, bool], dict[float, list[tuple[float, float]]]] = {}
     for run in found:

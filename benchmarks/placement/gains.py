@@ -206,10 +206,18 @@ def run(spec: Path, path: Path, ways: Sequence[str], *, workers: int, seeds: int
                     rows.write(path, Try, done)
 
 
+def common_seeds(tries: Sequence[Try]) -> list[int]:
+    """The seeds that all tried ways have."""
+    by: dict[str, set[int]] = {}
+    for each in tries:
+        by.setdefault(each.way, set()).add(each.seed)
+    return sorted(set.intersection(*by.values())) if by else []
+
+
 def rows_of(tries: Sequence[Try]) -> tuple[int, list[tuple[str, ...]]]:
     """The number of seeds that all tried ways have, and for each way means and deviation over these."""
     ways = [way for way in WAYS if any(t.way == way for t in tries)]
-    seeds = set.intersection(*({t.seed for t in tries if t.way == way} for way in ways)) if ways else set()
+    seeds = common_seeds(tries)
     rows: list[tuple[str, ...]] = []
     for way in ways if seeds else ():
         own = [t for t in tries if t.way == way and t.seed in seeds]

@@ -6,11 +6,12 @@ Each table of the page stands behind a line `<!-- ways NAME -->` and is replaced
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.placement import rows
-from benchmarks.placement.gains import HEADER, SEEDS, WAYS, Try, rows_of
+from benchmarks.placement.gains import HEADER, SEEDS, Try, common_seeds, rows_of
 from benchmarks.placement.other_tables import TABLES_OF
 from benchmarks.placement.text import markdown, p_value
 
@@ -27,13 +28,13 @@ _PLACE = re.compile(r"<!-- ways (?P<name>\w+) -->\n\n(?:\d+ seeds?:\n\n)?(?:\|[^
 
 def table(tries: Sequence[Try], least: int = SEEDS) -> str:
     """The ways with at least `least` seeds, each compared with `gains 4` by a paired t-test over the seeds."""
-    by = {way: {t.seed: t for t in tries if t.way == way} for way in WAYS}
-    whole = {way: found for way, found in by.items() if len(found) >= least}
-    seeds, lines = rows_of([t for found in whole.values() for t in found.values()])
-    common = sorted(set.intersection(*(set(found) for found in whole.values()))) if whole else []
+    number = Counter(t.way for t in tries)
+    whole = [t for t in tries if number[t.way] >= least]
+    accuracy = {(t.way, t.seed): t.accuracy for t in whole}
+    seeds, lines = rows_of(whole)
     made = []
     for line in lines:
-        pairs = [(whole[COMPARED][seed].accuracy, whole[line[0]][seed].accuracy) for seed in common]
+        pairs = [(accuracy[COMPARED, seed], accuracy[line[0], seed]) for seed in common_seeds(whole)]
         ahead = sum(own - other for own, other in pairs) / len(pairs)
         text = "" if line[0] == COMPARED else f"{ahead:+.3f} ({p_value(*zip(*pairs, strict=True))})"
         made.append((*line, text))
@@ -41,9 +42,9 @@ def table(tries: Sequence[Try], least: int = SEEDS) -> str:
     return f"{seeds} seed{'s' * (seeds != 1)}:\n\n{markdown(header, made, right=range(1, len(header)))}"
 
 
-def rewritten(page: str, least: int = SEEDS) -> str:
+def rewritten(page: str) -> str:
     """The page with every table as the kept tries give it. Raises KeyError for a table that nothing makes."""
-    return _PLACE.sub(lambda m: f"<!-- ways {m['name']} -->\n\n{table(rows.read(KEPT[m['name']], Try), least)}", page)
+    return _PLACE.sub(lambda m: f"<!-- ways {m['name']} -->\n\n{table(rows.read(KEPT[m['name']], Try))}", page)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bcgraph.importing.conversion.converter import Converter
+from bcgraph.importing.conversion.converter import Converter, text
 from bcgraph.importing.layers import RefusedError, View
 from bcgraph.importing.record import Ref
 
@@ -104,11 +104,6 @@ def concatenated(c: Converter, tensors: Any, dim: int = 0, **_: Any) -> View:
         return views[0]
     shape = c.shape(views[0])
     return join(c, "concat", views, (sum(c.shape(view)[0] for view in views), *shape[1:]))
-
-
-def text(shape: tuple[int, ...]) -> str:
-    """A shape in a message, as `3x32x32`."""
-    return "x".join(map(str, shape))
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from bcgraph.importing.conversion.arithmetic import text
-from bcgraph.importing.conversion.converter import AXES, Converter, ModuleRule, without
+from bcgraph.importing.conversion.converter import AXES, Converter, ModuleRule, text, without
 from bcgraph.importing.layers import RefusedError, View
 from bcgraph.importing.record import Ref
 

@@ -217,6 +217,11 @@ def size(value: Any) -> Any:
     return int(value)
 
 
+def text(shape: tuple[int, ...]) -> str:
+    """A shape in a message, as `3x32x32`."""
+    return "x".join(map(str, shape))
+
+
 def without(arguments: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """Arguments that are not at their defaults."""
     return {name: value for name, value in arguments.items() if name not in defaults or value != defaults[name]}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bcgraph.importing.conversion.converter import Converter, ModuleRule, without
-from bcgraph.importing.conversion.weighted import holder
+from bcgraph.importing.conversion.convolution import holder
 from bcgraph.importing.layers import RefusedError, View
 from bcgraph.importing.record import Ref
 

@@ -8,27 +8,27 @@ from typing import Any
 from torch import nn
 
 from bcgraph.importing import neurons
-from bcgraph.importing.conversion import arithmetic, axes, norms, passed, pooling, weighted
+from bcgraph.importing.conversion import arithmetic, axes, convolution, identity, norms, pooling
 from bcgraph.importing.conversion.converter import Converter, ModuleRule
 from bcgraph.importing.layers import RefusedError
 from bcgraph.importing.record import Recording
 
 MODULES: Mapping[type, ModuleRule] = {
-    **weighted.MODULES,
+    **convolution.MODULES,
     **norms.MODULES,
     **pooling.MODULES,
     **axes.MODULES,
-    **passed.MODULES,
+    **identity.MODULES,
 }
 """Modules that are recorded whole; the first that fits has the rule."""
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    **weighted.FUNCTIONS,
+    **convolution.FUNCTIONS,
     **norms.FUNCTIONS,
     **pooling.FUNCTIONS,
     **axes.FUNCTIONS,
     **arithmetic.FUNCTIONS,
-    **passed.FUNCTIONS,
+    **identity.FUNCTIONS,
 }
 """Functions of torch and methods of tensors, by name."""
 

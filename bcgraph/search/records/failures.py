@@ -6,8 +6,8 @@ it. It ends the search, which has recorded every evaluation before it, so that t
 
 from __future__ import annotations
 
+from bcgraph import interrupts
 from bcgraph.errors import CompileError, SpecError
-from bcgraph.interrupts import interrupted
 from bcgraph.machine import refuses
 
 CANDIDATE_FAILURES = (CompileError, SpecError, ArithmeticError)
@@ -19,8 +19,7 @@ def reason_of(error: BaseException) -> str:
 
     Raises KeyboardInterrupt for what an interrupt became on its way, and `error` itself where the machine refuses.
     """
-    if interrupted(error):
-        raise KeyboardInterrupt from error
+    interrupts.check(error)
     if refuses(error):
         raise error
     lines = str(error).strip().splitlines()

@@ -14,8 +14,8 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
+from bcgraph import interrupts
 from bcgraph.errors import RunError
-from bcgraph.interrupts import interrupted
 from bcgraph.urls import redacted, shown, understood
 
 PATIENCE = 60.0
@@ -64,8 +64,7 @@ def unreachable(url: str | None, error: BaseException) -> RunError:
 
     Raises KeyboardInterrupt for what a driver makes of an interrupt: the storage did not fail.
     """
-    if interrupted(error):
-        raise KeyboardInterrupt from error
+    interrupts.check(error)
     cause = error
     while (earlier := cause.__cause__ or cause.__context__) is not None:
         cause = earlier

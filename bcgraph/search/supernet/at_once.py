@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from bcgraph import interrupts
 from bcgraph.errors import BcgraphWarning
-from bcgraph.interrupts import interrupted
 from bcgraph.memory import ran_out
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
@@ -115,8 +115,7 @@ class AtOnce:
 
 
 def _failed(number: int, error: Exception) -> None:
-    if interrupted(error):
-        raise KeyboardInterrupt from error
+    interrupts.check(error)
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     _warn(f"{number} candidates at once failed, and run one by one: {reason}")
 
