@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import bcgraph
-from bcgraph import schema
+from bcgraph import runtime, schema
 from bcgraph.errors import CompileError
 from tests.equivalence.support import state
 from tests.equivalence.test_connections import CONNECTED, OWN
@@ -44,6 +44,18 @@ def test_the_file_of_a_block_with_a_bias_after_its_norm(tmp_path: Path) -> None:
     """One step has to know that nothing came before the first."""
     spec = own(CONNECTED["a bias after a norm"])
     bcgraph.export(spec, tmp_path / "step.onnx", form="step", state_dict=weights(spec))
+
+
+def test_the_norms_of_all_connections_share_a_state(tmp_path: Path) -> None:
+    """Those with shared statistics are deferred before those with statistics for each step."""
+    block = "block own_step(channels) { resize(nearest); bn = bn(statistics=per_step); conv = conv(channels) }\n\n"
+    text = OWN.replace("INPUT", "image").replace(
+        "CONNECTIONS", "backward @1 -> @0; backward @2 -> @2 { through = own_step() }"
+    )
+    spec = bcgraph.parse(text.replace("block net()", f"{block}block net()"))
+    bcgraph.export(spec, tmp_path / "step.onnx", form="step", state_dict=weights(spec))
+    states = runtime.Network(tmp_path / "step.onnx").signature.states
+    assert [name for name, _, _ in states if name.startswith("exists")] == ["exists@-1"]
 
 
 @pytest.mark.parametrize(

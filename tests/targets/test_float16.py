@@ -15,7 +15,7 @@ from bcgraph.errors import BcgraphWarning, RunError
 
 TEXT = """bcg 1
 network net {
-  input = sequence(1, 8, 8); steps = 3; neuron = lif(reset=RESET)
+  input = sequence(1, 8, 8); steps = 3; neuron = lif(reset=RESET); norm = bn(scales=SCALES)
   backbone = tiny(width=4, classes=10)
   backward @4 -> @1; backward @2 -> @2 { delay = 2 }
 }
@@ -39,9 +39,10 @@ def fed(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("form", ["unrolled", "step", "scan"])
-@pytest.mark.parametrize("reset", ["hard", "soft"])
-def test_a_converted_file_computes_the_same(tmp_path: Path, reset: str, form: str, keep: bool) -> None:
-    bcgraph.export(dsl.parse(TEXT.replace("RESET", reset)), tmp_path / "net.onnx", form=form)
+@pytest.mark.parametrize(("reset", "scales"), [("hard", "shared"), ("soft", "per_step")])
+def test_a_converted_file_computes_the_same(tmp_path: Path, reset: str, scales: str, form: str, keep: bool) -> None:
+    spec = dsl.parse(TEXT.replace("RESET", reset).replace("SCALES", scales))
+    bcgraph.export(spec, tmp_path / "net.onnx", form=form)
     convert(tmp_path / "net.onnx", tmp_path / "half.onnx", keep)
     results = []
     for name in ("net.onnx", "half.onnx"):
@@ -53,7 +54,7 @@ def test_a_converted_file_computes_the_same(tmp_path: Path, reset: str, form: st
 
 
 def test_a_file_that_a_tool_has_written_runs_with_a_note(tmp_path: Path) -> None:
-    bcgraph.export(dsl.parse(TEXT.replace("RESET", "hard")), tmp_path / "net.onnx")
+    bcgraph.export(dsl.parse(TEXT.replace("RESET", "hard").replace("SCALES", "shared")), tmp_path / "net.onnx")
     convert(tmp_path / "net.onnx", tmp_path / "half.onnx", True)
     x = np.random.default_rng(0).normal(size=(3, 5, 1, 8, 8)).astype(np.float32)
     with pytest.warns(BcgraphWarning, match="a tool has changed it"):

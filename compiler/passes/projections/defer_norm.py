@@ -37,8 +37,12 @@ class DeferNorm:
         if not moved:
             return graph
         producers = graph.producers()
-        flag = free("exists", {*graph.values(), *(n.name for n in graph.nodes)})
-        nodes: list[Node] = [Node(flag, "one", (), (Value(flag, ()),))]
+        nodes: list[Node] = []
+        # An earlier run of the pass has left its flag.
+        flag = next((node.output.name for node in graph.nodes if node.op == "one"), None)
+        if flag is None:
+            flag = free("exists", {*graph.values(), *(n.name for n in graph.nodes)})
+            nodes.append(Node(flag, "one", (), (Value(flag, ()),)))
         placed: set[str] = set()
 
         def place(node: Node) -> None:

@@ -229,7 +229,8 @@ class _Emitter:
         (before,) = self.reads(node)
         one, most = (self.constant(f"f32.{n}", np.array(n, dtype=np.float32)) for n in (1, node.attrs["steps"]))
         more = self.op("Add", [before, one], f"{node.output.name}.more")
-        self.put(node, "Min", [more, most])
+        # `Clip` and no `Min`: the tool that converts to float16 breaks a `Min` in the body of a Scan.
+        self.put(node, "Clip", [more, None, most])
 
     def present(self, node: Node) -> None:
         self.env[node.output.name] = self.where_present(node, *self.reads(node))
