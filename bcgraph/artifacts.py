@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
-from bcgraph import data, keys, origins, weights
+from bcgraph import data, keys, origins, run_files, weights
 from bcgraph.compiler.driver import compile as compile_spec
 from bcgraph.compiler.export import provenance
 from bcgraph.compiler.export.provenance import Provenance
@@ -21,14 +21,11 @@ from bcgraph.search.records import directory, objectives
 from bcgraph.search.records.trained import Finish, Outcome
 from bcgraph.search.result import SearchResult
 from bcgraph.search.supernet import pruned_run
+from bcgraph.search.supernet.checkpoint import inherited
 from bcgraph.search.supernet.shared_weights import SharedWeights
-from bcgraph.search.supernet.supernet import inherited
 
 if TYPE_CHECKING:
     from bcgraph.compiler.export.request import ExportReport
-
-WEIGHTS = "best.safetensors"
-ONNX = "best.onnx"
 
 # Training samples that the exported file is proved on. A search never touches the test set.
 SAMPLES = 64
@@ -57,15 +54,17 @@ def write(result: SearchResult) -> Artifacts:
     """
     origin = objectives.weights(result.spec.search.model_dump(mode="json"))
     state = _STATES[origin](result)
-    path = result.path / WEIGHTS
+    path = result.path / run_files.BEST
     weights.save(path, state, spec=result.best, metadata={"origin": origin, **_metadata(result, origin)})
     known = provenance.of_weights(path)
     return Artifacts(origin, path, _export(result, state, known, inherited=origin == origins.SUPERNET))
 
 
 def _metadata(result: SearchResult, origin: Origin) -> dict[str, str]:
-    """The seed of the search, and the accuracy of the weights where one training run of the last stage has it."""
+    """Of which search they are, and the accuracy of the weights where one training run of the last stage has it."""
     found = {"seed": str(result.seed), "data": directory.data_name(result.path, result.best)[0]}
+    run = run_files.run_of(result.path)
+    found |= {} if run is None else {run_files.DIGEST: run.digest}
     if origin == origins.TRAINING and result.finish is not None:
         found |= {"validation_accuracy": repr(_best(result.finish).accuracy), "chosen_on": "validation"}
     return found
@@ -84,7 +83,7 @@ def _trained(result: SearchResult) -> dict[str, Tensor]:
     if result.finish is None and objectives.trains_candidates(result.spec.search.evolve.strategy):
         return finish.short_trained(result.path, result.seed, result.best)
     if result.finish is None:
-        return pruned_run.trained(result.path, result.best)
+        return pruned_run.trained(result.path, result.spec, result.seed, result.best)
     best = result.finish.best
     assert best is not None, "the last stage is done"
     return finish.trained(result.path, best.name, _best(result.finish).seed, result.best)
@@ -98,7 +97,7 @@ def _best(stage: Finish) -> Outcome:
 
 _STATES: dict[Origin, Callable[[SearchResult], dict[str, Tensor]]] = {
     origins.TRAINING: _trained,
-    origins.SUPERNET: lambda result: inherited(result.path, result.best),
+    origins.SUPERNET: lambda result: inherited(result.path, result.spec, result.seed, result.best),
     origins.INITIALIZATION: initial,
 }
 
@@ -121,7 +120,7 @@ def _export(
     try:
         return export(
             spec,
-            result.path / ONNX,
+            result.path / run_files.ONNX,
             state_dict=state,
             inputs=samples,
             classes=classes,
@@ -129,6 +128,6 @@ def _export(
             provenance=known,
         )
     except CompileError as error:
-        (result.path / ONNX).unlink(missing_ok=True)
-        warnings.warn(f"{ONNX} is not written: {error.diagnostics[0].message}", BcgraphWarning, stacklevel=2)
+        (result.path / run_files.ONNX).unlink(missing_ok=True)
+        warnings.warn(f"{run_files.ONNX} is not written: {error.diagnostics[0].message}", BcgraphWarning, stacklevel=2)
         return None

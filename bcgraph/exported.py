@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bcgraph import foreign, seals
+from bcgraph import foreign, run_files, seals
 from bcgraph.errors import BcgraphWarning, RunError
 
 OURS = "bcgraph."
@@ -108,7 +108,8 @@ def metadata(path: str | Path) -> Mapping[str, str]:
     """What an exported file says of itself, by its names; the specification is among it. A `.py` file says no more.
 
     Raises RunError: E087 when the file is missing, damaged, or holds no specification, E092 for a package that is
-    needed to read it. A file that a tool has rewritten is read, with a BcgraphWarning.
+    needed to read it, E085 for the file of another search in the directory of one. A file that a tool has rewritten is
+    read, with a BcgraphWarning.
     """
     from bcgraph.signature import changed
 
@@ -132,4 +133,5 @@ def metadata(path: str | Path) -> Mapping[str, str]:
             f"`{place}` holds no specification of bcgraph",
             hint="`bcgraph compile SPEC_OR_RUN -o FILE` writes files that do",
         )
+    run_files.check_exported(place, read)
     return read

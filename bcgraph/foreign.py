@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -46,6 +46,23 @@ def read(path: str | os.PathLike[str], limit: int | None = None, *, streams: boo
     Raises OSError when it cannot be opened, UnreadableError when it is larger, or no regular file: a pipe would be
     waited for, a device might never end. With `streams`, what the shell passes as `/dev/fd/N` may be read.
     """
+    with _opened(path, streams=streams) as stream:
+        if limit is None:
+            return stream.read()
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise TooLargeError(f"it is larger than {limit:,} bytes")
+    return content
+
+
+def beginning(path: str | os.PathLike[str], size: int) -> bytes:
+    """The first `size` bytes of a regular file, or all of a shorter one. Raises as `read`."""
+    with _opened(path) as stream:
+        return stream.read(size)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], *, streams: bool = False) -> Iterator[BinaryIO]:
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as stream:  # noqa: PTH123  (a handle, no path)
         found = os.fstat(handle)
@@ -55,12 +72,7 @@ def read(path: str | os.PathLike[str], limit: int | None = None, *, streams: boo
             if not (streams and os.fspath(path).startswith(_STREAMS)):
                 raise UnreadableError("it is not a regular file")
             os.set_blocking(handle, True)
-        if limit is None:
-            return stream.read()
-        content = stream.read(limit + 1)
-    if len(content) > limit:
-        raise TooLargeError(f"it is larger than {limit:,} bytes")
-    return content
+        yield stream
 
 
 def text(content: bytes) -> str:

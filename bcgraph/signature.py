@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
-from bcgraph import foreign, seals
+from bcgraph import foreign, run_files, seals
 from bcgraph.errors import RunError
 from bcgraph.normalization import Normalization
 from bcgraph.readout import READOUTS
@@ -63,7 +63,8 @@ class Signature:
 def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
     """The signature in the metadata of a file.
 
-    Raises RunError (E087) when they are damaged, or not those of a file that bcgraph has written.
+    Raises RunError: E087 when they are damaged, or not those of a file that bcgraph has written, E085 for the file of
+    another search in the directory of one.
     """
     seal = found.get(f"bcgraph.{seals.NAME}")
     if seal is not None and not seals.is_seal(seal):
@@ -74,6 +75,7 @@ def read_signature(path: Path, found: Mapping[str, str]) -> Signature:
             f"`{path}` was not written by bcgraph",
             hint="`bcgraph compile SPEC_OR_RUN -o net.onnx` writes a file that can be run here",
         )
+    run_files.check_exported(path, found)
     normalization = found.get("bcgraph.normalization")
     try:
         signature = Signature(

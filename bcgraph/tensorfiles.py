@@ -88,6 +88,24 @@ def read(path: str | PathLike[str]) -> tuple[bytes, dict[str, object]]:
     return content, described
 
 
+def described(path: str | PathLike[str]) -> dict[str, object]:
+    """What the JSON of a file's metadata says, without its seal; the tensors are not read, and nothing is proved.
+
+    Raises WeightsError (E082) as `read`.
+    """
+    name = fspath(path)
+    try:
+        length = int.from_bytes(foreign.beginning(path, 8), "little")
+        header = _header(foreign.beginning(path, 8 + min(length, foreign.MAX_JSON)))
+        entries = header.get(_METADATA, {})
+        found = foreign.parse(entries.get(ENTRY, "{}")) if isinstance(entries, dict) else None
+    except OSError as error:
+        raise WeightsError("E082", f"`{name}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError("E082", f"`{name}` is not a whole safetensors file") from error
+    return {key: value for key, value in found.items() if key != seals.NAME} if isinstance(found, dict) else {}
+
+
 def arrays(content: bytes) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
     """The tensors of a file that `read` gave, as far as they are floats that numpy knows.
 

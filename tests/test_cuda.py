@@ -30,8 +30,9 @@ from bcgraph.search.events import Event
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.supernet import devices
+from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS
 from bcgraph.search.supernet.one_shot import OneShot
-from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet
+from bcgraph.search.supernet.supernet import Supernet
 from tests.search.test_incremental import NETWORKS, batch, candidates, network
 
 GPU = training.Options("cuda")
@@ -169,7 +170,7 @@ def test_accuracies_are_those_of_the_cpu(tmp_path: Path, recalibrate: int) -> No
     found = []
     for device in ("cpu", "cuda"):
         supernet = Supernet(net, 7, split, dtype=torch.float64, machine=GPU, device=device)
-        values = weights.load(tmp_path / WEIGHTS, spec=supernet._everything())
+        values = weights.load(tmp_path / WEIGHTS, spec=supernet._named())
         weights.apply(supernet.full, {k: v.double() if v.is_floating_point() else v for k, v in values.items()})
         found.append([e.accuracy for e in OneShot(supernet, validation, recalibrate)(many)])
     assert found[0] == found[1]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcgraph import foreign
+from bcgraph import foreign, run_files
 from bcgraph.cli.output import say
 from bcgraph.errors import RunError, WeightsError
 
@@ -91,16 +91,30 @@ MAX_LINE = 64 * 1024 * 1024
 # Endings of files that hold a network and not its text; `bcgraph.exported` reads them.
 _EXPORTED = frozenset((".onnx", ".nir", ".pt2"))
 
-# The specification and the weights of a run, the first pair that exists: the choice of a search, or a training run.
-_RUN_FILES = (("best.bcg", "best.safetensors"), ("spec.bcg", "last.safetensors"))
-
 
 @dataclass(frozen=True)
 class Source:
-    """A specification and, when it comes from a run, the weights that belong to it."""
+    """A specification and, when it comes from a run, the weights that lie with it.
+
+    `of_run` says that nobody has looked yet whether they are the run's own, `changed` that settings were given.
+    """
 
     spec: NetworkSpec
     weights: Path | None = None
+    of_run: bool = False
+    changed: bool = False
+
+    def using(self, asked: Path | None = None) -> Source:
+        """With the weights that are asked for, else with its own.
+
+        Raises RunError (E085) where those in the directory of a run are of another run or network.
+        """
+        if asked is not None:
+            return Source(self.spec, asked)
+        if self.weights is None or not self.of_run:
+            return self
+        run_files.check_weights(self.weights, None if self.changed else self.spec.fingerprint())
+        return Source(self.spec, self.weights)
 
     def scales(self) -> dict[Place, float]:
         """The learned scale of each connection, where there are weights. Raises WeightsError (E082)."""
@@ -167,7 +181,7 @@ def _check_is_text(argument: str) -> None:
 
 
 def read_source(argument: str, settings: Sequence[str] = ()) -> Source:
-    """Like `read_spec`, and for the directory of a run its specification with its weights (if it has any yet)."""
+    """Like `read_spec`, and for the directory of a run its specification with the weights in it, if it has any yet."""
     directory = Path(argument)
     if argument == "-" or not directory.is_dir():
         return Source(read_spec(argument, settings))
@@ -177,10 +191,11 @@ def read_source(argument: str, settings: Sequence[str] = ()) -> Source:
             f"the search in `{argument}` is not finished, and so has no result",
             hint="run it again to resume it, or see its results so far with `bcgraph report`",
         )
-    for spec_name, weights_name in _RUN_FILES:
+    for spec_name, weights_name in run_files.PAIRS:
         if (directory / spec_name).is_file():
             weights = directory / weights_name
-            return Source(read_spec(str(directory / spec_name), settings), weights if weights.is_file() else None)
+            found = read_spec(str(directory / spec_name), settings)
+            return Source(found, weights if weights.is_file() else None, of_run=True, changed=bool(settings))
     raise RunError(
         "E085",
         f"`{argument}` is not the directory of a run",
@@ -234,13 +249,12 @@ def candidates_at_once(text: str) -> int | None:
     return int(text)
 
 
-def needed_weights(source: Source, asked: Path | None) -> Path:
-    """The weights that were asked for, else those of the run. Raises WeightsError (E082) when there are none."""
-    found = asked or source.weights
-    if found is None:
+def needed_weights(source: Source) -> Path:
+    """The weights of a source. Raises WeightsError (E082) when there are none."""
+    if source.weights is None:
         raise WeightsError(
             "E082",
             "there are no weights to use",
             hint="name a file with --weights, or give the directory of a finished run",
         )
-    return found
+    return source.weights

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcgraph import dsl, files
+from bcgraph import dsl, files, run_files
 from bcgraph import weights as weight_files
 from bcgraph.data import Splits
 from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.nn.determinism import full_precision, reproducible
 from bcgraph.nn.graphs.module import captured
 from bcgraph.nn.graphs.recordings import cuda
+from bcgraph.run_files import BEST, LAST
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checkpoint as checkpoints
 from bcgraph.training.accuracy import evaluate
@@ -35,8 +36,6 @@ from bcgraph.training.tensorboard_log import open_log
 from bcgraph.training.train_step import TrainStep
 
 STATE = "state.safetensors"
-LAST = "last.safetensors"
-BEST = "best.safetensors"
 SPEC = "spec.bcg"
 LOG = "log.csv"
 
@@ -127,14 +126,13 @@ class TrainingRun:
             return
         weight_files.load(path, spec=self.spec)
         found = weight_files.metadata(path)
+        hint = "remove it, and the run resumes; it is written again when an epoch is better"
+        run_files.check(path, run_files.Run(run_files.digest(self.identity), self.seed), found, hint)
         best = max(history, key=lambda epoch: epoch.test_accuracy)
-        for what, own in (("seed", [self.seed]), ("epoch", [best.epoch, len(history) + 1])):
-            if found.get(what, str(own[0])) not in map(str, own):
-                raise RunError(
-                    "E085",
-                    f"`{path}` is of another run: {what} {found[what]}, where {own[0]} is right",
-                    hint="remove it, and the run resumes; it is written again when an epoch is better",
-                )
+        if found.get("epoch", str(best.epoch)) not in (str(best.epoch), str(len(history) + 1)):
+            raise RunError(
+                "E085", f"`{path}` is of another run: epoch {found['epoch']}, where {best.epoch} is right", hint=hint
+            )
 
     def _epoch(
         self, epoch: int, loop: EpochLoop, train_step: TrainStep | GraphedStep, call: Callable[..., Any]
@@ -178,6 +176,7 @@ class TrainingRun:
             "epoch": str(record.epoch),
             f"{self.splits.held_out}_accuracy": repr(record.test_accuracy),
             "seed": str(self.seed),
+            run_files.DIGEST: run_files.digest(self.identity),
             "data": self.splits.train.source.name,
             **({"chosen_on": self.splits.held_out} if name == BEST else {}),
         }

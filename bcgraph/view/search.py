@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bcgraph import dsl, search
-from bcgraph.search.records.directory import SPEC
+from bcgraph import search
+from bcgraph.search.records.directory import specification
 from bcgraph.viz import report
 
 
@@ -33,4 +33,4 @@ class SearchPage:
 
     def report(self) -> str:
         """The report of the search so far, as a page. Raises RunError."""
-        return report.page(search.history(self.directory), dsl.load(self.directory / SPEC))
+        return report.page(search.history(self.directory), specification(self.directory))

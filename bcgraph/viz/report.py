@@ -14,10 +14,10 @@ from typing import Any
 
 import jinja2
 
-from bcgraph import dsl, files, origins, pruning, spaces
+from bcgraph import files, origins, pruning, spaces
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records import conclusions, objectives
-from bcgraph.search.records.directory import SPEC
+from bcgraph.search.records.directory import specification
 from bcgraph.search.records.evaluations import MEASURES, keys_in, name_of
 from bcgraph.search.records.history import history
 from bcgraph.spaces import Member
@@ -35,7 +35,7 @@ def write(directory: Path) -> Path:
     Raises RunError: E085 when it is not the directory of a search, E084 when the page cannot be written.
     """
     path = directory / NAME
-    files.write_text(path, page(history(directory), dsl.load(directory / SPEC), directory))
+    files.write_text(path, page(history(directory), specification(directory), directory))
     return path
 
 

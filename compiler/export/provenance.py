@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from bcgraph import __version__, foreign, origins, tensorfiles
+from bcgraph import __version__, foreign, origins, run_files, tensorfiles
 
 SPLITS = ("test", "validation")
 
@@ -50,6 +50,7 @@ _ACCURACY: TypeAdapter[Accuracy] = TypeAdapter(Accuracy)
 class Provenance:
     """Where weights come from: `version` is that of the bcgraph that writes the file, `seed` that of the run.
 
+    `run` is the digest of the run, by which its own files are told from those of another one (`bcgraph.run_files`).
     `weights` is `inherited` (from a supernet), `drawn` (never trained), or empty. `license` and `author` are free text.
     `changed` says what became of the weights after the accuracy was measured; files keep that in entries of their own.
     """
@@ -61,6 +62,7 @@ class Provenance:
     license: str = ""
     author: str = ""
     changed: str = ""
+    run: str = ""
 
     def metadata(self) -> dict[str, str]:
         """The entries that a file keeps, by their names; what is not known has none."""
@@ -68,6 +70,7 @@ class Provenance:
         found = {
             "version": self.version,
             "seed": None if self.seed is None else str(self.seed),
+            run_files.DIGEST: self.run,
             "weights": self.weights,
             "accuracy": accuracy,
             "license": escaped(self.license),
@@ -103,7 +106,8 @@ def of_weights(path: str | PathLike[str], data: str | None = None) -> Provenance
     stored = tensorfiles.read(path)[1].get("metadata")
     found = {k: v for k, v in stored.items() if isinstance(v, str)} if isinstance(stored, dict) else {}
     weights = {origins.SUPERNET: "inherited", origins.INITIALIZATION: "drawn"}.get(found.get("origin", ""), "")
-    return Provenance(seed=_whole(found.get("seed")), weights=weights, accuracy=_accuracy(found, data))
+    run = found.get(run_files.DIGEST, "")
+    return Provenance(seed=_whole(found.get("seed")), weights=weights, accuracy=_accuracy(found, data), run=run)
 
 
 def of_metadata(found: Mapping[str, str]) -> Provenance:
@@ -115,13 +119,14 @@ def of_metadata(found: Mapping[str, str]) -> Provenance:
     words = {name: found.get(f"bcgraph.{name}", "") for name in ("version", "weights", "license", "author")}
     changed = QUANTIZED if found.get("bcgraph.precision") == "int8" else ""
     changed = changed or (CUT if found.get("bcgraph.losses", "[]") != "[]" else "")
-    return Provenance(seed=_whole(found.get("bcgraph.seed")), accuracy=accuracy, changed=changed, **words)
+    run = found.get(f"bcgraph.{run_files.DIGEST}", "")
+    return Provenance(seed=_whole(found.get("bcgraph.seed")), accuracy=accuracy, changed=changed, run=run, **words)
 
 
 def settled(provenance: Provenance, *, inherited: bool, drawn: int | None) -> Provenance:
     """With what an export knows of its weights itself: that they are inherited, or drawn from a seed."""
     if drawn is not None:
-        return replace(provenance, seed=drawn, weights="drawn", accuracy=None)
+        return replace(provenance, seed=drawn, weights="drawn", accuracy=None, run="")
     return replace(provenance, weights="inherited") if inherited else provenance
 
 

@@ -70,10 +70,10 @@ def test_the_best_epoch_and_weights_from_elsewhere(bcgraph: Command, trained: Pa
     # A weights file that does not name its data set, as earlier versions wrote it.
     spec = dsl.load(tmp_path / "run/spec.bcg")
     path = tmp_path / "run/last.safetensors"
-    old = {"epoch": "4", "test_accuracy": "0.5", "seed": "7"}
+    old = {"epoch": "4", "test_accuracy": "0.5", "seed": "0"}
     weights.save(path, weights.load(path), spec=spec, metadata=old)
     found = provenance.of_weights(path, "digits")
-    assert found == Provenance(seed=7, accuracy=Accuracy(0.5, "digits", "test", 4))
+    assert found == Provenance(seed=0, accuracy=Accuracy(0.5, "digits", "test", 4))
     assert provenance.of_weights(path).accuracy is None
     for arguments in (("run",), ("run", "--set", "data=digits(batch=32)"), ("run", "--weights", path)):
         assert bcgraph("compile", *arguments, "-o", "old.onnx").code == 0

@@ -120,14 +120,14 @@ def test_a_search_reads_no_sample_of_the_test_part(tmp_path: Path) -> None:
 
 
 def test_weights_say_which_data_they_know(tmp_path: Path) -> None:
-    from bcgraph import artifacts
+    from bcgraph import artifacts, run_files
 
     spec = named_elsewhere("vectors")
     written: list[artifacts.Artifacts] = []
     result = bcgraph.search.run(
         spec, tmp_path, Levels(FORMS["vectors"][1]), hooks=[lambda found: written.append(artifacts.write(found))]
     )
-    assert metadata(result.path / artifacts.WEIGHTS)["data"] == "Levels"
+    assert metadata(result.path / run_files.BEST)["data"] == "Levels"
 
 
 def test_a_dataset_that_cannot_travel(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
 from bcgraph.search.supernet import devices
-from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS
+from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.distributed import launcher
 from tests import forked, needs
 from tests.cli.test_workers import alive, children

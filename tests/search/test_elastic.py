@@ -21,8 +21,9 @@ from bcgraph.search import Options, run
 from bcgraph.search.distributed.elastic import ElasticTraining, Node, broken, spread
 from bcgraph.search.events import Event
 from bcgraph.search.supernet import devices
+from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS
 from bcgraph.search.supernet.several import Run
-from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.distributed.machines import Listener, interface
 from tests import needs
 from tests.search import raying

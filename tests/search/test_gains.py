@@ -203,9 +203,11 @@ def test_without_pruning_and_penalty_it_is_the_training_run(small: tuple[Any, An
     splits = replace(given, train=train, test=validation)
     whole = training.train(base.with_backward(EVERY), out=tmp_path / "train", seed=3, splits=splits)
     theirs = weights.load(whole.path)
-    ours = trained(tmp_path, base.with_backward(EVERY))
+    ours = trained(tmp_path, network, 3, base.with_backward(EVERY))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with pytest.raises(RunError, match="holds the run of something else"):
+        trained(tmp_path, network, 4, base.with_backward(EVERY))
     assert found.accuracy == whole.accuracy
 
 

@@ -19,8 +19,8 @@ from bcgraph.search.evaluators import Standard
 from bcgraph.search.events import Event
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.supernet import several
+from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS
 from bcgraph.search.supernet.one_shot import OneShot
-from bcgraph.search.supernet.supernet import STATE, WEIGHTS
 
 TEXT = """
 bcg 1

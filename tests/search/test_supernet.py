@@ -14,9 +14,10 @@ from bcgraph import data, weights
 from bcgraph.errors import CompileError, RunError
 from bcgraph.schema import NetworkSpec, Projection
 from bcgraph.search.supernet import one_shot
+from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS, inherited
 from bcgraph.search.supernet.one_shot import OneShot, kept_statistics
 from bcgraph.search.supernet.prefix_cache import PrefixCache
-from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch, inherited
+from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.accuracy import evaluate
 
 TEXT = """
@@ -136,7 +137,7 @@ def test_one_shot_accuracy_is_that_of_the_inherited_weights(
     assert equal(state(supernet), before)
     for candidate, accuracy in zip(candidates, found, strict=True):
         model = bcgraph.compile(candidate)
-        weights.apply(model, inherited(tmp_path, candidate))
+        weights.apply(model, inherited(tmp_path, supernet.spec, supernet.seed, candidate))
         assert evaluate(model, splits[1]) == accuracy
 
 

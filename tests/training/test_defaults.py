@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from bcgraph import data, weights
-from bcgraph.search.supernet.supernet import STATE, Supernet
+from bcgraph.search.supernet.checkpoint import STATE
+from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training import train
 from tests.search.test_supernet import spec as supernet_spec
 from tests.training.nets import tiny

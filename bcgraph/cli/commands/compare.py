@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcgraph import dsl
 from bcgraph.cli.inputs import JsonOption
 from bcgraph.cli.output import count, emit, emit_json, say, table
 
@@ -69,12 +68,13 @@ def compare_command(
 def _pooled(searches: list[Path]) -> Pooled:
     from bcgraph import search
     from bcgraph.comparison.searches import pool
+    from bcgraph.search.records.directory import specification
 
     networks = []
     for path in searches:
         found = search.history(path)["chosen"]
         pairs = () if found is None else tuple((source, target) for source, target in found["backward"])
-        networks.append((dsl.load(path / "spec.bcg").ports, pairs))
+        networks.append((specification(path).ports, pairs))
     return pool(networks)
 
 

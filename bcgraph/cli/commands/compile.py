@@ -79,14 +79,13 @@ def compile_command(
     from bcgraph.compiler.export import card as cards
 
     beside = cards.place(out) if card else None
-    source = read_source(spec, settings)
+    source = read_source(spec, settings).using(weights)
     from bcgraph import files
     from bcgraph import weights as weight_files
     from bcgraph.compiler.export import provenance as origins
     from bcgraph.compiler.targets.export import export
 
-    path = weights or source.weights
-    source = replace(source, weights=path)
+    path = source.weights
     source.warn()
     tensors = None if path is None else weight_files.load(path, spec=source.spec)
     if tensors is None:

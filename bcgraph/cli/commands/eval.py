@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -47,9 +47,9 @@ def eval_command(
     """Measure the accuracy with the running statistics that training has left."""
     if dtype is not None and dtype not in DTYPES:
         raise typer.BadParameter(f"{dtype} is not one of {', '.join(DTYPES)}", param_hint="--dtype")
-    source = read_source(spec, settings)
-    network, path = source.spec, needed_weights(source, weights)
-    replace(source, weights=path).warn()
+    source = read_source(spec, settings).using(weights)
+    network, path = source.spec, needed_weights(source)
+    source.warn()
     from bcgraph import data, training
     from bcgraph import weights as files
     from bcgraph.compiler import compile

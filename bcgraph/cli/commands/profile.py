@@ -62,15 +62,15 @@ def profile_command(
     """Print parameters, operations, firing rates on test data, synaptic operations, energy and the size of states."""
     from bcgraph.profile import profile
 
-    source = read_source(spec, settings)
+    source = read_source(spec, settings).using(weights)
     if picture is not None:
         from bcgraph.viz import bars
 
         bars.format_of(picture)  # before anything is measured
-    replace(source, weights=weights or source.weights).warn()
-    rates = _measured(source, weights, seed, batches) if batches else None
+    source.warn()
+    rates = _measured(source, seed, batches) if batches else None
     found = profile(source.spec, rates)
-    scales = replace(source, weights=weights or source.weights).scales() if source.spec.connections else {}
+    scales = source.scales() if source.spec.connections else {}
     if any(each.place not in scales for each in source.spec.connections if source.spec.gain(each) is not None):
         scales = {}  # weights of another network, which nothing but a measurement refuses
     energies = (accumulate * PICO, multiply_accumulate * PICO)
@@ -96,12 +96,12 @@ def _traffic(found: Profile, joules: float) -> str:
     return f"\n{words:,.0f} numbers moved, weights and states, {words * joules * 1e6:.4g} uJ a sample more"
 
 
-def _measured(source: Source, asked: Path | None, seed: int, batches: int) -> dict[tuple[int, int], float]:
+def _measured(source: Source, seed: int, batches: int) -> dict[tuple[int, int], float]:
     from bcgraph import compiler, data
     from bcgraph import weights as files
     from bcgraph.firing import measure
 
-    network, path = source.spec, asked or source.weights
+    network, path = source.spec, source.weights
     try:
         split = data.load(network.data, network.input, network.steps).test
     except DataError as error:

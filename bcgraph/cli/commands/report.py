@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcgraph import dsl, pruning
+from bcgraph import dsl, pruning, run_files
 from bcgraph.cli.inputs import JsonOption, to_train
 from bcgraph.cli.output import connections, count, emit, emit_json, say, table
 from bcgraph.comparison.runs import wiring
+from bcgraph.errors import BcgraphWarning, RunError
 
 if TYPE_CHECKING:
     from bcgraph.comparison.runs import Run
@@ -47,12 +49,13 @@ def report_command(
     if out is not None:
         raise typer.BadParameter("only a training run has curves; a search has report.html", param_hint="--out")
     from bcgraph import search
+    from bcgraph.search.records.directory import specification
 
-    found = search.history(directory)
+    found, scales = search.history(directory), _scales(directory)
     if as_json:
         emit_json(found)
     else:
-        emit(_text(found, _scales(directory), dsl.load(directory / "spec.bcg").ports, directory))
+        emit(_text(found, scales, specification(directory).ports, directory))
 
 
 def _training(run: Run, out: Path | None, *, as_json: bool) -> None:
@@ -91,8 +94,17 @@ def _scales(directory: Path) -> dict[Place, float]:
     """How loud the connections of a finished search are, by the weights that it leaves."""
     from bcgraph.scales import learned_scales
 
-    path = directory / "best.safetensors"
-    return learned_scales(path, dsl.load(directory / "best.bcg")) if path.is_file() else {}
+    path, text = directory / run_files.BEST, directory / "best.bcg"
+    if not path.is_file() or not text.is_file():
+        return {}
+    found = dsl.load(text)
+    try:
+        run_files.check_weights(path, found.fingerprint())
+    except RunError as error:
+        # The log has the history all the same.
+        warnings.warn(error.diagnostics[0].message, BcgraphWarning, stacklevel=2)
+        return {}
+    return learned_scales(path, found)
 
 
 def _text(found: dict[str, Any], scales: dict[Place, float], ports: Sequence[str], directory: Path) -> str:

@@ -67,7 +67,7 @@ def show_command(
 
         source = Source(dsl.parse(text, file=f"<{spec}>"))
     else:
-        source = read_source(spec, settings)
+        source = read_source(spec, settings).using()
         source.warn()
     from bcgraph.compiler.lower import lower
     from bcgraph.compiler.printer import graph_text

@@ -52,6 +52,6 @@ def _shown(target: str) -> NetworkPage | SearchPage:
         page.state()
         return page
     if path.is_dir():
-        source = read_source(target)
+        source = read_source(target).using()
         return NetworkPage(source.spec, path.name, weights=source.weights)
     return NetworkPage.of_file(path)

@@ -25,8 +25,9 @@ from bcgraph.memory import exhausted, ran_out
 from bcgraph.search.distributed.pool import ATTEMPTS, PATIENCE
 from bcgraph.search.distributed.rank import Progress, Rank, Share
 from bcgraph.search.distributed.worker import Introduction, agreed
+from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS
 from bcgraph.search.supernet.several import Run
-from bcgraph.search.supernet.supernet import STATE, WEIGHTS, SupernetEpoch
+from bcgraph.search.supernet.supernet import SupernetEpoch
 from bcgraph.training.distributed.machines import Meeting
 from bcgraph.training.options import Options
 

@@ -13,7 +13,8 @@ import torch
 from bcgraph.data.split import Split
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.distributed.worker import Introduction
-from bcgraph.search.supernet.supernet import STATE, WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS
+from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.distributed import machines
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.distributed.machines import Listener, Meeting

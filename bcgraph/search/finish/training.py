@@ -11,18 +11,18 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from bcgraph import keys, training, weights
+from bcgraph import keys, run_files, training, weights
 from bcgraph.data import Splits
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError
 from bcgraph.nn.graphs.graphed import Graphs
+from bcgraph.run_files import LAST
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.records.trained import Entrant, Job
 from bcgraph.search.space.search_space import architecture_of
 from bcgraph.training.events import Epoch
-from bcgraph.training.session import LAST
 
 TrainNetworks: TypeAlias = Callable[[Sequence[Job]], Iterator[float]]
 """Trains networks to the end, in order; yields the validation accuracy of each as soon as it is known."""
@@ -112,9 +112,15 @@ def short_job(spec: NetworkSpec, seed: int) -> Job:
 
 def short_trained(out: Path, seed: int, spec: NetworkSpec) -> dict[str, Tensor]:
     """The weights of a candidate that was trained to the end. Raises WeightsError (E082, E083)."""
-    return weights.load(out / short_job(spec, seed).folder / LAST, spec=spec)
+    return _last(out / short_job(spec, seed).folder, spec)
 
 
 def trained(out: Path, name: str, seed: int, spec: NetworkSpec) -> dict[str, Tensor]:
     """The weights after the last epoch of a training run of the last stage. Raises WeightsError (E082, E083)."""
-    return weights.load(out / f"finish/{name}/seed-{seed}" / LAST, spec=spec)
+    return _last(out / f"finish/{name}/seed-{seed}", spec)
+
+
+def _last(folder: Path, spec: NetworkSpec) -> dict[str, Tensor]:
+    """The weights after the last epoch of the run in a folder, which must be its own: RunError (E085)."""
+    run_files.check_weights(folder / LAST)
+    return weights.load(folder / LAST, spec=spec)

@@ -147,6 +147,7 @@ def claim(directory: Path, identity: Identity) -> bool:
             notes=[f"{name}: {theirs} there, {ours} here" for name, theirs, ours in differences[:8]],
             hint="give it another --out, or repeat the command that began it",
         )
+    files.write_text(directory / SPEC, dsl.format_spec(identity.spec))
     return True
 
 
@@ -176,6 +177,19 @@ def read_identity(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError("E085", f"`{path}` cannot be read: {error}", hint="take it from a copy") from error
     return data
+
+
+def specification(directory: Path) -> NetworkSpec:
+    """The network of the search in `directory`, as its `spec.bcg` says. Raises RunError (E085) where it is another."""
+    path, kept = directory / SPEC, read_identity(directory)["spec"]
+    found = dsl.load(path)
+    if kept.get("layers", found.backbone.digest) != found.backbone.digest:
+        raise RunError(
+            "E085",
+            f"`{path}` is another network than that of the search beside it",
+            hint="the command that began the search writes the file again",
+        )
+    return found
 
 
 def data_name(directory: Path, spec: NetworkSpec) -> tuple[str, bool]:

@@ -102,7 +102,7 @@ class PrunedRun:
     @cached_property
     def everything(self) -> NetworkSpec:
         """The network with all connections of the space, each at the gain of the search."""
-        return pruning.together(self.spec, pruning.every(self.spec))
+        return _everything(self.spec)
 
     def __call__(self, stage: int, candidate: Candidate) -> Evaluation:
         """Train to the end of a stage with the connections of `candidate`; its validation accuracy and its scales.
@@ -171,7 +171,7 @@ class PrunedRun:
             return 0
         tensors, described = weights.unpack(path)
         if described.get("identity") != self._identity():
-            raise RunError("E085", f"`{path}` holds the run of something else", hint="start in a new directory")
+            raise _other(path)
         try:
             found = foreign.checked(described, _SHAPE)
         except foreign.UnreadableError as error:
@@ -184,14 +184,25 @@ class PrunedRun:
         return found.epochs
 
     def _identity(self) -> dict[str, Any]:
-        return {
-            "fingerprint": self.everything.fingerprint(),
-            "seed": self.seed,
-            "train": self.spec.train.model_dump(mode="json"),
-            "evolve": self.spec.search.evolve.model_dump(mode="json"),
-            "batch": self.spec.data.batch,
-            "dtype": str(self.dtype),
-        }
+        return {**_identity(self.spec, self.seed, self.everything), _DTYPE: str(self.dtype)}
+
+
+_DTYPE = "dtype"
+
+
+def _identity(spec: NetworkSpec, seed: int, everything: NetworkSpec) -> dict[str, Any]:
+    """What the search and its seed say of the run; `everything` is the network with all connections."""
+    return {
+        "fingerprint": everything.fingerprint(),
+        "seed": seed,
+        "train": spec.train.model_dump(mode="json"),
+        "evolve": spec.search.evolve.model_dump(mode="json"),
+        "batch": spec.data.batch,
+    }
+
+
+def _other(path: Path) -> RunError:
+    return RunError("E085", f"`{path}` holds the run of something else", hint="start in a new directory")
 
 
 @torch.no_grad()
@@ -208,12 +219,21 @@ def _shrink(scales: list[Tensor], strength: float, lr: float) -> None:
         scale.mul_((1 - lr * strength * math.sqrt(scale.numel()) / size).clamp_min(0))
 
 
-def trained(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
-    """The weights of the network `best` at the end of the run in `path`, by their standard names.
+def _everything(spec: NetworkSpec) -> NetworkSpec:
+    return pruning.together(spec, pruning.every(spec))
 
-    With `ema` they are the averaged ones. Raises WeightsError (E082) when there is no such run.
+
+def trained(path: Path, spec: NetworkSpec, seed: int, best: NetworkSpec) -> dict[str, Tensor]:
+    """The weights of the network `best` at the end of the run of `spec` in `path`, by their standard names.
+
+    With `ema` they are the averaged ones. Raises WeightsError (E082) when there is no such run, RunError (E085) when it
+    is another.
     """
-    tensors, _ = weights.unpack(path / STATE)
+    tensors, described = weights.unpack(path / STATE)
+    kept = described.get("identity")
+    own = _identity(spec, seed, _everything(spec))
+    if not isinstance(kept, dict) or {name: value for name, value in kept.items() if name != _DTYPE} != own:
+        raise _other(path / STATE)
     prefix = PREFIX if best.train.ema else MODEL
     found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     return spaces.inherited(found, best)

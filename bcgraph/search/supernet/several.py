@@ -11,7 +11,8 @@ from bcgraph import keys
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation, Measure
 from bcgraph.search.strategies.evolution import Evaluate
-from bcgraph.search.supernet.supernet import WEIGHTS, Supernet, SupernetEpoch
+from bcgraph.search.supernet.checkpoint import WEIGHTS
+from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 
 FOLDER = "supernets"
 

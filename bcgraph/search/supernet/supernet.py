@@ -22,15 +22,15 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, fx, nn
 
-from bcgraph import files, foreign, keys, spaces, weights
+from bcgraph import files, foreign, keys, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.nn.determinism import reproducible
 from bcgraph.nn.graphs.capture import Capture, CudaCapture
 from bcgraph.schema import NetworkSpec, TrainSpec
-from bcgraph.search.space.members import MemberSpace
 from bcgraph.search.space.search_space import Architecture, SearchSpace, of_search, wired
+from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS, everything, identity, named, of_another, same, weights_in
 from bcgraph.search.supernet.paths import Paths
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.training import checks
@@ -41,9 +41,6 @@ from bcgraph.training.graphed_step import captures
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
 from bcgraph.training.train_step import TrainStep
-
-STATE = "supernet-state.safetensors"
-WEIGHTS = "supernet.safetensors"
 
 _EPOCHS: TypeAdapter[tuple[tuple[int, float, int], ...]] = TypeAdapter(tuple[tuple[int, float, int], ...])
 
@@ -85,8 +82,8 @@ class Supernet:
         self.weights = SharedWeights(
             keys.derive(self.seed, "supernet", "weights"), dtype=self.dtype, device=self.device
         )
-        everything = self._everything()
-        self.full = self.weights.root(everything[0]) if len(everything) == 1 else self.weights.whole_tree(everything)
+        whole = everything(self.spec, self.space)
+        self.full = self.weights.root(whole[0]) if len(whole) == 1 else self.weights.whole_tree(whole)
         self._compiled: OrderedDict[Architecture, fx.GraphModule] = OrderedDict()
 
     def model(self, architecture: Architecture) -> fx.GraphModule:
@@ -101,7 +98,9 @@ class Supernet:
 
     def paths(self, capture: Callable[[], Capture] | None = None) -> Paths:
         """The networks of all architectures from parts that are compiled once, or captured with `capture`."""
-        return Paths(self.full, self._everything()[0] if self.spec.search.space is None else None, capture)
+        return Paths(
+            self.full, everything(self.spec, self.space)[0] if self.spec.search.space is None else None, capture
+        )
 
     def drawn(self, epoch: int, step: int) -> Architecture:
         """The architecture that a training step updates."""
@@ -197,7 +196,7 @@ class Supernet:
         """The tensors and the epochs of a checkpoint, which must be one of this run."""
         tensors, described = weights.unpack(path)
         if described.get("identity") != self._identity():
-            raise RunError("E085", f"`{path}` holds the supernet of something else", hint="start in a new directory")
+            raise of_another(path)
         try:
             found = foreign.checked(described.get("history"), _EPOCHS)
         except foreign.UnreadableError as error:
@@ -206,40 +205,30 @@ class Supernet:
         return tensors, tuple(SupernetEpoch(*epoch) for epoch in found)
 
     def finished(self, out: Path) -> bool:
-        """Whether the weights of a finished run are in `out`, whole. They can be written again from the checkpoint."""
-        path = out / WEIGHTS
+        """Whether the weights of a finished run are in `out`: those of its checkpoint, of which they are written again.
+
+        Raises as `train` does for the checkpoint of another run.
+        """
+        if not all((out / name).exists() for name in (STATE, WEIGHTS)):
+            return False
+        tensors, history = self._kept(out / STATE)
         try:
-            return path.exists() and bool(weights.load(path, spec=self._named()))
+            found = weights.load(out / WEIGHTS, spec=self._named())
         except WeightsError:
             return False
+        return len(history) == self.spec.search.supernet.epochs and same(found, weights_in(tensors))
 
     def _identity(self) -> dict[str, Any]:
-        settings = self.spec.search
         return {
-            "fingerprint": self._named().fingerprint(),
-            "seed": self.seed,
-            "max_backward": settings.max_backward,
-            **({} if settings.space is None else {"space": settings.space.model_dump(mode="json")}),
-            "epochs": settings.supernet.epochs,
-            "train": self.spec.train.model_dump(mode="json", exclude={"epochs"}),
-            "batch": self.spec.data.batch,
+            **identity(self.spec, self.seed),
             "dtype": str(self.dtype),
             "schedule": self.schedule,
-            # Both are left out at their defaults, as in checkpoints from before there was a choice.
-            **({} if self.spec.feedback.gain == 1.0 else {"gain": self.spec.feedback.gain}),
+            # Left out at its default, as in checkpoints from before there was a choice.
             **({} if self.machine == Options() else {"devices": self.machine.devices, "on": self.machine.accelerator}),
         }
 
-    def _everything(self) -> tuple[NetworkSpec, ...]:
-        """Networks that hold every connection of the space: one in the paper's, where all can stand together."""
-        if isinstance(self.space, MemberSpace):
-            return tuple(wired(self.spec, members) for members in self.space.covers())
-        return (self.spec.with_connections(self.space.pair(i) for i in range(self.space.pairs)),)
-
     def _named(self) -> NetworkSpec:
-        """The network that files of the weights name: with all connections, or the backbone alone."""
-        everything = self._everything()
-        return everything[0] if len(everything) == 1 else wired(self.spec, ())
+        return named(self.spec, self.space)
 
 
 class _Drawn(nn.Module):
@@ -259,12 +248,3 @@ class _Drawn(nn.Module):
             return self.paths.run(wired(self.spec, architecture), x)
         outputs: Tensor = self.model(architecture).train()(x)
         return outputs
-
-
-def inherited(path: Path, best: NetworkSpec) -> dict[str, Tensor]:
-    """The weights that the network `best` has in the supernet of the run in `path`, by their standard names.
-
-    Raises WeightsError (E082) when there is no supernet.
-    """
-    found, _ = weights.unpack(path / WEIGHTS)
-    return spaces.inherited(found, best)

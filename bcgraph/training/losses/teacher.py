@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bcgraph import dsl, files, shapes
+from bcgraph import dsl, files, run_files, shapes
 from bcgraph import weights as weight_files
 from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import RunError
@@ -22,9 +22,6 @@ from bcgraph.urls import without_password
 PUBLISHED = "torchvision:"
 
 HINT = "a teacher is a run, a .bcg file with its weights beside it, an .onnx file, or `torchvision:NAME`"
-
-# The files of a run: what a training run or a search chose last.
-_RUN = (("best.bcg", "best.safetensors"), ("spec.bcg", "last.safetensors"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +57,9 @@ def load(
         return _exported(path, spec, normalization)
     if path.suffix == ".bcg" and path.is_file():
         return _described(named, path, path.with_suffix(".safetensors"), spec, device, dtype)
-    for text, kept in _RUN:
+    for text, kept in run_files.PAIRS:
         if (path / text).is_file():
+            run_files.check_weights(path / kept, dsl.load(path / text).fingerprint())
             return _described(named, path / text, path / kept, spec, device, dtype)
     raise RunError("E041", f"there is no teacher `{named}`", hint=HINT)
 

@@ -16,7 +16,7 @@ def draw_command(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where to write: .svg or .png.")],
 ) -> None:
     """Write a picture; its ending decides its format. Of a run, lines are as wide as training made connections loud."""
-    source = read_source(spec)
+    source = read_source(spec).using()
     source.warn()
     from bcgraph.viz import arcs
 
