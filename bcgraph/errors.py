@@ -7,6 +7,7 @@ place, `render`. A bug of ours is any other exception, and is never caught on th
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -239,13 +240,27 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 1) -> str | None:
 
 def closest(name: str, known: Iterable[str], *, limit: int = 1) -> list[str]:
     """The known names closest to `name`: of those alike, the ones that fewest typing errors lead to."""
-    alike = get_close_matches(name, list(known), n=max(limit, _ALIKE), cutoff=0.6)
+    alike = get_close_matches(name, _some(name, list(known)), n=max(limit, _ALIKE), cutoff=0.6)
     return sorted(alike, key=lambda other: typing_errors(name, other))[:limit]
 
 
-# Names that are compared letter by letter, and how many letters.
+# Names that are compared, those of them that are compared letter by letter, and how many letters.
+_MANY = 400
 _ALIKE = 8
 _MAX_LETTERS = 60
+
+
+def _some(name: str, known: list[str]) -> list[str]:
+    """Of many known names those that begin or end as `name` does, which are found without comparing all of them."""
+    if len(known) <= _MANY:
+        return known
+    found: dict[str, None] = {}
+    for backwards in (1, -1):
+        ordered = sorted(other[::backwards] for other in known)
+        place = bisect_left(ordered, name[::backwards])
+        near = ordered[max(0, place - _MANY // 4) : place + _MANY // 4]
+        found |= dict.fromkeys(other[::backwards] for other in near)
+    return list(found)
 
 
 def typing_errors(first: str, second: str) -> int:

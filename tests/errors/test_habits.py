@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from bcgraph import dsl
+from bcgraph import dsl, errors
 from bcgraph.dsl.elaboration.vocabulary import peers
 from bcgraph.dsl.elaboration.vocabulary.places import home, places
 from bcgraph.errors import SpecError, closest, render, typing_errors
@@ -275,3 +276,18 @@ def test_typing_errors(first: str, second: str, errors: int) -> None:
 def test_the_closest_name_comes_first() -> None:
     assert closest("resnet81", ["resnet19", "resnet18", "vgg"], limit=2) == ["resnet18", "resnet19"]
     assert closest("x", ["resnet19"]) == []
+
+
+def test_of_many_names_few_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    real = errors.get_close_matches
+
+    def counted(name: str, known: list[str], **more: Any) -> list[str]:
+        compared.append(len(known))
+        return real(name, known, **more)
+
+    monkeypatch.setattr(errors, "get_close_matches", counted)
+    many = [f"port{number}" for number in range(10_000)]
+    assert closest("port5000x", many) == ["port5000"]
+    assert closest("xport5000", many) == ["port5000"]
+    assert max(compared) <= 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,17 +97,20 @@ class Body:
         self.states: dict[str, float] = {}
         self.learned: list[N.Learned] = []
         self.body: list[tuple[str, E.Expression]] = []
+        self.times: Counter[str] = Counter()
         self.assigned: dict[str, Span] = {}
         targets = [s.target for s in self.text.body if isinstance(s, syntax.Assign)]
-        left = [t.name for t in targets if isinstance(t, syntax.Name)]
+        left = Counter(t.name for t in targets if isinstance(t, syntax.Name))
+        self.meanings.later = left
         for statement in self.text.body:
             match statement:
                 case syntax.Declaration():
                     self.declare(statement)
                 case syntax.Assign(target=syntax.Name() as target, value=value):
-                    self.meanings.later = frozenset(left)
-                    left.remove(target.name)
-                    self.assign(target, value, again=target.name in left)
+                    self.assign(target, value, again=left[target.name] > 1)
+                    left[target.name] -= 1
+                    if not left[target.name]:
+                        del left[target.name]
                 case syntax.Bare(call=syntax.Call(name=name) as call) if name == REQUIRE:
                     self.require(call)
                 case _:
@@ -186,8 +190,8 @@ class Body:
             self.meanings.values[name] = BROKEN
             return
         # A state that is assigned several times has its own name at the end.
-        count = sum(1 for known, _ in self.body if known.split("#")[0] == name)
-        label = f"{name}#{count + 1}" if again else name
+        self.times[name] += 1
+        label = f"{name}#{self.times[name]}" if again else name
         self.body.append((label, meaning))
         self.meanings.values[name] = E.Read(label)
         if state and self.states[name] and not again:

@@ -7,7 +7,7 @@ what depends on the current, a state or a learned parameter becomes an expressio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -45,7 +45,7 @@ class Meanings:
     scope: Scope
     surrogate: Callable[[syntax.Expression, Scope], schema.Surrogate | None]
     values: dict[str, Meaning] = field(default_factory=dict)
-    later: frozenset[str] = frozenset()
+    later: Container[str] = frozenset()
     words: bool = True
 
     def of(self, expression: syntax.Expression) -> Meaning:
