@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bcgraph import search
+from bcgraph.nn.defaults import threads
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Measure
 from bcgraph.search.scores.incremental import Incremental
@@ -112,13 +113,9 @@ def in_turn(score: Callable[[NetworkSpec], object]) -> Callable[[], object]:
 def values(measure: Measure, precision: str) -> Sequence[float]:
     """The scores of the candidates; `precision` may be `ONE_THREAD`, the others use two."""
     kind, _, _ = precision.partition(",")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if precision == ONE_THREAD else before)
-    try:
+    with threads(1 if precision == ONE_THREAD else torch.get_num_threads()):
         score = engine(images(BATCH), torch.arange(BATCH) % 10, (measure,), kind)
         return [score(candidate)[measure].value for candidate in candidates()[: RANKED[measure]]]
-    finally:
-        torch.set_num_threads(before)
 
 
 def correlations(measure: Measure, to: str, others: tuple[str, ...]) -> list[Row]:

@@ -333,9 +333,7 @@ def _main(path: str) -> None:
     # This folder, which a script finds its modules in.
     del sys.path[0]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cli = import_module("bcgraph.cli.main")
-    for name, value in cli.LIBRARIES.items():
-        os.environ.setdefault(name, value)
+    import_module("bcgraph.cli.main").prepare_libraries()
     for name in PRELOADED:
         import_module(name)
     # Commands that start processes get forks too.

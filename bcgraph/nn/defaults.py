@@ -42,3 +42,14 @@ def ordinary_defaults() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
         stack.callback(torch.set_default_dtype, dtype)
         yield
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Inside, torch computes on so many threads. Also a decorator."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-import torch
-
 from bcgraph import files, keys
 from bcgraph.data.split import Split, Splits
+from bcgraph.nn.defaults import threads
 from bcgraph.nn.graphs.graphed import Graphs
 from bcgraph.schema import NetworkSpec
 from bcgraph.schema.search import COSTS
@@ -178,7 +176,7 @@ class OnThreads:
         train = self.standard.gains(progress)
 
         def run(stage: int, candidate: Candidate) -> Evaluation:
-            with _threads(self.threads):
+            with threads(self.threads):
                 return train(stage, candidate)
 
         return run
@@ -188,7 +186,7 @@ class OnThreads:
         train = self.standard.finish(progress)
 
         def run(jobs: Sequence[Job]) -> Iterator[float]:
-            with _threads(self.threads):
+            with threads(self.threads):
                 yield from train(jobs)
 
         return run
@@ -197,21 +195,10 @@ class OnThreads:
         def run(specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
             results = iter(evaluate(specs))
             while True:
-                with _threads(self.threads):
+                with threads(self.threads):
                     found = next(results, None)
                 if found is None:
                     return
                 yield found
 
         return run
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Inside, torch computes on so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -13,24 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from bcgraph.search.distributed import cluster, usage
 from tests import forked
 from tests.cli.conftest import OWN, TINY, Command
 from tests.cli.test_search import ONESHOT, SEARCH
+from tests.search.threads import threads
 
 ONE = ("search", "net.bcg", "--audit", "0")
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     """Here and in the processes that tests start: the supernet is trained on as many threads as there are."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 @pytest.fixture(autouse=True)
