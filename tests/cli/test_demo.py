@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from bcgraph.cli.commands.first import demo
+from bcgraph.nn.defaults import threads
 from bcgraph.schema import NetworkSpec
 
 
@@ -19,8 +21,17 @@ def smaller(spec: NetworkSpec) -> NetworkSpec:
 @pytest.mark.slow
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = demo._spec
-    monkeypatch.setattr(demo, "_spec", lambda name, epochs: smaller(whole(name, epochs)))
-    demo.demo_command(tmp_path / "out", epochs=2)
+    used = set()
+
+    def spec(name: str, epochs: int | None) -> NetworkSpec:
+        used.add(torch.get_num_threads())
+        return smaller(whole(name, epochs))
+
+    monkeypatch.setattr(demo, "_spec", spec)
+    with threads(2):
+        demo.demo_command(tmp_path / "out", epochs=2)
+        assert torch.get_num_threads() == 2
+    assert used == {1}
     printed = capsys.readouterr().out
     assert "with all connections at gain 0.1, pruned to 4 on the way\n" in printed
     *_, first, second, last = (re.split(r" {2,}", line) for line in printed.splitlines())

@@ -21,6 +21,7 @@ from PIL import Image
 
 from bcgraph import dsl
 from bcgraph.cli.guard import adopt, guarded
+from bcgraph.cli.main import prepare_libraries
 from bcgraph.cli.streams import printable
 from tests import forked
 from tests.cli.conftest import TINY, Command, Result
@@ -290,3 +291,18 @@ def test_a_password_in_what_is_no_storage(forks: Shell, tiny: Path, tmp_path: Pa
     assert "s3cret" not in done.fault("E091")
     assert not (tmp_path / "found").exists()
     shutil.rmtree(tmp_path / "found", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
+    ids=["nothing", "a number", "a policy"],
+)
+def test_threads_of_openmp_wait_briefly_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: Mapping[str, str], spins: str | None
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(given))
+        prepare_libraries()
+        assert os.environ.get("GOMP_SPINCOUNT") == spins
+        assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
