@@ -1,10 +1,11 @@
-"""Ctrl-C that is not lost, and SIGTERM that ends a command in the same way.
+"""Ctrl-C that is not lost, and other signals that end a command in the same way.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be, so also inside of a library. There it may come
 out as another error, which looks like a fault of the library, or nowhere at all, where Python ignores what is raised.
 
-SIGTERM, which `timeout` and the managers of clusters send, would end a process at once. Within `Signals` it raises what
-Ctrl-C raises, so that temporary files are removed and other processes ended.
+SIGTERM, which `timeout` and the managers of clusters send, and SIGHUP of a closed terminal would end a process at once.
+Within `heeded` they raise what Ctrl-C raises, so that temporary files are removed and other processes ended. Who sends
+one signal often sends two: the second would end what the first one began, so it waits its turn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,6 +23,9 @@ from bcgraph.errors import chain
 
 _AGAIN = 0.02
 """Seconds after which an interrupt that was ignored comes again: by then the code that ignores it has ended."""
+
+_ONE = 1.0
+"""Seconds after a signal within which further ones are taken for the same wish."""
 
 _RANK = "LOCAL_RANK"
 """The variable that launchers give to processes that train together."""
@@ -38,23 +43,39 @@ def check(error: BaseException) -> None:
 
 
 class Signals:
-    """Which signal it was that raised KeyboardInterrupt within `heeded`."""
+    """Which signal it was that raised KeyboardInterrupt within `heeded`: SIGINT, where there was no other."""
 
-    terminated = False
+    number: int = signal.SIGINT
 
-    def terminate(self, number: int, frame: FrameType | None) -> None:
-        """Take SIGTERM as an interrupt."""
-        self.terminated = True
+    def __init__(self) -> None:
+        self._since = -_ONE
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal as an interrupt, unless one has come just before."""
+        now = time.monotonic()
+        if now - self._since < _ONE:
+            return
+        self.number, self._since = number, now
         raise KeyboardInterrupt
+
+    def forget(self) -> None:
+        """The interrupt was lost, so that the next signal raises it."""
+        self._since = -_ONE
+
+    @property
+    def code(self) -> int:
+        """The exit code, by which a shell knows the signal."""
+        return 128 + self.number
 
 
 @contextmanager
 def heeded(signals: Signals | None = None) -> Iterator[None]:
-    """Within, SIGTERM raises KeyboardInterrupt, where nobody else handles it; `signals` is told.
+    """Within, SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, where nobody else handles them; `signals` is told.
 
     An interrupt that Python ignores, as it does in a finalizer, is raised again a moment later.
     """
-    with _handling(signals or Signals()), _again():
+    signals = signals or Signals()
+    with _handling(signals), _again(signals):
         yield
 
 
@@ -62,18 +83,37 @@ def heeded(signals: Signals | None = None) -> Iterator[None]:
 def _handling(signals: Signals) -> Iterator[None]:
     here = threading.current_thread() is threading.main_thread()
     # One of several that train together may wait for the others, where Python raises nothing: the signal ends it.
-    if not here or _RANK in os.environ or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if not here or _RANK in os.environ:
         yield
         return
-    signal.signal(signal.SIGTERM, signals.terminate)
+    before = {number: signal.getsignal(number) for number in HEEDED}
+    taken = [number for number, handler in before.items() if handler is HEEDED[number]]
     try:
+        for number in taken:
+            signal.signal(number, signals.take)
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, before[number])
+
+
+HEEDED: dict[int, object] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    **({signal.SIGHUP: signal.SIG_DFL} if hasattr(signal, "SIGHUP") else {}),
+}
+"""The signals that end a command, and what handles each where nobody else wants to."""
+
+
+def unheeded() -> None:
+    """Have signals end this process at once and without a word: what it had to do is done, and Python is at its end."""
+    for number in HEEDED:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
-def _again() -> Iterator[None]:
+def _again(signals: Signals) -> Iterator[None]:
     """Within, an interrupt that Python ignores is raised again."""
     before = sys.unraisablehook
     main = threading.main_thread().ident
@@ -82,6 +122,7 @@ def _again() -> Iterator[None]:
         if not issubclass(found.exc_type, KeyboardInterrupt):
             before(found)
             return
+        signals.forget()
         # To the thread itself, so that what it waits for ends.
         again = threading.Timer(_AGAIN, signal.pthread_kill, (main, signal.SIGINT))
         again.daemon = True

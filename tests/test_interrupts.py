@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +26,10 @@ from bcgraph.search.records.failures import reason_of
 def _python_raises_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Where tests run in the background, SIGINT is ignored; tests that trained on several devices leave a rank."""
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -84,24 +86,78 @@ def test_a_command_ends_as_interrupted(
     assert capsys.readouterr().err == "interrupted; resume with: bcgraph train net.bcg\n"
 
 
-def test_sigterm_ends_a_command_as_ctrl_c_does(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "says", "code"), [(signal.SIGTERM, "terminated", 143), (signal.SIGHUP, "the terminal is gone", 129)]
+)
+def test_other_signals_end_a_command_as_ctrl_c_does(
+    number: int,
+    says: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def work() -> None:
         with files.writing(tmp_path / "net.onnx"):
             assert len(list(tmp_path.iterdir())) == 1
             # Unhandled, it would end the process of the tests.
-            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-            os.kill(os.getpid(), signal.SIGTERM)
+            assert signal.getsignal(number) is not signal.SIG_DFL
+            os.kill(os.getpid(), number)
             time.sleep(5)
 
     monkeypatch.setattr(sys, "argv", ["bcgraph", "compile", "net.bcg"])
     with pytest.raises(BaseException) as ended:
         guarded(work)()
-    assert getattr(ended.value, "exit_code", None) == 143
-    assert capsys.readouterr().err == "terminated; start again with: bcgraph compile net.bcg\n"
+    assert getattr(ended.value, "exit_code", None) == code
+    assert capsys.readouterr().err == f"{says}; start again with: bcgraph compile net.bcg\n"
     assert not list(tmp_path.iterdir())
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_second_signal_does_not_end_what_the_first_began(capsys: pytest.CaptureFixture[str]) -> None:
+    removed = []
+
+    def work() -> None:
+        try:
+            ctrl_c()
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+                time.sleep(0.02)
+                removed.append(number)
+
+    with pytest.raises(BaseException) as ended:
+        guarded(work)()
+    assert getattr(ended.value, "exit_code", None) == 130
+    assert len(removed) == 3
+    assert capsys.readouterr().err.startswith("interrupted; ")
+
+
+PROGRAM = """
+import atexit, os, signal, sys
+from importlib import abc
+from bcgraph import __main__ as program
+
+class Slow(abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {interrupted!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Slow())
+if {interrupted!r} is None:
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["bcgraph", "--version"]
+program.main()
+"""
+
+
+@pytest.mark.parametrize(("interrupted", "code"), [("bcgraph.cli.guard", 130), (None, -signal.SIGINT)])
+def test_an_interrupt_before_or_after_a_command_is_quiet(interrupted: str | None, code: int) -> None:
+    program = PROGRAM.format(interrupted=interrupted)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (code, "")
 
 
 def test_other_errors_stay_what_they_are() -> None:

@@ -2,8 +2,8 @@
 
 A user's mistake is a `BcgraphError`: its diagnostics go to standard error (with `--json` to standard output, as data)
 and the exit code is 1. So is what the machine refuses: memory, space on a disk, another open file, a path. Ctrl-C ends
-with 130, SIGTERM with 143, both with the line that resumes. Any other exception is a bug of ours and keeps its
-traceback.
+with 130, SIGTERM with 143, SIGHUP with 129, each with the line that resumes. Any other exception is a bug of ours and
+keeps its traceback.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,7 +33,9 @@ P = ParamSpec("P")
 
 FAULT = 1
 INTERRUPTED = 130
-TERMINATED = 143
+
+_ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+"""What is said of a signal; of any other, that the terminal is gone."""
 
 # Commands that keep what they have done: called again with the same arguments, they resume.
 RESUMABLE = frozenset({"search", "train"})
@@ -46,24 +49,25 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
         signals = Signals()
-        try:
-            with heeded(signals), _noted(), _torch_fits():
-                _uninterrupted(function, *args, **kwargs)
-        except BcgraphError as error:
-            report(error.diagnostics, as_json=bool(kwargs.get("as_json")))
-            raise typer.Exit(FAULT) from None
-        except BrokenPipeError:
-            # The reader of a pipe has seen enough. Python would complain once more when it flushes at exit.
-            drop(sys.stdout)
-        except Exception as error:
-            refused = refusal(error)
-            if refused is None:
-                raise
-            report(refused.diagnostics, as_json=bool(kwargs.get("as_json")))
-            raise typer.Exit(FAULT) from None
-        except KeyboardInterrupt:
-            say(_interrupted(sys.argv[1:], "terminated" if signals.terminated else "interrupted"))
-            raise typer.Exit(TERMINATED if signals.terminated else INTERRUPTED) from None
+        with heeded(signals):
+            try:
+                with _noted(), _torch_fits():
+                    _uninterrupted(function, *args, **kwargs)
+            except BcgraphError as error:
+                report(error.diagnostics, as_json=bool(kwargs.get("as_json")))
+                raise typer.Exit(FAULT) from None
+            except BrokenPipeError:
+                # The reader of a pipe has seen enough. Python would complain once more when it flushes at exit.
+                drop(sys.stdout)
+            except Exception as error:
+                refused = refusal(error)
+                if refused is None:
+                    raise
+                report(refused.diagnostics, as_json=bool(kwargs.get("as_json")))
+                raise typer.Exit(FAULT) from None
+            except KeyboardInterrupt:
+                say(_interrupted(sys.argv[1:], _ENDED.get(signals.number, "the terminal is gone")))
+                raise typer.Exit(signals.code) from None
 
     return command
 

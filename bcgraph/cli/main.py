@@ -134,7 +134,7 @@ def _named() -> None:
 
 
 def main() -> None:
-    """The entry point. Exit codes: 0 done, 1 the input is at fault, 2 wrong usage, 130 interrupted, 143 terminated."""
+    """The entry point. Exit codes: 0 done, 1 the input is at fault, 2 wrong usage, 128 + N ended by signal N."""
     try:
         streams.prepare()
         prepare_libraries()
