@@ -50,6 +50,7 @@ EXAMPLES: Mapping[str, str] = {
     "E033": _in_network("steps = 6"),
     "E034": _NETWORK.replace("  steps    = 4\n", ""),
     "E035": _in_network("flatten()"),
+    "E036": _in_block("forward = conv(8)", _END),
     "E040": _NETWORK.replace("= 4", "= 4.5"),
     "E041": _in_network("neuron = lif(tau=2)"),
     "E042": _NETWORK.replace("tiny()", "tiny(widht=8)"),
@@ -83,8 +84,6 @@ ADVICE: Mapping[str, str] = {
     "E003": "Save the file as UTF-8 text.",
     "E023": "Move what the files share into a third file that both import.",
     "E025": "Add the line `use ...` that the message shows, after `bcg 1`.",
-    "E036": "Choose another name. To register one again, in a notebook for instance, call "
-    "`bcgraph.register.forget(kind, name)` first.",
     "E056": "Correct the shape rule or the module that the message compares.",
     "E070": "Give one connection of the cycle a delay of 1 or more.",
     "E071": "The graph of a pass of your own is wrong; the message names the port.",

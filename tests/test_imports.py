@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up: a room imports rooms of earlier lines, and of its own line only what is on its left. A name stands
 # for a module or for all modules of a package that have no longer name here.
 ORDER = """
-errors keys lazy urls names readout foreign seals normalization notebook
+errors keys lazy urls names modulenames readout foreign seals normalization notebook
 files interrupts connections memory machine tensorfiles origins run_files plugins
 equations
 layers

@@ -5,7 +5,6 @@ What is equal is decided by what stands in the blocks, never by classes alone.
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from bcgraph.dsl.wording import KEYWORDS
 from bcgraph.importing.layers import Scope
 from bcgraph.importing.neurons import Written
 from bcgraph.importing.tree import Item
+from bcgraph.modulenames import taken
 
 # The first argument of these is written without its name.
 _FIRST = ("channels", "features", "kernel", "size", "factor", "groups", "first")
@@ -420,7 +420,7 @@ def identifier(name: str) -> str:
     text = re.sub(r"\W", "_", name, flags=re.ASCII)
     if not re.match(r"[A-Za-z_]", text):
         text = f"part_{text}"
-    return f"{text}_" if text in KEYWORDS or text in _WORDS or keyword.iskeyword(text) else text
+    return f"{text}_" if text in KEYWORDS or text in _WORDS or taken(text) else text
 
 
 def allowed(name: str) -> bool:

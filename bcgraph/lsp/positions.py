@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from pygls import uris
 from pygls.workspace import PositionCodec
 
 from bcgraph.errors import Span
+
+# Of two letters at least: one is a drive.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def range_of(span: Span, lines: Sequence[str], codec: PositionCodec) -> types.Range:
@@ -29,8 +33,20 @@ def place_of(position: types.Position, lines: Sequence[str], codec: PositionCode
     """Line and column, from 1, of a position in a text of these lines."""
     if not lines:
         return 1, 1
-    found = codec.position_from_client_units(lines, position)
-    return found.line + 1, found.character + 1
+    if position.line >= len(lines):
+        return len(lines), len(lines[-1]) + 1
+    return position.line + 1, character(lines[position.line], position.character, codec) + 1
+
+
+def character(line: str, units: int, codec: PositionCodec) -> int:
+    """The character of a line that so many units lead to, counted from 0; its end where it has fewer."""
+    if line.isascii():
+        return min(units, len(line))
+    for place, each in enumerate(line):
+        if units <= 0:
+            return place
+        units -= codec.client_num_units(each)
+    return len(line)
 
 
 def holds(span: Span, line: int, column: int) -> bool:
@@ -39,7 +55,9 @@ def holds(span: Span, line: int, column: int) -> bool:
 
 
 def uri_of(file: str) -> str:
-    """The URI of a file."""
+    """The URI of a file; of a text that was never saved, what stands for its path."""
+    if _SCHEME.match(file):
+        return file
     return uris.from_fs_path(str(Path(file).absolute())) or file
 
 

@@ -61,7 +61,8 @@ FEATURES: Mapping[str, Feature] = {
 
 def build() -> LanguageServer:
     """The server, not yet connected."""
-    server = LanguageServer("bcgraph", version("bcgraph"))
+    # Editors send whole texts, which are small: pygls ends lines at more characters than they do.
+    server = LanguageServer("bcgraph", version("bcgraph"), text_document_sync_kind=types.TextDocumentSyncKind.Full)
     session = Session(server)
     for name, feature in FEATURES.items():
         server.feature(name, feature.options)(_answering(session, feature))
@@ -82,10 +83,19 @@ def _follow(server: LanguageServer, session: Session) -> None:
     def publish(uri: str) -> None:
         server.text_document_publish_diagnostics(diagnostics.published(session, uri))
 
+    def publish_others(uri: str) -> None:
+        """What imports a text may have changed its meaning with it."""
+        for other in list(server.workspace.text_documents):
+            if other != uri:
+                publish(other)
+
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
     def opened(params: types.DidOpenTextDocumentParams) -> None:
-        session.change(params.text_document.uri)
-        publish(params.text_document.uri)
+        uri = params.text_document.uri
+        session.change(uri)
+        publish(uri)
+        if not session.saved(uri):
+            publish_others(uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     async def changed(params: types.DidChangeTextDocumentParams) -> None:
@@ -96,16 +106,16 @@ def _follow(server: LanguageServer, session: Session) -> None:
         if document is None or document.version != number:
             return
         publish(uri)
-        # What imports this text may have changed its meaning.
-        for other in list(server.workspace.text_documents):
-            if other != uri:
-                publish(other)
+        publish_others(uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: types.DidCloseTextDocumentParams) -> None:
         uri = params.text_document.uri
+        saved = session.saved(uri)
         session.close(uri)
         server.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
+        if not saved:
+            publish_others(uri)
 
 
 def serve() -> None:

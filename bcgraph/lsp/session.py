@@ -10,6 +10,7 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 from pygls.workspace import PositionCodec
 
+from bcgraph.dsl import source
 from bcgraph.dsl.source import MAX_BYTES, Source
 from bcgraph.errors import Span, SpecError
 from bcgraph.lsp.occurrences import Occurrence, occurrences
@@ -45,13 +46,21 @@ class Session:
         self._good.pop(path_of(uri), None)
         self._read.clear()
 
+    def saved(self, uri: str) -> bool:
+        """Whether the buffer of a document is what its file holds."""
+        try:
+            return source.read(path_of(uri)) == self.texts.open.get(path_of(uri))
+        except SpecError:
+            return False
+
     def reading(self, uri: str) -> Reading:
-        """What is known of an open document."""
+        """What is known of a document. One that is not open is read from the disk; one that is not there is empty."""
         file = path_of(uri)
         if file not in self._read:
-            text = self.texts.open.get(file)
-            if text is None:
-                text = self.server.workspace.get_text_document(uri).source
+            try:
+                text = self.texts.read(Path(file))
+            except SpecError:
+                text = ""
             self._read[file] = read(text, file, self.texts)
             if self._read[file].spec is not None:
                 self._good[file] = self._read[file]

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import bcgraph
+from bcgraph import modulenames
 from bcgraph.compiler import graph_text, lower, passes
 from bcgraph.compiler.analysis.cost import cost
 from bcgraph.compiler.driver import channels_last_pays
-from bcgraph.compiler.targets.fx import backends
+from bcgraph.compiler.targets.fx import backends, module
 from bcgraph.errors import CompileError
 from bcgraph.nn.functional import resize
 from bcgraph.nn.neuron.neuron import Neuron
@@ -176,3 +177,10 @@ def test_a_neuron_gives_the_bits_of_its_spikes_to_all_that_read_them() -> None:
     assert packing
     assert not [n for n in nodes if n.target is pack]
     assert not [n for n in model(inference=True).graph.nodes if isinstance(n.target, Neuron) and n.target.packs]
+
+
+def test_names_that_modules_need_are_known_without_torch() -> None:
+    """The list is that of the torch installed here."""
+    assert module._TAKEN <= modulenames.TAKEN
+    assert modulenames.taken("a.training.bn") == "training"
+    assert modulenames.taken("trained.0.bn") is None

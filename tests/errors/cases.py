@@ -196,6 +196,15 @@ CASES = (
         ),
     ),
     Case(
+        "names that a torch module needs",
+        blocks("class = conv(3)", "forward = bn()", "self = bn()", "is = lif()", "training = plif()", *END),
+        (
+            Finding("E036", 3, 11, "conv(3)", "for example `class_1`"),
+            Finding("E036", 4, 13, "bn()", "for example `forward_1`"),
+            Finding("E036", 7, 14, "plif()", "for example `training_1`"),
+        ),
+    ),
+    Case(
         "blocks and layers defined twice",
         blocks("a = conv(3)", "a = bn()", "repeat i in range(2) { l = lif() }", *END)
         + "block body() { }\nblock conv() { }\nblock q(a, a) { }\n",

@@ -270,14 +270,15 @@ def test_names_that_no_text_may_have() -> None:
             self.block = nn.Conv2d(3, 4, 1)
             self.sum = nn.BatchNorm2d(4)
             self.add_module("1-odd", nn.Conv2d(4, 4, 1))
+            self.code = nn.BatchNorm2d(4)
             self.lif = nn.ReLU()
 
         def forward(self, x: Tensor) -> Tensor:
-            x = self.lif(self.sum(self.block(x)))
+            x = self.lif(self.code(self.sum(self.block(x))))
             return getattr(self, "1-odd")(x).mean((2, 3))
 
     found = from_torch(lively(Odd()), IMAGE)
-    assert found.renamed == (("block", "block_"), ("sum", "sum_"), ("1-odd", "part_1_odd"))
+    assert found.renamed == (("block", "block_"), ("sum", "sum_"), ("code", "code_"), ("1-odd", "part_1_odd"))
     assert {"block_.weight", "sum_.bias", "part_1_odd.bias"} <= set(found.state_dict)
 
 

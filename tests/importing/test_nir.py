@@ -211,3 +211,18 @@ def test_a_hostile_file_is_refused_within_bounds(way: str, tmp_path: Path) -> No
                 file.create_group("node/" + "x/" * 200)
     with pytest.raises(RunError, match="damaged, or no NIR file"):
         from_nir(path)
+
+
+def test_an_exported_file_with_connections_is_read_again(tmp_path: Path) -> None:
+    spec = bcgraph.parse(
+        "bcg 1\nblock b() { c = conv(4); n1 = lif(); d = conv(4); n2 = lif(); e = conv(4); n3 = cuba(); flatten()\n"
+        "  f = linear(3) }\nnetwork n { input = image(2, 4, 4); steps = 5; backbone = b(); backward @1 -> @0\n"
+        "  forward @0 -> @2 { delay = 0 } }\n"
+    )
+    bcgraph.export(spec, tmp_path / "net.nir", seed=3)
+    found = from_nir(tmp_path / "net.nir", steps=5)
+    x = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    ours, again = bcgraph.compile(spec, seed=3).eval(), bcgraph.compile(found.spec).eval()
+    again.load_state_dict(found.state_dict)
+    assert len(found.spec.backward) == 1
+    torch.testing.assert_close(again(x), ours(x), atol=1e-4, rtol=1e-4)

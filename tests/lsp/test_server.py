@@ -32,6 +32,8 @@ async def test_the_server_says_what_it_can(client) -> None:
     assert can.hover_provider
     assert can.rename_provider.prepare_provider
     assert can.semantic_tokens_provider.legend.token_types
+    # Changes by place would be applied by pygls, which ends lines at form feeds and separators, too.
+    assert can.text_document_sync.change == types.TextDocumentSyncKind.Full
     assert len(FEATURES) == 13
 
 
@@ -406,3 +408,33 @@ async def test_texts_that_are_no_texts(client) -> None:
 async def test_it_never_imports_torch() -> None:
     script = "import sys, bcgraph.lsp.server as s; s.build(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+async def test_documents_that_are_not_open(client, main: Document) -> None:
+    """A closed document is read from the disk; one that is not there is empty."""
+    for name, names in (("parts.bcg", ["pair"]), ("nowhere.bcg", []), ("", [])):
+        params = types.DocumentSymbolParams(types.TextDocumentIdentifier((client.folder / name).as_uri()))
+        found = await client.text_document_document_symbol_async(params)
+        assert [symbol.name for symbol in found] == names
+
+
+async def test_a_text_that_was_never_saved_is_changed_under_its_own_name(client) -> None:
+    document = Document(client, "main.bcg", "")
+    document.close()
+    uri = "untitled:Untitled-1"
+    client.text_document_did_open(
+        types.DidOpenTextDocumentParams(types.TextDocumentItem(uri, "bcgraph", 0, "bcg 1\nblock unit() { a = bn() }\n"))
+    )
+    params = types.RenameParams(types.TextDocumentIdentifier(uri), types.Position(1, 7), "part")
+    found = await client.text_document_rename_async(params)
+    assert list(found.changes) == [uri]
+    client.text_document_did_close(types.DidCloseTextDocumentParams(types.TextDocumentIdentifier(uri)))
+
+
+async def test_a_buffer_that_is_closed_unsaved_counts_no_longer(client, main: Document) -> None:
+    assert await main.diagnostics() == []
+    parts = Document(client, "parts.bcg", "bcg 1\n")
+    assert [d.code for d in await main.diagnostics()] == ["E031", "E031"]
+    client.published.clear()
+    parts.close()
+    assert await main.diagnostics() == []

@@ -82,6 +82,27 @@ def test_nir_carries_what_it_can_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "layers",
+    [
+        "c = conv(channels, 3, groups=2)",
+        "c = conv(channels, 3, padding=2, dilation=2)",
+        "c = conv(channels, 2, padding=1, stride=2)",
+        "sum { branch { c = conv(channels, 1, padding=1, stride=3) }; branch { } }",
+        "avgpool(3, stride=1, padding=1); adaptive_avgpool(1); c = conv(channels, 1)",
+    ],
+)
+def test_nir_carries_windows_of_vectors(layers: str, tmp_path: Path) -> None:
+    """All of a window but one place meets the padding, since a vector counts as an image of 1x1."""
+    spec = bcgraph.parse(
+        f"bcg 1\nblock p(channels) {{ {layers} }}\nblock b() {{ l1 = linear(8); lif = lif(); l2 = linear(3) }}\n"
+        "network n { input = sequence(6); steps = 8; backbone = b(); feedback = p(); backward @0 -> @0 }\n"
+    )
+    report = bcgraph.export(spec, tmp_path / "net.nir", state_dict=weights(spec))
+    assert report.proof.firing > 0.1
+    assert report.proof.differing_spikes == 0.0
+
+
+@pytest.mark.parametrize(
     ("connection", "reason"),
     [
         ("backward @1 -> @0 { join = mul }", "multiplies the current"),

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 import bcgraph
+import bcgraph.runtime
 from bcgraph.compiler.targets.onnx import emitter as onnx_target
 from bcgraph.compiler.targets.onnx import file as onnx_file
 from bcgraph.errors import CompileError, WeightsError
 from bcgraph.keys import derive
+from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
 from tests.equivalence import support
 from tests.equivalence import test_backbones as spine
@@ -74,6 +76,29 @@ def agreeing(ours: np.ndarray, theirs: np.ndarray) -> float:
     """The share of samples whose outputs agree to float32 rounding at every step."""
     near = np.isclose(ours, theirs, rtol=1e-4, atol=1e-4).all(axis=(0, 2))
     return float(near.mean())
+
+
+NAMED = """
+bcg 1
+block unit() { c = conv(4); lif1 = lif(); mean = conv(4, bias=true); lif2 = lif() }
+block body() {
+  FIRST = unit(); lif1 = lif(); x_t = conv(4); lif2 = lif(); normalization = unit(); flatten(); fc = linear(3)
+}
+network n { input = sequence(2, 5, 5); steps = 3; backbone = body(); backward @2 -> @2 }
+"""
+
+
+@pytest.mark.parametrize("form", ["unrolled", "step", "scan"])
+@pytest.mark.parametrize("first", ["next", "start", "last", "f32"])
+def test_layers_may_have_the_names_of_what_stands_between_layers(first: str, form: str, tmp_path: Path) -> None:
+    spec = bcgraph.parse(NAMED.replace("FIRST", first))
+    inside = Normalization((0.5, 0.2), (0.25, 2.0), inside=True)
+    path, state, x = tmp_path / "net.onnx", lively(spec), inputs(spec, 4)
+    bcgraph.export(spec, path, form=form, state_dict=state, inputs=x, normalization=inside, settle=False)
+    again = bcgraph.runtime.Network(path)(inside.raw(x).numpy())
+    model = bcgraph.compile(spec).eval()
+    model.load_state_dict(state)
+    assert agreeing(again, model(x).detach().numpy()) == 1.0
 
 
 # Every backbone with every set of connections that schedules are tested with; of the two largest only two sets.

@@ -50,6 +50,14 @@ NETWORKS = {
         "  dropout(0.2); flatten(); drop = dropout(0.2); fc = linear(3)\n}\n"
         "network n { input = image(2, 6, 6); steps = 3; backbone = body(); backward @1 -> @0 }\n"
     ),
+    # Python turns names that begin with two underscores into others within a class.
+    "underscores": bcgraph.parse(
+        "bcg 1\nneuron __n() { learn __w = 1; state __v = 0; u = 0.5 * __v + __w * I; s = spike(u - 1, triangle())\n"
+        "  __v = u * (1 - s) }\n"
+        "block body() { 0 = conv(4); 1 = bn(); 2 = __n(); __ = conv(4); __b = bn(); _ = __n(); flatten()\n"
+        "  fc = linear(3) }\n"
+        "network n { input = image(2, 6, 6); steps = 3; backbone = body(); backward @1 -> @0 }\n"
+    ),
     "vectors": network("resnet19(width=4)", steps=2).with_backward([(17, 17), (17, 3)]),
 }
 

@@ -18,6 +18,7 @@ from bcgraph.dsl.elaboration.definitions.calls import Definitions
 from bcgraph.dsl.elaboration.evaluate import Failed, Scope, Value, truth
 from bcgraph.dsl.elaboration.frames import (
     Frame,
+    check_name,
     misplaced,
     repetitions,
     requirement,
@@ -215,6 +216,8 @@ class Expander:
     def _layer(
         self, layer: Layer, call: syntax.Call, name: str, frame: Frame, shape: Shape | None
     ) -> tuple[Nodes, Shape | None]:
+        if layer.named:
+            check_name(name, call, frame.scope)
         check_threshold(layer, call, self.defaults, frame.scope)
         check_place(layer, call, self.defaults, frame.scope)
 
@@ -272,6 +275,8 @@ class Expander:
                 neuron = self.definitions.neuron(
                     call, definition, frame.scope, frame.definition.namespace, network if alike else None
                 )
+        if neuron.equations.learned:
+            check_name(name, call, frame.scope)
         node = schema.NeuronLayer(name=name, span=call.span, neuron=neuron)
         self._count(node, shape, shape, frame)
         return [node], shape

@@ -14,6 +14,7 @@ from bcgraph.dsl.elaboration.library import NEURON, Definition, Library
 from bcgraph.dsl.walk import names_in, parts_of, strings_in
 from bcgraph.dsl.wording import show, statement_name, type_name
 from bcgraph.errors import Span, nearest
+from bcgraph.modulenames import refusal, taken
 from bcgraph.names import DEFAULT_NEURON
 from bcgraph.schema.values import Scalar
 
@@ -143,6 +144,14 @@ def target_name(target: syntax.Target, scope: Scope) -> str:
                 message = f"a computed name is a whole number from 0, not `{show(value)}`"
                 raise scope.fail("E040", message, target.value)
             return str(value)
+
+
+def check_name(name: str, call: syntax.Call, scope: Scope) -> None:
+    """Report a layer with parameters whose place in a module is taken (E036)."""
+    part = taken(name)
+    if part is not None:
+        message, hint = refusal(name, part)
+        scope.fail("E036", message, call.span, hint)
 
 
 def repetitions(expression: syntax.Expression, scope: Scope) -> range:

@@ -8,7 +8,6 @@ statistics of its batch norms.
 from __future__ import annotations
 
 import copy
-import keyword
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from bcgraph.compiler.targets.fx.observer import spikes as spikes
 from bcgraph.compiler.targets.fx.recompute import Segment, pieces, statistics_aside
 from bcgraph.compiler.targets.fx.sums import SUMS, Sums, beside, norms_of, sums_of
 from bcgraph.errors import CompileError
+from bcgraph.modulenames import refusal, taken
 from bcgraph.names import BACKWARD, FORWARD, parse_projection
 from bcgraph.nn import modules, registered, tree
 from bcgraph.nn.hooks import Container, Layer
@@ -171,16 +171,16 @@ def _check_name(node: Node) -> None:
     name = str(node.module)
     found = parse_projection(name)
     own = name if found is None else found.part
-    for place, part in enumerate(own.split(".")):
-        if part in _TAKEN or keyword.iskeyword(part) or (part == BACKWARD and place == 0 and found is None):
-            raise CompileError(
-                "E036",
-                f"`{name}` cannot be the name of a layer: `{part}` is taken in a torch module",
-                span=node.span,
-                hint=f"for example `{part}_1`",
-            )
+    parts = own.split(".")
+    part = taken(own) or next((part for part in parts if part in _TAKEN), None)
+    if part is None and found is None and parts[0] == BACKWARD:
+        part = BACKWARD
+    if part is not None:
+        message, hint = refusal(name, part)
+        raise CompileError("E036", message, span=node.span, hint=hint)
 
 
+# What `check` refuses, which does not load torch, and what a torch of another version has besides.
 _TAKEN = frozenset(dir(StepModule)) | set(vars(nn.Module())) | {"graph", "meta", "code", MEMORY, SUMS, loops.LOOPS}
 
 

@@ -24,6 +24,7 @@ from bcgraph.compiler.ops.neuron import equations_of
 from bcgraph.compiler.targets.nir.neuron import node as neuron_node
 from bcgraph.compiler.targets.nir.primitives import primitives
 from bcgraph.normalization import Normalization
+from bcgraph.schema import Conv
 from bcgraph.shapes import Shape
 
 
@@ -176,11 +177,12 @@ class _Emitter:
         else:
             weight = self.weights[f"{node.module}.weight"].astype(np.float64)
             bias = self.weights[f"{node.module}.bias"] if layer.bias else np.zeros(weight.shape[0])
+        weight = dense(weight, layer.groups)
         if len(wire.shape) == 1:
             # The projection of a port with no spatial axes.
-            self.env[node.output.name] = self.linear_map(node.name, wire, weight[:, :, 0, 0], bias, weight.shape[:1])
+            met = at_one_place(weight, layer)
+            self.env[node.output.name] = self.linear_map(node.name, wire, met, bias, weight.shape[:1])
             return
-        weight = dense(weight, layer.groups)
         window = (layer.stride, layer.padding, layer.dilation)
         self.env[node.output.name] = self.convolution(node.name, wire, weight, bias, node.output.shape, *window)
 
@@ -201,11 +203,15 @@ class _Emitter:
 
     def adaptive(self, node: Node) -> None:
         (height, width), shape = shapes.pair(node.attrs["layer"].size), self.read(node).shape
-        window = (shape[1] // height, shape[2] // width)
+        window = (shape[1] // height, shape[2] // width) if len(shape) > 1 else (1, 1)
         self.pool(node, window, window, (0, 0))
 
     def pool(self, node: Node, window: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> None:
         """An average is a sum whose factor goes into the weights after it."""
+        if len(self.read(node).shape) == 1:
+            # A window of a vector holds its one place, and the padding.
+            self.env[node.output.name] = self.read(node).times(1 / (window[0] * window[1]))
+            return
         wire, factor = self.common(self.read(node), node.name)
         made = nir.SumPool2d(np.array(window), np.array(stride), np.array(padding))
         pooled = self.add(node.name, made, wire, node.output.shape)
@@ -267,6 +273,15 @@ def dense(weight: np.ndarray, groups: int) -> np.ndarray:
     for g in range(groups):
         full[g * out : (g + 1) * out, g * part : (g + 1) * part] = weight[g * out : (g + 1) * out]
     return full
+
+
+def at_one_place(weight: np.ndarray, layer: Conv) -> np.ndarray:
+    """Of the weight `[out, in, k, k]` what meets the one place of a 1x1 image: the rest meets the padding."""
+    for padding, dilation in zip(shapes.pair(layer.padding), shapes.pair(layer.dilation), strict=True):
+        place, between = divmod(padding, dilation)
+        missed = bool(between) or place >= weight.shape[2]
+        weight = np.zeros_like(weight[:, :, 0]) if missed else weight[:, :, place]
+    return weight
 
 
 EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {

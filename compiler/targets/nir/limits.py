@@ -143,6 +143,8 @@ def _reason(connection: Connection, spec: NetworkSpec, graph: TemporalGraph) -> 
         if isinstance(layer, Resize):
             sizes = " to ".join("{}x{}".format(*size) for size in (shape[1:], layer.size))
             return f"it changes the resolution from {sizes}, and NIR has no resize"
+        if len(given) == 1 and any(size > 1 for size in shape[1:]):
+            return "it makes an image of a vector, and NIR has no such reshape"
     if len(given) < len(wanted):
         return "it feeds a vector to an image, and NIR has no such reshape"
     alone = lower(spec.with_connections(*_alone(connection)))

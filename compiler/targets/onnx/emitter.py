@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass
 
 from bcgraph import __version__, shapes
 from bcgraph.compiler.export.folding import affine_by_step, folded, norm_at
@@ -97,7 +98,7 @@ class _Emitter:
             opset_imports={"": OPSET, DOMAIN: 1},
             name=self.program.name,
         )
-        return ir.Model(
+        model = ir.Model(
             graph,
             ir_version=IR_VERSION,
             producer_name="bcgraph",
@@ -105,6 +106,9 @@ class _Emitter:
             functions=list(self.functions.values()),
             metadata_props=dict(metadata),
         )
+        # A layer may have the name of a value that stands between the layers, such as `x.centered`.
+        NameFixPass()(model)
+        return model
 
     def _input(self, value: Value) -> ir.Value:
         lead: tuple[int | str, ...] = (value.steps, BATCH) if value.steps else (BATCH,)
@@ -501,6 +505,11 @@ def typed(name: str, *shape: int | str) -> ir.Value:
 
 
 def output_names(program: Program) -> list[str]:
-    """The names of the model's outputs: `O`, then for each state `next.` and the name of its input."""
+    """The names of the model's outputs: `O`, then those of `next_names`."""
     first = program.outputs[0] if program.schedule != "step" else free("O", program.values())
-    return [first, *(f"next.{s.input}" for s in program.states)]
+    return [first, *next_names(program)]
+
+
+def next_names(program: Program) -> list[str]:
+    """What the states are called that a step leaves: `next.` and the name of the state that it reads."""
+    return [free(f"next.{s.input}", program.values()) for s in program.states]

@@ -21,7 +21,7 @@ from bcgraph.compiler.export.request import ExportReport, Request, facts, plain
 from bcgraph.compiler.ir import Program, at_step
 from bcgraph.compiler.targets.fx.module import StepModule
 from bcgraph.compiler.targets.onnx import siblings
-from bcgraph.compiler.targets.onnx.emitter import EMIT, OPSET, to_onnx
+from bcgraph.compiler.targets.onnx.emitter import EMIT, OPSET, next_names, to_onnx
 from bcgraph.compiler.targets.onnx.scan import to_scan
 from bcgraph.errors import CompileError, nearest
 
@@ -81,8 +81,8 @@ class _Draft:
 def metadata(request: Request, program: Program) -> dict[str, str]:
     """What the file says of itself: with what all files say, its opset, and its states and what they mean."""
     states = [
-        {"input": s.input, "output": f"next.{s.input}", "shape": list(s.shape), "meaning": s.meaning}
-        for s in program.states
+        {"input": s.input, "output": after, "shape": list(s.shape), "meaning": s.meaning}
+        for s, after in zip(program.states, next_names(program), strict=True)
     ]
     found = facts(request)
     found["bcgraph.states"] = json.dumps(states if request.form == "step" else [])
@@ -171,7 +171,8 @@ def _prove_chain(request: Request, run: _Running, program: Program) -> proof.Pro
         first, *rest = run({program.inputs[0].name: theirs[t] if sequence else theirs, **states}).items()
         outputs.append(first[1])
         values = dict(rest)
-        states = {s.input: torch.from_numpy(values.pop(f"next.{s.input}")) for s in program.states}
+        after = zip(program.states, next_names(program), strict=True)
+        states = {s.input: torch.from_numpy(values.pop(name)) for s, name in after}
         spikes.update({at_step(name, t): value for name, value in values.items()})
     name = next(node.name for node in unrolled.graph.nodes if node.op == "placeholder")
     ours = ours[: spec.steps] if sequence else ours

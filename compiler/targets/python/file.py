@@ -209,8 +209,7 @@ class _Writer:
     def tensor(self, name: str, value: np.ndarray) -> str:
         """How `forward` reads a tensor of the weights file."""
         if name not in self.sources:
-            text = "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
-            key = free(text, {*self.tensors, *dir(torch.nn.Module)})
+            key = free(_public(_identifier(name)), {*self.tensors, *dir(torch.nn.Module)})
             self.tensors[key] = np.ascontiguousarray(value, dtype=np.float32)
             self.sources[name] = f"self.{key}"
         return self.sources[name]
@@ -330,6 +329,7 @@ class _Writer:
         """The name of a neuron's function, with which no value's and nothing of the file's frame begins."""
         values = [_identifier(v.name) for n in self.program.nodes for v in n.outputs]
         taken = {*TAKEN, *keyword.kwlist}
+        neuron = _public(neuron)
         while neuron in taken or any(v == neuron or v.startswith(f"{neuron}_") for v in values):
             neuron += "_"
         return neuron
@@ -350,6 +350,11 @@ class _Writer:
 def _identifier(value: str) -> str:
     text = "".join(c if c.isalnum() and c.isascii() else "_" for c in value.replace("@", "_"))
     return f"_{text}" if text[:1].isdigit() or keyword.iskeyword(text) else text
+
+
+def _public(name: str) -> str:
+    """A name that Python leaves as it is within a class."""
+    return f"own{name}" if name.startswith("__") else name
 
 
 _EMIT: Mapping[str, Callable[[_Writer, Node], None]] = {
