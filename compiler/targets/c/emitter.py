@@ -19,14 +19,15 @@ from bcgraph.compiler.export.tables import written
 from bcgraph.compiler.ir import Node, Program
 from bcgraph.compiler.ops.neuron import layer_of
 from bcgraph.compiler.targets.c import kernels
-from bcgraph.compiler.targets.c.neuron import Statements, number
-from bcgraph.compiler.targets.c.storage import Life, placed, size, whole
+from bcgraph.compiler.targets.c.lines import Lines
+from bcgraph.compiler.targets.c.neuron import Statements
+from bcgraph.compiler.targets.c.places import BYTE, FLOAT, places, same_order
+from bcgraph.compiler.targets.c.storage import size
 from bcgraph.equations.expression import Read
 from bcgraph.equations.neuron import CURRENT
 from bcgraph.normalization import Normalization
 from bcgraph.shapes import Shape
 
-FLOAT, BYTE = "float", "uint8_t"
 QUANTA = 127
 """Steps on each side of zero that a weight in 8 bits has."""
 
@@ -69,7 +70,7 @@ def to_c(
     return _Emitter(program, weights, normalization, int8).code()
 
 
-class _Emitter:
+class _Emitter(Lines):
     """Makes the lines of a step, one method an operation."""
 
     def __init__(
@@ -79,139 +80,39 @@ class _Emitter:
         normalization: Normalization | None,
         int8: bool,
     ) -> None:
+        super().__init__()
         self.program = program
         self.weights = weights
         self.normalization = normalization
         self.int8 = int8
-        self.shape = {name: v.shape for name, v in program.values().items()}
-        self.whole = whole(program)
-        self.tables: list[str] = []
-        self.functions: dict[str, str] = {}
-        self.lines: list[str] = []
+        frame = program.inputs[0].shape
+        # The frame is copied to put channels last, or to normalize it.
+        self.copied = normalization is not None or (frame[0] > 1 and size(frame[1:]) > 1)
+        self.places = places(program, copied=self.copied)
+        self.shape = self.places.shapes
+        self.kind, self.name, self.at = self.places.kind, self.places.name, self.places.at
         self.ports: list[tuple[str, Shape, str]] = []
         self.parameters: dict[str, NDArray[np.float64]] = {}
-        self.bytes_of_weights = 0
         self.sums = 0
-        # Values that are another's memory, seen with another shape.
-        self.roots: dict[str, str] = {}
-        self.names: dict[str, str] = {}
 
     def code(self) -> Code:
-        states = self.states()
-        self.plan(states)
+        places = self.places
         self.frame()
         for index, node in enumerate(self.program.nodes):
             self.index = index
             EMIT[node.op](self, node)
-        self.copy_states(states)
-        output = self.root(self.program.outputs[0])
-        self.loop(size(self.shape[output]), f"out[i] = {self.at(output)};")
-        members = [f"{self.kind(n)} {self.member[n]}[{max(1, size(self.shape[n]))}];" for n in states]
-        kept = sum(self.bytes(name) for name in states)
-        scratch = [("float", "floats", self.floats), ("uint8_t", "bytes", self.octets), ("int32_t", "sums", self.sums)]
+        for state, after in places.moves():
+            self.loop(places.count(state), f"{places.name(state)}[i] = {places.name(after)}[i];")
+        output = self.program.outputs[0]
+        self.loop(size(self.shape[output]), f"out[i] = {places.at(output)};")
+        members = [f"{places.kind(n)} {name}[{places.count(n)}];" for n, name in places.members.items()]
+        kept = sum(map(places.bytes, places.states))
+        scratch = [(FLOAT, "floats", places.floats), (BYTE, "bytes", places.octets), ("int32_t", "sums", self.sums)]
         members += [f"{kind} {name}[{count}];" for kind, name, count in scratch if count]
-        beside = 4 * self.floats + self.octets + 4 * self.sums
+        beside = 4 * places.floats + places.octets + 4 * self.sums
         memory = Memory(self.bytes_of_weights, kept, beside)
         functions = tuple(self.functions.values())
         return Code(tuple(self.tables), functions, tuple(members), tuple(self.lines), tuple(self.ports), memory)
-
-    # --- memory ---
-
-    def states(self) -> dict[str, str]:
-        """For each state, the value that it is next."""
-        return {s.input: s.output for s in self.program.states}
-
-    def plan(self, states: Mapping[str, str]) -> None:
-        """Give each value its place: that of a state, or one in the arrays of a step."""
-        self.member = {name: f"state{index}" for index, name in enumerate(states)}
-        self.names.update({name: f"s->{member}" for name, member in self.member.items()})
-        for node in self.program.nodes:
-            if node.op in _ALIASES and self.same_places(node):
-                self.roots[node.output.name] = self.root(node.inputs[0].value)
-        last: dict[str, int] = {}
-        first: dict[str, int] = {}
-        for index, node in enumerate(self.program.nodes):
-            for edge in node.inputs:
-                last[self.root(edge.value)] = index
-            for value in node.outputs:
-                first.setdefault(self.root(value.name), index)
-                last.setdefault(self.root(value.name), index)
-        end = len(self.program.nodes)
-        last[self.root(self.program.outputs[0])] = end
-        frame = self.program.inputs[0].name
-        # What a state becomes is written in its own place, where nothing reads the old value any more.
-        for name, output in states.items():
-            held = self.root(output)
-            if self.in_place(name, held, first, last, states):
-                self.names[held] = self.names[name]
-            else:
-                last[held] = end
-        own = [n for n in first if n not in self.names and n not in self.weights_made and n != frame]
-        if self.turned:
-            own.append(frame)
-            first[frame] = -1
-        lives = [Life(n, self.kind(n), max(1, size(self.shape[n])), first[n], last.get(n, first[n])) for n in own]
-        floats, self.floats = placed([life for life in lives if life.kind == FLOAT])
-        octets, self.octets = placed([life for life in lives if life.kind == BYTE])
-        self.names.update({name: f"(s->floats + {place})" for name, place in floats.items()})
-        self.names.update({name: f"(s->bytes + {place})" for name, place in octets.items()})
-        if not self.turned:
-            self.names[frame] = "frame"
-
-    def in_place(
-        self, state: str, value: str, first: Mapping[str, int], last: Mapping[str, int], states: Mapping[str, str]
-    ) -> bool:
-        """Whether `value`, the next one of `state`, can be written over it."""
-        if value in self.names or value not in first or state in map(self.root, states.values()):
-            return False
-        if list(map(self.root, states.values())).count(value) > 1:
-            return False
-        read, made = last.get(state, -1), first[value]
-        # A neuron reads an element before it writes it.
-        return read < made or (read == made and self.program.nodes[made].op == "neuron")
-
-    @property
-    def weights_made(self) -> frozenset[str]:
-        """The values that are weights."""
-        return frozenset(v.name for n in self.program.nodes if n.op == "fold_norm" for v in n.outputs)
-
-    @property
-    def turned(self) -> bool:
-        """Whether the frame is copied: put channels last, or normalized."""
-        shape = self.program.inputs[0].shape
-        return self.normalization is not None or (shape[0] > 1 and size(shape[1:]) > 1)
-
-    def same_places(self, node: Node) -> bool:
-        """Whether a value in another shape has its numbers in the same order."""
-        given = self.shape[node.inputs[0].value]
-        return node.op in ("dropout", "to_image", "to_signal") or size(given[1:]) == 1 or given[0] == 1
-
-    def root(self, name: str) -> str:
-        return self.roots.get(name, name)
-
-    def kind(self, name: str) -> str:
-        """The C type of a value."""
-        return BYTE if self.root(name) in self.whole else FLOAT
-
-    def bytes(self, name: str) -> int:
-        return max(1, size(self.shape[name])) * (1 if self.kind(name) == BYTE else 4)
-
-    def name(self, value: str) -> str:
-        """The C expression of a value's array."""
-        return self.names[self.root(value)]
-
-    def at(self, value: str, index: str = "i") -> str:
-        """An element of a value, as a float."""
-        text = f"{self.name(value)}[{index}]"
-        return text if self.kind(value) == FLOAT else f"(float){text}"
-
-    # --- lines ---
-
-    def comment(self, node: Node) -> None:
-        self.lines.append(f"/* {node.name}: {shapes.text(node.outputs[0].shape) or 'a number'} */")
-
-    def loop(self, count: int, *body: str) -> None:
-        self.lines += [f"for (int i = 0; i < {count}; i++) {{", *(f"    {line}" for line in body), "}"]
 
     def each(self, node: Node, expression: str) -> None:
         """One element after the other of a node's result."""
@@ -220,38 +121,10 @@ class _Emitter:
         self.comment(node)
         self.loop(max(1, size(node.output.shape)), f"{self.name(node.output.name)}[i] = {made};")
 
-    def call(self, text: str, kind: str, *arguments: object) -> None:
-        """A call of a function of `kernels`, which is then a part of the file."""
-        body = kernels.typed(text, kind)
-        name = body.partition("(")[0].rpartition(" ")[2]
-        self.functions.setdefault(name, body)
-        self.lines.append(f"{name}({', '.join(map(str, arguments))});")
-
-    def table(self, kind: str, what: str, values: np.ndarray) -> str:
-        """A constant array, by its C name."""
-        name = f"w{len(self.tables)}"
-        flat = values.reshape(-1)
-        texts = [str(int(v)) for v in flat] if kind == "int8_t" else [number(v) for v in flat]
-        step = 24 if kind == "int8_t" else 8
-        rows = [", ".join(texts[i : i + step]) for i in range(0, len(texts), step)]
-        self.tables.append(
-            f"/* {what} */\nstatic const {kind} {name}[{len(flat)}] = {{\n    " + ",\n    ".join(rows) + "\n};"
-        )
-        self.bytes_of_weights += len(flat) * (1 if kind == "int8_t" else 4)
-        return name
-
-    def window(self, node: Node, given: Shape, made: Shape, settings: Sequence[int]) -> str:
-        """A `window_t` with these sizes: channels, height and width before and after, then `settings`."""
-        self.functions = {"window_t": kernels.WINDOW} | self.functions
-        numbers = ", ".join(map(str, (*_image(given), *_image(made), *settings)))
-        name = f"n{self.index}"
-        self.tables.append(f"/* {node.name} */\nstatic const window_t {name} = {{{numbers}}};")
-        return f"&{name}"
-
     def frame(self) -> None:
         """The frame of the caller, `[C][H][W]`, as the network reads it."""
         frame = self.program.inputs[0]
-        if not self.turned:
+        if not self.copied:
             return
         channels, places = frame.shape[0], size(frame.shape[1:])
         value = f"frame[c * {places} + p]"
@@ -268,16 +141,6 @@ class _Emitter:
             "    }",
             "}",
         ]
-
-    def copy_states(self, states: Mapping[str, str]) -> None:
-        """What each state is next; of a chain of delays the oldest first."""
-        moved = [(n, o) for n, o in states.items() if self.names[n] != self.name(o)]
-        while moved:
-            # One whose old value no other still waits for.
-            ready = next((m for m in moved if not any(self.root(o) == m[0] for _, o in moved)), moved[0])
-            moved.remove(ready)
-            name, output = ready
-            self.loop(max(1, size(self.shape[name])), f"{self.names[name]}[i] = {self.name(output)}[i];")
 
     # --- one method an operation ---
 
@@ -309,7 +172,7 @@ class _Emitter:
         source, groups = node.inputs[0].value, settings[-1]
         small = self.kind(source) == BYTE
         self.comment(node)
-        window = self.window(node, self.shape[source], node.output.shape, settings)
+        window = self.window(self.index, node, self.shape[source], node.output.shape, settings)
         scales = scale_of(weight)
         label = f"{node.module}, {'x'.join(map(str, weight.shape))}"
         if self.int8:
@@ -377,7 +240,7 @@ class _Emitter:
     def pooled(self, node: Node, settings: Sequence[int]) -> None:
         source = node.inputs[0].value
         self.comment(node)
-        window = self.window(node, self.shape[source], node.output.shape, settings)
+        window = self.window(self.index, node, self.shape[source], node.output.shape, settings)
         self.call(_POOLS[node.op], self.kind(source), window, self.name(source), self.name(node.output.name))
 
     def adaptive(self, node: Node) -> None:
@@ -385,9 +248,9 @@ class _Emitter:
 
     def reshaped(self, node: Node) -> None:
         source = node.inputs[0].value
-        if self.same_places(node):
-            return
         given = self.shape[source]
+        if same_order(node, given):
+            return
         self.comment(node)
         names = (self.name(source), self.name(node.output.name))
         self.call(kernels.TURN, self.kind(source), *names, size(given[1:]), given[0])
@@ -487,11 +350,6 @@ class _Emitter:
         self.ports.append((owner, shape, self.kind(value)))
 
 
-def _image(shape: Shape) -> tuple[int, int, int]:
-    channels, height, width = (*shape, 1, 1)[:3]
-    return channels, height, width
-
-
 def _along(node: Node, value: int | tuple[int, int]) -> tuple[int, ...]:
     """A setting along each axis of places."""
     return shapes.pair(value)[: len(node.output.shape) - 1]
@@ -500,8 +358,6 @@ def _along(node: Node, value: int | tuple[int, int]) -> tuple[int, ...]:
 def _plain(name: str) -> str:
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
 
-
-_ALIASES = frozenset({"dropout", "to_image", "to_signal", "to_vector", "flatten"})
 
 _POOLS: Mapping[str, str] = {
     "avgpool": kernels.AVERAGE,
