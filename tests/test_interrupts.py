@@ -146,7 +146,7 @@ class Slow(abc.MetaPathFinder):
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Slow())
-if {interrupted!r} is None:
+if not {interrupted!r}:
     atexit.register(os.kill, os.getpid(), signal.SIGINT)
 sys.argv = ["bcgraph", "--version"]
 program.main()
