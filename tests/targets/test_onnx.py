@@ -16,7 +16,7 @@ from torch import Tensor
 
 import bcgraph
 import bcgraph.runtime
-from bcgraph.compiler.targets.onnx import emitter as onnx_target
+from bcgraph.compiler.targets.onnx import building
 from bcgraph.compiler.targets.onnx import file as onnx_file
 from bcgraph.errors import CompileError, WeightsError
 from bcgraph.keys import derive
@@ -172,7 +172,7 @@ def test_the_batch_is_free_and_the_file_says_what_it_is(tmp_path: Path) -> None:
     states = json.loads(facts["bcgraph.states"])
     assert [s["input"] for s in states] == [i.name for i in model.graph.input][1:]
     assert [s["output"] for s in states] == [o.name for o in model.graph.output][1:]
-    assert {i.domain: i.version for i in model.opset_import}[""] == onnx_target.OPSET
+    assert {i.domain: i.version for i in model.opset_import}[""] == building.OPSET
     assert {f.name for f in model.functions} == {"Lif"}
     assert [n.name for n in model.graph.node if n.op_type == "Lif"] == list(spec.ports)
 

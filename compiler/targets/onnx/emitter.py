@@ -8,7 +8,6 @@ the step form takes its states as inputs and hands them back as outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -21,15 +20,11 @@ from bcgraph.compiler.export.tables import called, written
 from bcgraph.compiler.ir import Node, Program, Value, free
 from bcgraph.compiler.ops.layers import told_apart
 from bcgraph.compiler.ops.neuron import layer_of
+from bcgraph.compiler.targets.onnx.building import BATCH, FLOATS, IR_VERSION, OPSET, Build, Nodes, typed
 from bcgraph.compiler.targets.onnx.neuron import DOMAIN, neuron_function
 from bcgraph.equations.neuron import Equations
 from bcgraph.errors import CompileError
 from bcgraph.normalization import Normalization
-
-OPSET = 18
-IR_VERSION = 9
-BATCH = "N"
-FLOATS = ir.TensorType(ir.DataType.FLOAT)
 
 
 def to_onnx(
@@ -48,20 +43,17 @@ def to_onnx(
     return _Emitter(program, weights, normalization).model(metadata, watch)
 
 
-class _Emitter:
-    """Makes the ONNX nodes of a program, one method an operation; `onnx_scan` builds on it."""
+class _Emitter(Nodes):
+    """Makes the ONNX nodes of a program, one method an operation; `scan.py` builds on it."""
 
     def __init__(
         self, program: Program, weights: Mapping[str, np.ndarray], normalization: Normalization | None = None
     ) -> None:
+        super().__init__(weights)
         self.program = program
-        self.weights = weights
         self.normalization = normalization
-        self.tape = ir.tape.Tape()
-        self.initializers: dict[str, ir.Value] = {}
         self.functions: dict[str, ir.Function] = {}
         self.neurons: dict[str, Equations] = {}
-        self.env: dict[str, ir.Value] = {}
         self.shape = {name: v.shape for name, v in program.values().items()}
 
     def model(self, metadata: Mapping[str, str], watch: Sequence[str]) -> ir.Model:
@@ -131,38 +123,6 @@ class _Emitter:
         made.shape = ir.Shape([BATCH, *self.shape[name]])
         made.type = FLOATS
         return made
-
-    def op(
-        self,
-        kind: str,
-        inputs: Sequence[ir.Value | None],
-        name: str,
-        attributes: Mapping[str, Any] | None = None,
-        *,
-        domain: str = "",
-        outputs: Sequence[str] | None = None,
-    ) -> ir.Value:
-        made = [ir.Value(name=n) for n in (outputs or [name])]
-        self.tape.op_multi_out(kind, list(inputs), attributes, domain=domain, outputs=made, name=name)
-        return made[0]
-
-    def constant(self, name: str, value: np.ndarray) -> ir.Value:
-        """An initializer, stored once a name."""
-        if name not in self.initializers:
-            self.initializers[name] = self.tape.initializer(ir.tensor(np.asarray(value, order="C"), name=name))
-        return self.initializers[name]
-
-    def integers(self, *values: int) -> ir.Value:
-        return self.constant("i64." + "_".join(map(str, values)), np.array(values, dtype=np.int64))
-
-    def weight(self, name: str) -> ir.Value:
-        return self.constant(name, self.weights[name].astype(np.float32))
-
-    def reads(self, node: Node) -> list[ir.Value]:
-        return [self.env[e.value] for e in node.inputs]
-
-    def put(self, node: Node, kind: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> None:
-        self.env[node.output.name] = self.op(kind, inputs, node.output.name, attributes)
 
     # --- one method an operation ---
 
@@ -418,40 +378,6 @@ class _Emitter:
         self.put(node, "Concat", steps, axis=0)
 
 
-class Build:
-    """What the emitter of a registered layer is given: it adds ONNX nodes, and reads the layer's parameters."""
-
-    def __init__(self, emitter: _Emitter, node: Node) -> None:
-        self._emitter = emitter
-        self._node = node
-        self._count = 0
-
-    def op(self, kind: str, *inputs: ir.Value | np.ndarray | float | None, **attributes: Any) -> ir.Value:
-        """A node of ONNX's own operations, by its result; numbers and arrays become constants in float32."""
-        self._count += 1
-        name = f"{self._node.output.name}.{self._count}"
-        read = [
-            each
-            if each is None or isinstance(each, ir.Value)
-            else self._emitter.constant(f"{name}.{place}", np.asarray(each, dtype=np.float32))
-            for place, each in enumerate(inputs)
-        ]
-        return self._emitter.op(kind, read, name, attributes)
-
-    def integers(self, *values: int) -> ir.Value:
-        """Whole numbers, for a shape or for axes."""
-        return self._emitter.integers(*values)
-
-    def floats(self, *values: float) -> ir.Value:
-        """Numbers in float32."""
-        name = "f32." + "_".join(map(str, values))
-        return self._emitter.constant(name, np.array(values, dtype=np.float32))
-
-    def weight(self, name: str) -> ir.Value:
-        """A parameter or buffer of the layer by its name in the state dict of its module."""
-        return self._emitter.weight(f"{self._node.module}.{name}")
-
-
 EMIT: Mapping[str, Callable[[_Emitter, Node], None]] = {
     "conv": _Emitter.conv,
     "conv1d": _Emitter.conv,
@@ -497,11 +423,6 @@ def _window(
         "strides": _along(node, stride),
         "pads": _along(node, padding) * 2,
     }
-
-
-def typed(name: str, *shape: int | str) -> ir.Value:
-    """A float32 value with a shape, whose free axes are named."""
-    return ir.Value(name=name, shape=ir.Shape(shape), type=FLOATS)
 
 
 def output_names(program: Program) -> list[str]:

@@ -21,7 +21,8 @@ from bcgraph.compiler.export.request import ExportReport, Request, facts, plain
 from bcgraph.compiler.ir import Program, at_step
 from bcgraph.compiler.targets.fx.module import StepModule
 from bcgraph.compiler.targets.onnx import siblings
-from bcgraph.compiler.targets.onnx.emitter import EMIT, OPSET, next_names, to_onnx
+from bcgraph.compiler.targets.onnx.building import OPSET
+from bcgraph.compiler.targets.onnx.emitter import EMIT, next_names, to_onnx
 from bcgraph.compiler.targets.onnx.scan import to_scan
 from bcgraph.errors import CompileError, nearest
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from bcgraph.compiler.targets.onnx.building import OPSET
 from bcgraph.equations.expression import Apply, Number, Read
 from bcgraph.equations.flat import Leaf, flattened, uniform_lines
 from bcgraph.equations.neuron import CURRENT, Equations
 
 DOMAIN = "bcgraph"
-_OPSET = 18
 
 
 def neuron_function(name: str, equations: Equations, channels: Sequence[str]) -> ir.Function:
@@ -50,7 +50,7 @@ class _Writer:
             # A result is a value of its own, even where it is an input.
             results.append(self.op("Identity", [value]) if value in (*inputs.values(), *results) else value)
             results[-1].name = f"{_label(given)}_out"
-        graph = ir.Graph(list(inputs.values()), results, nodes=self.nodes, opset_imports={"": _OPSET}, name=name)
+        graph = ir.Graph(list(inputs.values()), results, nodes=self.nodes, opset_imports={"": OPSET}, name=name)
         made = ir.Function(DOMAIN, name, graph=graph, attributes=[])
         made.doc_string = str(self.equations)
         return made

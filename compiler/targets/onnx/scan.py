@@ -18,7 +18,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bcgraph.compiler.ir import Program, free
-from bcgraph.compiler.targets.onnx.emitter import BATCH, FLOATS, _Emitter, typed
+from bcgraph.compiler.targets.onnx.building import BATCH, FLOATS, typed
+from bcgraph.compiler.targets.onnx.emitter import _Emitter
 from bcgraph.normalization import Normalization
 
 TIME = "T"
