@@ -105,6 +105,30 @@ HEEDED: dict[int, object] = {
 """The signals that end a command, and what handles each where nobody else wants to."""
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Within, a library may take signals for itself; after it, they are handled as they were before.
+
+    So is a signal at which the library has exited.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in HEEDED} if here else {}
+    missed: int | None = None
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code not in before:
+            raise
+        missed = int(ended.code)
+    finally:
+        for number, handler in before.items():
+            # Also where Python knows of no change: the library may be no Python.
+            if handler is not None:
+                signal.signal(number, handler)
+    if missed is not None:
+        signal.raise_signal(missed)
+
+
 def unheeded() -> None:
     """Have signals end this process at once and without a word: what it had to do is done, and Python is at its end."""
     for number in HEEDED:

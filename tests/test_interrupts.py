@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from bcgraph import files
 from bcgraph.cli.guard import guarded
 from bcgraph.errors import RunError
-from bcgraph.interrupts import heeded, interrupted
+from bcgraph.interrupts import heeded, interrupted, kept
 from bcgraph.search.records import storage
 from bcgraph.search.records.failures import reason_of
 
@@ -131,6 +131,25 @@ def test_a_second_signal_does_not_end_what_the_first_began(capsys: pytest.Captur
     assert getattr(ended.value, "exit_code", None) == 130
     assert len(removed) == 3
     assert capsys.readouterr().err.startswith("interrupted; ")
+
+
+def test_a_signal_that_a_library_has_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        own = signal.getsignal(signal.SIGTERM)
+        with kept():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is own
+        with pytest.raises(SystemExit), kept():
+            sys.exit("of its own")
+        with kept():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(BaseException) as ended:
+        guarded(work)()
+    assert getattr(ended.value, "exit_code", None) == 143
+    assert capsys.readouterr().err.startswith("terminated; ")
 
 
 PROGRAM = """

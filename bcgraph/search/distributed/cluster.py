@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from bcgraph import interrupts
 from bcgraph.errors import RunError
 
 # Ray prints messages of its own parts to standard output, where a command's result belongs, and reads the only switch
@@ -53,7 +54,9 @@ def joined(address: str | None, cpus: int) -> Iterator[None]:
     where: dict[str, Any] = {"address": "local", **own} if address is None else {"address": address}
     try:
         _knock(address)
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        # Ray ends its process at SIGTERM, with a dump of its stack and without its workers.
+        with interrupts.kept():
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise unreachable(address, error) from error
     try:
