@@ -18,15 +18,24 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 def range_of(span: Span, lines: Sequence[str], codec: PositionCodec) -> types.Range:
     """The range of a span in a text of these lines."""
-    start = types.Position(span.line - 1, span.column - 1)
-    end = types.Position(span.end_line - 1, span.end_column - 1)
-    last = max(len(lines) - 1, 0)
     if not lines:
         return types.Range(types.Position(0, 0), types.Position(0, 0))
-    for place in (start, end):
-        place.line = min(place.line, last)
-        place.character = min(place.character, len(lines[place.line]))
-    return codec.range_to_client_units(lines, types.Range(start, end))
+    start = _position(span.line, span.column, lines, codec)
+    return types.Range(start, _position(span.end_line, span.end_column, lines, codec))
+
+
+def _position(line: int, column: int, lines: Sequence[str], codec: PositionCodec) -> types.Position:
+    number = min(line, len(lines)) - 1
+    return types.Position(number, _units(lines[number][: column - 1], codec))
+
+
+def _units(text: str, codec: PositionCodec) -> int:
+    """The length of a text as the editor counts it: at once, since a long line holds many tokens."""
+    if text.isascii() or codec.encoding == types.PositionEncodingKind.Utf32:
+        return len(text)
+    if codec.encoding == types.PositionEncodingKind.Utf8:
+        return len(text.encode("utf-8", "surrogatepass"))
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def place_of(position: types.Position, lines: Sequence[str], codec: PositionCodec) -> tuple[int, int]:
@@ -45,7 +54,7 @@ def character(line: str, units: int, codec: PositionCodec) -> int:
     for place, each in enumerate(line):
         if units <= 0:
             return place
-        units -= codec.client_num_units(each)
+        units -= _units(each, codec)
     return len(line)
 
 

@@ -58,6 +58,8 @@ class Reading:
     tree: syntax.File | None
     diagnostics: tuple[Diagnostic, ...] = ()
     spec: NetworkSpec | None = None
+    layers: dict[int, dict[str, syntax.Assign]] = field(default_factory=dict)
+    """Of the blocks that were looked into, by their identity, the layers by name."""
 
     @property
     def file(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,7 +101,10 @@ def segments(port: str, reading: Reading) -> list[Segment]:
     for text in port.split("."):
         if definition is None:
             return []
-        assign = next((a for a in _assigned(definition.block) if _names(a.target, text)), None)
+        assign = _layers(definition.block, reading).get(text)
+        if assign is None and text.isdigit():
+            # What a repetition numbers.
+            assign = next((a for a in _assigned(definition.block) if isinstance(a.target, syntax.Computed)), None)
         if assign is None or not isinstance(assign.value, syntax.Call):
             return []
         found.append(Segment(text, assign.target, assign.value))
@@ -133,11 +136,18 @@ def _assigned(block: syntax.Block) -> Iterator[syntax.Assign]:
     yield from (s for s in statements_of(block.body) if isinstance(s, syntax.Assign))
 
 
-def _names(target: syntax.Target, text: str) -> bool:
-    match target:
-        case syntax.Name(name=name):
-            return name == text
-        case syntax.Index(number=number):
-            return str(number) == text
-        case _:
-            return text.isdigit()
+def _layers(block: syntax.Block, reading: Reading) -> Mapping[str, syntax.Assign]:
+    """The layers of a block by their names, the first of each; made once, since ports may be thousands."""
+    known = reading.layers.get(id(block))
+    if known is None:
+        known = {}
+        for assign in _assigned(block):
+            match assign.target:
+                case syntax.Name(name=name):
+                    known.setdefault(name, assign)
+                case syntax.Index(number=number):
+                    known.setdefault(str(number), assign)
+                case _:
+                    pass
+        reading.layers[id(block)] = known
+    return known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 from lsprotocol import types
@@ -438,3 +439,14 @@ async def test_a_buffer_that_is_closed_unsaved_counts_no_longer(client, main: Do
     client.published.clear()
     parts.close()
     assert await main.diagnostics() == []
+
+
+async def test_thousands_of_names_in_a_line_take_no_time_each(client) -> None:
+    """The place of a name is not counted from the beginning of its line."""
+    names = ", ".join(f"p{n} = 1" for n in range(3_000))
+    document = Document(client, "main.bcg", f"bcg 1\nblock wide({names}) {{ a = bn() }}  # \u00e9\n")
+    began = time.monotonic()
+    found = await client.text_document_semantic_tokens_full_async(types.SemanticTokensParams(document.id))
+    assert len(found.data) == 5 * 6_007
+    assert time.monotonic() - began < 10
+    document.close()
