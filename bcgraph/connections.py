@@ -13,7 +13,7 @@ from bcgraph.errors import Span, SpecError, nearest
 from bcgraph.names import BACKWARD, FORWARD
 
 if TYPE_CHECKING:
-    from bcgraph.schema import Neuron
+    from bcgraph.schema.neuron import Neuron
 
 # Names beyond these are not searched for the nearest one.
 _MAX_HINTED = 2_000

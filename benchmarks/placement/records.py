@@ -17,6 +17,16 @@ TABLE = Path(__file__).with_name("digits_rows.csv")
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a training run: the last and the best accuracy on the test part, the last loss, and seconds."""
+
+    accuracy: float
+    best: float
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One finished training. `settings` is the digest of the specification without its connections."""
 

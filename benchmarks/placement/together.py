@@ -26,7 +26,7 @@ from bcgraph import data, keys, schema
 from bcgraph.data import Splits
 from bcgraph.data.split import Split
 from bcgraph.training.optimizers import factor, optimizer
-from benchmarks.placement.work import Outcome
+from benchmarks.placement.records import Outcome
 
 EVALUATED = 256
 """Test samples at once."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,22 +17,12 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import Pair, Space
 from bcgraph.search.space.search_space import Architecture
 from benchmarks.placement import records, rows
-from benchmarks.placement.records import Record
+from benchmarks.placement.records import Outcome, Record
 
 Job = tuple[str, Architecture, int]
 
 Row = TypeVar("Row")
 Task = TypeVar("Task")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of a training run: the last and the best accuracy on the test part, the last loss, and seconds."""
-
-    accuracy: float
-    best: float
-    loss: float
-    seconds: float
 
 
 def every_pair(spec: NetworkSpec) -> tuple[Pair, ...]:

@@ -13,7 +13,7 @@ import bcgraph
 from bcgraph import schema
 from bcgraph.compiler.targets.fx.loops import LOOPS
 from bcgraph.errors import CompileError
-from bcgraph.nn.loop.module import Loop
+from bcgraph.nn.loop.module import LoopModule
 from tests.equivalence.support import compare, state
 
 NEURONS = ("lif(reset=soft, detach_reset=true)", "plif()", "alif()", "cuba()", "klif()", "izhikevich()")
@@ -36,8 +36,8 @@ def spec(connections: str, neuron: str = "lif()", feed: str = "sequence(6)", ste
     )
 
 
-def loops(module: nn.Module) -> list[Loop]:
-    return [each for each in module.modules() if isinstance(each, Loop)]
+def loops(module: nn.Module) -> list[LoopModule]:
+    return [each for each in module.modules() if isinstance(each, LoopModule)]
 
 
 def values(one: schema.NetworkSpec, dtype: torch.dtype = torch.float64, samples: int = 3) -> Tensor:
@@ -106,7 +106,7 @@ def test_any_neuron_runs_in_a_loop(neuron: str, training: bool) -> None:
 def test_an_image_that_stays_is_given_once() -> None:
     one = spec(CONNECTIONS["all"], feed="image(1, 2, 3)")
     (loop,) = loops(bcgraph.compile(one, "folded"))
-    assert loop.steady
+    assert loop.loop.steady
     compare(one, "folded", training=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.placement import kinds, rows
-from benchmarks.placement.work import Outcome
+from benchmarks.placement.records import Outcome
 
 
 def test_every_network_is_another_one() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from torch import Tensor
+
 from bcgraph.equations.neuron import Equations
 from bcgraph.equations.simplify import NoValueError
+from bcgraph.nn.modules import BatchNorm
 from bcgraph.nn.neuron.kernel import Kernel, kernel
+from bcgraph.nn.norm import split
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,27 @@ class Fire:
 
 
 Call: TypeAlias = Product | Norm | Fire
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A loop of `calls`, `steps` times. It owns nothing: parameters are given, norms stand in the network.
+
+    `frames` are the names of what is given for all steps, `[T*N, C]`; those in `steady` are the same at every step, and
+    given once, `[N, C]`. `fixed` are the names of parameters. `results` are the values that it gives.
+    """
+
+    calls: tuple[Call, ...]
+    steps: int
+    frames: tuple[str, ...]
+    steady: frozenset[str]
+    fixed: tuple[str, ...]
+    results: tuple[str, ...]
+    norms: Mapping[str, BatchNorm]
+
+    def of_steps(self, name: str, x: Tensor) -> Sequence[Tensor]:
+        """The steps of something that is given."""
+        return (x,) if name in self.steady else split(x, self.steps)
 
 
 def longest_delays(calls: Iterable[Call]) -> dict[str, int]:

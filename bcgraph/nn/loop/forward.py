@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, repeat
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from bcgraph.equations.neuron import CURRENT
-from bcgraph.nn.loop.calls import Fire, Norm, Product, kept, longest_delays
+from bcgraph.nn.loop.calls import Fire, Loop, Norm, Product, kept, longest_delays
 from bcgraph.nn.neuron.kernel import Runner, blocks
 from bcgraph.nn.norm import split
-
-if TYPE_CHECKING:
-    from bcgraph.nn.loop.module import Loop
 
 Step: TypeAlias = Callable[[int], None]
 

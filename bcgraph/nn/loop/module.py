@@ -16,44 +16,22 @@ from torch.nn import functional as F
 
 from bcgraph.nn.hooks import hooked
 from bcgraph.nn.loop.backward import backward
-from bcgraph.nn.loop.calls import Call, Fire, Norm, Product
+from bcgraph.nn.loop.calls import Fire, Loop, Norm, Product
 from bcgraph.nn.loop.forward import Given, forward
 from bcgraph.nn.modules import BatchNorm
 from bcgraph.nn.neuron.neuron import needs_gradient, total
-from bcgraph.nn.norm import split
 from bcgraph.nn.transforms import first_order, traced
 
 Seen: TypeAlias = Callable[[int, int, Tensor], None]
 """Called with a port, a step, and the whole current `[N, C]` of the port."""
 
 
-class Loop(nn.Module):
-    """A loop of `calls`. It owns nothing: parameters are given, norms stand in the network.
+class LoopModule(nn.Module):
+    """Runs a loop in a network."""
 
-    `frames` are the names of what is given for all steps, `[T*N, C]`; those in `steady` are the same at every step, and
-    given once, `[N, C]`. `fixed` are the names of parameters. `results` are the values that it gives.
-    """
-
-    norms: Mapping[str, BatchNorm]
-
-    def __init__(
-        self,
-        calls: Sequence[Call],
-        steps: int,
-        frames: Sequence[str],
-        steady: frozenset[str],
-        fixed: Sequence[str],
-        results: Sequence[str],
-        norms: Mapping[str, BatchNorm],
-    ) -> None:
+    def __init__(self, loop: Loop) -> None:
         super().__init__()
-        self.calls = tuple(calls)
-        self.steps = steps
-        self.frames = tuple(frames)
-        self.steady = steady
-        self.fixed = tuple(fixed)
-        self.results = tuple(results)
-        object.__setattr__(self, "norms", dict(norms))
+        self.loop = loop
 
     def forward(self, frames: Sequence[Tensor], fixed: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """All steps: one tensor `[T*N, C]` for each of `results`."""
@@ -61,10 +39,11 @@ class Loop(nn.Module):
 
     def run(self, frames: Sequence[Tensor], fixed: Sequence[Tensor], seen: Seen | None = None) -> tuple[Tensor, ...]:
         """As `forward`. `seen` is called for each port and step, before the port fires."""
-        known = dict(zip(self.fixed, fixed, strict=True))
-        uniforms = {call.port: self._uniforms(call, known, frames[0]) for call in self.calls if isinstance(call, Fire)}
-        affine = [p for norm in self.norms.values() for p in (norm.weight, norm.bias)]
-        given = Given.of(self, frames, fixed, uniforms, affine)
+        loop = self.loop
+        known = dict(zip(loop.fixed, fixed, strict=True))
+        uniforms = {call.port: self._uniforms(call, known, frames[0]) for call in loop.calls if isinstance(call, Fire)}
+        affine = [p for norm in loop.norms.values() for p in (norm.weight, norm.bias)]
+        given = Given.of(loop, frames, fixed, uniforms, affine)
         gradient = needs_gradient(*given.tensors)
         if traced() or not self._simple(frames[0]) or (gradient and seen is not None):
             return self._plain(frames, known, uniforms, seen)
@@ -73,17 +52,13 @@ class Loop(nn.Module):
             return found
         return forward(given, keep=False, seen=seen)[0]
 
-    def of_steps(self, name: str, x: Tensor) -> Sequence[Tensor]:
-        """The steps of something that is given."""
-        return (x,) if name in self.steady else split(x, self.steps)
-
     def _uniforms(self, call: Fire, known: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
         one = call.kernels[1]
         return dict(zip(one.uniform, one.uniforms([known[name] for name in call.learned], like), strict=True))
 
     def _simple(self, like: Tensor) -> bool:
         """Whether norms are plain and nobody hooks them, and no autocast chooses the type of each call."""
-        plain = all(type(norm) is BatchNorm and not hooked(norm) for norm in self.norms.values())
+        plain = all(type(norm) is BatchNorm and not hooked(norm) for norm in self.loop.norms.values())
         return plain and not torch.is_autocast_enabled(like.device.type)
 
     def _plain(
@@ -94,13 +69,14 @@ class Loop(nn.Module):
         seen: Seen | None,
     ) -> tuple[Tensor, ...]:
         """All steps in torch's own operations, which tracers and transforms can follow."""
-        values = {name: list(self.of_steps(name, x)) for name, x in zip(self.frames, frames, strict=True)}
+        loop = self.loop
+        values = {name: list(loop.of_steps(name, x)) for name, x in zip(loop.frames, frames, strict=True)}
 
         def read(name: str, t: int) -> Tensor:
-            return values[name][0 if name in self.steady else t]
+            return values[name][0 if name in loop.steady else t]
 
-        for t in range(self.steps):
-            for call in self.calls:
+        for t in range(loop.steps):
+            for call in loop.calls:
                 if isinstance(call, Fire):
                     current = total([read(name, t - late) for name, late in call.currents if late <= t])
                     if seen is not None:
@@ -114,11 +90,11 @@ class Loop(nn.Module):
                 elif t < call.steps:
                     x = read(call.reads, t)
                     values.setdefault(call.gives, []).append(self._layer(call, x, known))
-        return tuple(torch.cat(values[name]) for name in self.results)
+        return tuple(torch.cat(values[name]) for name in loop.results)
 
     def _layer(self, call: Product | Norm, x: Tensor, known: Mapping[str, Tensor]) -> Tensor:
         if isinstance(call, Norm):
-            normed: Tensor = self.norms[call.module](x)
+            normed: Tensor = self.loop.norms[call.module](x)
             return normed
         return F.linear(x, known[call.weight].flatten(1), None if call.bias is None else known[call.bias])
 

@@ -14,8 +14,8 @@ from bcgraph.compiler.ops.loop import Body, body_of
 from bcgraph.compiler.ops.neuron import equations_of, states_of
 from bcgraph.equations.neuron import SPIKES
 from bcgraph.nn import modules, tree
-from bcgraph.nn.loop.calls import Call, Fire, Norm, Product
-from bcgraph.nn.loop.module import Loop
+from bcgraph.nn.loop.calls import Call, Fire, Loop, Norm, Product
+from bcgraph.nn.loop.module import LoopModule
 
 LOOPS = "_loops"
 """The name of the submodule with what runs feedback loops, one module a loop."""
@@ -59,7 +59,7 @@ def loops_of(program: Program, root: nn.Module) -> Loops | None:
     loops = Loops()
     for node in program.nodes:
         if node.op == "loop":
-            loops.add_module(_module(node), _loop(node, program.steps, root))
+            loops.add_module(_module(node), LoopModule(_loop(node, program.steps, root)))
     return loops if loops._modules else None
 
 
@@ -78,12 +78,12 @@ def norms_of(program: Program) -> set[str]:
 def _loop(node: Node, steps: int, root: nn.Module) -> Loop:
     body = body_of(node)
     steady = {str(edge) for edge, once in zip(body.outside, node.attrs["once"], strict=True) if once}
-    frames = _frames(body)
+    frames = tuple(_frames(body))
     norms = {str(each.module): _norm(root, str(each.module)) for each in body.running if each.op == "bn"}
     own = frozenset(v.name for each in body.nodes for v in each.outputs)
     calls = [_CALLS[each.op](each, count, own) for each, count in zip(body.nodes, body.steps, strict=True) if count]
-    results = [v.name for v in node.outputs]
-    return Loop(calls, steps, frames, frozenset(frames) & steady, _fixed(body), results, norms)
+    results = tuple(v.name for v in node.outputs)
+    return Loop(tuple(calls), steps, frames, frozenset(frames) & steady, tuple(_fixed(body)), results, norms)
 
 
 def _product(node: Node, steps: int, own: frozenset[str]) -> Call:

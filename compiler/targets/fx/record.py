@@ -16,7 +16,7 @@ from bcgraph.equations.expression import Read
 from bcgraph.equations.neuron import CURRENT, SPIKES, Equations
 from bcgraph.errors import CompileError, nearest
 from bcgraph.nn.conv import folded as FC
-from bcgraph.nn.loop.module import Loop
+from bcgraph.nn.loop.module import LoopModule
 from bcgraph.nn.neuron.kernel import kernel
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps, enlarged, total
 
@@ -108,7 +108,7 @@ class _Recorder(Observer):
             # Before the node runs: it may write the next states over those that it reads.
             self.compute(n, port, step)
         loop = self.fetch_attr(str(n.target)) if self.inside and n.op == "call_module" else None
-        if isinstance(loop, Loop):
+        if isinstance(loop, LoopModule):
             frames, fixed = self.fetch_args_kwargs_from_env(n)[0]
             loop.run(frames, fixed, self.seen)
         return super().run_node(n)
