@@ -151,7 +151,7 @@ class FinishSpec(Frozen):
 
 
 if TYPE_CHECKING:
-    from bcgraph.schema import Through
+    from bcgraph.schema.connections import Through
 else:
     # Projections are made of layers, which the whole specification knows; it checks them where it is built.
     Through = Annotated[Any, SkipValidation]
