@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from bcgraph.errors import DataError, RunError, Span
-from bcgraph.training.distributed import process_group
+from bcgraph.training.distributed import local, process_group
 
 SPEC = """bcg 1
 network net { input = image(1, 8, 8); steps = 2; backbone = tiny(width=4, classes=10) }
@@ -98,3 +100,18 @@ def test_errors_are_sent_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process_group.on_every_rank(Pair(), lambda: 3) == 3  # type: ignore[arg-type]
     with pytest.raises(RunError):
         process_group.on_every_rank(Pair(), lambda: (_ for _ in ()).throw(RunError("E084", "full")))  # type: ignore[arg-type]
+
+
+def test_waiting_for_the_others_can_be_interrupted(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    timer = threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            local.wait_for_all(store, 0, 2)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+    local.wait_for_all(store, 1, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store.0", "store.1"]

@@ -66,6 +66,7 @@ class _OwnProcesses(DDPStrategy):
         if path is not None and not dist.is_initialized():
             device = self.root_device
             assert self.cluster_environment is not None
+            local.wait_for_all(path, self.cluster_environment.local_rank(), self.num_processes)
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
                 store=dist.FileStore(path, self.num_processes),  # type: ignore[attr-defined]

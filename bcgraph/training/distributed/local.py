@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,9 @@ STORE = "BCGRAPH_STORE"
 # Interfaces that the backends may use; what the user has set stays.
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _LOOPBACK = ("lo", "lo0")
+
+_PATIENCE = 1800.0
+"""Seconds after which torch is left to wait, and to say who is missing: as long as it waits itself."""
 
 # What launchers set. Whoever sets it has decided where the processes meet.
 _ELSEWHERE = ("MASTER_ADDR", "LOCAL_RANK", "RANK")
@@ -36,6 +40,14 @@ def environment() -> dict[str, str]:
     if name is not None:
         found |= {variable: name for variable in _INTERFACES if variable not in os.environ}
     return found
+
+
+def wait_for_all(store: str, rank: int, number: int) -> None:
+    """Wait until `number` processes are here. Torch would wait for them too, but Ctrl-C would not end that."""
+    Path(f"{store}.{rank}").touch()
+    until = time.monotonic() + _PATIENCE
+    while not all(Path(f"{store}.{other}").exists() for other in range(number)) and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _loopback() -> str | None:
