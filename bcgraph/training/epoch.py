@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bcgraph import keys
 from bcgraph.data.split import Split
@@ -21,6 +21,8 @@ from bcgraph.training.events import Step
 from bcgraph.training.graphed_step import GraphedStep
 from bcgraph.training.optimizers import factor
 from bcgraph.training.train_step import TrainStep
+
+_HINT = "a smaller learning rate, a warm-up or clipping the gradient often helps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class EpochLoop:
     ) -> EpochSums:
         """Train one epoch, counted from 0. `after` is called with the learning rate after each update of the weights.
 
-        Raises RunError (E088) when the loss is not finite, and the BcgraphError of reading a batch, in all processes.
+        Raises RunError (E088) when the loss or a weight is not finite, and the BcgraphError of reading a batch, in all
+        processes.
         """
         settings, batch, split = self.spec.train, self.spec.data.batch, self.split
         rank, world = self.group.global_rank, self.group.world_size
@@ -87,18 +90,41 @@ class EpochLoop:
                 seen += size
                 if self.group.is_global_zero:
                     self.progress(Step(epoch + 1, settings.epochs, step + 1, steps, value))
+        check_weights(self.ema.model, epoch, self._kept(epoch))
         return EpochSums(lr(steps - 1), loss / seen, total(self.group, int(correct)) / seen)
 
+    def _kept(self, epoch: int) -> str:
+        return f"the {epoch} epochs before it are kept in `{self.folder}`" if epoch else "no epoch was finished"
+
     def _diverged(self, value: float, epoch: int, step: int) -> RunError:
-        kept = f"the {epoch} epochs before it are kept in `{self.folder}`" if epoch else "no epoch was finished"
         return RunError(
             "E088",
             f"the loss became {value} in epoch {epoch + 1}, step {step + 1}",
-            notes=(kept,),
-            hint="a smaller learning rate, a warm-up or clipping the gradient often helps",
+            notes=(self._kept(epoch),),
+            hint=_HINT,
         )
 
 
 def total(group: ProcessGroup, count: int) -> int:
     """The sum of a count over all processes."""
     return int(torch.as_tensor(group.all_reduce(torch.tensor(count, device=group.device), reduce_op="sum")))
+
+
+def check_weights(model: nn.Module, epoch: int, *notes: str) -> None:
+    """Raise RunError (E088) where weights or running statistics are not finite after an epoch, counted from 0.
+
+    The loss need not show it: no neuron fires on a current that is no number, and the rest is finite.
+    """
+    wrong = [
+        name
+        for name, value in model.state_dict().items()
+        if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise RunError(
+            "E088",
+            f"weights became nan or infinite in epoch {epoch + 1}: `{wrong[0]}`{more}",
+            notes=(*notes, "a neuron or surrogate that divides by zero has such gradients while the loss stays finite"),
+            hint=_HINT,
+        )

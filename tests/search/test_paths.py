@@ -114,6 +114,21 @@ def inputs(spec: NetworkSpec, dtype: torch.dtype, count: int, size: int = 6) -> 
         yield torch.randn(*lead, *spec.input.shape, generator=generator).to(dtype)
 
 
+@pytest.mark.parametrize("form", ["image", "sequence"])
+def test_a_part_may_hold_nothing_but_zeros(form: str) -> None:
+    """A neuron that divides by its state reads a tensor of zeros in the first step."""
+    spec = bcgraph.parse(
+        "bcg 1\nneuron own() { state v = 0; u = max(I, min(I, 1 / v)); s = spike(u - 0.5, triangle()); v = s }\n"
+        f"network n {{ input = {form}(1, 8, 8); steps = 3; neuron = own(); {TINY} }}\n"
+    )
+    ours, theirs = Weights(spec, torch.float64), Weights(spec, torch.float64)
+    x = next(inputs(spec, torch.float64, 1))
+    with torch.no_grad():
+        found, wanted = ours.paths().run(spec, x), theirs.weights.candidate(spec).train()(x)
+    assert found.isfinite().all()
+    assert torch.equal(found, wanted)
+
+
 @pytest.mark.parametrize(("name", "more"), [*((name, "") for name in NETWORKS), ("image", SPACE)])
 def test_a_step_is_that_of_the_network_alone_to_the_bit(name: str, more: str) -> None:
     spec = parsed(name, more)

@@ -410,3 +410,21 @@ def test_checkpoint_tensors_round_trip_exactly() -> None:
         assert equal(kept, checkpoint.collect(other, fresh))
         with pytest.raises(WeightsError):
             checkpoint.restore({**kept, "optimizer.exp_avg.other": torch.zeros(1)}, other, fresh)
+
+
+def test_gradients_that_are_not_finite_beside_a_finite_loss(tmp_path: Path) -> None:
+    """No neuron fires on weights that are no numbers, so the loss does not show them."""
+    text = """bcg 1
+surrogate broken() { 1 / (x - x) }
+neuron own() { state v = 0; u = 0.5 * v + I; s = spike(u - 1, broken()); v = u * (1 - s) }
+network n { input = image(1, 8, 8); steps = 2; neuron = own(); backbone = tiny(width=2) }
+data = digits(batch=200, train=400, test=20)
+train { epochs = 1 }
+"""
+    spec = dsl.parse(text)
+    with pytest.raises(
+        RunError, match=r"weights became nan or infinite in epoch 1: `conv1.weight` and \d+ more"
+    ) as caught:
+        train(spec, out=tmp_path)
+    assert caught.value.code == "E088"
+    assert not (tmp_path / "last.safetensors").exists()

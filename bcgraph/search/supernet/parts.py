@@ -29,8 +29,11 @@ class Part:
     varying: frozenset[int]
 
 
-def parts(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Part]:
-    """`nodes` in parts: cut at each step, before each layer of neurons, and around what belongs to a connection."""
+def parts(nodes: Sequence[Node], outputs: Iterable[str], given: str) -> list[Part]:
+    """`nodes` in parts: cut at each step, before each layer of neurons, and around what belongs to a connection.
+
+    A part that reads nothing, since it holds zeros alone, is handed `given`: it asks how many samples there are.
+    """
     groups: list[tuple[Hashable, list[Node]]] = []
     port: int | None = None
     for node in nodes:
@@ -48,7 +51,8 @@ def parts(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Part]:
         for node in members:
             for edge in node.inputs:
                 readers.setdefault(edge.value, set()).add(number)
-    return [_part(number, place, members, readers) for number, (place, members) in enumerate(groups)]
+    found = [_part(number, place, members, readers) for number, (place, members) in enumerate(groups)]
+    return [part if part.reads else replace(part, reads=(given,)) for part in found]
 
 
 def _place(node: Node, connection: str | None, port: int | None) -> Hashable:

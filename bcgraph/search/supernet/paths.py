@@ -98,7 +98,7 @@ class Paths:
         program = self._program_of(spec)
         (output,) = program.outputs
         nodes = tuple(with_single_currents(program.nodes)) if self.capture is not None else program.nodes
-        found = parts(nodes, program.outputs)
+        found = parts(nodes, program.outputs, program.inputs[0].name)
         last = {name: number for number, part in enumerate(found) for name in part.reads}
         done = tuple(
             tuple(n for n in dict.fromkeys((*part.reads, *part.gives)) if n != output and last.get(n, -1) <= number)

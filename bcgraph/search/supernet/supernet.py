@@ -37,6 +37,7 @@ from bcgraph.training import checks
 from bcgraph.training.batches import Batch, batches, losses
 from bcgraph.training.checkpoint import check_epochs, collect, restore
 from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess, on_every_rank, on_rank_zero
+from bcgraph.training.epoch import check_weights
 from bcgraph.training.graphed_step import captures
 from bcgraph.training.optimizers import factor, optimizer
 from bcgraph.training.options import Options
@@ -179,6 +180,7 @@ class Supernet:
                         hint="a smaller learning rate or a warm-up often helps",
                     )
                 total += value
+        check_weights(self.full, epoch)
         return SupernetEpoch(epoch + 1, total / steps, steps)
 
     def _keep(self, path: Path, history: tuple[SupernetEpoch, ...], update: torch.optim.Optimizer) -> None:
