@@ -70,6 +70,29 @@ def test_nobody_else_can_connect(tmp_path: Path) -> None:
     assert not Path(store).parent.exists()
 
 
+@pytest.mark.parametrize("others", ["leave", "stay"])
+def test_the_file_in_which_processes_meet_stays_until_all_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    store = Path(local.environment(folder)[local.STORE])
+    store.touch()
+    monkeypatch.setattr(local, "PATIENCE", 0.1 if others == "stay" else 60.0)
+    waited: list[bool] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(store.exists())
+        if others == "leave" and len(waited) == 3:
+            store.unlink()
+
+    monkeypatch.setattr(local.time, "sleep", wait)
+    local._remove(folder)
+    assert not folder.exists()
+    assert all(waited)
+    assert len(waited) == 3 or others == "stay"
+
+
 class Pair:
     """A group of two as one process sees it; the other has failed with `other`."""
 

@@ -20,6 +20,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
 import torch
@@ -56,7 +57,9 @@ def run(target: Target, number: int, receive: Send) -> None:
     """
     with ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())
-        environment = _environment(number)
+        # Removed after all that is in it has been killed.
+        folder = tempfile.TemporaryDirectory(prefix=local.PREFIX, ignore_cleanup_errors=True)
+        environment = _environment(number, Path(stack.enter_context(folder)))
         processes: list[_Process] = []
         stack.callback(_kill, processes)
         for rank in range(number):
@@ -87,14 +90,14 @@ def run(target: Target, number: int, receive: Send) -> None:
                     raise RuntimeError(f"a process that trains has failed:\n{content}")
 
 
-def _environment(number: int) -> dict[str, str]:
-    """The environment variables by which the processes find each other."""
+def _environment(number: int, folder: Path) -> dict[str, str]:
+    """The environment variables by which the processes find each other, in a file of this folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     return (
         os.environ
-        | local.environment()
+        | local.environment(folder)
         | {
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),

@@ -14,6 +14,8 @@ from pathlib import Path
 STORE = "BCGRAPH_STORE"
 """The environment variable that names the file in which they meet; processes that are started inherit it."""
 
+_FILE = "store"
+
 # Interfaces that the backends may use; what the user has set stays.
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _LOOPBACK = ("lo", "lo0")
@@ -25,17 +27,36 @@ _PATIENCE = 1800.0
 _ELSEWHERE = ("MASTER_ADDR", "LOCAL_RANK", "RANK")
 
 
+PREFIX = "bcgraph-"
+"""How the names of temporary folders begin."""
+
+PATIENCE = 5.0
+"""Seconds for which the first process waits at its end for the others to leave."""
+
+
 def meet() -> None:
-    """Have the processes that this one starts meet here, unless a launcher has said where."""
+    """Have the processes that this one starts meet here, and with it, unless a launcher has said where."""
     if STORE not in os.environ and not any(name in os.environ for name in _ELSEWHERE):
-        os.environ.update(environment())
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        atexit.register(_remove, folder)
+        os.environ.update(environment(folder))
 
 
-def environment() -> dict[str, str]:
-    """The variables by which the processes of one group meet; their folder is removed when this process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="bcgraph-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    found = {STORE: str(folder / "store")}
+def _remove(folder: Path) -> None:
+    """Remove the folder after the last process has left, which removes the file; or after some seconds.
+
+    A process that leaves looks whether the file is there, and opens it. If it vanishes in between, torch waits for it
+    for minutes and then aborts the process.
+    """
+    until = time.monotonic() + PATIENCE
+    while (folder / _FILE).exists() and time.monotonic() < until:
+        time.sleep(0.005)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables by which the processes of one group meet in a file of this folder."""
+    found = {STORE: str(folder / _FILE)}
     name = _loopback()
     if name is not None:
         found |= {variable: name for variable in _INTERFACES if variable not in os.environ}
