@@ -25,3 +25,9 @@ def read_out(outputs: Any, readout: str) -> Any:
 def predict(outputs: Any, readout: str) -> Any:
     """The predicted class of each sample, `[N]`: the arg max of what the readout makes of O `[T, N, classes]`."""
     return read_out(outputs, readout).argmax(-1)
+
+
+def correct(outputs: Any, readout: str, labels: Any) -> Any:
+    """Whether each sample is predicted right, `[N]`. One whose readout holds nan has no prediction, so it is not."""
+    values = read_out(outputs, readout)
+    return (values.argmax(-1) == labels) & (values == values).all(-1)

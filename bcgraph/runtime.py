@@ -21,8 +21,17 @@ from numpy.typing import NDArray
 from bcgraph import foreign, seals
 from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.memory import exhausted, ran_out
-from bcgraph.readout import predict
-from bcgraph.signature import Floats, Signature, as_array, changed, check_finite, first_line, float32, read_signature
+from bcgraph.signature import (
+    Floats,
+    Signature,
+    as_array,
+    changed,
+    check_finite,
+    classes_of,
+    first_line,
+    float32,
+    read_signature,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -70,7 +79,7 @@ class Network:
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
-        return np.asarray(predict(self(inputs), self.signature.readout), dtype=np.int64)
+        return classes_of(self(inputs), self.signature.readout, self.path)
 
     def stream(self) -> Stream:
         """One stream of frames, with its own states. Raises RunError (E087) for a file of another form than `step`."""

@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter
 from bcgraph import foreign, run_files, seals
 from bcgraph.errors import RunError
 from bcgraph.normalization import Normalization
-from bcgraph.readout import READOUTS
+from bcgraph.readout import READOUTS, read_out
 from bcgraph.schema import InputSpec
 
 Floats = NDArray[np.floating[Any]]
@@ -140,6 +140,19 @@ def check_finite(values: NDArray[np.float32]) -> None:
     """Raise RunError (E090) for values that are not finite in float32."""
     if not np.isfinite(values).all():
         raise RunError("E090", "the input holds values that are not finite", hint="replace nan and inf before")
+
+
+def classes_of(outputs: Floats, readout: str, path: Path) -> NDArray[np.int64]:
+    """The predicted class of each sample, `[N]`. Raises RunError (E087) where a network computes nan."""
+    values = read_out(outputs, readout)
+    wrong = int(np.isnan(values).any(axis=-1).sum())
+    if wrong:
+        raise RunError(
+            "E087",
+            f"`{path}`: the outputs of {wrong} of {len(values)} samples are nan, so there is nothing to predict",
+            hint="a neuron divides by zero, or its values grow without bound",
+        )
+    return np.asarray(values.argmax(-1), dtype=np.int64)
 
 
 def first_line(error: Exception) -> str:

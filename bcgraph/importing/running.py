@@ -13,9 +13,8 @@ from torch import Tensor
 from bcgraph.compiler.driver import compile as compile_spec
 from bcgraph.compiler.targets.fx.module import StepModule
 from bcgraph.importing.importer import Imported
-from bcgraph.readout import predict
 from bcgraph.runtime import Stream
-from bcgraph.signature import Floats, Signature
+from bcgraph.signature import Floats, Signature, classes_of
 
 States = dict[str, Any]
 
@@ -41,7 +40,7 @@ class Network:
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
-        return np.asarray(predict(self(inputs), self.signature.readout), dtype=np.int64)
+        return classes_of(self(inputs), self.signature.readout, self.path)
 
     def stream(self) -> Stream:
         """One stream of frames, with its own states."""

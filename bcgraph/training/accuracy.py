@@ -11,7 +11,7 @@ from torch import nn
 
 from bcgraph.data.split import Split
 from bcgraph.nn.determinism import full_precision
-from bcgraph.readout import predict
+from bcgraph.readout import correct
 
 
 @contextmanager
@@ -30,15 +30,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def evaluate(
     model: nn.Module, split: Split, *, readout: str = "mean", batch: int = 256, call: Callable[..., Any] | None = None
 ) -> float:
-    """The share of samples of `split` whose class `model` predicts, between 0 and 1.
+    """The share of samples of `split` whose class `model` predicts, between 0 and 1. Outputs that are nan are wrong.
 
     `model` maps x to O `[T, N, classes]`; `readout` is `mean` or `last`. Inputs go to the device and floating-point
     type of the model's parameters. `call` computes what the model would, as a captured call does.
     """
     like = next(model.parameters())
-    correct = torch.zeros((), dtype=torch.long, device=like.device)
+    right = torch.zeros((), dtype=torch.long, device=like.device)
     with evaluating(model):
         for x, y in split.batches(batch):
             outputs = (call or model)(x.to(device=like.device, dtype=like.dtype))
-            correct += (predict(outputs, readout) == y.to(like.device)).sum()
-    return int(correct) / len(split)
+            right += correct(outputs, readout, y.to(like.device)).sum()
+    return int(right) / len(split)

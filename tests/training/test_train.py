@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from bcgraph import data, dsl, keys, search, weights
+from bcgraph import data, dsl, export, keys, runtime, search, weights
 from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import BcgraphWarning, DataError, RunError, WeightsError
 from bcgraph.schema import SGD, AdamW, BackwardConnection, DataSpec, NetworkSpec, TrainSpec
@@ -428,3 +428,19 @@ train { epochs = 1 }
         train(spec, out=tmp_path)
     assert caught.value.code == "E088"
     assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_outputs_that_are_nan_predict_nothing(tmp_path: Path) -> None:
+    """The largest of them would be the first class."""
+    text = """bcg 1
+neuron own() { s = relu(exp(exp(6 + abs(I)))) }
+network n { input = image(1, 8, 8); steps = 2; neuron = own(); backbone = tiny(width=2) }
+data = digits(train=100, test=20)
+"""
+    spec = dsl.parse(text)
+    test = data.load(spec.data, spec.input, spec.steps).test
+    assert evaluate(compile_network(spec), test) == 0.0
+    export(spec, tmp_path / "net.onnx", settle=False)
+    with pytest.raises(RunError, match="the outputs of 20 of 20 samples are nan") as caught:
+        runtime.Network(tmp_path / "net.onnx").predict(next(iter(test.batches(20)))[0].numpy())
+    assert caught.value.code == "E087"

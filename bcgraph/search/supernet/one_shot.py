@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.nn.modules import BatchNorm, BatchNormPerStep
-from bcgraph.readout import predict
+from bcgraph.readout import correct
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
@@ -116,7 +116,7 @@ class OneShot:
         """How many samples of a batch each candidate of `suffixes` gets right."""
         found = suffixes.run(cache.x, [cache.values[name] for name in suffixes.reads])
         outputs = (suffixes.output(found, k) for k in range(len(suffixes.outputs)))
-        return torch.stack([(predict(output, readout) == y).sum() for output in outputs])
+        return torch.stack([correct(output, readout, y).sum() for output in outputs])
 
     def _one_by_one(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
         if not specs:
@@ -135,7 +135,7 @@ class OneShot:
                     if count.suffix is not None:
                         with count.failing():
                             output = cache.run(count.suffix)
-                            count.correct += int((predict(output, specs[0].readout) == y).sum())
+                            count.correct += int(correct(output, specs[0].readout, y).sum())
         return [Tally(count.correct, count.reason) for count in found]
 
     def batch(self, spec: NetworkSpec) -> int:
@@ -169,11 +169,11 @@ class OneShot:
 
     def _share(self, model: nn.Module, readout: str) -> float:
         """The share of the validation samples that `model` gets right."""
-        correct = 0
+        right = 0
         with evaluating(model):
             for x, y in self._batches(BATCH):
-                correct += int((predict(model(x), readout) == y).sum())
-        return correct / len(self.validation)
+                right += int(correct(model(x), readout, y).sum())
+        return right / len(self.validation)
 
     def _placed(self, x: Tensor) -> Tensor:
         return x.to(self.supernet.device, self.supernet.dtype)

@@ -21,9 +21,8 @@ from torch import Tensor
 from bcgraph import seals
 from bcgraph.compiler.targets.nir import reading
 from bcgraph.errors import RunError
-from bcgraph.readout import predict
 from bcgraph.runtime import Stream, all_steps
-from bcgraph.signature import Floats, Signature, changed, read_signature
+from bcgraph.signature import Floats, Signature, changed, classes_of, read_signature
 
 State = dict[str, Tensor]
 
@@ -51,7 +50,7 @@ class Network:
 
     def predict(self, inputs: Floats) -> NDArray[np.int64]:
         """The class of each sample `[N]`: the arg max of what the readout makes of `O`."""
-        return np.asarray(predict(self(inputs), self.signature.readout), dtype=np.int64)
+        return classes_of(self(inputs), self.signature.readout, self.path)
 
     def stream(self) -> Stream:
         """One stream of frames, with its own states."""
