@@ -47,7 +47,8 @@ class Proof:
     `firing` is the share of neurons and steps that fire, `ports` tells it by port. `logit_difference` is the
     largest difference of outputs, among samples that agree in every spike. `differing_spikes` is a share of the spikes
     of all ports and steps, `differing_samples` the share of samples whose prediction differs. `settled` is the proof of
-    the same file with batch norms settled on the inputs, where ports were silent or saturated without.
+    the same file with batch norms settled on the inputs, where ports were silent or saturated without. `not_finite` are
+    samples for which the network itself gives nan or infinity, whose outputs are not compared.
     """
 
     samples: int
@@ -57,6 +58,7 @@ class Proof:
     differing_samples: float
     ports: tuple[Port, ...] = ()
     settled: Proof | None = None
+    not_finite: int = 0
 
     @property
     def firing_ports(self) -> int:
@@ -72,6 +74,8 @@ class Proof:
     def warnings(self) -> tuple[str, ...]:
         """What to know before relying on the proof, a sentence each."""
         found = []
+        if self.not_finite:
+            found.append(f"the outputs of {self.not_finite} of {self.samples} samples are nan or infinite")
         for what, ports in (
             ("never fires on these inputs", [p.name for p in self.ports if p.firing == 0]),
             ("always fires on these inputs", [p.name for p in self.ports if p.saturated]),
@@ -143,7 +147,8 @@ def compare(
         from_change = neurons.margin(node.target, values[:count], values[count:])
         # What gives any number is compared as numbers.
         tolerance = 0.5 if from_change is not None else TIE * max(1.0, float(np.abs(ours).max(initial=0.0)))
-        wrong = np.abs(ours - theirs) > tolerance
+        with np.errstate(invalid="ignore"):
+            wrong = np.abs(ours - theirs) > tolerance
         differing += int(wrong.sum())
         total += wrong.size
         port = int(node.meta["port"])
@@ -163,9 +168,12 @@ def compare(
                     hint="this is a fault of the exporter, not of the network: please report it with the .bcg file",
                 )
         diverged |= wrong.any(axis=1)
-    gap = np.abs(expected - actual)[..., ~diverged, :]
+    finite = np.isfinite(expected).all(axis=tuple(i for i in range(expected.ndim) if i != expected.ndim - 2))
+    judged = ~diverged & finite
+    # Where the network gives a number and the file none, nothing is further apart.
+    gap = np.nan_to_num(np.abs(expected[..., judged, :] - actual[..., judged, :]), nan=np.inf)
     largest = float(gap.max(initial=0.0))
-    scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    scale = max(1.0, float(np.abs(expected[..., finite, :]).max(initial=0.0)))
     if largest > 1e-3 * scale:
         raise CompileError("E075", f"the exported file computes other outputs: they differ by {largest:.3g}")
     names = module.meta["neurons"]
@@ -177,6 +185,7 @@ def compare(
         differing_spikes=differing / max(total, 1),
         differing_samples=float((predictions(expected, readout) != predictions(actual, readout)).mean()),
         ports=ports,
+        not_finite=int((~finite).sum()),
     )
     return Comparison(proof, near)
 
@@ -188,7 +197,10 @@ def same_outputs(file: np.ndarray, sibling: np.ndarray, near: NDArray[np.bool_])
     """
     if file.shape != sibling.shape:
         raise CompileError("E075", f"the exported file gives {list(file.shape)} instead of {list(sibling.shape)}")
-    gap = np.abs(file - sibling)
+    # What the sibling gives that is no number, the file has to give as well.
+    same = (file == sibling) | (np.isnan(file) & np.isnan(sibling))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(same, 0.0, np.abs(file - sibling))
     allowed = 1e-3 * max(1.0, float(np.abs(sibling).max(initial=0.0)))
     wrong = (~(gap <= allowed)).any(axis=tuple(i for i in range(gap.ndim) if i != gap.ndim - 2))
     if (wrong & ~near).any():

@@ -440,7 +440,10 @@ data = digits(train=100, test=20)
     spec = dsl.parse(text)
     test = data.load(spec.data, spec.input, spec.steps).test
     assert evaluate(compile_network(spec), test) == 0.0
-    export(spec, tmp_path / "net.onnx", settle=False)
+    report = export(spec, tmp_path / "net.onnx", settle=False)
+    assert (
+        report.proof.warnings[0] == f"the outputs of {(n := report.proof.samples)} of {n} samples are nan or infinite"
+    )
     with pytest.raises(RunError, match="the outputs of 20 of 20 samples are nan") as caught:
         runtime.Network(tmp_path / "net.onnx").predict(next(iter(test.batches(20)))[0].numpy())
     assert caught.value.code == "E087"

@@ -155,6 +155,7 @@ def _prove_step(request: Request, module: fx.GraphModule, run: _Running, program
         differing_spikes=max(p.differing_spikes for p in found),
         differing_samples=max(p.differing_samples for p in found),
         ports=found[-1].ports,
+        not_finite=max(p.not_finite for p in found),
     )
 
 
