@@ -34,7 +34,7 @@ P = ParamSpec("P")
 FAULT = 1
 INTERRUPTED = 130
 
-_ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_ENDED: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """What is said of a signal; of any other, that the terminal is gone."""
 
 # Commands that keep what they have done: called again with the same arguments, they resume.

@@ -19,6 +19,7 @@ import typer
 from bcgraph.cli import streams
 from bcgraph.cli.examples import EXAMPLES
 from bcgraph.cli.guard import FAULT, INTERRUPTED, guarded, report
+from bcgraph.errors import chain
 from bcgraph.machine import refusal
 
 # What each command does, in the order of `bcgraph --help`; command `x` lives in module `bcgraph.cli.commands.x`, or
@@ -187,6 +188,9 @@ def _run(arguments: list[str]) -> None:
         # As where there is no room for the modules of a command.
         _refused(error)
     except SystemExit as end:
+        # The reader of a pipe has seen enough of the help, which the libraries that print it take for a failure.
+        if _HELP.intersection(arguments) and any(isinstance(one, BrokenPipeError) for one in chain(end)):
+            sys.exit(0)
         try:
             sys.stdout.flush()
         except OSError as error:
