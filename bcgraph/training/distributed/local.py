@@ -20,7 +20,7 @@ _FILE = "store"
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _LOOPBACK = ("lo", "lo0")
 
-_PATIENCE = 1800.0
+_MEETING = 1800.0
 """Seconds after which torch is left to wait, and to say who is missing: as long as it waits itself."""
 
 # What launchers set. Whoever sets it has decided where the processes meet.
@@ -66,7 +66,7 @@ def environment(folder: Path) -> dict[str, str]:
 def wait_for_all(store: str, rank: int, number: int) -> None:
     """Wait until `number` processes are here. Torch would wait for them too, but Ctrl-C would not end that."""
     Path(f"{store}.{rank}").touch()
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _MEETING
     while not all(Path(f"{store}.{other}").exists() for other in range(number)) and time.monotonic() < until:
         time.sleep(0.02)
 
