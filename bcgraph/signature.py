@@ -143,8 +143,12 @@ def check_finite(values: NDArray[np.float32]) -> None:
 
 
 def classes_of(outputs: Floats, readout: str, path: Path) -> NDArray[np.int64]:
-    """The predicted class of each sample, `[N]`. Raises RunError (E087) where a network computes nan."""
-    values = read_out(outputs, readout)
+    """The predicted class of each sample, `[N]`, from O `[T, N, classes]`. Raises RunError (E087) as `largest`."""
+    return largest(read_out(outputs, readout), path)
+
+
+def largest(values: Floats, path: Path) -> NDArray[np.int64]:
+    """The class with the largest of the values `[N, classes]`. Raises RunError (E087) where a network computes nan."""
     wrong = int(np.isnan(values).any(axis=-1).sum())
     if wrong:
         raise RunError(

@@ -150,6 +150,9 @@ def test_a_stream_of_frames(bcgraph: Command, tiny: Path, tmp_path: Path, monkey
     ).fault("E090")
     monkeypatch.setattr("sys.stdin", io.StringIO("one two\n"))
     assert "line 1" in bcgraph("run", "step.onnx", "--stream").fault("E090")
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines[0]))
+    monkeypatch.setattr(runtime.Stream, "push", lambda self, frame: np.array([0.0, np.nan]))
+    assert "are nan, so there is nothing to predict" in bcgraph("run", "step.onnx", "--stream").fault("E087")
 
 
 def test_the_states_of_a_stream_are_kept(bcgraph: Command, tiny: Path, tmp_path: Path) -> None:

@@ -229,10 +229,14 @@ def _told(samples: int, batch: int, seconds: float, latency: Latency) -> str:
 
 
 def _stream(network: Runnable, lines: Iterable[str]) -> None:
-    """A prediction for each line of numbers. Raises RunError (E090) with the number of a line that is no frame."""
+    """A prediction for each line of numbers.
+
+    Raises RunError: E090 with the number of a line that is no frame, E087 where the network computes nan.
+    """
     import numpy as np
 
     from bcgraph import runtime
+    from bcgraph.signature import largest
 
     stream = network.stream()
     form = network.signature.input
@@ -250,7 +254,7 @@ def _stream(network: Runnable, lines: Iterable[str]) -> None:
             wanted = f"{int(np.prod(shape))} ({'x'.join(map(str, shape))})"
             raise RunError("E090", f"line {number}: a frame has {wanted} numbers, but this line has {values.size}")
         readout = stream.push(values.reshape(shape))
-        chosen = int(readout.argmax())
+        chosen = int(largest(readout[None], network.path)[0])
         emit(names[chosen] if chosen < len(names) else str(chosen))
     if stream.seconds:
         latency = runtime.Latency.of(stream.seconds)
