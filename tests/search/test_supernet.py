@@ -71,6 +71,18 @@ def test_it_holds_a_projection_for_each_pair(splits: Any) -> None:
     assert own <= names
 
 
+def test_weights_that_are_not_finite_beside_a_finite_loss(splits: Any, tmp_path: Path) -> None:
+    broken = """
+surrogate broken() { 1 / (x - x) }
+neuron own() { state v = 0; u = 0.5 * v + I; s = spike(u - 1, broken()); v = u * (1 - s) }
+"""
+    text = TEXT.replace("\nnetwork", f"{broken}network") % ("neuron = own()", 1)
+    with pytest.raises(RunError, match="weights became nan or infinite in epoch 1") as caught:
+        Supernet(bcgraph.parse(text), 7, splits[0]).train(tmp_path, lambda _: None)
+    assert caught.value.code == "E088"
+    assert not (tmp_path / WEIGHTS).exists()
+
+
 def test_drawn_paths_are_uniform(splits: Any, chi_square: Any) -> None:
     supernet = Supernet(spec(), 0, splits[0])
     counts = Counter(supernet.drawn(epoch, step) for epoch in range(110) for step in range(110))
