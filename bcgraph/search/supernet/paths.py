@@ -154,6 +154,8 @@ class Paths:
 
         def segment(part: Part, module: fx.GraphModule) -> GraphedSegment:
             if part.key not in held:
+                # Memory of its own: in a pool of all, one captured later that runs earlier would keep values where this
+                # one computes.
                 held[part.key] = GraphedSegment(
                     module,
                     list(module.parameters()),
