@@ -92,7 +92,7 @@ def _gains(keep: int) -> Way:
         evolve = EvolveSpec(strategy="gains", keep=keep)
         result = run(_searched(base, base.search.model_copy(update={"evolve": evolve})), folder, seed=seed)
         model = compile_network(result.best)
-        model.load_state_dict(trained(folder, result.best))
+        model.load_state_dict(trained(folder, result.spec, result.seed, result.best))
         test = data.load(base.data, base.input, base.steps).test
         return Found(result.best, training.evaluate(model, test, readout=base.readout))
 

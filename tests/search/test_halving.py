@@ -11,8 +11,9 @@ import pytest
 
 import bcgraph
 from bcgraph import dsl, weights
-from bcgraph.artifacts import WEIGHTS, write
+from bcgraph.artifacts import write
 from bcgraph.errors import RunError, SpecError
+from bcgraph.run_files import BEST
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.finish.training import TrainedAccuracy, Trainer
 from bcgraph.search.records import objectives
@@ -105,7 +106,7 @@ def test_a_search_that_is_stopped_in_a_training_run(tmp_path: Path, monkeypatch:
     assert found["chosen"] == whole.chosen.as_data()
     assert found["weights"] == "training"
     assert (tmp_path / "cut" / "best.bcg").read_text() == (tmp_path / "whole" / "best.bcg").read_text()
-    state = weights.load(tmp_path / "cut" / WEIGHTS, spec=again.best)
+    state = weights.load(tmp_path / "cut" / BEST, spec=again.best)
     assert state.keys() == bcgraph.compile(again.best).state_dict().keys()
 
 
