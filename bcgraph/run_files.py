@@ -20,7 +20,7 @@ from bcgraph.errors import RunError, WeightsError
 LAST, BEST, ONNX = "last.safetensors", "best.safetensors", "best.onnx"
 
 PAIRS = (("best.bcg", BEST), ("spec.bcg", LAST))
-"""The text and the weights of a run, the first pair that exists: the choice of a search, or a training run."""
+"""The specification and the weights in a run directory, the first pair that exists: of a search, or a training run."""
 
 DIGEST = "run"
 """The entry of the metadata that says of which run a file is."""
@@ -30,7 +30,7 @@ _CHECKPOINT, _SEARCH = "state.safetensors", "run.json"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a directory says of its run: the digest of what it is, its seed, and of a training run the whole epochs."""
+    """The run in a directory: the digest of its identity, its seed and, for a training run, its finished epochs."""
 
     digest: str
     seed: int
@@ -80,23 +80,24 @@ def check_weights(path: Path, fingerprint: str | None = None) -> None:
         return
     if run is None:
         return
-    found = _metadata(described)
-    again = "the command of the search writes it again" if run.epochs is None else "`bcgraph train` writes it again"
-    check(path, run, found, f"{again}; --weights uses a file all the same")
+    found = tensorfiles.metadata(described)
+    command = "the command of the search" if run.epochs is None else "`bcgraph train`"
+    hint = f"{command} writes it again; --weights uses a file all the same"
+    check(path, run, found, hint)
     # A kill between the two files leaves the checkpoint an epoch ahead.
     epoch = found.get("epoch", "")
     if path.name == LAST and run.epochs is not None and epoch not in ("", str(run.epochs), str(run.epochs - 1)):
         raise RunError(
             "E085",
             f"`{path}` is of epoch {epoch}, but the run has had {run.epochs}",
-            hint="`bcgraph train` writes it again; --weights uses a file all the same",
+            hint=hint,
         )
     if fingerprint is not None and described.get("fingerprint", fingerprint) != fingerprint:
         text = next(text for text, weights in PAIRS if weights == path.name)
         raise RunError(
             "E085",
             f"`{path.with_name(text)}` is another network than `{path.name}` beside it",
-            hint=f"{again}; --weights uses a file all the same",
+            hint=hint,
         )
 
 
@@ -125,8 +126,3 @@ def check(path: Path, run: Run, metadata: Mapping[str, str], hint: str) -> None:
         if found != own:
             other = f"seed {found}, where {own} is right" if what == "seed" else "same seed, other settings or data"
             raise RunError("E085", f"`{path}` is of another run: {other}", hint=hint)
-
-
-def _metadata(described: Mapping[str, object]) -> dict[str, str]:
-    found = described.get("metadata")
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}

@@ -106,6 +106,12 @@ def described(path: str | PathLike[str]) -> dict[str, object]:
     return {key: value for key, value in found.items() if key != seals.NAME} if isinstance(found, dict) else {}
 
 
+def metadata(described: Mapping[str, object]) -> dict[str, str]:
+    """The entries that a run keeps with its weights, from what the JSON of a file's metadata says."""
+    found = described.get("metadata", {})
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
 def arrays(content: bytes) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
     """The tensors of a file that `read` gave, as far as they are floats that numpy knows.
 

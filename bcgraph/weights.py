@@ -129,8 +129,7 @@ def published(name: str) -> dict[str, Tensor]:
 
 def metadata(path: str | PathLike[str]) -> dict[str, str]:
     """What `save` was given to keep with the weights. Raises WeightsError (E082)."""
-    found = unpack(path)[1].get("metadata", {})
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    return tensorfiles.metadata(unpack(path)[1])
 
 
 def apply(model: nn.Module, state_dict: Mapping[str, Tensor], *, partial: bool = False) -> Fit:

@@ -111,10 +111,14 @@ def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ten
     return tensors
 
 
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def restore(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Restore what `collect` returned. Raises WeightsError (E083) when it does not fit."""
-    own = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
-    weights.apply(model, own)
+    weights.apply(model, under(tensors, MODEL))
     _restore_optimizer(tensors, dict(model.named_parameters()), optimizer)
 
 

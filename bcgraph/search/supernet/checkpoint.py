@@ -14,7 +14,7 @@ from bcgraph.errors import RunError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.members import MemberSpace
 from bcgraph.search.space.search_space import SearchSpace, of_search, wired
-from bcgraph.training.checkpoint import MODEL
+from bcgraph.training.checkpoint import MODEL, under
 
 STATE = "supernet-state.safetensors"
 WEIGHTS = "supernet.safetensors"
@@ -54,7 +54,7 @@ def named(spec: NetworkSpec, space: SearchSpace) -> NetworkSpec:
 
 def weights_in(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights in the tensors of a checkpoint."""
-    return {name.removeprefix(MODEL): value for name, value in checkpoint.items() if name.startswith(MODEL)}
+    return under(checkpoint, MODEL)
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

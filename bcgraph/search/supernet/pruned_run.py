@@ -35,7 +35,7 @@ from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.training import checks
 from bcgraph.training.accuracy import evaluate
-from bcgraph.training.checkpoint import MODEL, collect, restore
+from bcgraph.training.checkpoint import MODEL, collect, restore, under
 from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess
 from bcgraph.training.ema import EMA, PREFIX
 from bcgraph.training.epoch import EpochLoop
@@ -235,5 +235,4 @@ def trained(path: Path, spec: NetworkSpec, seed: int, best: NetworkSpec) -> dict
     if not isinstance(kept, dict) or {name: value for name, value in kept.items() if name != _DTYPE} != own:
         raise _other(path / STATE)
     prefix = PREFIX if best.train.ema else MODEL
-    found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return spaces.inherited(found, best)
+    return spaces.inherited(under(tensors, prefix), best)

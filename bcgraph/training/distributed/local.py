@@ -14,6 +14,12 @@ from pathlib import Path
 STORE = "BCGRAPH_STORE"
 """The environment variable that names the file in which they meet; processes that are started inherit it."""
 
+PREFIX = "bcgraph-"
+"""How the names of temporary folders begin."""
+
+PATIENCE = 5.0
+"""Seconds for which the first process waits at its end for the others to leave."""
+
 _FILE = "store"
 
 # Interfaces that the backends may use; what the user has set stays.
@@ -25,13 +31,6 @@ _MEETING = 1800.0
 
 # What launchers set. Whoever sets it has decided where the processes meet.
 _ELSEWHERE = ("MASTER_ADDR", "LOCAL_RANK", "RANK")
-
-
-PREFIX = "bcgraph-"
-"""How the names of temporary folders begin."""
-
-PATIENCE = 5.0
-"""Seconds for which the first process waits at its end for the others to leave."""
 
 
 def meet() -> None:
