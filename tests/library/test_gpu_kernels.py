@@ -20,6 +20,7 @@ from bcgraph.equations.expression import FUNCTIONS as FUNCTIONS_OF_EXPRESSIONS
 from bcgraph.equations.neuron import SPIKES, Equations
 from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.neuron.gpu import launch, load, source, text
+from bcgraph.nn.neuron.gpu import steps as gpu_steps
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps
 from bcgraph.nn.neuron.packed_spikes import pack, unpack
 from bcgraph.nn.workspace import is_last
@@ -156,10 +157,8 @@ def test_a_smaller_map_is_read_where_it_stands(
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("repeated", [False, True], ids=["each", "repeated"])
-@pytest.mark.parametrize("call", NEURONS.values(), ids=NEURONS)
-def test_all_steps(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    eq, steps, shape = equations(call), 4, (3, 5, 7, 3)
+def all_steps(call: str, steps: int, repeated: bool, shape: tuple[int, ...] = (3, 5, 7, 3)) -> Run:
+    eq = equations(call, FUNCTIONS)
 
     def run() -> tuple[list[Tensor], list[Tensor]]:
         whole = shape if repeated else (steps * shape[0], *shape[1:])
@@ -170,8 +169,26 @@ def test_all_steps(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -
         parameters = [each.requires_grad_() for each in learned_of(eq, shape[1], torch.float64)]
         return [NeuronSteps(eq, "any")(currents, parameters, steps, repeated)], [*currents, *parameters]
 
-    for ours, theirs in both(monkeypatch, run):
+    return run
+
+
+each_or_repeated = pytest.mark.parametrize("repeated", [False, True], ids=["each", "repeated"])
+
+
+@each_or_repeated
+@pytest.mark.parametrize("call", NEURONS.values(), ids=NEURONS)
+def test_all_steps(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ours, theirs in both(monkeypatch, all_steps(call, 4, repeated)):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@each_or_repeated
+@pytest.mark.parametrize("call", [*NEURONS.values(), "strange()"], ids=[*NEURONS, "strange"])
+def test_kernels_hand_states_on(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_steps, "LONGEST", 3)
+    monkeypatch.setattr(gpu_steps, "LONGEST_AGAIN", 2)
+    for ours, theirs in both(monkeypatch, all_steps(call, 5, repeated, (2, 3, 5, 2))):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", ["slow", "strange"])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bcgraph.equations.neuron import CURRENT
 from bcgraph.nn.neuron.gpu import launch
+from bcgraph.nn.neuron.gpu import steps as gpu_steps
 from bcgraph.nn.neuron.kernel import Kernel, Runner, Scratch, add_up, blocks, empty_steps, run_block
 from bcgraph.nn.norm import split
 from bcgraph.nn.transforms import first_order
@@ -130,7 +131,7 @@ def all_steps(
 ) -> Tensor:
     """The spikes of all steps `[T*N, ...]`, for the kernel of each step; `names` are those of the uniform values.
 
-    Several currents are added up in a kernel, which must fit (see `launch.fits`).
+    Several currents are added up in a kernel of a GPU.
     """
     found: Tensor = _Steps.apply(tuple(kernels), repeated, tuple(names), len(currents), *currents, *uniforms)
     return found
@@ -153,19 +154,18 @@ class _Steps(torch.autograd.Function):
     def forward(
         ctx: Any, kernels: tuple[Kernel, ...], repeated: bool, names: Sequence[str], terms: int, *values: Tensor
     ) -> Tensor:
-        steps = len(kernels)
+        steps, one = len(kernels), _keeps_one(kernels)
         currents, uniforms = values[:terms], values[terms:]
         current = currents[0]
         ctx.kernels, ctx.repeated, ctx.names, ctx.terms = kernels, repeated, names, terms
         fixed = dict(zip(names, uniforms, strict=True))
-        if launch.fits(current, steps):
-            one = _keeps_one(kernels)
-            s, held = launch.all_steps(kernels, currents, repeated, fixed, keeps=one, total=not one and terms > 1)
-            ctx.save_for_backward(held, *uniforms)
-            return s
+        if launch.usable(current):
+            made = gpu_steps.all_steps(kernels, currents, repeated, fixed, keeps=one, again=not one)
+            ctx.save_for_backward(made.held, *uniforms, *made.between)
+            return made.spikes
         given = (current,) * steps if repeated else split(current, steps)
         s = empty_steps(given[0], steps)
-        if _keeps_one(kernels):
+        if one:
             held = empty_steps(given[0], steps)
             run_steps(kernels, given, fixed, split(s, steps), split(held, steps))
             ctx.save_for_backward(held, *uniforms)
@@ -180,9 +180,12 @@ class _Steps(torch.autograd.Function):
         kernels: tuple[Kernel, ...] = ctx.kernels
         steps, one = len(kernels), _keeps_one(kernels)
         held, *saved = ctx.saved_tensors
-        uniforms = dict(zip(ctx.names, saved, strict=True))
-        if launch.fits(gradients[0], steps):
-            to_current, sums = launch.all_steps_backward(kernels, held, ctx.repeated, uniforms, one, gradients[0])
+        fixed, between = saved[: len(ctx.names)], saved[len(ctx.names) :]
+        uniforms = dict(zip(ctx.names, fixed, strict=True))
+        if launch.usable(gradients[0]):
+            to_current, sums = gpu_steps.all_steps_backward(
+                kernels, held, between, ctx.repeated, uniforms, one, gradients[0]
+            )
             return (None, None, None, None, *[to_current] * ctx.terms, *(sums[key] for key in ctx.names))
         to_spikes = split(gradients[0], steps)
         alone = ctx.repeated and not one

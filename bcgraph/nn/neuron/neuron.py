@@ -20,6 +20,7 @@ from bcgraph.equations.simplify import NoValueError
 from bcgraph.nn.functional import resize
 from bcgraph.nn.neuron import autograd, plain
 from bcgraph.nn.neuron.gpu import launch
+from bcgraph.nn.neuron.gpu import steps as gpu_steps
 from bcgraph.nn.neuron.kernel import Kernel, Runner, add_up, blocks, kernel, shaped
 from bcgraph.nn.neuron.packed_spikes import pack
 from bcgraph.nn.norm import split
@@ -125,11 +126,11 @@ class NeuronSteps:
     ) -> Tensor:
         """The spikes of all steps. With `repeated` the current is the same at every step and comes as `[N, ...]`."""
         alike = len({each.dtype for each in currents}) == 1
-        if traced() or not (alike and launch.fits(currents[0], steps)):
+        if traced() or not (alike and launch.usable(currents[0])):
             currents = [total(currents)]
         current = currents[0]
         wide = membranes(current)
-        if wide != current.dtype and (traced() or not launch.fits(current, steps)):
+        if wide != current.dtype and (traced() or not launch.usable(current)):
             with torch.autocast(current.device.type, enabled=False):
                 made = NeuronSteps.__call__(self, [current.to(wide)], learned, steps, repeated)
             return made.to(current.dtype)
@@ -142,9 +143,9 @@ class NeuronSteps:
             return plain_steps(kernels, given, dict(zip(names, uniforms, strict=True)))
         if needs_gradient(*currents, *uniforms):
             return autograd.all_steps(kernels, currents, repeated, names, uniforms)
-        if launch.fits(current, steps):
+        if launch.usable(current):
             fixed = dict(zip(names, uniforms, strict=True))
-            return launch.all_steps(kernels, currents, repeated, fixed, keeps=False, total=False)[0]
+            return gpu_steps.all_steps(kernels, currents, repeated, fixed, keeps=False, again=False).spikes
         shape = (steps * one.shape[0], *one.shape[1:])
         s = empty(workspace, slots[0] if slots else None, shape, is_last(one), one.dtype, one.device)
         autograd.run_steps(kernels, given, dict(zip(names, uniforms, strict=True)), split(s, steps))

@@ -23,10 +23,7 @@ from bcgraph.nn.neuron.kernel import Kernel
 from bcgraph.nn.precision import arithmetic, membranes
 
 BLOCK = 1024
-"""Elements of a program for one step."""
-
-LONGEST = 32
-"""Steps that one kernel runs. The text is as long as there are steps."""
+"""Elements of a program."""
 
 
 def usable(x: Tensor) -> bool:
@@ -41,7 +38,7 @@ def works(device: torch.device) -> bool:
     Triton builds what starts a kernel with a C compiler, which not every machine has.
     """
     try:
-        flaw = probe.flaw(_Grid(probe.SIZE, 1, probe.SIZE).run, device)
+        flaw = probe.flaw(Grid(probe.SIZE, 1, probe.SIZE).run, device)
     # It fails in the compiler, the linker or the driver, each in its own way.
     except Exception as error:
         flaw = (str(error).strip() or repr(error)).splitlines()[0]
@@ -52,54 +49,56 @@ def works(device: torch.device) -> bool:
     return False
 
 
-def fits(x: Tensor, steps: int) -> bool:
-    """Whether one kernel runs so many steps of tensors like `x`."""
-    return steps <= LONGEST and usable(x)
-
-
 @dataclass(frozen=True, slots=True)
-class _Grid:
+class Grid:
     """Elements in memory order: `inner` neighbors have the same channel."""
 
     n: int
     inner: int
     channels: int
+    block: int = BLOCK
+    """Elements of a program."""
 
     @property
     def programs(self) -> int:
-        return -(-self.n // BLOCK)
+        """How many programs the elements take."""
+        return -(-self.n // self.block)
 
     def run(self, text: str, *tensors: Tensor) -> None:
+        """Run the kernel of `text` on all elements of `tensors`."""
         if self.n:
             # Products and sums are rounded one by one, so that a value computed again is the same value.
             loaded(text)[(self.programs,)](
-                *tensors, self.n, self.inner, self.channels, BLOCK=BLOCK, enable_fp_fusion=False
+                *tensors, self.n, self.inner, self.channels, BLOCK=self.block, enable_fp_fusion=False
             )
 
 
-def _grid(like: Tensor) -> _Grid:
+def grid_of(like: Tensor, block: int = BLOCK) -> Grid:
+    """The elements of a tensor without gaps."""
     channels = like.shape[1]
     inner = like[0, 0].numel() if like.numel() and like.is_contiguous() else 1
-    return _Grid(like.numel(), max(1, inner), max(1, channels))
+    return Grid(like.numel(), max(1, inner), max(1, channels), block)
 
 
-def _dense(x: Tensor) -> Tensor:
+def dense(x: Tensor) -> Tensor:
     """`x` in memory without gaps whose order a kernel knows: contiguous or channels-last."""
     if x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
         return x
     return x.contiguous()
 
 
-def _as(x: Tensor, like: Tensor) -> Tensor:
+def laid_as(x: Tensor, like: Tensor) -> Tensor:
     """`x` in the layout of `like`."""
     return x if x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype).copy_(x)
 
 
-def _name(x: Tensor) -> str:
+def name_of(x: Tensor) -> str:
+    """What the type of the arithmetic on `x` is called in a text."""
     return str(arithmetic(x.dtype)).removeprefix("torch.")
 
 
-def _channels(uniforms: Mapping[str, Tensor]) -> frozenset[str]:
+def by_channel(uniforms: Mapping[str, Tensor]) -> frozenset[str]:
+    """The uniform values that have one value a channel."""
     return frozenset(key for key, value in uniforms.items() if value.dim())
 
 
@@ -118,9 +117,9 @@ class Step:
 
 def pack(s: Tensor) -> Tensor:
     """The bits of spikes, eight a byte in memory order."""
-    s = _dense(s)
+    s = dense(s)
     bits = _bits_of(s)
-    _grid(s).run(source.pack(), s, bits)
+    grid_of(s).run(source.pack(), s, bits)
     return bits
 
 
@@ -128,7 +127,7 @@ def unpack(bits: Tensor, shape: torch.Size, last: bool, dtype: torch.dtype) -> T
     """The spikes that `pack` packed, channels-last where they were."""
     layout = torch.channels_last if last else torch.contiguous_format
     s = torch.empty(shape, dtype=dtype, device=bits.device, memory_format=layout)
-    _grid(s).run(source.unpack(), bits, s)
+    grid_of(s).run(source.unpack(), bits, s)
     return s
 
 
@@ -149,7 +148,7 @@ def step(
     The first current has the size of the map. Another may have one that it is a whole multiple of: its nearest value
     is read, where it stands.
     """
-    like = _dense(currents[0])
+    like = dense(currents[0])
     wide = membranes(like)
     given = tuple(torch.empty_like(like, dtype=like.dtype if name == SPIKES else wide) for name in kernel.after)
     written = tuple(torch.empty_like(like, dtype=wide) for _ in kernel.written) if keeps else ()
@@ -158,10 +157,10 @@ def step(
     named = dict(zip(kernel.uniform, uniforms, strict=True))
     bits = _bits_of(like) if packs else like.new_empty(0, dtype=torch.uint8)
     terms = tuple(_nearest(each, like) for each in currents)
-    text = source.step(kernel, terms, _channels(named), _name(like), keeps, total, packs)
-    laid = [_as(v, like) if term is None else _laid_out(v, like) for v, term in zip(currents, terms, strict=True)]
-    places = [*laid, *(_as(v, like) for v in states), *uniforms, *given, *written]
-    _grid(like).run(text, *places, *([summed] if total else []), *([bits] if packs else []))
+    text = source.step(kernel, terms, by_channel(named), name_of(like), keeps, total, packs)
+    laid = [laid_as(v, like) if term is None else laid_out(v, like) for v, term in zip(currents, terms, strict=True)]
+    places = [*laid, *(laid_as(v, like) for v in states), *uniforms, *given, *written]
+    grid_of(like).run(text, *places, *([summed] if total else []), *([bits] if packs else []))
     return Step(given, written, summed, bits)
 
 
@@ -183,10 +182,10 @@ def step_backward(
 ) -> dict[str, Tensor]:
     """The gradients of current (in the type `current`), states and uniform values from those that `arrived`."""
     code = kernel.gradients(given)
-    like = _dense((*held, *arrived)[0])
-    grid = _grid(like)
+    like = dense((*held, *arrived)[0])
+    grid = grid_of(like)
     wide = arithmetic(like.dtype)
-    channels = _channels({key: uniforms[key] for key in kernel.uniform})
+    channels = by_channel({key: uniforms[key] for key in kernel.uniform})
     found: dict[str, Tensor] = {}
     for key, _ in code.results:
         if key in uniforms and key not in channels:
@@ -194,10 +193,10 @@ def step_backward(
         else:
             kind = current if key == CURRENT else wide if key in uniforms else _state_type(held, arrived)
             found[key] = torch.empty_like(like, dtype=kind)
-    text = source.step_backward(kernel, given, channels, _name(like))
-    places = [*(_as(v, like) for v in (*held, *arrived)), *(uniforms[key] for key in code.uniform)]
+    text = source.step_backward(kernel, given, channels, name_of(like))
+    places = [*(laid_as(v, like) for v in (*held, *arrived)), *(uniforms[key] for key in code.uniform)]
     grid.run(text, *places, *found.values())
-    return {key: _summed(value, uniforms[key]) if key in uniforms else value for key, value in found.items()}
+    return {key: summed_up(value, uniforms[key]) if key in uniforms else value for key, value in found.items()}
 
 
 def _state_type(held: Sequence[Tensor], arrived: Sequence[Tensor]) -> torch.dtype:
@@ -208,73 +207,18 @@ def _state_type(held: Sequence[Tensor], arrived: Sequence[Tensor]) -> torch.dtyp
     return found
 
 
-def _summed(parts: Tensor, uniform: Tensor) -> Tensor:
+def summed_up(parts: Tensor, uniform: Tensor) -> Tensor:
     """The gradient of a uniform value from the sums of programs, or from one value an element."""
     if not uniform.dim():
         return parts.sum().to(uniform.dtype)
     return parts.sum([0, *range(2, parts.dim())]).view(uniform.shape).to(uniform.dtype)
 
 
-def all_steps(
-    kernels: tuple[Kernel, ...],
-    currents: Sequence[Tensor],
-    repeated: bool,
-    uniforms: Mapping[str, Tensor],
-    *,
-    keeps: bool,
-    total: bool,
-) -> tuple[Tensor, Tensor]:
-    """The spikes of all steps `[T*N, ...]`, with what a backward pass needs.
-
-    That is with `keeps` the value that each step keeps, with `total` the sum of the currents, else the first of them.
-    """
-    current = _dense(currents[0])
-    like = current if repeated else current[: current.shape[0] // len(kernels)]
-    s = _steps_like(like, len(kernels), like.dtype)
-    held = _steps_like(like, len(kernels), membranes(like)) if keeps else current
-    if total:
-        # As exact as it was summed: the backward pass computes the steps again.
-        held = torch.empty_like(current, dtype=arithmetic(like.dtype))
-    channels = _channels(uniforms)
-    text = source.steps(kernels, len(currents), tuple(uniforms), channels, _name(like), repeated, keeps, total)
-    laid = [current, *(_as(each, current) for each in currents[1:])]
-    _grid(like).run(text, *laid, s, *([held] if keeps or total else []), *uniforms.values())
-    return s, held
-
-
-def all_steps_backward(
-    kernels: tuple[Kernel, ...],
-    kept: Tensor,
-    repeated: bool,
-    uniforms: Mapping[str, Tensor],
-    keeps: bool,
-    arrived: Tensor,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The gradients of the current and of the uniform values, from what `all_steps` kept."""
-    one = arrived.shape[0] // len(kernels)
-    like = kept[:one]
-    arrived = arrived if arrived.stride() == kept.stride() else _laid_out(arrived, like)
-    grid = _grid(like)
-    channels = _channels(uniforms)
-    result = torch.empty_like(like, dtype=arrived.dtype) if repeated else torch.empty_like(arrived)
-    wide = arithmetic(like.dtype)
-    found = {
-        key: torch.empty_like(like, dtype=wide) if key in channels else like.new_empty(grid.programs, dtype=wide)
-        for key in uniforms
-    }
-    text = source.steps_backward(kernels, tuple(uniforms), channels, _name(like), repeated, keeps)
-    grid.run(text, kept, arrived, result, *uniforms.values(), *found.values())
-    return result, {key: _summed(value, uniforms[key]) for key, value in found.items()}
-
-
-def _layout(like: Tensor) -> torch.memory_format:
+def order_of(like: Tensor) -> torch.memory_format:
+    """The memory order of a tensor without gaps."""
     return torch.contiguous_format if like.is_contiguous() else torch.channels_last
 
 
-def _laid_out(x: Tensor, like: Tensor) -> Tensor:
-    return x.contiguous(memory_format=_layout(like))
-
-
-def _steps_like(like: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
-    shape = (steps * like.shape[0], *like.shape[1:])
-    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=_layout(like))
+def laid_out(x: Tensor, like: Tensor) -> Tensor:
+    """`x` in the memory order of `like`, of another size."""
+    return x.contiguous(memory_format=order_of(like))

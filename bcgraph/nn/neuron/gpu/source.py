@@ -87,6 +87,8 @@ def step_backward(kernel: Kernel, given: tuple[bool, ...], channels: frozenset[s
 @cache
 def steps(
     kernels: tuple[Kernel, ...],
+    starts: tuple[str, ...],
+    ends: tuple[str, ...],
     terms: int,
     uniform: tuple[str, ...],
     channels: frozenset[str],
@@ -95,48 +97,58 @@ def steps(
     keeps: bool,
     total: bool,
 ) -> str:
-    """All steps: currents (`terms` of them) and uniform values in; spikes out.
+    """Steps in turn: currents (`terms` of them), the states `starts` and uniform values in; spikes out.
 
-    Besides come out, with `keeps`, the value that each step keeps, or with `total` the sum of the currents.
+    Besides come out, with `keeps`, the value that each step keeps, or with `total` the sum of the currents, and last
+    the states `ends`. States that are not in `starts` are zero before the first step.
 
     Step t of a tensor stands `t * n` elements after the first. With `repeated` the current is the same at every step.
     """
     text = Text(kind)
     currents, spikes = [text.argument() for _ in range(terms)], text.argument()
     held = text.argument() if keeps or total else ""
+    states = {key: text.load() for key in starts}
     fixed = {key: text.uniform(key in channels) for key in uniform}
-    for t, names in enumerate(_forward(text, kernels, currents, fixed, repeated)):
+    for t, names in enumerate(_forward(text, kernels, currents, states, fixed, repeated)):
         _store_at(text, spikes, t, names[f"gives {SPIKES}"])
         if keeps and kernels[t].held:
             _store_at(text, held, t, names[kernels[t].held[0]])
         if total and not (repeated and t):
             _store_at(text, held, t, names[CURRENT])
+        if t == len(kernels) - 1:
+            for key in ends:
+                text.store(names[f"next {key}"])
     return text.finished()
 
 
 @cache
 def steps_backward(
     kernels: tuple[Kernel, ...],
+    starts: tuple[str, ...],
+    arriving: tuple[str, ...],
     uniform: tuple[str, ...],
     channels: frozenset[str],
     kind: str,
     repeated: bool,
     keeps: bool,
 ) -> str:
-    """All steps backward: with `keeps` what each step kept, else the current; gradients of the spikes, uniform values.
+    """Steps in turn, backward. In: with `keeps` what each step kept, else the current and the states `starts`;
+    gradients of the spikes, and of the states `arriving` after the last step; uniform values.
 
-    Out: the gradient of the current, then those of the uniform values as `step_backward` has them.
+    Out: the gradient of the current, those of the states that `leaving` names, then those of the uniform values as
+    `step_backward` has them.
     """
     text = Text(kind)
-    source, arriving, result = text.argument(), text.argument(), text.argument()
+    source, spikes, result = text.argument(), text.argument(), text.argument()
+    states = {} if keeps else {key: text.load() for key in starts}
+    before = {name: text.load() for name in arriving}
     fixed = {key: text.uniform(key in channels) for key in uniform}
-    kept = None if keeps else list(_forward(text, kernels, [source], fixed, repeated))
+    kept = None if keeps else list(_forward(text, kernels, [source], states, fixed, repeated))
     sums: dict[str, str] = {}
-    before: dict[str, str] = {}
     whole = ""
     for t in reversed(range(len(kernels))):
         kernel = kernels[t]
-        have = {SPIKES: _load_at(text, arriving, t), **before}
+        have = {SPIKES: _load_at(text, spikes, t), **before}
         code = kernel.gradients(tuple(name in have for name in kernel.after))
         names: Names = dict(fixed)
         for key in kernel.held:
@@ -152,11 +164,12 @@ def steps_backward(
         for key in uniform:
             if key in found:
                 sums[key] = text.value(f"{sums[key]} + {found[key]}") if key in sums else found[key]
-        before = {
-            name: found[key] for name, key in zip(kernel.equations.states, kernel.states, strict=True) if key in found
-        }
+        before = {name: found[key] for name, key in _states(kernel) if key in found}
     if repeated:
         _store_at(text, result, 0, whole)
+    if starts:
+        for value in before.values():
+            text.store(value)
     for key in uniform:
         value = sums.get(key, text.number(0.0))
         if key in channels:
@@ -166,12 +179,27 @@ def steps_backward(
     return text.finished()
 
 
+@cache
+def leaving(kernels: tuple[Kernel, ...], arriving: tuple[str, ...]) -> tuple[str, ...]:
+    """The states before the first step that have a gradient, where the states `arriving` have one after the last."""
+    for kernel in reversed(kernels):
+        have = (SPIKES, *arriving)
+        found = {key for key, _ in kernel.gradients(tuple(name in have for name in kernel.after)).results}
+        arriving = tuple(name for name, key in _states(kernel) if key in found)
+    return arriving
+
+
+def _states(kernel: Kernel) -> Iterable[tuple[str, str]]:
+    """The states that a step reads: their names, and their keys as values of the step before."""
+    return zip(kernel.equations.states, kernel.states, strict=True)
+
+
 def _forward(
-    text: Text, kernels: Sequence[Kernel], currents: Sequence[str], fixed: Names, repeated: bool
+    text: Text, kernels: Sequence[Kernel], currents: Sequence[str], states: Names, fixed: Names, repeated: bool
 ) -> Iterable[Names]:
-    """The values of each step; what it gives is called `gives NAME`."""
+    """The values of each step. What it gives is called `gives NAME`, a state that the next step reads `next KEY`."""
     zero = text.number(0.0)
-    states = dict.fromkeys(kernels[0].states, zero)
+    states = {**dict.fromkeys(kernels[0].states, zero), **states}
     first = ""
     for t, kernel in enumerate(kernels):
         if not (repeated and first):
@@ -179,8 +207,12 @@ def _forward(
         names: Names = {CURRENT: first, **states, **fixed}
         text.lines(kernel.flat.lines, names)
         given = {name: text.leaf(leaf, names) for name, leaf in kernel.flat.results}
-        yield {**names, **{f"gives {name}": value for name, value in given.items()}}
         states = {key: given[name] for key, name in zip(kernel.next, kernel.after, strict=True)}
+        yield {
+            **names,
+            **{f"gives {name}": value for name, value in given.items()},
+            **{f"next {key}": value for key, value in states.items()},
+        }
 
 
 def _sum(text: Text, values: Sequence[str]) -> str:
