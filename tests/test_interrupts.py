@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import importlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from bcgraph import files
+from bcgraph import files, interrupts
 from bcgraph.cli.guard import guarded
 from bcgraph.errors import RunError
-from bcgraph.interrupts import heeded, interrupted, kept
+from bcgraph.interrupts import apart, heeded, interrupted
 from bcgraph.search.records import storage
 from bcgraph.search.records.failures import reason_of
 
@@ -133,23 +137,120 @@ def test_a_second_signal_does_not_end_what_the_first_began(capsys: pytest.Captur
     assert capsys.readouterr().err.startswith("interrupted; ")
 
 
-def test_a_signal_that_a_library_has_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def _library(done: list[str]) -> str:
+    """Takes a while, and would be broken by what is raised in it."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    time.sleep(0.2)
+    done.append("whole")
+    return "found"
+
+
+def test_no_interrupt_meets_a_library_that_is_called_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    done: list[str] = []
+
     def work() -> None:
-        own = signal.getsignal(signal.SIGTERM)
-        with kept():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        assert signal.getsignal(signal.SIGTERM) is own
-        with pytest.raises(SystemExit), kept():
-            sys.exit("of its own")
-        with kept():
-            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
+        with apart() as call:
+            assert call(lambda: "found") == "found"
+            with pytest.raises(ZeroDivisionError):
+                call(lambda: 1 // 0)
+            # One thread for all calls: what some libraries start ends with the thread that has started it.
+            assert call(threading.get_ident) == call(threading.get_ident) != threading.get_ident()
+            try:
+                call(partial(_library, done))
+            finally:
+                done.append(call(lambda: "ended"))
 
     with pytest.raises(BaseException) as ended:
         guarded(work)()
     assert getattr(ended.value, "exit_code", None) == 143
+    assert done == ["whole", "ended"]
     assert capsys.readouterr().err.startswith("terminated; ")
+
+
+def test_signals_that_a_library_takes_for_itself_are_given_back_at_once() -> None:
+    libc = ctypes.CDLL(None)
+
+    def take() -> bool:
+        libc.signal(signal.SIGTERM, None)  # by default a process ends
+        time.sleep(0.2)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        return True
+
+    with heeded(), apart() as call:
+        own = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            call(take)
+        assert signal.getsignal(signal.SIGTERM) is own
+
+
+def test_a_library_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_PATIENCE", 0.1)
+    ends = threading.Event()
+
+    def hangs() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        ends.wait(20)
+
+    began = time.monotonic()
+    with heeded(), apart() as call, pytest.raises(KeyboardInterrupt):
+        call(hangs)
+    assert time.monotonic() - began < 10
+    ends.set()
+
+
+def test_in_another_thread_a_library_is_called_there() -> None:
+    found: list[bool] = []
+
+    def work() -> None:
+        with apart() as call:
+            found.append(call(threading.get_ident) == threading.get_ident())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [True]
+
+
+MODULE = """
+import os, signal, time
+import {folder}
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.3)
+    {folder}.loaded.append("whole")
+except KeyboardInterrupt:
+    {folder}.loaded.append("broken")
+    raise
+"""
+
+
+@pytest.mark.parametrize(("patience", "seen"), [(10.0, ["whole"]), (0.0, ["broken"])])
+def test_a_signal_waits_until_modules_are_loaded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    patience: float,
+    seen: list[str],
+) -> None:
+    (tmp_path / "half_loaded").mkdir()
+    (tmp_path / "half_loaded" / "__init__.py").write_text("loaded = []\n")
+    (tmp_path / "half_loaded" / "slow.py").write_text(MODULE.format(folder="half_loaded"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(interrupts, "LOADING", patience)
+    monkeypatch.setattr(sys, "argv", ["bcgraph", "train", "net.bcg"])
+    package = importlib.import_module("half_loaded")
+
+    def work() -> None:
+        importlib.import_module("half_loaded.slow")
+        time.sleep(5)
+
+    with pytest.raises(BaseException) as ended:
+        guarded(work)()
+    for name in ("half_loaded", "half_loaded.slow"):
+        sys.modules.pop(name, None)
+    assert getattr(ended.value, "exit_code", None) == 143
+    assert package.loaded == seen
+    assert capsys.readouterr().err == "terminated; resume with: bcgraph train net.bcg\n"
 
 
 PROGRAM = """

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -52,17 +53,18 @@ def joined(address: str | None, cpus: int) -> Iterator[None]:
     own: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECTS}
     # `address="local"` keeps Ray from joining a cluster that only the environment names.
     where: dict[str, Any] = {"address": "local", **own} if address is None else {"address": address}
-    try:
-        _knock(address)
-        # Ray ends its process at SIGTERM, with a dump of its stack and without its workers.
-        with interrupts.kept():
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        raise unreachable(address, error) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    # Ray ends its process at SIGTERM, with a dump of its stack and without its workers, and breaks where an interrupt
+    # meets it. What it starts ends with the thread that has started it.
+    with interrupts.apart() as apart:
+        try:
+            try:
+                _knock(address)
+                apart(partial(ray.init, **where, log_to_driver=False, logging_level=logging.ERROR))
+            except (OSError, OverflowError, RuntimeError, ValueError) as error:
+                raise unreachable(address, error) from error
+            yield
+        finally:
+            apart(ray.shutdown)
 
 
 def _knock(address: str | None) -> None:
