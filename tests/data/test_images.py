@@ -92,6 +92,40 @@ def test_numbers_without_a_known_range_are_refused_whatever_their_values(
         read(tmp_path / "a.tif")
 
 
+def in_planes(path: Path, picture: np.ndarray, bits: int) -> None:
+    """A TIFF file of 8x8 pixels whose channels stand one after the other."""
+    size = 64 * bits // 8
+    begin = 8 + 2 + 12 * 10 + 4
+    outside = begin, begin + 6, begin + 18  # of what has three values: bits, offsets, sizes
+    offsets = [begin + 30 + channel * size for channel in range(3)]
+    shorts = {256: 8, 257: 8, 259: 1, 262: 2, 277: 3, 278: 8, 284: 2}
+    entries = {tag: struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in shorts.items()}
+    for tag, kind, place in ((258, 3, outside[0]), (273, 4, outside[1]), (279, 4, outside[2])):
+        entries[tag] = struct.pack("<HHII", tag, kind, 3, place)
+    listed = b"".join(entries[tag] for tag in sorted(entries))
+    values = struct.pack("<3H3I3I", *[bits] * 3, *offsets, *[size] * 3)
+    pixels = np.round(picture * (2**bits - 1)).astype(f"<u{bits // 8}").transpose(2, 0, 1).tobytes()
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(entries)) + listed + bytes(4) + values + pixels)
+
+
+def test_channels_of_a_tiff_file_may_stand_one_after_the_other_where_pillow_can_read_them(tmp_path: Path) -> None:
+    picture = np.stack([RAMP, RAMP.T, 1 - RAMP], axis=-1)
+    in_planes(tmp_path / "a.tif", picture, 8)
+    np.testing.assert_allclose(read(tmp_path / "a.tif", 3), picture.transpose(2, 0, 1), atol=1 / 500)
+    in_planes(tmp_path / "a.tif", picture, 16)
+    with pytest.raises(DataError, match="its channels of 16 bits stand one after the other"):
+        read(tmp_path / "a.tif", 3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_alpha_of_a_palette_is_ignored_without_a_word(tmp_path: Path, channels: int) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).quantize(16)
+    image.save(tmp_path / "opaque.png")
+    image.save(tmp_path / "alpha.png", transparency=bytes(range(0, 256, 16)))
+    np.testing.assert_array_equal(read(tmp_path / "alpha.png", channels), read(tmp_path / "opaque.png", channels))
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("flag", range(1, 9))
 def test_plain_tiff_files_obey_their_flag_too(tmp_path: Path, flag: int, kind: type) -> None:

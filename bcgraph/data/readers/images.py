@@ -22,8 +22,8 @@ _SIXTEEN = 2**16 - 1
 # Formats without whole numbers of more than 16 bits, of which Pillow makes such numbers all the same.
 _SCALED_TO_SIXTEEN = ("PNG", "PPM")
 # What a TIFF file says of its pixels (TIFF 6.0, sections 3, 4 and 19).
-_BITS, _MEANING, _FORMATS = 258, 262, 339
-_WHITE_IS_ZERO, _SIGNED = 0, 2
+_BITS, _PACKING, _MEANING, _ORDER, _FORMATS = 258, 259, 262, 284, 339
+_UNPACKED, _WHITE_IS_ZERO, _CHANNEL_BY_CHANNEL, _SIGNED = 1, 0, 2, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,9 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
         raise ValueError("its pixels are floating-point numbers, whose range is not known")
     largest, inverted = _tiff_range(image) if isinstance(image, TiffImageFile) else (_SIXTEEN, False)
     if not image.mode.startswith("I"):
-        return image.convert(mode)
+        # Alpha of a palette, which Pillow would warn about.
+        transparent = image.mode == "P" and "transparency" in image.info
+        return (image.convert("RGBA") if transparent else image).convert(mode)
     if image.mode == "I" and image.format not in _SCALED_TO_SIXTEEN:
         raise ValueError("its pixels are whole numbers of 32 bits, whose range is not known")
     values = np.asarray(image)
@@ -94,9 +96,13 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
 def _tiff_range(image: TiffImageFile) -> tuple[int, bool]:
     """The largest number that a pixel of `image` can be, and whether it means black, which Pillow leaves to the reader.
 
-    Raises ValueError where pixels are signed or have more than 16 bits.
+    Raises ValueError where pixels are signed, have more than 16 bits, or are of a kind that Pillow mixes up.
     """
     bits = max(image.tag_v2.get(_BITS, (1,)))
+    plain = image.tag_v2.get(_PACKING, _UNPACKED) == _UNPACKED
+    if bits > 8 and plain and len(image.getbands()) > 1 and image.tag_v2.get(_ORDER) == _CHANNEL_BY_CHANNEL:
+        # Pillow takes each half of a number for a pixel.
+        raise ValueError(f"its channels of {bits} bits stand one after the other; compressed they can be read")
     if _SIGNED in image.tag_v2.get(_FORMATS, ()):
         raise ValueError("its pixels are signed whole numbers, whose range is not known")
     if bits > 16:
