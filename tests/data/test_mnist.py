@@ -206,3 +206,15 @@ def test_a_part_without_images(tmp_path: Path) -> None:
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((0, 28, 28))))
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(0)))
     refused("mnist", tmp_path, "its test part has no samples")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_that_is_too_large_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    write(tmp_path, packed=packed)
+    monkeypatch.setattr(mnist, "LIMIT", 7 * 784 + 16)
+    load("mnist", tmp_path)
+    monkeypatch.setattr(mnist, "LIMIT", 7 * 784 + 15)
+    with pytest.raises(DataError, match="is damaged: it is larger than 5,503 bytes"):
+        load("mnist", tmp_path)

@@ -26,6 +26,8 @@ from bcgraph.data.sources import Augmentation, DataSet, Held, Part, Request
 SIDE = 28
 LETTERS = (*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt",)
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+LIMIT = 2**30
+"""Bytes of the largest file that is read; packed rubbish may be a thousand times as large as its file."""
 DEBIAN = (Path("/usr/share/datasets/fashion-mnist"), Path("/usr/share/dataset-fashion-mnist"))
 
 
@@ -170,7 +172,10 @@ def _found(family: Family, root: Path, stems: list[str]) -> list[Path] | None:
 def idx(name: str, path: Path, how: str) -> NDArray[np.uint8]:
     """The bytes in an idx file, in its shape. Raises DataError (E081) where it is not whole."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise ValueError(f"it is larger than {LIMIT:,} bytes")
         if content[:3] != b"\0\0\x08":
             raise ValueError("it is no idx file of bytes")
         sizes = struct.unpack_from(f">{content[3]}I", content, 4)
