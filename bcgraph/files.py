@@ -9,16 +9,22 @@ left.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from bcgraph.errors import RunError
 
 TEMPORARY = ".bcgraph-tmp-"
+
+_YOUNG = 1.0
+"""Seconds in which who makes a temporary file has claimed it."""
 
 # What a file system without locks answers.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
@@ -156,6 +162,29 @@ def sweep(path: str | os.PathLike[str]) -> None:
     for left in Path(path).glob(f".*{TEMPORARY}*"):
         with suppress(OSError):
             left.unlink()
+
+
+def claim(stream: BinaryIO) -> None:
+    """Mark an open temporary file as one that a living process writes, where the system can lock it."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def sweep_dead(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files for `path` that processes had claimed which are gone: others may be writing too."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: who is gone cannot be told
+        return
+    target = Path(path)
+    for left in target.parent.glob(f".{glob.escape(target.stem)}{TEMPORARY}*"):
+        with suppress(OSError), left.open("r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # One that was made just now may not have been claimed yet.
+            if time.time() - os.fstat(stream.fileno()).st_mtime > _YOUNG:
+                left.unlink()
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> RunError:

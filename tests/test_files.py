@@ -181,3 +181,37 @@ def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
     name = os.fsdecode(b"run-\xff")
     files.write_text(tmp_path / "a.txt", f"in {name}")
     assert (tmp_path / "a.txt").read_bytes() == b"in run-\\udcff"
+
+
+HALF = """
+import sys, time
+from pathlib import Path
+from bcgraph import files
+with files.writing(Path(sys.argv[1])) as temporary, temporary.open("w+b") as stream:
+    files.claim(stream)
+    stream.write(b"half")
+    stream.flush()
+    print("claimed", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, who is gone cannot be told")
+def test_what_a_killed_process_has_claimed_is_swept_and_what_a_living_one_writes_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_YOUNG", -1.0)
+    target = tmp_path / "[frames].npy"
+    (tmp_path / "f.bcgraph-tmp-of-another.npy").touch()
+    with subprocess.Popen([sys.executable, "-c", HALF, str(target)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "claimed\n"
+        files.sweep_dead(target)
+        assert len(names(tmp_path)) == 2
+        writer.kill()
+    files.sweep_dead(target)
+    assert names(tmp_path) == ["f.bcgraph-tmp-of-another.npy"]
+    (tmp_path / f".[frames]{files.TEMPORARY}0.npy").touch()
+    monkeypatch.setattr(files, "_YOUNG", 60.0)
+    files.sweep_dead(target)
+    assert len(names(tmp_path)) == 2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bcgraph import data
+from bcgraph import data, files
 from bcgraph.data.readers import cameras, frames
 from bcgraph.errors import DataError
 from bcgraph.schema import DataSpec, SequenceInput
@@ -156,3 +157,12 @@ def test_times_keep_their_order_whatever_their_size(tmp_path: Path, times: list[
     np.save(tmp_path / "1.npy", rows)
     found = cameras.GESTURE.frames(tmp_path / "1.npy", 4, (128, 128))
     assert [int(np.flatnonzero(frame[1, 0])[0]) for frame in found] == [3, 2, 1, 0]
+
+
+def test_frames_that_a_killed_process_was_making_are_swept_when_they_are_made(made: Path) -> None:
+    left = made / f"DVSGesture/.test_v1_T2_128x128{files.TEMPORARY}0123.npy"
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    load("dvs_gesture", made, (128, 128))
+    assert sorted(p.name for p in left.parent.glob("*.npy")) == ["test_v1_T2_128x128.npy", "train_v1_T2_128x128.npy"]
+    assert not left.exists()

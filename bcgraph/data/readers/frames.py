@@ -167,7 +167,10 @@ def keep(
     """
     header = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": shape}
     made = Sources.of(sources, path.parent)
+    # Nobody else would remove what a killed process has left in the folder of a data set.
+    files.sweep_dead(path)
     with files.writing(path) as temporary, temporary.open("w+b") as stream:
+        files.claim(stream)
         np.lib.format.write_array_header_1_0(stream, header)
         value = npy.checksum(stream, 0, stream.tell())
         for row in rows:
