@@ -11,7 +11,7 @@ from PIL import Image
 
 from bcgraph import data
 from bcgraph.data.readers import folders
-from bcgraph.errors import DataError
+from bcgraph.errors import BcgraphWarning, DataError
 from bcgraph.schema import DataSpec, ImageInput, InputSpec, SequenceInput
 
 WNIDS = ("n02", "n01")
@@ -91,6 +91,7 @@ def test_tiny_imagenet_with_a_list_of_classes_that_is_cut_off(tiny: Path) -> Non
         (b"", "its list of classes, is empty"),
         (b"n01\n", "the class `n02` is not in `wnids.txt`"),
         (b"n01\nn0", "the class `n02` is not in `wnids.txt`"),
+        (b"n01\nn02\nn01\n", "`wnids.txt` names `n01` twice"),
         (b"\xff\xfe\x00", "`wnids.txt` is damaged: it is no text"),
     ):
         wnids.write_bytes(content)
@@ -104,6 +105,8 @@ def test_tiny_imagenet_without_labels(tiny: Path) -> None:
     refused("tiny_imagenet", tiny, "the test image `val_9.JPEG` is missing")
     table.write_text(lines + "val_0.JPEG\tn99\n")
     refused("tiny_imagenet", tiny, "line 5 of `val_annotations.txt` is damaged")
+    table.write_text(lines + "val_0.JPEG\tn01\t0\t0\t1\t1\n")
+    refused("tiny_imagenet", tiny, "`val_annotations.txt` names `val_0.JPEG` twice")
     table.write_text("\n".join(lines.splitlines()[:3]) + "\n")
     refused("tiny_imagenet", tiny, "has labels of 3 test images, but there are 4")
     table.write_bytes(b"val_0.JPEG\tn\xff")
@@ -168,6 +171,31 @@ def test_folder_missing_or_wrong(folder: Path) -> None:
     refused("folder", folder, "no folder `test`, nor `val`")
     (folder / "test" / "cat").mkdir(parents=True)
     refused("folder", folder, "there are no images")
+
+
+def test_a_class_that_nothing_is_trained_on_is_refused(folder: Path) -> None:
+    for path in (folder / "train" / "dog").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    refused("folder", folder, "there are no images of the class `dog`", "images end in .avif, .bmp")
+    picture(folder / "train" / "dog" / "inner" / "a.png", 0)
+    refused("folder", folder, "there are no images of the class `dog`")
+
+
+def test_images_of_kinds_that_are_not_read_are_counted(folder: Path) -> None:
+    for part in ("train", "test"):
+        (folder / part / "cat" / "c.HEIC").touch()
+        (folder / part / "cat" / "._d.jp2").touch()
+    with pytest.warns(BcgraphWarning, match=r"^2 images are left out, .* such as `.*c\.HEIC`$"):
+        assert len(load("folder", folder).train) == 6
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jfif", ".jpe", ".pbm", ".pnm"])
+def test_rarer_names_of_images(folder: Path, suffix: str) -> None:
+    kind = "JPEG" if suffix in (".jfif", ".jpe") else None
+    Image.new("1" if suffix == ".pbm" else "RGB", (20, 10), 1).save(folder / f"test/cat/c{suffix}", format=kind)
+    splits = load("folder", folder)
+    assert len(splits.test) == 5
+    splits.test.take(range(5))
 
 
 def test_a_disk_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bcgraph.data.augment import images
-from bcgraph.data.readers.images import MODES, ImageFiles, absent, listed
+from bcgraph.data.readers.images import MODES, SUFFIXES, UNREAD, ImageFiles, absent, listed
 from bcgraph.data.sources import DataSet, Part, Request
-from bcgraph.errors import DataError
+from bcgraph.errors import BcgraphWarning, DataError
 
 TINY = "tiny-imagenet-200"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -31,6 +34,7 @@ def load_tiny_imagenet(request: Request) -> DataSet:
     classes = tuple(sorted(_text(folder / "wnids.txt", how).split()))
     if not classes:
         raise absent("tiny_imagenet", folder / "wnids.txt", "`wnids.txt`, its list of classes, is empty", how)
+    _once(classes, folder / "wnids.txt", how)
     unlisted = sorted(set(_classes(folder / "train")) - set(classes)) if (folder / "train").is_dir() else []
     if unlisted:
         problem = f"the class `{unlisted[0]}` is not in `wnids.txt`, its list of classes"
@@ -80,11 +84,19 @@ def _annotated(folder: Path, classes: tuple[str, ...], how: str) -> tuple[tuple[
         labels.append(numbers[parts[1]])
     if not paths:
         raise absent("tiny_imagenet", table, "`val_annotations.txt` is empty", how)
+    _once([path.name for path in paths], table, how)
     # A list that was cut off between two lines.
     if set(paths) != {folder / "images" / name for name in present}:
         problem = f"`val_annotations.txt` has labels of {len(set(paths))} test images, but there are {len(present)}"
         raise absent("tiny_imagenet", table, problem, how)
     return tuple(paths), labels
+
+
+def _once(names: Sequence[str], place: Path, how: str) -> None:
+    """Raise DataError (E081) for a name that a list has twice: one image would have two labels."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise absent("tiny_imagenet", place, f"`{place.name}` names `{twice}` twice", how)
 
 
 def _text(path: Path, how: str) -> str:
@@ -117,6 +129,11 @@ def load_folder(request: Request) -> DataSet:
     foreign = sorted(set(_classes(test)) - set(classes))
     if foreign:
         raise absent("folder", test, f"the class `{foreign[0]}` is not in the training part", how)
+    bare = next((name for name in classes if not listed(train / name)), None)
+    if bare is not None:
+        problem = f"there are no images of the class `{bare}`"
+        raise absent("folder", train / bare, problem, f"{how}; images end in {', '.join(SUFFIXES)}")
+    _note_unread([part / name for part in (train, test) for name in classes])
     mean, std = FOLDER[channels]
     return DataSet(
         name="folder",
@@ -127,6 +144,15 @@ def load_folder(request: Request) -> DataSet:
         std=std,
         augment=images(request.shape[1]),
     )
+
+
+def _note_unread(folders: Sequence[Path]) -> None:
+    """Say which images in the folders of classes are left out."""
+    inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    unread = sorted(path for path in inside if path.suffix.lower() in UNREAD and not path.name.startswith("."))
+    if unread:
+        text = f"{len(unread):,} images are left out, of kinds that are not read, such as `{unread[0]}`"
+        warnings.warn(BcgraphWarning(text), stacklevel=2)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

@@ -16,7 +16,16 @@ from PIL.TiffImagePlugin import TiffImageFile
 from bcgraph.data.sources import Floats, Integers
 from bcgraph.errors import DataError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
+    ".webp",
+)  # fmt: skip
+UNREAD = (
+    ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jp2", ".jxl", ".nef",
+    ".psd", ".raw", ".svg", ".tga",
+)  # fmt: skip
+"""How images end that are not read."""
+
 MODES = {1: "L", 3: "RGB"}
 _SIXTEEN = 2**16 - 1
 # Formats without whole numbers of more than 16 bits, of which Pillow makes such numbers all the same.
