@@ -144,8 +144,12 @@ def _restore_optimizer(
         for key, value in state.items():
             if (flaw := _flaw(key, value, own)) is not None:
                 raise WeightsError("E083", f"the optimizer state of `{name}` cannot be: `{key}` is {flaw}")
-            # AdamW counts its steps in a tensor that stays on the CPU, unless a CUDA graph holds the update.
-            optimizer.state[own][key] = value.to(own.device if value.dim() or on_device else value.device)
+            if key == "step":
+                # AdamW counts its steps in a tensor that stays on the CPU, unless a CUDA graph holds the update.
+                optimizer.state[own][key] = value.to(own.device if on_device else value.device)
+            else:
+                # A file has no layouts, and a fused update takes one for a weight and all that belongs to it.
+                optimizer.state[own][key] = torch.empty_like(own, requires_grad=False).copy_(value)
 
 
 def _flaw(key: str, value: Tensor, own: Tensor) -> str | None:
