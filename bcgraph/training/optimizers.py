@@ -52,7 +52,9 @@ def optimizer(
     found = _built(model, settings, captured and first.is_cuda)
     if captured:
         for parameters in found.param_groups:
-            parameters["lr"] = torch.full((), float(parameters["lr"]), dtype=first.dtype, device=first.device)
+            # A fused kernel reads float32, whatever the weights are.
+            kind = torch.float32 if parameters.get("fused") else first.dtype
+            parameters["lr"] = torch.full((), float(parameters["lr"]), dtype=kind, device=first.device)
     return found
 
 

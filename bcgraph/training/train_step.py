@@ -91,7 +91,8 @@ class TrainStep:
                 # Processes average their gradients, so a share counts by its size.
                 hard = self._loss(outputs, labels)
                 if mixed is not None:
-                    hard = mixed * hard + (1 - mixed) * self._loss(outputs, partners)
+                    own, other = _weights(mixed, hard.dtype)
+                    hard = own * hard + other * self._loss(outputs, partners)
                 share = self._taught(hard, outputs, part) * (len(labels) * group.world_size / size)
                 group.backward(share)
             loss += share.detach()
@@ -128,6 +129,13 @@ class TrainStep:
             logits = self.teacher(samples).to(outputs.dtype)
         distance = distillation(outputs, logits, self.settings.temperature, self.settings.loss)
         return (1 - weight) * loss + weight * distance
+
+
+def _weights(mixed: float | Tensor, dtype: torch.dtype) -> tuple[float | Tensor, float | Tensor]:
+    """How much the two labels of a mixture count. A tensor rounds to the type of the loss, as a number would."""
+    if isinstance(mixed, Tensor):
+        return mixed.to(dtype), (1 - mixed).to(dtype)
+    return mixed, 1 - mixed
 
 
 def _likely(labels: Tensor, partners: Tensor, mixed: float | Tensor | None) -> Tensor:
