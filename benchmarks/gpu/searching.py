@@ -97,7 +97,7 @@ def supernet_parts(plan: Plan) -> Iterator[Row]:
     """A step of the supernet by parts, captured and plain, without reading data."""
     net = Supernet(plan.spec(feedback=False), 0, _validation(plan), device=plan.device)
     many, x = _candidates(plan), plan.images()
-    captured, plain = (step(net.paths(capture), net, many, x) for capture in (CudaCapture, None))
+    captured, plain = (step(net.paths(capture), net, many, x) for capture in (CudaCapture().apart, None))
     mine, other = timed(plan, captured, plain)
     yield ratio(f"supernet step, batch {plan.batch}, captured / plain", mine, other, "", faster=True)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bcgraph.errors import BcgraphWarning, RunError
+from bcgraph.memory import ran_out
 from bcgraph.nn.graphs.capture import Run
 from bcgraph.nn.graphs.comparison import Effect, Kept, flaw
 from bcgraph.nn.graphs.recordings import Recordings
@@ -115,36 +116,44 @@ class Graphed:
         def run() -> tuple[Tensor, ...]:
             return self.run(*static)
 
-        with self.capture.warming(static[0].device):
-            kept = Kept(self.state)
-            for _ in range(WARM_UPS):
-                run()
-                kept.restore()
+        device, kept, warm = static[0].device, None, False
         try:
-            return _Recorded(static, self.capture.record(run, static[0].device))
+            with self.capture.warming(device):
+                kept = Kept(self.state)
+                for _ in range(WARM_UPS):
+                    run()
+                    kept.restore()
+            warm = True
+            return _Recorded(static, self.capture.record(run, device))
         # A call that cannot be captured fails in as many ways as there are operations.
         except RuntimeError as error:
-            kept.restore()
+            if kept is not None:
+                kept.restore()
+            if not (warm or ran_out(error)):
+                raise
             return self._plain(_line(error))
 
     def _compared(self, found: _Recorded, inputs: tuple[Tensor, ...]) -> str | None:
         """What is wrong with a capture on these inputs, or None. Leaves everything as it was."""
-        with self.capture.warming(inputs[0].device):
-            kept = Kept(self.state)
+        kept: Kept | None = None
         effects: list[Effect] = []
         calls: list[Run] = [*[lambda: self.run(*inputs)] * _TWO, lambda: found(inputs)]
-        for call in calls:
-            # One by one, so that all draw the same numbers.
+        try:
             with self.capture.warming(inputs[0].device):
-                try:
+                kept = Kept(self.state)
+            for call in calls:
+                # One by one, so that all draw the same numbers.
+                with self.capture.warming(inputs[0].device):
                     outputs = [output.detach().clone() for output in call()]
-                except RuntimeError as error:
+                    effects.append(Effect(outputs, Kept(self.state).values))
                     kept.restore()
-                    if len(effects) < _TWO:
-                        raise
-                    return _line(error)
-                effects.append(Effect(outputs, Kept(self.state).values))
+        except RuntimeError as error:
+            if kept is not None:
                 kept.restore()
+            # There may be room for plain calls, and none for a capture beside them.
+            if len(effects) < _TWO and not ran_out(error):
+                raise
+            return _line(error)
         plain, again, replay = effects
         return flaw(replay, plain, again, kept.values)
 

@@ -131,7 +131,7 @@ class Supernet:
         if len(self.history) == self.spec.search.supernet.epochs and done:
             return
         captured = captures(self.machine, torch.device(group.device), tells=group.is_global_zero)
-        network, update = group.setup(_Drawn(self, CudaCapture if captured else None), plain)
+        network, update = group.setup(_Drawn(self, CudaCapture().apart if captured else None), plain)
         # Of `train` only the loss, the optimizer and the schedule are the supernet's.
         settings = TrainSpec(loss=self.spec.train.loss)
         step = TrainStep(self.spec, settings, group, network, update, self.dtype, self.dtype)
