@@ -5,6 +5,7 @@ Captures call again, so that all around them runs without a GPU.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,16 @@ import bcgraph
 from bcgraph import data, keys
 from bcgraph.compiler import pipelines
 from bcgraph.errors import BcgraphWarning
-from bcgraph.nn.graphs.capture import CallAgain, Run
+from bcgraph.nn.graphs.capture import CallAgain, CudaCapture, Run
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.search_space import of_search, wired
 from bcgraph.search.supernet import supernet as supernets
 from bcgraph.search.supernet.lowered import Lowered
-from bcgraph.search.supernet.paths import Paths
+from bcgraph.search.supernet.paths import SESSIONS, Paths
 from bcgraph.search.supernet.restriction import Restriction
 from bcgraph.search.supernet.shared_weights import SharedWeights
 from bcgraph.search.supernet.supernet import Supernet
+from tests.imitated_gpu import gpus
 
 TINY = "backbone = tiny(width=3, classes=5)"
 NETWORKS = {
@@ -86,8 +88,8 @@ def test_a_restriction_is_the_program_of_the_network(text: str) -> None:
 class Weights:
     """The weights of a supernet, and what a pass leaves in them."""
 
-    def __init__(self, spec: NetworkSpec, dtype: torch.dtype) -> None:
-        self.weights = SharedWeights(3, dtype=dtype)
+    def __init__(self, spec: NetworkSpec, dtype: torch.dtype, device: str = "cpu") -> None:
+        self.weights = SharedWeights(3, dtype=dtype, device=device)
         paper = spec.search.space is None
         covers = [everything(spec)] if paper else [wired(spec, m) for m in of_search(spec).covers()]
         self.root = self.weights.root(covers[0]) if paper else self.weights.whole_tree(covers)
@@ -258,3 +260,23 @@ def test_parts_hold_the_layers_of_the_supernet() -> None:
     for part in paths._parts.values():
         layers = [m for m in part.modules() if not list(m.children()) and m is not part]
         assert all(id(m) in own for m in layers if list(m.parameters()) and isinstance(m, nn.Module))
+
+
+@pytest.mark.parametrize(("name", "more"), [("sequence", ""), ("vectors", ""), ("image", SPACE)])
+def test_replayed_segments_give_the_bits_of_the_network_alone(name: str, more: str) -> None:
+    """Any order of architectures and sizes of batches, also of those whose captures were dropped in between."""
+    with gpus() as gpu, warnings.catch_warnings(action="error", category=BcgraphWarning):
+        spec = parsed(name, more)
+        ours, theirs = (Weights(spec, torch.float32, "cuda") for _ in range(2))
+        paths = ours.paths(CudaCapture().apart)
+        many = drawn(spec, 3)
+        for number, size in ((0, 6), (1, 6), (2, 4), (3, 5), (1, 4), (0, 6), (2, 6)):
+            each = many[number]
+            (x,) = inputs(spec, torch.float32, 1, size)
+            found = ours.effect(lambda x, each=each: paths.run(each, x), x.cuda())
+            wanted = theirs.effect(theirs.weights.candidate(each).train(), x.cuda())
+            for a, b in zip(found, wanted, strict=True):
+                assert (a is None) == (b is None)
+                assert a is None or b is None or torch.equal(a, b)
+        assert gpu.replays > gpu.captures
+        assert len(paths._captured) == SESSIONS
