@@ -22,6 +22,7 @@ from bcgraph.nn.graphs.capture import CudaCapture
 from bcgraph.nn.graphs.graphed import Graphed
 from bcgraph.nn.graphs.module import GraphedCall
 from bcgraph.nn.graphs.recordings import Recordings, cuda
+from bcgraph.nn.neuron.gpu import launch
 from bcgraph.training.checkpoint import collect, restore
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.ema import EMA
@@ -263,6 +264,20 @@ def test_two_gpus_in_one_process() -> None:
                 found = graphed("", x)[0]
                 assert found.device == x.device
                 assert torch.equal(found, x * 2)
+
+
+def test_a_kernel_starts_on_the_gpu_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    class Kernel:
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+            return lambda *_, **__: started.append(torch.cuda.current_device())
+
+    monkeypatch.setattr(launch, "loaded", lambda _: Kernel())
+    with gpus(2):
+        for device in ("cuda:1", "cuda:0", "cuda:1"):
+            launch.pack(torch.ones(1, 2, 3, 3, device=device))
+    assert started == [1, 0, 1]
 
 
 def test_captures_take_few_streams_and_their_memory_goes_with_them(gpu: State) -> None:

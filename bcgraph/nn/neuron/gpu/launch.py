@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
@@ -66,11 +67,18 @@ class Grid:
 
     def run(self, text: str, *tensors: Tensor) -> None:
         """Run the kernel of `text` on all elements of `tensors`."""
-        if self.n:
+        if not self.n:
+            return
+        with _present(tensors[0].device):
             # Products and sums are rounded one by one, so that a value computed again is the same value.
             loaded(text)[(self.programs,)](
                 *tensors, self.n, self.inner, self.channels, BLOCK=self.block, enable_fp_fusion=False
             )
+
+
+def _present(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, `device` is the present one: Triton starts kernels there, wherever their tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def grid_of(like: Tensor, block: int = BLOCK) -> Grid:
