@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import time
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bcgraph.errors import BcgraphWarning
 from benchmarks import gpu
 from benchmarks.gpu import Part, page
 from benchmarks.gpu import budget as budgets
@@ -70,7 +73,8 @@ def test_what_does_not_fit_in_the_time_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(gpu, "parts", lambda plan: found)
     monkeypatch.setattr(budgets, "SHORT", 0.0)
     where = tmp_path / "gpu.md"
-    rows, dropped = gpu.measure(DRY, where, tmp_path / "gpu.csv", Budget(100, lambda: now[0]))
+    patient = replace(DRY, patient=True)
+    rows, dropped = gpu.measure(patient, where, tmp_path / "gpu.csv", Budget(100, lambda: now[0]))
     assert [row.what for row in rows] == ["something", "something"]
     assert dropped == [
         "a broken one (failed: no such kernel)",
@@ -80,6 +84,25 @@ def test_what_does_not_fit_in_the_time_is_named(monkeypatch: pytest.MonkeyPatch,
     ]
     assert f"of what they need: {'; '.join(dropped)}.\n" in where.read_text()
     assert "### An endless one\n" in where.read_text(), "what was measured before the end is kept"
+
+
+def test_what_is_said_of_a_part_stands_in_its_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def told() -> Iterator[Row]:
+        yield from some()
+        warnings.warn(BcgraphWarning("a training step runs without CUDA graphs: why"), stacklevel=1)
+        raise ValueError("no such kernel")
+
+    monkeypatch.setattr(gpu, "parts", lambda _: [Part("a plain one", told)])
+    rows, _ = gpu.measure(DRY, tmp_path / "gpu.md", tmp_path / "gpu.csv", Budget(100))
+    assert [row.what for row in rows] == ["something", "warning: a training step runs without CUDA graphs: why"]
+    assert "without CUDA graphs: why" in (tmp_path / "gpu.csv").read_text()
+
+
+def test_each_goal_comes_before_the_first_is_measured_again() -> None:
+    names = [part.name for part in gpu.parts(Plan())]
+    again = names.index(f"inference, {Plan().precisions[1]}")
+    asked = ("training, batch 128", "training without a connection", "scoring", "supernet steps")
+    assert {*asked, "evaluations on the supernet", "the paper's whole search"} <= {*names[:again]}
 
 
 def test_a_budget_counts_down() -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from bcgraph.errors import BcgraphWarning
 from benchmarks.gpu import compiled, page, profiled, searching, steps
 from benchmarks.gpu.budget import Budget, OverrunError
 from benchmarks.gpu.plan import Plan, first_line
@@ -33,25 +36,24 @@ class Part:
 
 
 def parts(plan: Plan) -> list[Part]:
-    """What is measured, the most wanted first."""
+    """What is measured, the most wanted first: each goal once, then again in other precisions and sizes."""
     known: Known = {}
-    size = (plan.batch, plan.steps)
-    found = []
-    for precision in plan.precisions:
-        found += [
-            Part(f"inference, {precision}", partial(steps.inference, plan, precision, *size)),
-            Part(f"training, {precision}", partial(steps.training, plan, precision, *size)),
-        ]
+    first, *others = plan.precisions
     large = (plan.large, plan.steps)
-    found += [
+    found = [
+        *_both(plan, first),
         Part(f"training, batch {plan.large}", partial(steps.training, plan, "bf16", *large)),
         Part("training without a connection", partial(steps.training, plan, "bf16", *large, feedback=False)),
         Part("scoring", partial(searching.scoring, plan, known), 25),
         Part("supernet steps", partial(searching.supernet_step, plan, known), 25),
-        Part("supernet steps by parts", partial(searching.supernet_parts, plan)),
         Part("evaluations on the supernet", partial(searching.evaluation, plan, known), 25),
         Part("the paper's whole search", partial(searching.whole, plan, known), 1),
+    ]
+    for precision in others:
+        found += _both(plan, precision)
+    found += [
         Part("where the time goes", partial(profiled.training, plan)),
+        Part("supernet steps by parts", partial(searching.supernet_parts, plan)),
         Part("neurons against torch.compile", partial(compiled.neurons, plan), 30),
         Part("the time to compile", partial(compiled.times, plan)),
     ]
@@ -67,6 +69,14 @@ def parts(plan: Plan) -> list[Part]:
     ]
 
 
+def _both(plan: Plan, precision: str) -> list[Part]:
+    size = (plan.batch, plan.steps)
+    return [
+        Part(f"inference, {precision}", partial(steps.inference, plan, precision, *size)),
+        Part(f"training, {precision}", partial(steps.training, plan, precision, *size)),
+    ]
+
+
 def measure(
     plan: Plan, where: Path = page.PAGE, table: Path = page.TABLE, budget: Budget | None = None
 ) -> tuple[list[Row], list[str]]:
@@ -77,13 +87,13 @@ def measure(
     done: list[tuple[str, list[Row]]] = []
     dropped: list[str] = []
     for part in parts(plan):
-        if not budget.allows(part.least):
+        if not budget.allows(part.least if plan.patient else 0.0):
             dropped.append(part.name)
             print(f"not measured for lack of time: {part.name}", flush=True)
             continue
         rows: list[Row] = []
         try:
-            with budget.limit():
+            with budget.limit(), _saying(rows):
                 rows.extend(part.rows())
         except OverrunError:
             dropped.append(f"{part.name} (stopped when the time was over)")
@@ -102,6 +112,18 @@ def measure(
             torch.cuda.empty_cache()
     page.write(where, page.section(device, done, dropped))
     return [row for _, rows in done for row in rows], dropped
+
+
+@contextmanager
+def _saying(rows: list[Row]) -> Iterator[None]:
+    """Adds what is said of us inside: a call that could not be captured has other figures than one that was."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", BcgraphWarning)
+        try:
+            yield
+        finally:
+            told = dict.fromkeys(str(each.message) for each in said if isinstance(each.message, BcgraphWarning))
+            rows.extend(Row(f"warning: {text}", "", "", "", "") for text in told)
 
 
 def name_of(plan: Plan) -> str:

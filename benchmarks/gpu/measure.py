@@ -59,7 +59,7 @@ def timed(plan: Plan, *calls: Call) -> list[float]:
 def peak(plan: Plan, call: Call) -> float | None:
     """Megabytes that a call holds at most above what is held before it; None off a GPU.
 
-    What a capture holds counts as held before.
+    Not of a captured call: its capture holds all that it needs before it.
     """
     if plan.device != "cuda":
         return None
@@ -73,18 +73,28 @@ def peak(plan: Plan, call: Call) -> float | None:
 
 
 def compared(
-    plan: Plan, what: str, ours: Call, sides: Mapping[str, tuple[Call, str]], *, faster: bool = False
+    plan: Plan,
+    what: str,
+    ours: Call,
+    sides: Mapping[str, tuple[Call, str]],
+    *,
+    plain: Call | None = None,
+    faster: bool = False,
 ) -> Iterator[Row]:
-    """A row for each side and its goal, time and memory; with `faster` the ratio says how many times faster ours is."""
+    """A row for each side and its goal, in time, and in the memory of `plain`, which does without a capture what we do.
+
+    With `faster` the ratio says how many times faster ours is.
+    """
     found = timed(plan, ours, *(call for call, _ in sides.values()))
     for (name, (_, goal)), other in zip(sides.items(), found[1:], strict=True):
         yield ratio(f"{what} / {name}", found[0], other, goal, faster=faster)
-    mine, *others = (peak(plan, call) for call in (ours, *(call for call, _ in sides.values())))
-    for name, size in zip(sides, others, strict=True):
+    mine = None if plain is None else peak(plan, plain)
+    for name, (call, _) in sides.items():
+        size = None if mine is None or call is plain or name.endswith("captured") else peak(plan, call)
         if mine is not None and size is not None:
             goal = "<= 0.40" if faster and "SpikingJelly" in name else ""
             share = f"{mine / size:.2f}" if size else "-"
-            yield Row(f"{what}, memory / {name}", f"{mine:.0f} MB", f"{size:.0f} MB", share, goal)
+            yield Row(f"{what}, memory without a capture / {name}", f"{mine:.0f} MB", f"{size:.0f} MB", share, goal)
 
 
 def ratio(what: str, mine: float, other: float, goal: str, *, faster: bool) -> Row:

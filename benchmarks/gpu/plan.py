@@ -24,7 +24,8 @@ class Plan:
     """A network, and how large, how often and how long it is measured.
 
     `seconds` is what all parts may take together. `batch` and `large` are samples of a step, `steps` the steps T.
-    `sweep` are further pairs of samples and steps. `compiler` is the backend of torch.compile.
+    `sweep` are further pairs of samples and steps. `compiler` is the backend of torch.compile. A `patient` one
+    begins no part for which too little time is left.
     """
 
     device: str = "cuda"
@@ -44,6 +45,7 @@ class Plan:
     samples: int = 1024
     updates: int = 20
     compiler: str = "inductor"
+    patient: bool = True
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -119,6 +121,7 @@ DRY = Plan(
     samples=8,
     updates=2,
     compiler="eager",
+    patient=False,
 )
 """A run on any machine that goes through everything. Its figures mean nothing."""
 

@@ -39,8 +39,9 @@ def inference(plan: Plan, precision: str, batch: int, steps: int) -> Iterator[Ro
             each.load_state_dict(trained.state_dict())
         raw = raw_calls(plain, last)
         captured = Graphed(lambda x: (raw(), x)[1:], list, cuda(), "raw operations")
+        without = partial(plain, last)
         sides: dict[str, tuple[Call, str]] = {
-            "the plain call": (partial(plain, last), ""),
+            "the plain call": (without, ""),
             "raw operations": (raw, "<= 1.15"),
             "raw operations, captured": (partial(captured, "", last), ""),
         }
@@ -49,14 +50,15 @@ def inference(plan: Plan, precision: str, batch: int, steps: int) -> Iterator[Ro
             settle(peer, x)
             sides["SpikingJelly"] = (partial(peer, x), "")
         what = f"inference, {precision}, batch {batch}, T = {steps}"
-        yield from compared(plan, what, partial(ours, last), sides)
+        yield from compared(plan, what, partial(ours, last), sides, plain=without)
 
 
 def training(plan: Plan, precision: str, batch: int, steps: int, feedback: bool = True) -> Iterator[Row]:
     """A captured training step against the plain one and the peer in its fastest form."""
     x = plan.images(batch)
     build = partial(bcgraph.compile, plan.spec(steps, feedback=feedback), device=plan.device)
-    sides: dict[str, tuple[Call, str]] = {"the plain step": (stepper(build(), x, precision, captured=False), "")}
+    without = stepper(build(), x, precision, captured=False)
+    sides: dict[str, tuple[Call, str]] = {"the plain step": (without, "")}
     peers: dict[str, nn.Module | None] = {"SpikingJelly": plan.peer(steps) if feedback else None}
     if not feedback:
         kinds = ("torch", "cupy", "triton")
@@ -66,7 +68,8 @@ def training(plan: Plan, precision: str, batch: int, steps: int, feedback: bool 
         if peer is not None:
             sides[name] = (stepper(peer, x, precision, captured=False), goal)
     what = f"training, {precision}, batch {batch}, T = {steps}, {'two connections' if feedback else 'no connection'}"
-    yield from compared(plan, what, stepper(build(), x, precision, captured=True), sides, faster=True)
+    ours = stepper(build(), x, precision, captured=True)
+    yield from compared(plan, what, ours, sides, plain=without, faster=True)
 
 
 def stepper(model: nn.Module, x: Tensor, precision: str, *, captured: bool) -> Call:
