@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime
 import pytest
 
@@ -51,6 +52,29 @@ def test_a_converted_file_computes_the_same(tmp_path: Path, reset: str, scales: 
     assert np.abs(results[0]).max() > 0.1
     # A membrane within rounding of the threshold may fire otherwise, in some of the samples.
     assert np.median(np.abs(results[0] - results[1])) < 5e-3
+
+
+BOUNDED = """neuron bounded(surrogate=sigmoid()) {
+  state v = 0
+  u = v + clamp(I, -1.5, 2) + min(I, 1.2) + max(0.1, I)
+  s = spike(u - 1, surrogate)
+  v = u * (1 - s)
+}
+"""
+
+
+@pytest.mark.parametrize("form", ["unrolled", "step", "scan"])
+@pytest.mark.parametrize("neuron", ["ilif()", "bounded()"])
+def test_a_file_without_functions_is_converted_too(tmp_path: Path, neuron: str, form: str) -> None:
+    text = TEXT.replace("lif(reset=RESET)", neuron).replace("SCALES", "shared")
+    spec = dsl.parse(text.replace("network", f"{BOUNDED}network", 1))
+    bcgraph.export(spec, tmp_path / "net.onnx", form=form)
+    onnx.save(onnx.inliner.inline_local_functions(onnx.load(tmp_path / "net.onnx")), tmp_path / "inlined.onnx")
+    convert(tmp_path / "inlined.onnx", tmp_path / "half.onnx", True)
+    whole, half = (onnxruntime.InferenceSession(str(tmp_path / name)) for name in ("net.onnx", "half.onnx"))
+    expected = whole.run(None, fed(whole))[0]
+    assert np.abs(expected).max() > 0.1
+    assert np.median(np.abs(expected - half.run(None, fed(half))[0])) < 5e-3
 
 
 def test_a_file_that_a_tool_has_written_runs_with_a_note(tmp_path: Path) -> None:

@@ -178,11 +178,10 @@ def _sends_whole(function: onnx.FunctionProto) -> bool:
         kind, inputs = made(inputs[0])
     if kind == "CastLike":
         return made(inputs[0])[0] == "Greater"
-    if kind != "Min":
+    if kind != "Clip" or made(inputs[0])[0] != "Round":
         return False
-    inner, bounds = made(inputs[0])
-    low, high = number(bounds[1]) if inner == "Max" else None, number(inputs[1])
-    if low is None or high is None or made(bounds[0])[0] != "Round":
+    low, high = (number(bound) for bound in inputs[1:])
+    if low is None or high is None:
         return False
     return low >= 0 and high <= np.iinfo(np.uint8).max and low.is_integer() and high.is_integer()
 

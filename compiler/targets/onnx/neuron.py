@@ -55,7 +55,7 @@ class _Writer:
         made.doc_string = str(self.equations)
         return made
 
-    def op(self, kind: str, inputs: Sequence[ir.Value], *attributes: ir.Attr) -> ir.Value:
+    def op(self, kind: str, inputs: Sequence[ir.Value | None], *attributes: ir.Attr) -> ir.Value:
         value = ir.Value(name=f"t{len(self.nodes)}")
         self.nodes.append(ir.Node("", kind, inputs, list(attributes), outputs=[value], name=value.name))
         return value
@@ -104,17 +104,41 @@ def _indicator(writer: _Writer, call: Apply) -> ir.Value:
     return writer.op("CastLike", [*writer.operands(call), writer.known[CURRENT]])
 
 
-def _between(writer: _Writer, x: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
-    return writer.op("Min", [writer.op("Max", [x, low]), high])
+def _smaller(writer: _Writer, call: Apply) -> ir.Value:
+    return _bounded(writer, call, "Min")
+
+
+def _larger(writer: _Writer, call: Apply) -> ir.Value:
+    return _bounded(writer, call, "Max")
+
+
+def _bounded(writer: _Writer, call: Apply, kind: str) -> ir.Value:
+    """The smaller or the larger of two values; where one is a number, the other is clipped (see `_clip`)."""
+    for number, other in (call.operands, reversed(call.operands)):
+        if isinstance(number, Number):
+            x, bound = writer.value(other), writer.number(number.value)  # type: ignore[arg-type]
+            return writer.op("Clip", [x, bound] if kind == "Max" else [x, None, bound])
+    return writer.op(kind, writer.operands(call))
 
 
 def _clamp(writer: _Writer, call: Apply) -> ir.Value:
-    return _between(writer, *writer.operands(call))
+    return _clip(writer, call, writer.operands(call)[0])
 
 
 def _quantize(writer: _Writer, call: Apply) -> ir.Value:
-    x, low, high = writer.operands(call)
-    return _between(writer, writer.op("Round", [x]), low, high)
+    return _clip(writer, call, writer.op("Round", writer.operands(call)[:1]))
+
+
+def _clip(writer: _Writer, call: Apply, x: ir.Value) -> ir.Value:
+    """`x` between two bounds. A Clip takes numbers alone.
+
+    It is faster than Max and Min, which tools that convert a file to float16 leave in float32, between casts that they
+    put in the wrong place.
+    """
+    _, low, high = writer.operands(call)
+    if all(isinstance(bound, Number) for bound in call.operands[1:]):
+        return writer.op("Clip", [x, low, high])
+    return writer.op("Min", [writer.op("Max", [x, low]), high])
 
 
 def _spike(writer: _Writer, call: Apply) -> ir.Value:
@@ -151,8 +175,8 @@ _EMIT: Mapping[str, Emit] = {
     "log": _plain("Log"),
     "sqrt": _plain("Sqrt"),
     "abs": _plain("Abs"),
-    "min": _plain("Min"),
-    "max": _plain("Max"),
+    "min": _smaller,
+    "max": _larger,
     "clamp": _clamp,
     "floor": _plain("Floor"),
     "round": _plain("Round"),
