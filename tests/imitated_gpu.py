@@ -33,6 +33,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from bcgraph.nn.graphs import recordings
 from bcgraph.nn.neuron.gpu import launch
 
 aten = torch.ops.aten
@@ -606,9 +607,12 @@ def gpus(count: int = 1) -> Iterator[State]:
         stack.enter_context(mock.patch.object(launch, "available", return_value=False))
         stack.enter_context(Operations())
         stack.enter_context(Functions())
+        # Captures of another imitation mean nothing here.
+        recordings.cuda.cache_clear()
         try:
             yield GPU
         finally:
+            recordings.cuda.cache_clear()
             GPU = before
 
 

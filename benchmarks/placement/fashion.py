@@ -150,7 +150,7 @@ def searched(spec: NetworkSpec, out: Path, device: str, clock: Clock, kept: Kept
         options = search.Options(accelerator=device)
         print("the search", flush=True)
         result = search.run(dsl.parse(text), out / "search", options=options, progress=clock.after)
-        pairs = tuple((each.source, each.target) for each in result.spec.backward)
+        pairs = tuple((each.source, each.target) for each in result.best.backward)
         kept.add(Trained(FOUND, 0.0, 0, _text(pairs), 0, 0.0, 0.0))
     assert kept.found is not None
     return kept.found

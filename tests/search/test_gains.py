@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from torch import Tensor
 import bcgraph
 from bcgraph import artifacts, data, keys, names, pruning, training, weights
 from bcgraph.data import Splits
-from bcgraph.errors import RunError, SearchError, SpecError
-from bcgraph.nn.graphs.capture import CallAgain
+from bcgraph.errors import BcgraphWarning, RunError, SearchError, SpecError
+from bcgraph.nn.graphs.capture import CallAgain, CudaCapture
 from bcgraph.nn.graphs.recordings import Recordings
 from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
@@ -29,7 +30,9 @@ from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.strategies.standard.gains import prune
 from bcgraph.search.supernet.pruned_run import STATE, PrunedRun, trained
+from bcgraph.training.distributed.devices import process_group
 from bcgraph.viz import report
+from tests.imitated_gpu import gpus
 from tests.reference import Reference
 from tests.search import studies
 
@@ -279,6 +282,37 @@ def test_it_agrees_with_the_plain_reference(captured: bool, small: tuple[Any, An
     for name, value in pruned.full.state_dict().items():
         theirs = net.parameters.get(name, net.buffers.get(name))
         torch.testing.assert_close(value, theirs.detach(), rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.slow
+def test_replays_give_the_bits_of_plain_steps(small: tuple[Any, Any], tmp_path: Path) -> None:
+    """What is pruned, added to the scales between two replays, and evaluated is as with plain steps."""
+    text = TEXT.format(evolve="keep = 3; stages = 2; prune_until = 0.7; penalty = 2", train="loss = tet")
+    network = bcgraph.parse(text.replace("epochs = 6", "epochs = 3").replace("steps = 3", "steps = 2"))
+    found = []
+    for name in ("replayed", "again"):
+        (tmp_path / name).mkdir()
+        with gpus() as gpu, warnings.catch_warnings(action="error", category=BcgraphWarning):
+            capture = CudaCapture() if name == "replayed" else CallAgain()
+            recordings = Recordings(capture)
+            group = process_group(training.Options("cuda"))
+            pruned = PrunedRun(
+                network,
+                5,
+                *small,
+                tmp_path / name,
+                lambda _: None,
+                group,
+                graphs="off" if name == "again" else "auto",
+                recordings=recordings,
+            )
+            records = list(prune(network, pruned))
+            values = {key: value.cpu() for key, value in pruned.full.state_dict().items()}
+            assert (gpu.replays > 0) == (name == "replayed")
+        found.append(([(r.architecture, r.evaluation) for r in records], values))
+    assert found[0][0] == found[1][0]
+    for key, value in found[1][1].items():
+        assert torch.equal(found[0][1][key], value), key
 
 
 def test_the_penalty_makes_connections_quieter(small: tuple[Any, Any], tmp_path: Path) -> None:

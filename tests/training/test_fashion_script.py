@@ -57,6 +57,8 @@ def test_in_pieces(tmp_path: Path) -> None:
     assert [replace(row, seconds=0) for row in pieces.rows()] == [replace(row, seconds=0) for row in whole.rows()]
     assert fashion.summary(pieces) == fashion.summary(whole)
     assert fashion.summary(whole).count("\n") == 4
+    placed = {row.connections: row.pairs.split() for row in whole.rows()}
+    assert {name: len(set(pairs)) for name, pairs in placed.items()} == {"none": 0, "found": 4, "front": 4}
 
 
 def test_a_table_is_enough_on_another_machine(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.graphs.capture import CudaCapture
 from bcgraph.nn.graphs.graphed import Graphed
 from bcgraph.nn.graphs.module import GraphedCall
-from bcgraph.nn.graphs.recordings import Recordings, cuda
+from bcgraph.nn.graphs.recordings import Recordings
 from bcgraph.nn.neuron.gpu import launch
 from bcgraph.training.checkpoint import collect, restore
 from bcgraph.training.distributed.devices import process_group
@@ -122,7 +122,6 @@ class StoppedError(Exception):
 @pytest.mark.parametrize("graphs", ["auto", "off"])
 def test_a_training_run_resumes(gpu: State, tmp_path: Path, graphs: Any) -> None:
     del gpu
-    cuda.cache_clear()
     text = TEXT.format(train="epochs = 2; optimizer = adamw(lr=0.01); ema = 0.9; mixup = 0.4", dropout=0.2)
     network = dsl.parse(text.replace("batch=8", "batch=500"))
     options = Options("cuda", graphs=graphs)

@@ -44,7 +44,8 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -
     shaped = x.view(steps, -1, *x.shape[1:])
     axes = [1, *range(3, shaped.dim())]
     around = [steps, 1, x.shape[1], *([1] * (shaped.dim() - 3))]
-    count = torch.tensor(x.numel() // (steps * x.shape[1]), dtype=x.dtype, device=x.device)
+    # Filled on the device: a copy from the host would wait for it.
+    count = torch.full((), x.numel() // (steps * x.shape[1]), dtype=x.dtype, device=x.device)
     dist.all_reduce(count)
     mean = _all_reduce(shaped.sum(axes)) / count
     centered = shaped - mean.view(around)
