@@ -72,7 +72,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
     A name of a file in it that is not UTF-8 is escaped, as messages show it.
     """
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    write_bytes(path, escaped(text).encode())
+
+
+def escaped(text: str) -> str:
+    """`text` with escapes in place of what UTF-8 cannot hold: bytes of names of files that are not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def expanded(path: str) -> Path:
@@ -162,6 +167,21 @@ def sweep(path: str | os.PathLike[str]) -> None:
     for left in Path(path).glob(f".*{TEMPORARY}*"):
         with suppress(OSError):
             left.unlink()
+
+
+def room(folder: str | os.PathLike[str], size: int) -> None:
+    """Raise RunError (E084) where `size` bytes cannot be written below a folder: for libraries that do not notice."""
+    place = Path(folder) / f"{TEMPORARY}{secrets.token_hex(6)}"
+    try:
+        with place.open("wb") as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, size)
+            else:
+                stream.write(bytes(size))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        place.unlink(missing_ok=True)
 
 
 def claim(stream: BinaryIO) -> None:

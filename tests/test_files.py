@@ -215,3 +215,19 @@ def test_what_a_killed_process_has_claimed_is_swept_and_what_a_living_one_writes
     monkeypatch.setattr(files, "_YOUNG", 60.0)
     files.sweep_dead(target)
     assert len(names(tmp_path)) == 2
+
+
+def test_room_that_is_not_there_is_an_error_before_a_library_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.room(tmp_path, 2**20)
+    assert names(tmp_path) == []
+
+    def full(handle: int, begin: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(RunError, match="no space left on device") as caught:
+        files.room(tmp_path, 2**20)
+    assert caught.value.code == "E084"
+    assert names(tmp_path) == []

@@ -15,6 +15,7 @@ import torch
 from onnx import numpy_helper
 
 import bcgraph
+from bcgraph import files
 from bcgraph.compiler import driver, pipelines
 from bcgraph.compiler.ir import Program, TemporalGraph
 from bcgraph.compiler.targets.c import file as c_file
@@ -23,7 +24,7 @@ from bcgraph.compiler.targets.onnx import file as onnx_file
 from bcgraph.compiler.targets.onnx import int8
 from bcgraph.compiler.targets.pt2 import file as pt2_file
 from bcgraph.compiler.targets.python import file as python_file
-from bcgraph.errors import BcgraphError
+from bcgraph.errors import BcgraphError, RunError
 from bcgraph.schema import NetworkSpec
 from tests import needs
 from tests.targets.test_onnx import inputs, lively
@@ -173,6 +174,21 @@ def edit(model: onnx.ModelProto, mutant: str) -> None:
 def quantized(folder: Path) -> None:
     export("net.onnx", folder)
     int8.quantize(folder / "net.onnx", folder / "int8.onnx", X.numpy())
+
+
+def test_eight_bits_need_room_for_temporary_files(tmp_path: Path, monkeypatch: Patch) -> None:
+    asked = []
+
+    def room(folder: str, size: int) -> None:
+        asked.append(size)
+        raise files.cannot_write(folder, OSError(28, "No space left on device"))
+
+    export("net.onnx", tmp_path)
+    monkeypatch.setattr(files, "room", room)
+    with pytest.raises(RunError, match="no space left on device"):
+        int8.quantize(tmp_path / "net.onnx", tmp_path / "int8.onnx", X.numpy())
+    assert asked == [int8.COPIES * (tmp_path / "net.onnx").stat().st_size]
+    assert not (tmp_path / "int8.onnx").exists()
 
 
 def c_of(int8: bool) -> Callable[[Path], Any]:

@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from bcgraph import seals
+from bcgraph import files, seals
 from bcgraph.compiler.export.proof import Port, session
 from bcgraph.compiler.targets.onnx import int8_graph
 from bcgraph.compiler.targets.onnx.neuron import DOMAIN
@@ -31,6 +31,8 @@ Feed = Mapping[str, Floats]
 
 QUANTIZED = ("Conv", "Gemm")
 BATCH = 32
+COPIES = 8
+"""Files as large as the network's own for which there must be room: twice as many as onnxruntime makes."""
 # What gives out only values that it was given, so that spikes after it are spikes.
 _MOVES = frozenset({"Resize", "Gather", "Unsqueeze", "Flatten", "MaxPool", "Identity"})
 # The mark that onnxruntime looks for; shapes are inferred here, and there is nothing to fuse.
@@ -53,13 +55,15 @@ def quantize(source: Path, target: Path, calibration: Floats) -> None:
     """Write the file `source` in int8 to `target`.
 
     `calibration` are samples as the file takes them, `[N, C, H, W]` or `[T, N, C, H, W]`. Raises CompileError (E072)
-    for a file in the form `scan`, whose loop onnxruntime does not quantize, and RunError (E087, E090).
+    for a file in the form `scan`, whose loop onnxruntime does not quantize, and RunError (E084, E087, E090).
     """
     network = Network(source)
     if network.signature.form == "scan":
         raise CompileError("E072", "a scan cannot be quantized", hint="use --form unrolled or --form step")
     values = network.signature.checked(calibration)
     with tempfile.TemporaryDirectory() as folder:
+        # onnx writes a part of a file where there is no room, and does not say so.
+        files.room(folder, COPIES * source.stat().st_size)
         prepared = Path(folder) / "prepared.onnx"
         model = onnx.load(source)
         spikes = _spikes(model)
