@@ -47,7 +47,8 @@ def read(data: DataSpec, form: InputSpec, steps: int) -> DataSet:
             hint="check that you may read it, and that the disk is in order",
         ) from error
     _check_parts(found)
-    return replace(found, form=form)
+    # They may be names of folders, and are written into files.
+    return replace(found, form=form, classes=tuple(map(files.escaped, found.classes)))
 
 
 def _check_parts(found: DataSet) -> None:

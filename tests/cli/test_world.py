@@ -197,6 +197,29 @@ def test_names_that_are_no_text(forks: Shell, trained: Path, tmp_path: Path) -> 
     assert forks(f"bcgraph compile {name} -o {name}.onnx").code == 0
     done = forks(f"bcgraph run {name}.onnx --data digits --json")
     assert json.loads(done.out)["accuracy"] > 0.05
+    for suffix in ("c", "pt2", "py"):
+        assert forks(f"bcgraph compile {name} -o {name}.{suffix}").code == 0
+    assert b'#include "n\xff.h"' in (tmp_path / f"{odd}.c").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_classes_whose_folders_are_no_text(bcgraph: Command, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for label, name in enumerate((b"a", b"gr\xf6\xdfe")):
+            place = tmp_path / "data" / part / os.fsdecode(name)
+            place.mkdir(parents=True)
+            for number in range(4):
+                Image.fromarray(np.full((8, 8), 200 * label + number, np.uint8)).save(place / f"{number}.png")
+    text = TINY.replace("digits(batch=64)", 'folder(root="data", batch=4)').replace("classes=10", "classes=2")
+    (tmp_path / "net.bcg").write_text(text)
+    assert bcgraph("train", "net.bcg", "--out", "run", "--epochs", "1").code == 0
+    for name in ("net.onnx", "net.c", "net.pt2", "net.py"):
+        assert bcgraph("compile", "run", "-o", name).code == 0
+    assert bcgraph("compile", "run", "-o", "net.onnx", "--card").code == 0
+    done = bcgraph("run", "net.onnx", "--images", "data/test", "--json")
+    found = json.loads(done.out)
+    assert {each["class"] for each in found["images"]} <= {"a", r"gr\udcf6\udcdfe"}
+    assert found["accuracy"] is not None
 
 
 def test_hidden_files_are_no_images(bcgraph: Command, tmp_path: Path) -> None:

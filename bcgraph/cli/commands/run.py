@@ -149,6 +149,7 @@ def _predict(network: Runnable, folder: Path, batch: int, as_json: bool) -> None
     import numpy as np
 
     from bcgraph import runtime
+    from bcgraph.files import escaped
 
     paths = _listed(folder)
     take = _reader(network, paths)
@@ -162,7 +163,7 @@ def _predict(network: Runnable, folder: Path, batch: int, as_json: bool) -> None
             advance(len(found))
     names = network.signature.classes
     said = [names[c] if c < len(names) else str(c) for c in chosen]
-    folders = [path.parent.name if path.parent != folder else None for path in paths]
+    folders = [escaped(path.parent.name) if path.parent != folder else None for path in paths]
     right = [a == b for a, b in zip(said, folders, strict=True)]
     accuracy = float(np.mean(right)) if set(folders) <= {*names} else None
     latency = runtime.latency(network, take(range(min(len(paths), batch))))

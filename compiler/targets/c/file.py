@@ -75,9 +75,10 @@ class _Draft:
         self.prefix = prefix_of(request.path)
         header = request.path.with_suffix(".h")
         named = self._names(header.name)
+        # The name of the header stands in it, which may be no UTF-8.
         self.content = {
-            request.path: text.source(self.code, **named).encode(),
-            header: text.header(self.code, **named).encode(),
+            request.path: text.source(self.code, **named).encode(errors="surrogateescape"),
+            header: text.header(self.code, **named).encode(errors="surrogateescape"),
         }
         self.notes = (self._sizes(),)
         self.outputs: np.ndarray | None = None

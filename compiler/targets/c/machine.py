@@ -51,7 +51,7 @@ def run(
     Raises CompileError (E075) where it does not compile or does not end well.
     """
     runner, program = folder / "runner.c", folder / "runner"
-    runner.write_text(text.RUNNER.format(source=source.resolve(), prefix=prefix, guard=prefix.upper()))
+    runner.write_bytes(os.fsencode(text.RUNNER.format(source=source.resolve(), prefix=prefix, guard=prefix.upper())))
     call([cc, *flags, str(runner), "-o", str(program), "-lm"], "it does not compile", folder)
     paths = [folder / name for name in ("frames", "outputs", "spikes")]
     np.ascontiguousarray(frames, dtype=np.float32).tofile(paths[0])
@@ -68,7 +68,8 @@ def code_size(cc: str, folder: Path, source: Path) -> int | None:
         return None
     made = folder / "sized.o"
     call([cc, "-std=c99", "-Os", "-c", str(source), "-o", str(made)], "it does not compile", folder)
-    found = subprocess.run([tool, "-A", str(made)], capture_output=True, text=True, check=False).stdout
+    asked = [tool, "-A", str(made)]
+    found = subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
     rows = [line.split() for line in found.splitlines() if line.startswith(".text")]
     return sum(int(row[1]) for row in rows) if rows else None
 
@@ -81,7 +82,13 @@ def call(command: Sequence[str], what: str, folder: Path) -> None:
     environment = os.environ | dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder))
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60 * MINUTES, check=False, env=environment
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60 * MINUTES,
+            check=False,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise CompileError("E075", f"the C file cannot be proved: `{command[0]}` ran for {MINUTES} minutes") from None

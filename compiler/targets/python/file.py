@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from bcgraph import dsl
 from bcgraph.compiler import pipelines
@@ -72,7 +72,8 @@ class _Draft:
             raise CompileError("E075", "the file that was read back is another than the one that was compared")
         ours, given = self.request.both()
         # Under its temporary name the file does not find its weights: they are handed to it.
-        tensors = load_file(places[self.beside])
+        # Its bytes, since the library takes no path that is not UTF-8.
+        tensors = load(places[self.beside].read_bytes())
         found, outputs = (self._run(text, tensors, given) for text in (source, sibling))
         named = dict(zip(("O", *names), outputs, strict=True))
         compared = proof.compare(self.module, {"x": ours}, named, self.request.spec.readout)
