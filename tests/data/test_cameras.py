@@ -159,10 +159,22 @@ def test_times_keep_their_order_whatever_their_size(tmp_path: Path, times: list[
     assert [int(np.flatnonzero(frame[1, 0])[0]) for frame in found] == [3, 2, 1, 0]
 
 
-def test_frames_that_a_killed_process_was_making_are_swept_when_they_are_made(made: Path) -> None:
+def test_frames_that_a_killed_process_was_making_are_swept(made: Path) -> None:
     left = made / f"DVSGesture/.test_v1_T2_128x128{files.TEMPORARY}0123.npy"
-    left.write_bytes(b"half")
-    os.utime(left, (0, 0))
-    load("dvs_gesture", made, (128, 128))
-    assert sorted(p.name for p in left.parent.glob("*.npy")) == ["test_v1_T2_128x128.npy", "train_v1_T2_128x128.npy"]
-    assert not left.exists()
+    for _ in ("they are made", "another process has made them"):
+        left.write_bytes(b"half")
+        os.utime(left, (0, 0))
+        load("dvs_gesture", made, (128, 128))
+        kept = sorted(p.name for p in left.parent.glob("*.npy"))
+        assert kept == ["test_v1_T2_128x128.npy", "train_v1_T2_128x128.npy"]
+        assert not left.exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["<f2", ">f4", "<f8", ">i2", "<u8"])
+def test_events_are_read_in_every_type_of_numbers(tmp_path: Path, kind: str) -> None:
+    rows = np.array([[3, 5, 1, 2], [4, 6, 0, 1], [127, 0, 1, 9]])
+    np.save(tmp_path / "a.npy", np.asfortranarray(rows.astype(kind)))
+    found = cameras.GESTURE.frames(tmp_path / "a.npy", 1, (128, 128))
+    assert found.sum() == 3
+    assert found[0, 1, 5, 3] == found[0, 0, 6, 4] == found[0, 1, 0, 127] == 1

@@ -78,7 +78,7 @@ def read_array(path: Path) -> NDArray[Any]:
     rows = npy.mapped(path)
     if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iuf" or not np.isfinite(rows).all():
         raise ValueError("it is no list of x, y, polarity and time")
-    places = rows[:, :3]
+    places = rows[:, :3].astype(np.float64)
     if (np.abs(places) >= _FAR).any() or (np.floor(places) != places).any():
         raise ValueError("an event lies outside of the sensor, or between two of its pixels")
     events = np.empty(len(rows), dtype=[("x", np.int64), ("y", np.int64), ("p", np.int64), ("t", rows.dtype)])

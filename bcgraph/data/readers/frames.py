@@ -101,6 +101,8 @@ def kept(
     than those that they were made of; without any, as where only the frames are kept, they are taken as they are.
     Frames of earlier versions have no checksum, or do not say what they were made of.
     """
+    # Nobody else would remove what a killed process has left in the folder of a data set.
+    files.sweep_dead(path)
     if not foreign.is_file(path):
         return None
     try:
@@ -167,8 +169,6 @@ def keep(
     """
     header = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": shape}
     made = Sources.of(sources, path.parent)
-    # Nobody else would remove what a killed process has left in the folder of a data set.
-    files.sweep_dead(path)
     with files.writing(path) as temporary, temporary.open("w+b") as stream:
         files.claim(stream)
         np.lib.format.write_array_header_1_0(stream, header)
