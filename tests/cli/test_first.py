@@ -97,6 +97,15 @@ def test_the_list_of_data_sets(bcgraph: Command, tmp_path: Path) -> None:
     assert rows["cifar10"]["place"] == "data/cifar-10-batches-py"
 
 
+def test_a_root_that_may_not_be_looked_at(bcgraph: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    rows = {row["name"]: row for row in json.loads(bcgraph("data", "--json", "--root", "closed").out)}
+    assert (rows["arrays"]["here"], rows["cifar10"]["here"], rows["digits"]["here"]) == (False, False, True)
+
+
 def test_one_data_set(bcgraph: Command) -> None:
     out = bcgraph("data", "cifar10", "--root", "elsewhere").out
     assert "looked for  elsewhere/cifar-10-batches-py" in out

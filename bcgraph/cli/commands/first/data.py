@@ -89,7 +89,10 @@ def _is_there(root: Path, found: str) -> bool:
     """Whether all that is looked for exists; of a path only what is no pattern, as words in capitals are."""
     for each in found.split(", "):
         fixed = [part for part in Path(each).parts if not part.isupper() and "*" not in part]
-        if not (root / Path(*fixed)).exists() or (not fixed and not any(root.iterdir())):
+        try:
+            if not (root / Path(*fixed)).exists() or (not fixed and not any(root.iterdir())):
+                return False
+        except OSError:  # it may not be looked at
             return False
     return True
 
