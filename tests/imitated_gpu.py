@@ -300,7 +300,9 @@ def _fused(params: Any, grads: Any, buffers: Any, *, lr: Tensor) -> None:
     if lr.dtype != torch.float32:
         raise RuntimeError(f"expected scalar type Float but found {lr.dtype}")
     for each in zip(*(x for x in (params, grads, buffers) if x), strict=True):
-        if len({x.stride() for x in each}) > 1:
+        # Where there is one element a stride says nothing.
+        layouts = {tuple(step for step, size in zip(x.stride(), x.shape, strict=True) if size > 1) for x in each}
+        if len(layouts) > 1:
             raise RuntimeError(
                 "Expected check_fast_path_restrictions({params, grads, momentum_buffer_list}) to be true"
             )

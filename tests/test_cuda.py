@@ -17,13 +17,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import bcgraph
 from bcgraph import scores, training, weights
 from bcgraph.errors import BcgraphWarning, RunError
 from bcgraph.nn.determinism import full_precision, reproducible
-from bcgraph.nn.graphs.graphed import Graphs
+from bcgraph.nn.graphs.capture import CudaCapture
+from bcgraph.nn.graphs.graphed import Graphed, Graphs
+from bcgraph.nn.graphs.recordings import Recordings
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
@@ -328,4 +330,68 @@ def test_a_captured_training_run_resumes(precision: Any, tmp_path: Path) -> None
         with pytest.raises(StoppedError):
             training.train(spec(), out=tmp_path / "parts", options=options, progress=stop)
         parts = training.train(spec(), out=tmp_path / "parts", options=options)
+    assert [e.loss for e in parts.history] == pytest.approx([e.loss for e in whole.history], rel=1e-2)
+
+
+@needs_gpu
+def test_after_a_capture_that_fails_others_succeed() -> None:
+    recordings = Recordings(CudaCapture())
+    before = torch.cuda.current_stream()
+
+    def drops(x: Tensor) -> tuple[Tensor, ...]:
+        return (nn.functional.dropout(x) * 2,)
+
+    def waits(x: Tensor) -> tuple[Tensor, ...]:
+        return (drops(x)[0] + float(x.sum()),)
+
+    def check(graphed: Graphed, run: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
+        torch.manual_seed(0)
+        found = graphed("", x)[0]
+        torch.manual_seed(0)
+        assert torch.equal(found, run(x)[0])
+
+    x = torch.ones(1000, device="cuda")
+    first, later = (Graphed(drops, list, recordings, "a call", required=True) for _ in range(2))
+    failing = Graphed(waits, list, recordings, "one that waits")
+    for _ in range(3):
+        check(first, drops)
+    check(failing, waits)
+    with pytest.warns(BcgraphWarning, match="one that waits runs without CUDA graphs"):
+        check(failing, waits)
+    assert torch.cuda.current_stream() == before
+    for _ in range(4):
+        check(first, drops)
+        check(later, drops)
+        check(failing, waits)
+
+
+@needs_gpu
+def test_weights_that_autocast_keeps_are_no_part_of_a_capture() -> None:
+    layer = nn.Conv2d(8, 8, 3).cuda()
+    graphed = Graphed(lambda x: (layer(x),), list, Recordings(CudaCapture()), "a call", required=True)
+    x = torch.rand(2, 8, 9, 9, device="cuda")
+    with torch.no_grad(), reproducible():
+        for _ in range(6):
+            layer.weight.add_(1)
+            with torch.autocast("cuda", torch.bfloat16):
+                torch.testing.assert_close(graphed("", x)[0], layer(x))
+
+
+@needs_gpu
+@pytest.mark.parametrize("optimizer", ["adamw(lr=0.01)", "sgd(lr=0.1, momentum=0.9)"])
+def test_a_training_run_with_weights_laid_out_channels_last_resumes(optimizer: str, tmp_path: Path) -> None:
+    """On its fused update depends that state from a file has the layout of its weights."""
+    text = (TEXT % (120, 2, 0)).replace("width=4", "width=32")
+    told = bcgraph.parse(text.replace("epochs = 3 }", f"epochs = 2; optimizer = {optimizer} }}"))
+
+    def stop(event: object) -> None:
+        if isinstance(event, training.Epoch):
+            raise StoppedError
+
+    options = training.Options("cuda")
+    with warnings.catch_warnings(action="error", category=BcgraphWarning):
+        whole = training.train(told, out=tmp_path / "whole", options=options)
+        with pytest.raises(StoppedError):
+            training.train(told, out=tmp_path / "parts", options=options, progress=stop)
+        parts = training.train(told, out=tmp_path / "parts", options=options)
     assert [e.loss for e in parts.history] == pytest.approx([e.loss for e in whole.history], rel=1e-2)
