@@ -22,7 +22,7 @@ from bcgraph.importing.layers import Layer, RefusedError
 from bcgraph.importing.neurons import Written
 from bcgraph.importing.record import Place, Recording, Ref, record
 from bcgraph.importing.tree import Item, sequence
-from bcgraph.nn.defaults import ordinary_modes
+from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.schema import NetworkSpec
 
 TOLERANCE = 1e-9
@@ -60,7 +60,7 @@ class ImportFailedError(BcgraphError):
     """What in a module cannot be said, all of it (E110 to E115)."""
 
 
-@ordinary_modes()
+@ordinary_defaults()
 def from_torch(
     module: nn.Module,
     example: Tensor,

@@ -28,7 +28,7 @@ from bcgraph.importing.neurons import Activation, nir_neuron
 from bcgraph.importing.nir_graph import Flat, flat, label, problem
 from bcgraph.importing.record import Place
 from bcgraph.importing.tree import sequence
-from bcgraph.nn.defaults import ordinary_modes
+from bcgraph.nn.defaults import ordinary_defaults
 
 if TYPE_CHECKING:
     from bcgraph.compiler.targets.nir.runtime import State, Steps
@@ -38,7 +38,7 @@ _TOLERANCE = 1e-4
 _INPUTS = {3: "image", 2: "signal", 1: "vector"}
 
 
-@ordinary_modes()
+@ordinary_defaults()
 def from_nir(
     path: str | Path, *, steps: int = 4, dt: float = DT, frames: bool = False, name: str | None = None
 ) -> Imported:

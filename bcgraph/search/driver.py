@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bcgraph import files
 from bcgraph.errors import DataError, RunError, SearchError
-from bcgraph.nn.defaults import ordinary_modes
+from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.plugins.values import Strategy
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.events import Event, Progress
@@ -72,7 +72,7 @@ class Evaluators(Protocol):
         """What trains the networks of the last stage."""
 
 
-@ordinary_modes()
+@ordinary_defaults()
 def run(
     spec: NetworkSpec,
     out: Path,

@@ -18,12 +18,12 @@ from bcgraph.compiler.export.provenance import Provenance
 from bcgraph.compiler.export.request import ExportReport, Request, drawn
 from bcgraph.compiler.targets import TARGETS
 from bcgraph.errors import CompileError, nearest
-from bcgraph.nn.defaults import ordinary_modes
+from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
 
 
-@ordinary_modes()
+@ordinary_defaults()
 def export(
     spec: NetworkSpec,
     path: str | PathLike[str],

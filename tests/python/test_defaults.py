@@ -129,6 +129,31 @@ def test_modes_do_not_reach_scores_nor_files(mode: str, tmp_path: Path) -> None:
         assert measured("b.onnx") == expected
 
 
+@pytest.mark.parametrize(("dtype", "device"), [(torch.float64, "cpu"), (torch.float16, "cpu"), (torch.float32, "meta")])
+def test_defaults_do_not_reach_scores_nor_files(dtype: torch.dtype, device: str, tmp_path: Path) -> None:
+    spec = bcgraph.parse(TEXT.format(statistics="shared"))
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(8) % 2
+    theirs = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+
+    def measured(name: str) -> list[Any]:
+        model = bcgraph.compile(spec)
+        folder = tmp_path / name
+        folder.mkdir()
+        for ending in ("onnx", "py", "c", "nir", "pt2"):
+            bcgraph.export(spec, folder / f"net.{ending}", allow_loss=ending == "nir")
+        exported = bcgraph.runtime.Network(folder / "net.onnx")(x.numpy()).tolist()
+        scores = [bcgraph.scores.n_score(model, x), bcgraph.scores.e_score(model, x, y)]
+        texts = [(folder / f"net.{ending}").read_bytes() for ending in ("onnx", "py")]
+        imported = [bcgraph.from_torch(theirs, x).text, bcgraph.from_nir(folder / "net.nir").text]
+        return [*scores, exported, *texts, *imported]
+
+    expected = measured("before")
+    with defaults(dtype, device):
+        found = measured("behind")
+    assert found == expected
+
+
 @pytest.mark.parametrize("options", [{}, {"weights": "int16"}, {"schedule": "folded"}, {"schedule": "step"}])
 def test_modules_for_inference_run_under_autocast(options: dict[str, Any]) -> None:
     spec = bcgraph.parse(TEXT.format(statistics="shared"))
