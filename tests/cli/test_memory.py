@@ -109,14 +109,14 @@ def test_the_message_says_how_much_was_asked_for(said: str, message: str) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
 @pytest.mark.slow
-def test_weights_for_which_there_is_no_room() -> None:
+def test_weights_for_which_there_is_no_room(tmp_path: Path) -> None:
     """The library that reads and writes them would abort, or wait for ever."""
     program = """
-import re, resource, sys, tempfile, torch
+import re, resource, sys, torch
 from pathlib import Path
 from bcgraph import weights
 values = {"w": torch.zeros(64, 2**20)}
-path = Path(tempfile.mkdtemp()) / "w.safetensors"
+path = Path(sys.argv[1]) / "w.safetensors"
 path.write_bytes(weights.pack(values, {}))
 used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 for action, megabytes in ((lambda: weights.pack(values, {}), 200), (lambda: weights.unpack(path), 400)):
@@ -126,7 +126,8 @@ for action, megabytes in ((lambda: weights.pack(values, {}), 200), (lambda: weig
     except MemoryError:
         print("no room")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "no room\nno room\n"
 
 

@@ -29,8 +29,18 @@ def weights(spec: schema.NetworkSpec) -> dict[str, torch.Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in state(spec).items()}
 
 
-@pytest.mark.parametrize("form", ["image", "sequence"])
-@pytest.mark.parametrize("file", ["unrolled.onnx", "step.onnx", "scan.onnx", "net.py", "net.pt2"])
+FILES = ("unrolled.onnx", "step.onnx", "scan.onnx", "net.py", "net.pt2")
+
+
+@pytest.mark.parametrize(
+    ("file", "form"),
+    [
+        # Each export of torch takes seconds; tests/targets/test_pt2.py has one of a sequence.
+        pytest.param(file, form, marks=[pytest.mark.nightly] if (file, form) == ("net.pt2", "sequence") else [])
+        for file in FILES
+        for form in ("image", "sequence")
+    ],
+)
 def test_every_kind_of_connection_in_a_file(file: str, form: str, tmp_path: Path) -> None:
     spec = own(EVERY, form)
     options = {"form": file.removesuffix(".onnx")} if file.endswith(".onnx") else {}
