@@ -20,14 +20,14 @@ from bcgraph.nn.graphs.capture import CallAgain, CudaCapture, Run
 from bcgraph.nn.graphs.graphed import COMPARED, WARM_UPS, Graphed
 from bcgraph.nn.graphs.module import GraphedCall, captured
 from bcgraph.nn.graphs.recordings import Recordings
-from bcgraph.training.batches import Batch
-from bcgraph.training.checkpoint import collect
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.ema import EMA
 from bcgraph.training.graphed_step import GraphedStep, captures
 from bcgraph.training.optimizers import optimizer
 from bcgraph.training.options import Options
 from bcgraph.training.train_step import TrainStep
+from tests.training import captured as steps
+from tests.training.captured import batch
 
 TEXT = """
 bcg 1
@@ -44,38 +44,14 @@ def spec(optimizer: str = "adamw(lr=0.01, weight_decay=0.1)") -> schema.NetworkS
     return dsl.parse(TEXT.format(optimizer=optimizer))
 
 
-def batch(size: int, seed: int, mixed: bool = False) -> Batch:
-    g = torch.Generator().manual_seed(seed)
-    x = torch.rand((size, 1, 8, 8), generator=g)
-    y, partners = torch.randint(10, (2, size), generator=g)
-    share = torch.rand((), generator=g).item()
-    return Batch(x, y, size, partners=partners, share=share) if mixed else Batch(x, y, size)
-
-
 BATCHES = [(8, False), (8, False), (5, False), (8, True), (8, True), (5, False), (8, False)]
 
 
 def trained(
     network: schema.NetworkSpec, capture: CallAgain | None, batches: list[tuple[int, bool]]
 ) -> tuple[dict[str, Tensor], list[float], list[int]]:
-    """All that training changes, its losses and counts of correct samples."""
-    options = Options(precision="64")
-    group = process_group(options)
-    model = compiler.compile(network, dtype=options.dtype).train()
-    update = optimizer(model, network.train.optimizer, captured=capture is not None)
-    wrapped, own = group.setup(model, update)
-    average = EMA(model, network.train.ema)
-    plain = TrainStep(network, network.train, group, wrapped, own, options.dtype)
-    step = GraphedStep(plain, model, update, average, Recordings(capture)) if capture else plain
-    losses, correct = [], []
-    for number, (size, mixed) in enumerate(batches):
-        torch.manual_seed(number)
-        result = step(batch(size, number, mixed), 0.01 / (1 + number))
-        if not step.updates_average:
-            average.update()
-        losses.append(float(result.loss))
-        correct.append(int(result.correct))
-    return {**collect(model, update), **average.tensors()}, losses, correct
+    """See `captured.trained`."""
+    return steps.trained(network, Options(precision="64"), capture, batches, capturable=capture is not None)
 
 
 @pytest.mark.parametrize("call", ["adamw(lr=0.01, weight_decay=0.1)", "sgd(lr=0.1, momentum=0.9)", "sgd(lr=0.1)"])

@@ -26,12 +26,12 @@ from bcgraph.nn.neuron.gpu import launch
 from bcgraph.training.checkpoint import collect, restore
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.ema import EMA
-from bcgraph.training.graphed_step import GraphedStep
 from bcgraph.training.optimizers import optimizer
 from bcgraph.training.options import Options
 from bcgraph.training.train_step import TrainStep
 from tests.imitated_gpu import StalePointerError, State, gpus
-from tests.training.test_graphs import batch
+from tests.training import captured as steps
+from tests.training.captured import batch
 
 TEXT = """
 bcg 1
@@ -48,9 +48,6 @@ data = digits(batch=8)
 train {{ {train} }}
 """
 
-BATCHES = [(8, False), (8, False), (5, False), (8, True), (8, True), (5, False), (8, True), (8, False)]
-"""Sizes of batches, and whether samples are mixed. Most kinds come often enough to be captured and compared."""
-
 
 @pytest.fixture
 def gpu() -> Iterator[State]:
@@ -63,32 +60,17 @@ def spec(train: str = "loss = tet; optimizer = adamw(lr=0.01)", dropout: float =
 
 
 def trained(
-    network: schema.NetworkSpec, precision: Any, captured: bool, batches: list[tuple[int, bool]] = BATCHES
+    network: schema.NetworkSpec, precision: Any, captured: bool
 ) -> tuple[dict[str, Tensor], list[float], list[int]]:
-    """All that training changes, its losses and counts of correct samples, by an optimizer that can be captured."""
-    options = Options("cuda", precision=precision)
-    group = process_group(options)
-    model = compiler.compile(network, dtype=options.dtype, device=group.device).train()
-    update = optimizer(model, network.train.optimizer, captured=True)
-    wrapped, own = group.setup(model, update)
-    average = EMA(model, network.train.ema)
-    plain = TrainStep(network, network.train, group, wrapped, own, options.dtype)
-    recordings = Recordings(CudaCapture())
-    step = GraphedStep(plain, model, update, average, recordings, "on") if captured else plain
-    losses, correct = [], []
-    for number, (size, mixed) in enumerate(batches):
-        torch.manual_seed(number)
-        result = step(batch(size, number, mixed), 0.01 / (1 + number))
-        if not step.updates_average:
-            average.update()
-        losses.append(float(result.loss))
-        correct.append(int(result.correct))
-        if number % 3 == 2:
-            # An evaluation in between.
-            with average.applied(), torch.no_grad():
-                model.eval()(torch.zeros(3, 1, 8, 8, device="cuda", dtype=options.dtype))
-                model.train()
-    return {**collect(model, update), **average.tensors()}, losses, correct
+    """See `captured.trained`; the optimizer is always one that can be captured."""
+    options = Options("cuda", precision=precision, graphs="on")
+
+    def evaluate(model: nn.Module, average: EMA) -> None:
+        with average.applied(), torch.no_grad():
+            model.eval()(torch.zeros(3, 1, 8, 8, device="cuda", dtype=options.dtype))
+            model.train()
+
+    return steps.trained(network, options, CudaCapture() if captured else None, between=evaluate)
 
 
 SETTINGS = {
