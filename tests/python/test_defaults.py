@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import bcgraph
 from bcgraph.compiler.targets.fx.record import record
@@ -129,29 +129,39 @@ def test_modes_do_not_reach_scores_nor_files(mode: str, tmp_path: Path) -> None:
         assert measured("b.onnx") == expected
 
 
-@pytest.mark.parametrize(("dtype", "device"), [(torch.float64, "cpu"), (torch.float16, "cpu"), (torch.float32, "meta")])
-def test_defaults_do_not_reach_scores_nor_files(dtype: torch.dtype, device: str, tmp_path: Path) -> None:
+def of_scores_and_files(folder: Path, endings: Sequence[str] = ("onnx", "py", "c", "nir")) -> list[Any]:
+    """Scores and outputs of a network, the text of its files, and of what is imported."""
     spec = bcgraph.parse(TEXT.format(statistics="shared"))
-    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    y = torch.arange(8) % 2
-    theirs = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    g = torch.Generator("cpu").manual_seed(0)
+    x = torch.randn(8, 1, 8, 8, generator=g, dtype=torch.float32, device="cpu")
+    y = torch.arange(8, device="cpu") % 2
+    options: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    theirs = nn.Sequential(nn.Conv2d(1, 4, 3, **options), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3, **options))
+    model = bcgraph.compile(spec)
+    for ending in endings:
+        bcgraph.export(spec, folder / f"net.{ending}", allow_loss=ending == "nir")
+    exported = bcgraph.runtime.Network(folder / "net.onnx")(x.numpy()).tolist()
+    scores = [bcgraph.scores.n_score(model, x), bcgraph.scores.e_score(model, x, y)]
+    texts = [(folder / f"net.{ending}").read_bytes() for ending in ("onnx", "py")]
+    return [*scores, exported, *texts, bcgraph.from_torch(theirs, x).text, bcgraph.from_nir(folder / "net.nir").text]
 
-    def measured(name: str) -> list[Any]:
-        model = bcgraph.compile(spec)
-        folder = tmp_path / name
-        folder.mkdir()
-        for ending in ("onnx", "py", "c", "nir", "pt2"):
-            bcgraph.export(spec, folder / f"net.{ending}", allow_loss=ending == "nir")
-        exported = bcgraph.runtime.Network(folder / "net.onnx")(x.numpy()).tolist()
-        scores = [bcgraph.scores.n_score(model, x), bcgraph.scores.e_score(model, x, y)]
-        texts = [(folder / f"net.{ending}").read_bytes() for ending in ("onnx", "py")]
-        imported = [bcgraph.from_torch(theirs, x).text, bcgraph.from_nir(folder / "net.nir").text]
-        return [*scores, exported, *texts, *imported]
 
-    expected = measured("before")
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return of_scores_and_files(tmp_path_factory.mktemp("usual"))
+
+
+@pytest.mark.parametrize(("dtype", "device"), [(torch.float64, "cpu"), (torch.float32, "meta")])
+def test_defaults_do_not_reach_scores_nor_files(
+    dtype: torch.dtype, device: str, usual: list[Any], tmp_path: Path
+) -> None:
     with defaults(dtype, device):
-        found = measured("behind")
-    assert found == expected
+        assert of_scores_and_files(tmp_path) == usual
+
+
+def test_a_default_in_half_precision_does_not_reach_any_file(usual: list[Any], tmp_path: Path) -> None:
+    with defaults(torch.float16, "cpu"):
+        assert of_scores_and_files(tmp_path, ("onnx", "py", "c", "nir", "pt2")) == usual
 
 
 @pytest.mark.parametrize("options", [{}, {"weights": "int16"}, {"schedule": "folded"}, {"schedule": "step"}])
