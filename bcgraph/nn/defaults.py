@@ -10,9 +10,11 @@ import torch
 
 @contextmanager
 def ordinary_modes() -> Iterator[None]:
-    """Inside, torch records gradients, computes in the types that it is given, and makes ordinary tensors.
+    """Inside, torch records gradients, computes in the types that it is given, and makes ordinary tensors, whose values
+    it replaces in place.
 
-    Leaves `no_grad`, `inference_mode` and `autocast` of whoever calls, and returns to them on exit. Also a decorator.
+    Leaves `no_grad`, `inference_mode`, `autocast` and swapped parameters of whoever calls, and returns to them on exit.
+    Also a decorator.
     """
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
@@ -21,6 +23,9 @@ def ordinary_modes() -> Iterator[None]:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.__future__.get_swap_module_params_on_conversion():
+            torch.__future__.set_swap_module_params_on_conversion(False)
+            stack.callback(torch.__future__.set_swap_module_params_on_conversion, True)
         yield
 
 

@@ -159,9 +159,13 @@ def test_defaults_do_not_reach_scores_nor_files(
         assert of_scores_and_files(tmp_path) == usual
 
 
-def test_a_default_in_half_precision_does_not_reach_any_file(usual: list[Any], tmp_path: Path) -> None:
+def test_neither_half_precision_nor_swapped_parameters_reach_any_file(
+    usual: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
     with defaults(torch.float16, "cpu"):
         assert of_scores_and_files(tmp_path, ("onnx", "py", "c", "nir", "pt2")) == usual
+    assert torch.__future__.get_swap_module_params_on_conversion()
 
 
 @pytest.mark.parametrize("options", [{}, {"weights": "int16"}, {"schedule": "folded"}, {"schedule": "step"}])
