@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,6 @@ def trained(
     network: schema.NetworkSpec,
     options: Options,
     capture: Capture | None,
-    batches: Sequence[tuple[int, bool]] = BATCHES,
     *,
     capturable: bool = True,
     between: Callable[[nn.Module, EMA], None] = lambda model, average: None,
@@ -52,7 +51,7 @@ def trained(
     plain = TrainStep(network, network.train, group, wrapped, own, options.dtype)
     step = plain if capture is None else GraphedStep(plain, model, update, average, Recordings(capture), options.graphs)
     losses, correct = [], []
-    for number, (size, mixed) in enumerate(batches):
+    for number, (size, mixed) in enumerate(BATCHES):
         torch.manual_seed(number)
         result = step(batch(size, number, mixed), 0.01 / (1 + number))
         if not step.updates_average:

@@ -129,7 +129,8 @@ def load_folder(request: Request) -> DataSet:
     foreign = sorted(set(_classes(test)) - set(classes))
     if foreign:
         raise absent("folder", test, f"the class `{foreign[0]}` is not in the training part", how)
-    bare = next((name for name in classes if not listed(train / name)), None)
+    found = _listed(train, classes)
+    bare = next((name for name, paths in zip(classes, found, strict=True) if not paths), None)
     if bare is not None:
         problem = f"there are no images of the class `{bare}`"
         raise absent("folder", train / bare, problem, f"{how}; images end in {', '.join(SUFFIXES)}")
@@ -137,8 +138,8 @@ def load_folder(request: Request) -> DataSet:
     mean, std = FOLDER[channels]
     return DataSet(
         name="folder",
-        train=_labeled(train, classes, request, how),
-        test=_labeled(test, classes, request, how),
+        train=_labeled(train, found, request, how),
+        test=_labeled(test, _listed(test, classes), request, how),
         classes=classes,
         mean=mean,
         std=std,
@@ -159,13 +160,15 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
 
 
-def _labeled(folder: Path, classes: tuple[str, ...], request: Request, how: str) -> Part:
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = listed(folder / name) if (folder / name).is_dir() else ()
-        paths += found
-        labels += [label] * len(found)
+def _listed(folder: Path, classes: Sequence[str]) -> list[tuple[Path, ...]]:
+    """The images of each class in a part."""
+    return [listed(folder / name) if (folder / name).is_dir() else () for name in classes]
+
+
+def _labeled(folder: Path, found: Sequence[tuple[Path, ...]], request: Request, how: str) -> Part:
+    """The part in `folder`, from the images of each class."""
+    paths = [path for some in found for path in some]
+    labels = [label for label, some in enumerate(found) for _ in some]
     if not paths:
         raise absent("folder", folder, "there are no images", how)
     samples = ImageFiles(tuple(paths), request.shape[0], request.size)

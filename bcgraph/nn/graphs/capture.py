@@ -134,7 +134,7 @@ class CudaCapture:
             raise
 
     def _abandon(self, graph: torch.cuda.CUDAGraph, pool: _Pool, device: torch.device) -> None:
-        """Put in order what a capture that fails leaves behind.
+        """Clean up after a capture that fails.
 
         Torch 2.9 goes on to take the pool and the generators for those of a capture. Then no other one begins in the
         pool, and nothing draws random numbers until one ends well.

@@ -192,15 +192,13 @@ def step_backward(
     code = kernel.gradients(given)
     like = dense((*held, *arrived)[0])
     grid = grid_of(like)
-    wide = arithmetic(like.dtype)
     channels = by_channel({key: uniforms[key] for key in kernel.uniform})
     found: dict[str, Tensor] = {}
     for key, _ in code.results:
-        if key in uniforms and key not in channels:
-            found[key] = like.new_empty(grid.programs, dtype=wide)
+        if key in uniforms:
+            found[key] = summands(like, grid, key in channels)
         else:
-            kind = current if key == CURRENT else wide if key in uniforms else _state_type(held, arrived)
-            found[key] = torch.empty_like(like, dtype=kind)
+            found[key] = torch.empty_like(like, dtype=current if key == CURRENT else _state_type(held, arrived))
     text = source.step_backward(kernel, given, channels, name_of(like))
     places = [*(laid_as(v, like) for v in (*held, *arrived)), *(uniforms[key] for key in code.uniform)]
     grid.run(text, *places, *found.values())
@@ -215,8 +213,14 @@ def _state_type(held: Sequence[Tensor], arrived: Sequence[Tensor]) -> torch.dtyp
     return found
 
 
+def summands(like: Tensor, grid: Grid, channel: bool) -> Tensor:
+    """Memory for what a kernel adds up for a uniform value: a sum a program, or by channel one value an element."""
+    wide = arithmetic(like.dtype)
+    return torch.empty_like(like, dtype=wide) if channel else like.new_empty(grid.programs, dtype=wide)
+
+
 def summed_up(parts: Tensor, uniform: Tensor) -> Tensor:
-    """The gradient of a uniform value from the sums of programs, or from one value an element."""
+    """The gradient of a uniform value from its `summands`."""
     if not uniform.dim():
         return parts.sum().to(uniform.dtype)
     return parts.sum([0, *range(2, parts.dim())]).view(uniform.shape).to(uniform.dtype)

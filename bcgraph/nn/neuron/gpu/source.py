@@ -115,9 +115,8 @@ def steps(
             _store_at(text, held, t, names[kernels[t].held[0]])
         if total and not (repeated and t):
             _store_at(text, held, t, names[CURRENT])
-        if t == len(kernels) - 1:
-            for key in ends:
-                text.store(names[f"next {key}"])
+    for key in ends:
+        text.store(names[f"next {key}"])
     return text.finished()
 
 

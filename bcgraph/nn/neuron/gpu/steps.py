@@ -24,6 +24,7 @@ from bcgraph.nn.neuron.gpu.launch import (
     laid_out,
     name_of,
     order_of,
+    summands,
     summed_up,
 )
 from bcgraph.nn.neuron.kernel import Kernel
@@ -153,10 +154,7 @@ def all_steps_backward(
         kept = held if repeated and not keeps else chunk.of(held, samples)
         part = torch.empty_like(like, dtype=wide) if repeated else chunk.of(result, samples)
         before = {name: torch.empty_like(like, dtype=wide) for name in leaving}
-        found = {
-            key: torch.empty_like(like, dtype=wide) if key in channels else like.new_empty(grid.programs, dtype=wide)
-            for key in uniforms
-        }
+        found = {key: summands(like, grid, key in channels) for key in uniforms}
         places = [kept, chunk.of(arrived, samples), part, *states, *to_states.values()]
         grid.run(text, *places, *uniforms.values(), *before.values(), *found.values())
         to_states = before
