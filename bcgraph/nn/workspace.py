@@ -33,7 +33,7 @@ class _Buffers:
 
 
 class Workspace:
-    """The memory of one call. It returns to its `Memory` after the call, when the last reference is gone."""
+    """The memory of one call. It returns to its `Memory` when the last reference is gone (see `held_until`)."""
 
     def __init__(self, owner: Memory, held: _Buffers) -> None:
         self.owner = owner
@@ -99,6 +99,12 @@ class Memory(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "held": None}
+
+
+def held_until(result: Tensor, workspace: Workspace | None) -> Tensor:
+    """`result`, for which slots of `workspace` were read until now: up to here no other call may have them."""
+    del workspace
+    return result
 
 
 def empty(

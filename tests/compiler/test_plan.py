@@ -153,6 +153,27 @@ def test_two_calls_at_a_time() -> None:
     assert not wrong
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("schedule", ["unrolled", "folded"])
+def test_a_call_in_the_middle_of_another(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool after the last neuron reads its slot; no call that comes before that may write there."""
+    module = model(network(), schedule)
+    first, second = images(6, 0), images(6, 1)
+    wanted, other = module(first), module(second)
+    pool, between = torch.nn.functional.adaptive_avg_pool2d, []
+
+    def late(x: Tensor, size: Any) -> Tensor:
+        monkeypatch.setattr(torch.nn.functional, "adaptive_avg_pool2d", pool)
+        between.append(module(second))
+        monkeypatch.setattr(torch.nn.functional, "adaptive_avg_pool2d", late)
+        return pool(x, size)
+
+    monkeypatch.setattr(torch.nn.functional, "adaptive_avg_pool2d", late)
+    assert torch.equal(module(first), wanted)
+    assert between
+    assert all(torch.equal(each, other) for each in between)
+
+
 def test_copies_hold_nothing_and_gradients_take_fresh_memory() -> None:
     module = model(network())
     x = images(4)

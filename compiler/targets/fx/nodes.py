@@ -24,6 +24,7 @@ from bcgraph.nn.conv import folded as FC
 from bcgraph.nn.lanes import select_lanes
 from bcgraph.nn.neuron import neuron as neurons
 from bcgraph.nn.neuron import packed_spikes as spikes_as_bits
+from bcgraph.nn.workspace import held_until
 
 MEMORY = "_memory"
 """The name of the submodule with the slots of a memory plan."""
@@ -87,6 +88,10 @@ class _Emitter:
 
     def end(self) -> fx.Graph:
         results = tuple(self.env[name] for name in self.program.outputs)
+        if self.workspace is not None:
+            # The code drops a value after its last reader, and what is dropped another call may take.
+            first = self.graph.create_node("call_function", held_until, (results[0], self.workspace), name="result")
+            results = (first, *results[1:])
         several = self.program.schedule in ("step", "segment", "lanes")
         self.graph.output(results if several else results[0])
         self.graph.lint()
