@@ -128,6 +128,8 @@ class _Backward:
         scales = self.held[f"{call.gives}.invstd"] if trained else None
         mean, var = (None, None) if trained else (means, self.held[f"{call.gives}.var"])
         saved = None if scales is None else list(zip(means.unbind(), scales.unbind(), strict=True))
+        # In eval mode no kernel reads the statistics of the batch, but some ask for tensors in their place.
+        unused = weight.new_empty(0)
         run = torch.ops.aten.native_batch_norm_backward.default
         every = [True, True, True]
         affine: list[tuple[Tensor, Tensor]] = []
@@ -136,7 +138,7 @@ class _Backward:
             gradient = given[t]
             if gradient is None:
                 return
-            of_step = (None, None) if saved is None else saved[t]
+            of_step = (unused, unused) if saved is None else saved[t]
             to_x, to_weight, to_bias = run(gradient, x[t], weight, mean, var, *of_step, trained, eps, every)
             self.arriving.add(call.reads, t, to_x)
             affine.append((to_weight, to_bias))
