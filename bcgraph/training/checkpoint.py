@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bcgraph import files, foreign, weights
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.training.events import Epoch
-from bcgraph.training.optimizers import state_keys
+from bcgraph.training.optimizers import STEP_TYPE, state_keys
 
 FORMAT = 1
 MODEL = "model."
@@ -146,7 +146,8 @@ def _restore_optimizer(
                 raise WeightsError("E083", f"the optimizer state of `{name}` cannot be: `{key}` is {flaw}")
             if key == "step":
                 # AdamW counts its steps in a tensor that stays on the CPU, unless a CUDA graph holds the update.
-                optimizer.state[own][key] = value.to(own.device if on_device else value.device)
+                counted = value.to(own.device, STEP_TYPE) if on_device else value.to(torch.float32)
+                optimizer.state[own][key] = counted
             else:
                 # A file has no layouts, and a fused update takes one for a weight and all that belongs to it.
                 optimizer.state[own][key] = torch.empty_like(own, requires_grad=False).copy_(value)

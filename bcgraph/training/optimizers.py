@@ -15,11 +15,33 @@ from torch import nn
 from bcgraph import schema
 from bcgraph.nn.modules import Learned
 
+STEP_TYPE = torch.float64
+"""The type of the number of steps that an update on the device counts."""
+
 Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
 
 def _adamw(parameters: Parameters, settings: schema.AdamW, captured: bool) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, capturable=captured)
+    made = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, capturable=captured)
+    if captured:
+        made.register_step_pre_hook(_begin_in_float64)
+    return made
+
+
+def _begin_in_float64(update: torch.optim.Optimizer, *_: Any) -> None:
+    """Give each weight that has its first update its state, as torch would, but a number of steps in float64.
+
+    On the device torch counts in float32, in which `1 - 0.999**step` has lost four digits at the first steps; a plain
+    update computes it in Python's numbers.
+    """
+    for group in update.param_groups:
+        for weight in group["params"]:
+            if weight.grad is not None and not update.state.get(weight):
+                update.state[weight] = {
+                    "step": torch.zeros((), dtype=STEP_TYPE, device=weight.device),
+                    "exp_avg": torch.zeros_like(weight, requires_grad=False),
+                    "exp_avg_sq": torch.zeros_like(weight, requires_grad=False),
+                }
 
 
 def _sgd(parameters: Parameters, settings: schema.SGD, captured: bool) -> torch.optim.Optimizer:
@@ -53,7 +75,7 @@ def optimizer(
     if captured:
         for parameters in found.param_groups:
             # A fused kernel reads float32, whatever the weights are.
-            kind = torch.float32 if parameters.get("fused") else first.dtype
+            kind = torch.float32 if parameters.get("fused") else torch.float64
             parameters["lr"] = torch.full((), float(parameters["lr"]), dtype=kind, device=first.device)
     return found
 
