@@ -202,6 +202,7 @@ def test_a_search_interrupted_or_not(tmp_path: Path, stage: str) -> None:
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:the train step runs without CUDA graphs. the gradient scaler")
 @pytest.mark.parametrize("precision", ["32", "64", "bf16-mixed", "16-mixed"])
 def test_a_training_in_the_same_bits_again(tmp_path: Path, precision: training.options.Precision) -> None:
     def stop(event: object) -> None:

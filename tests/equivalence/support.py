@@ -162,8 +162,12 @@ def build(spec: schema.NetworkSpec, schedule: str, values: Mapping[str, Tensor],
     model = compile_spec(spec, schedule=schedule, dtype=torch.float64, **{"device": DEVICE} | options)
     model.load_state_dict(dict(values), strict=True)
     if DEVICE.type != "cpu":
-        model.register_forward_pre_hook(lambda _, given: tuple(one.to(DEVICE) for one in given))
+        model.register_forward_pre_hook(_on_device)
     return model
+
+
+def _on_device(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(one.to(DEVICE) for one in given)
 
 
 def chain(step: Any, spec: schema.NetworkSpec, x: Tensor, steps: int | None = None) -> Tensor:
@@ -328,7 +332,7 @@ def assert_lively(trace: Trace) -> None:
 def assert_close(ours: Tensor, theirs: Tensor, what: str) -> None:
     assert ours.dtype == torch.float64, what
     assert ours.shape == theirs.shape, (what, ours.shape, theirs.shape)
-    worst = float((ours.cpu() - theirs).detach().abs().max()) if ours.numel() else 0.0
+    worst = float((ours.cpu() - theirs.cpu()).detach().abs().max()) if ours.numel() else 0.0
     assert worst <= OUTPUT, (what, worst)
 
 
@@ -369,7 +373,7 @@ def assert_same_buffers(model: nn.Module, wanted: Mapping[str, Tensor]) -> None:
         if value.is_floating_point():
             assert_close(found[name], value, name)
         else:
-            assert torch.equal(found[name], value), (name, found[name], value)
+            assert torch.equal(found[name], value.cpu()), (name, found[name], value)
 
 
 @contextmanager
