@@ -42,18 +42,29 @@ def seconds(plan: Plan, call: Call) -> float:
     return elapsed(run)
 
 
-def timed(plan: Plan, *calls: Call) -> list[float]:
-    """Seconds of each call, the median of rounds in turns."""
+LONG = 0.3
+"""Seconds of one call in a row after which it is not repeated further."""
 
-    def often(call: Call) -> Call:
+
+def timed(plan: Plan, *calls: Call) -> list[float]:
+    """Seconds of each call, the median of rounds in turns. In a round a short call runs `plan.times` in a row."""
+    # The first two compile and capture.
+    times = [_times(plan, min(seconds(plan, call) for _ in range(3))) for call in calls]
+
+    def often(call: Call, times: int) -> Call:
         def run() -> None:
-            for _ in range(plan.times):
+            for _ in range(times):
                 call()
             finished(plan)
 
         return run
 
-    return [found / plan.times for found in medians(*map(often, calls), repeats=plan.rounds, timed=elapsed)]
+    found = medians(*map(often, calls, times), repeats=plan.rounds, timed=elapsed)
+    return [one / count for one, count in zip(found, times, strict=True)]
+
+
+def _times(plan: Plan, once: float) -> int:
+    return max(1, min(plan.times, round(LONG / once)))
 
 
 def peak(plan: Plan, call: Call) -> float | None:
