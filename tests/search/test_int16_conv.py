@@ -27,6 +27,7 @@ from bcgraph.search.supernet.one_shot import OneShot
 from bcgraph.search.supernet.shared_weights import FoldedModules, SharedWeights, spike_readers
 from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training.accuracy import evaluate
+from tests.imitated_gpu import gpus
 
 SHAPES = {
     "3x3": (16, 24, 8, 3, 1, 1),
@@ -53,11 +54,19 @@ def rounded(weight: Tensor) -> Tensor:
     return torch.where(scale > 0, torch.round(weight.double() / scale) * scale, 0.0)
 
 
-@pytest.mark.parametrize("kernels", [True, False])
+def on_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does, on the CPU, whose float32 holds the sums as well."""
+    monkeypatch.setattr(int16_conv, "kernels_are_exact", lambda: False)
+    monkeypatch.setattr(int16_conv, "_runs_on_tensor_cores", lambda weight: True)
+
+
+@pytest.mark.parametrize("kernels", ["processor", "tensor cores", "none"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_current_is_that_of_the_rounded_weight(name: str, kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not kernels:
+def test_the_current_is_that_of_the_rounded_weight(name: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernels == "none":
         monkeypatch.setattr(int16_conv, "kernels_are_exact", lambda: False)
+    if kernels == "tensor cores":
+        on_tensor_cores(monkeypatch)
     spikes, weight, factor, bias, settings = drawn(name)
     size = (spikes.shape[2], spikes.shape[3])
     found = Int16Weight.of(weight, settings, size, factor, bias)(spikes)
@@ -87,6 +96,44 @@ def test_nothing_but_the_spikes_matters(name: str) -> None:
             assert torch.equal(convolve(spikes), expected)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_nothing_but_the_spikes_matters_on_tensor_cores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_tensor_cores(monkeypatch)
+    spikes, weight, factor, bias, settings = drawn(name)
+    convolve = Int16Weight.of(weight, settings, (spikes.shape[2], spikes.shape[3]), factor, bias)
+    assert convolve.shape == tuple(weight.shape)
+    expected = convolve(spikes)
+    last = weight.contiguous(memory_format=torch.channels_last)
+    other = Int16Weight.of(last, settings, (spikes.shape[2], spikes.shape[3]), factor, bias)
+    assert torch.equal(other(spikes.contiguous(memory_format=torch.channels_last)), expected)
+    assert torch.equal(torch.cat([convolve(one[None]) for one in spikes]), expected)
+
+
+def test_the_halves_of_a_weight_fit_tf32() -> None:
+    """11 bits hold whole numbers up to 2048, and no sum of the halves of a weight that fits reaches 2**24."""
+    numbers = torch.tensor([LARGEST, -LARGEST, 0, 1, 127, 128, -128, 254, 255, 256], dtype=torch.float64)
+    high, low = int16_conv._halves(numbers)
+    assert torch.equal(255 * high + low, numbers)
+    assert max(float(high.abs().max()), float(low.abs().max())) <= 127
+    assert 66_052 * 127 < 2**24
+
+
+def test_a_gpu_whose_sums_are_not_exact_takes_the_rounded_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    with gpus():
+        _, weight, factor, bias, settings = drawn("3x3")
+        moved = weight.to("cuda")
+        made = Int16Weight.of(moved, settings, (8, 8), factor.to("cuda"), bias.to("cuda"))
+        assert made.limbs is not None
+        assert made.rounded is None
+        plain = int16_conv._tf32_sums
+        int16_conv._tensor_cores_are_exact.cache_clear()
+        monkeypatch.setattr(int16_conv, "_tf32_sums", lambda *given: plain(*given) * (1 + 2**-20))
+        made = Int16Weight.of(moved, settings, (8, 8), factor.to("cuda"), bias.to("cuda"))
+        assert made.limbs is None
+        assert made.rounded is not None
+    int16_conv._tensor_cores_are_exact.cache_clear()
 
 
 def test_a_weight_of_zeros() -> None:
