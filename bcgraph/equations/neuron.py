@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 
 from bcgraph.equations.expression import FUNCTIONS, Apply, Expression, Number, Read, reads, replaced, size, text
 from bcgraph.equations.simplify import ZERO, with_values
@@ -80,28 +81,41 @@ class Equations:
 
     def giving(self, gives: Iterable[str]) -> Equations:
         """The equations of `gives` alone, without what none of them depends on."""
-        return _cleaned(replace(self, gives=tuple(gives)))
+        return _giving(self, tuple(gives))
 
     def without(self, missing: Collection[str]) -> Equations:
         """The equations where some states of the step before, or the current, are zero."""
-        known: dict[str, Expression] = {CURRENT: ZERO} if CURRENT in missing else {}
-        known.update({Read(name, 1).key: ZERO for name in missing if name != CURRENT})
-        body: list[tuple[str, Expression]] = []
-        for name, expression in self.body:
-            made = with_values(expression, known)
-            # A constant, or another name for a value, is put in where it is read.
-            if isinstance(made, Number | Read) and name not in self.gives:
-                known[name] = made
-            else:
-                body.append((name, made))
-                if isinstance(made, Number):
-                    known[name] = made
-        return _cleaned(replace(self, body=tuple(body)))
+        return _without(self, frozenset(missing))
 
     def constant(self, name: str) -> float | None:
         """The value of a name that is a constant, else None."""
         found = dict(self.body).get(name)
         return found.value if isinstance(found, Number) else None
+
+
+# A schedule asks for the same few variants at every step of every candidate.
+
+
+@cache
+def _giving(equations: Equations, gives: tuple[str, ...]) -> Equations:
+    return _cleaned(replace(equations, gives=gives))
+
+
+@cache
+def _without(equations: Equations, missing: frozenset[str]) -> Equations:
+    known: dict[str, Expression] = {CURRENT: ZERO} if CURRENT in missing else {}
+    known.update({Read(name, 1).key: ZERO for name in missing if name != CURRENT})
+    body: list[tuple[str, Expression]] = []
+    for name, expression in equations.body:
+        made = with_values(expression, known)
+        # A constant, or another name for a value, is put in where it is read.
+        if isinstance(made, Number | Read) and name not in equations.gives:
+            known[name] = made
+        else:
+            body.append((name, made))
+            if isinstance(made, Number):
+                known[name] = made
+    return _cleaned(replace(equations, body=tuple(body)))
 
 
 def is_binary(expression: Expression) -> bool:

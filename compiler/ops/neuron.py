@@ -84,6 +84,8 @@ def narrowed(node: Node, gives: Collection[str]) -> tuple[Node, frozenset[int]]:
     """The neuron that gives no more than `gives` (all of it where that is nothing), and the operands to leave out."""
     equations = equations_of(node)
     wanted = tuple(name for name in equations.gives if name in gives) or equations.gives
+    if wanted == equations.gives:
+        return node, frozenset()
     fewer = equations.giving(wanted)
     places = states_of(node)
     gone = frozenset(places[name] for name in equations.states if name not in fewer.states)

@@ -51,14 +51,27 @@ def place(node: Node, t: int, where: Where, values: dict[str, Value], wanted: fr
             built.append(zero)
             reads[index] = zero.name
     inputs = tuple(Edge(name) for name in reads if name is not None)
-    node = replace(node, inputs=inputs)
     if has(node, Trait.NEURON):
         given = zip(equations_of(node).gives, node.outputs, strict=True)
-        node, gone = narrowed(node, [name for name, v in given if (v.name, t) in wanted])
-        node = replace(node, inputs=tuple(e for i, e in enumerate(node.inputs) if i not in gone))
-    outputs = tuple(Value(at_step(v.name, t), v.shape) for v in node.outputs)
-    where.update({(v.name, t): at_step(v.name, t) for v in node.outputs})
-    return [*built, replace(node, name=at_step(node.name, t), outputs=outputs, step=t)]
+        node, gone = narrowed(replace(node, inputs=inputs), [name for name, v in given if (v.name, t) in wanted])
+        inputs = tuple(e for i, e in enumerate(inputs) if i not in gone)
+    names = [at_step(v.name, t) for v in node.outputs]
+    outputs = tuple(Value(name, v.shape) for name, v in zip(names, node.outputs, strict=True))
+    where.update({(v.name, t): name for name, v in zip(names, node.outputs, strict=True)})
+    # In full: it is done for every node and step of every candidate, where `replace` takes most of the time.
+    placed = Node(
+        name=at_step(node.name, t),
+        op=node.op,
+        inputs=inputs,
+        outputs=outputs,
+        attributes=node.attributes,
+        module=node.module,
+        port=node.port,
+        step=t,
+        invariant=node.invariant,
+        span=node.span,
+    )
+    return [*built, placed]
 
 
 def zeros_like(name: str, value: Value, t: int) -> Node:

@@ -147,8 +147,18 @@ class Kernel:
             found = self._backwards[given] = self._backward(given)
         return found
 
+    @cached_property
+    def _gradients(self) -> dict[tuple[bool, ...], Gradients]:
+        return {}
+
     def gradients(self, given: tuple[bool, ...]) -> Gradients:
         """The flat code of the backward pass where `given` says which results have a gradient."""
+        found = self._gradients.get(given)
+        if found is None:
+            found = self._gradients[given] = self._gradients_of(given)
+        return found
+
+    def _gradients_of(self, given: tuple[bool, ...]) -> Gradients:
         names = tuple(name for name, there in zip(self.after, given, strict=True) if there)
         code = backward(self.flat, names)
         lines = (*recomputed(self.flat, self.held, code.wanted), *code.lines)
