@@ -35,29 +35,38 @@ def e_score_from_jacobian(jacobian: Tensor, y: Tensor) -> ScoreResult:
     Raises SearchError (E089) when no class has two samples.
     """
     rows = jacobian.detach().flatten(1).to(torch.float64)
-    members = [m for c in torch.unique(y) if len(m := torch.nonzero(y == c).flatten()) > 1]
+    labels = y.cpu()
+    members = [m for c in torch.unique(labels) if len(m := torch.nonzero(labels == c).flatten()) > 1]
     if not members:
         raise SearchError(
             "E089",
             "the E-score compares samples of one class, but no class has two samples in the batch",
             hint="take a larger batch",
         )
-    if not bool(torch.isfinite(rows).all()):
-        return ScoreResult.dead("an input gradient is not finite")
-    lengths = rows.norm(dim=1)
-    if bool((lengths == 0).any()):
-        return ScoreResult.dead("an input gradient is zero")
+    finite = torch.isfinite(rows).all()
+    zero = (rows.norm(dim=1) == 0).any()
     # Scaling a row changes no correlation and keeps its square within range.
     rows = rows / rows.abs().amax(dim=1, keepdim=True)
     centered = rows - rows.mean(dim=1, keepdim=True)
     spread = centered.norm(dim=1)
-    if bool((spread <= 1e-12 * rows.norm(dim=1)).any()):
-        return ScoreResult.dead("an input gradient is the same everywhere and correlates with nothing")
+    flat = (spread <= 1e-12 * rows.norm(dim=1)).any()
     unit = centered / spread[:, None]
-    sums = torch.stack([torch.log((unit[m] @ unit[m].T).abs() + SMALL).sum() for m in members])
+    own = [unit[m.to(unit.device)] for m in members]
+    found = [torch.log((u @ u.T).abs() + SMALL).sum() for u in own]
+    # All at once: each number that is read waits for the device.
+    is_finite, is_zero, is_flat, *_ = values = torch.stack(
+        [finite.double(), zero.double(), flat.double(), *found]
+    ).cpu()
+    if not is_finite:
+        return ScoreResult.dead("an input gradient is not finite")
+    if is_zero:
+        return ScoreResult.dead("an input gradient is zero")
+    if is_flat:
+        return ScoreResult.dead("an input gradient is the same everywhere and correlates with nothing")
+    sums = values[3:].clone()
     if len(members) <= FEW_CLASSES:
         return ScoreResult(float(sums.abs().sum()))
-    means = sums / torch.tensor([len(m) for m in members], dtype=torch.float64, device=sums.device)
+    means = sums / torch.tensor([len(m) for m in members], dtype=torch.float64)
     return ScoreResult(float((means[:, None] - means[None, :]).abs().sum() / len(members)))
 
 

@@ -8,7 +8,7 @@ sends other numbers than 0 and 1 counts as firing where they are not 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,16 +26,19 @@ else:
 # Sums of 0s and 1s up to this are exact in float32, in any order of addition.
 _EXACT_FLOAT32 = 2**24
 
+# So many numbers of terms are computed in one go.
+_TOGETHER = 2**20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelTerm:
-    """What one layer adds to the kernel in one step: `N_A - d`, `[N, N]` in float64, and whether a neuron fires.
+    """Of one layer in one step: how many of its `neurons` two samples make fire both, `[N, N]` in float64.
 
-    Both stay on the device, so that nothing waits for it before the score.
+    It stays on the device, and all terms of a network become its kernel together: nothing waits for the device before.
     """
 
-    values: Tensor
-    fires: Tensor
+    common: Tensor
+    neurons: int
 
 
 def n_score_from_spikes(codes: Iterable[Tensor]) -> ScoreResult:
@@ -47,44 +50,64 @@ def n_score_from_spikes(codes: Iterable[Tensor]) -> ScoreResult:
 
 
 def kernel_term(codes: Tensor) -> KernelTerm:
-    """What the spikes `[N, ...]` of one layer of neurons and step add to the kernel."""
+    """What the kernel takes of the spikes `[N, ...]` of one layer of neurons and step."""
     rows = codes.detach()
     if rows.dim() == 4 and rows.is_contiguous(memory_format=torch.channels_last):
         rows = rows.permute(0, 2, 3, 1)  # counts take any order of the neurons, and this one needs no copy
-    distance, fires = _distance(rows.flatten(1))
-    return KernelTerm(codes[0].numel() - distance, fires)
+    rows = rows.flatten(1)
+    neurons = rows.shape[1]
+    rows = rows.to(torch.float32 if neurons < _EXACT_FLOAT32 else torch.float64)
+    return KernelTerm((rows @ rows.T).to(torch.float64), neurons)
 
 
 def n_score_from_terms(terms: Iterable[KernelTerm]) -> ScoreResult:
     """The N-score of the kernel that is the sum of `terms`. Raises SearchError (E089) for fewer than two samples."""
-    kernel: Tensor | None = None
-    fires: list[Tensor] = []
-    for term in terms:
-        fires.append(term.fires)
-        kernel = term.values if kernel is None else kernel + term.values
-    if kernel is None or kernel.shape[0] < 2:
+    return score_of_kernel(terms, _similarity)
+
+
+def score_of_kernel(terms: Iterable[KernelTerm], similarity: Callable[[Tensor, Tensor], Tensor]) -> ScoreResult:
+    """`log|det K|` of the sum K over `terms` of `similarity(common, neurons)`, for `[K, N, N]` and `[K, 1, 1]`.
+
+    The kernel is small, so its determinant is the CPU's: the result is the same wherever the network runs. Raises
+    SearchError (E089) for fewer than two samples.
+    """
+    known = list(terms)
+    samples = known[0].common.shape[0] if known else 0
+    if samples < 2:
         raise SearchError("E089", "the N-score compares samples and needs a batch of at least two of them")
+    kernel: Tensor | None = None
+    fires = False
+    at_once = max(1, _TOGETHER // samples**2)
+    for start in range(0, len(known), at_once):
+        part = known[start : start + at_once]
+        common = torch.stack([term.common for term in part])
+        neurons = torch.tensor([term.neurons for term in part], dtype=common.dtype, device=common.device)
+        for value in similarity(common, neurons.view(-1, 1, 1)).cpu():
+            kernel = value if kernel is None else kernel + value
+        fires = fires or bool((common.diagonal(dim1=1, dim2=2) > 0).any())
+    assert kernel is not None
     if not bool(torch.isfinite(kernel).all()):
         return ScoreResult.dead("spikes are not finite")
-    if not bool(torch.stack(fires).any()):
+    if not fires:
         return ScoreResult.dead("no neuron fires")
     if _singular(kernel):
         return ScoreResult.dead("the kernel of the N-score is singular: samples are not told apart")
     return ScoreResult(float(torch.linalg.slogdet(kernel).logabsdet))
 
 
-def _distance(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """The sparsity-aware Hamming distances `[N, N]` of codes `[N, N_A]`, and whether any of them fires."""
-    neurons = codes.shape[1]
-    codes = codes.to(torch.float32 if neurons < _EXACT_FLOAT32 else torch.float64)
-    common = (codes @ codes.T).to(torch.float64)
-    counts = common.diagonal()
-    hamming = counts[:, None] + counts[None, :] - 2 * common
-    rates = counts / neurons
-    scale = neurons * (rates[:, None] * (1 - rates)[None, :] + (1 - rates)[:, None] * rates[None, :])
+def hamming_distance(common: Tensor) -> Tensor:
+    """Of `[..., N, N]` counts of neurons that two samples make fire both: how many only one of them does."""
+    counts = common.diagonal(dim1=-2, dim2=-1)
+    return counts[..., :, None] + counts[..., None, :] - 2 * common
+
+
+def _similarity(common: Tensor, neurons: Tensor) -> Tensor:
+    """`N_A - d` with the sparsity-aware Hamming distance d."""
+    rates = common.diagonal(dim1=-2, dim2=-1)[..., None] / neurons
+    other = rates.transpose(-2, -1)
+    scale = neurons * (rates * (1 - other) + (1 - rates) * other)
     # Written so that NaN stays NaN.
-    distance = torch.where(scale == 0, 0.0, 0.5 * hamming / scale)
-    return distance, (counts > 0).any()
+    return neurons - torch.where(scale == 0, 0.0, 0.5 * hamming_distance(common) / scale)
 
 
 def _singular(kernel: Tensor) -> bool:

@@ -7,30 +7,28 @@ distance by what two codes with these firing rates have by chance; this does not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bcgraph import lazy
 from bcgraph.plugins.values import OfSpikes, Score
-from bcgraph.search.scores.standard.n import KernelTerm, n_score_from_terms
+from bcgraph.search.scores.result import ScoreResult
+from bcgraph.search.scores.standard.n import KernelTerm, hamming_distance, kernel_term, score_of_kernel
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-else:
-    torch = lazy.Module("torch")
 
 
-def kernel_term(codes: Tensor) -> KernelTerm:
-    """What the spikes `[N, ...]` of one layer of neurons and step add to the kernel `[N, N]`, in float64."""
-    rows = codes.detach().flatten(1).to(torch.float64)
-    common = rows @ rows.T
-    counts = common.diagonal()
-    hamming = counts[:, None] + counts[None, :] - 2 * common
-    return KernelTerm(rows.shape[1] - hamming, (counts > 0).any())
+def score_from_terms(terms: Iterable[KernelTerm]) -> ScoreResult:
+    """The score of the kernel that is the sum of `terms`. Raises SearchError (E089) for fewer than two samples."""
+    return score_of_kernel(terms, _similarity)
+
+
+def _similarity(common: Tensor, neurons: Tensor) -> Tensor:
+    return neurons - hamming_distance(common)
 
 
 SCORE = Score(
-    OfSpikes(kernel_term, n_score_from_terms),
+    OfSpikes(kernel_term, score_from_terms),
     "NASWOT",
     "as the N-score, with plain Hamming distances (Mellor et al. 2021)",
 )
