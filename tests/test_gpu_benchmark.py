@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,34 @@ def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
     for part in gpu.parts(DRY):
         assert f"### {part.name[:1].upper()}{part.name[1:]}\n" in text
     rows = list(csv.reader((tmp_path / "gpu.csv").read_text().splitlines()))
-    assert {len(row) for row in rows} == {5}
+    assert {len(row) for row in rows} == {6}
     assert "dry run" in rows[0][0]
+
+
+def test_a_run_measures_what_the_table_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    where, table = tmp_path / "gpu.md", tmp_path / "gpu.csv"
+    asked: list[str] = []
+    broken = [True]
+
+    def rows(name: str) -> Iterator[Row]:
+        asked.append(name)
+        yield Row(name, "1 ms", "2 ms", "0.50", "")
+        if name == "b" and broken:
+            raise RuntimeError("it fails")
+
+    monkeypatch.setattr(gpu, "parts", lambda plan: [Part(name, partial(rows, name)) for name in "abc"])
+    gpu.measure(DRY, where, table)
+    assert "b (failed: it fails)" in where.read_text()
+    broken.clear()
+    asked.clear()
+    measured, dropped = gpu.measure(DRY, where, table, resume=True)
+    assert asked == ["b"]
+    assert [row.what for row in measured] == ["a", "b", "c"]
+    assert not dropped
+    assert [line.split(",")[0] for line in table.read_text().splitlines()[1:]] == ["a", "b", "c"]
+    monkeypatch.setattr(gpu, "name_of", lambda plan: "another")
+    with pytest.raises(ValueError, match="this is another: give another --table"):
+        gpu.measure(DRY, where, table, resume=True)
 
 
 def test_a_dry_run_has_a_page_of_its_own() -> None:

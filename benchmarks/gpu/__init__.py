@@ -2,7 +2,8 @@
 
 `python -m benchmarks gpu` measures what design and users ask for first, in less than eight minutes, and writes the
 measured part of docs/gpu.md and benchmarks/gpu.csv after each part. What no longer fits in the time is dropped and
-named. `python -m benchmarks.gpu --dry` goes through all of it with a small network on the CPU.
+named. `python -m benchmarks.gpu --resume` measures what the table lacks: a GPU may be there for minutes only.
+`python -m benchmarks.gpu --dry` goes through all of it with a small network on the CPU.
 """
 
 from __future__ import annotations
@@ -78,15 +79,30 @@ def _both(plan: Plan, precision: str) -> list[Part]:
 
 
 def measure(
-    plan: Plan, where: Path = page.PAGE, table: Path = page.TABLE, budget: Budget | None = None
+    plan: Plan,
+    where: Path = page.PAGE,
+    table: Path = page.TABLE,
+    budget: Budget | None = None,
+    *,
+    resume: bool = False,
 ) -> tuple[list[Row], list[str]]:
-    """Measure all parts that the time allows; returns their rows, and what was dropped or has failed."""
+    """Measure all parts that the time allows; returns their rows, and what was dropped or has failed.
+
+    With `resume` parts that stand in `table` are not measured again. Raises ValueError where it is of another device.
+    """
     device = name_of(plan)
     print(device, flush=True)
     budget = budget or Budget(plan.seconds)
-    done: list[tuple[str, list[Row]]] = []
+    every = parts(plan)
+    order = {part.name: place for place, part in enumerate(every)}
+    # Parts that failed stand there under other names.
+    done = [each for each in page.read_table(table, device) if each[0] in order] if resume else []
+    known = {name for name, _ in done}
     dropped: list[str] = []
-    for part in parts(plan):
+    failed: dict[str, str] = {}
+    for part in every:
+        if part.name in known:
+            continue
         if not budget.allows(part.least if plan.patient else 0.0):
             dropped.append(part.name)
             print(f"not measured for lack of time: {part.name}", flush=True)
@@ -96,16 +112,19 @@ def measure(
             with budget.limit(), _saying(rows):
                 rows.extend(part.rows())
         except OverrunError:
-            dropped.append(f"{part.name} (stopped when the time was over)")
+            failed[part.name] = f"{part.name} (stopped when the time was over)"
+            dropped.append(failed[part.name])
         # What else there is to measure does not depend on it.
         except Exception as error:
-            dropped.append(f"{part.name} (failed: {first_line(error)})")
+            failed[part.name] = f"{part.name} (failed: {first_line(error)})"
+            dropped.append(failed[part.name])
             traceback.print_exc()
         if rows:
             done.append((part.name, rows))
+            done.sort(key=lambda each: order[each[0]])
             print(f"{part.name}\n{show(rows)}", flush=True)
         page.write(where, page.section(device, done, dropped))
-        page.write_table(table, device, done)
+        page.write_table(table, device, [(failed.get(name, name), found) for name, found in done])
         gc.collect()
         torch.compiler.reset()
         if plan.device == "cuda":

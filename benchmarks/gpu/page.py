@@ -56,11 +56,32 @@ def write(page: Path, measured: str) -> None:
     write_text(page, fill(text, measured))
 
 
+Parts = list[tuple[str, list[Row]]]
+"""What was measured: the name of each part, and its rows."""
+
+_DEVICE = "part, on "
+
+
 def write_table(path: Path, device: str, parts: Sequence[tuple[str, Sequence[Row]]]) -> None:
     """Write all rows as one table, with the device in its first line."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow((f"what on {device}", "ours", "against", "ratio", "goal"))
-    for _, rows in parts:
-        table.writerows((row.what, row.ours, row.against, row.ratio, row.goal) for row in rows)
+    table.writerow((f"{_DEVICE}{device}", "what", "ours", "against", "ratio", "goal"))
+    for name, rows in parts:
+        table.writerows((name, row.what, row.ours, row.against, row.ratio, row.goal) for row in rows)
     write_text(path, text.getvalue())
+
+
+def read_table(path: Path, device: str) -> Parts:
+    """What `write_table` wrote; nothing where no file is there. Raises ValueError for a table of another device."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        (head, *_), *rows = csv.reader(stream)
+    measured = head.removeprefix(_DEVICE)
+    if measured != device:
+        raise ValueError(f"{path} was measured on {measured}; this is {device}: give another --table")
+    found: dict[str, list[Row]] = {}
+    for name, *row in rows:
+        found.setdefault(name, []).append(Row(*row))
+    return list(found.items())
