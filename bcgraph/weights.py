@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 from bcgraph import files, foreign, seals, tensorfiles
 from bcgraph.errors import WeightsError, nearest
 from bcgraph.memory import ran_out, room
+from bcgraph.process import printed_as_messages
 from bcgraph.schema import Connection, NetworkSpec
 
 LISTED = 8
@@ -115,7 +114,7 @@ def published(name: str) -> dict[str, Tensor]:
         raise WeightsError("E082", f"torchvision has no model `{name}`", hint=nearest(name, list_models()))
     chosen = get_model_weights(name).DEFAULT
     try:
-        with redirect_stdout(sys.stderr):  # torch announces a download on standard output, where results belong
+        with printed_as_messages():  # torch announces a download on standard output, where results belong
             state: dict[str, Tensor] = chosen.get_state_dict(check_hash=True, weights_only=True, progress=False)
     # No connection, a file cut off, more than tensors in it: torch's reader lets every kind of exception through.
     except Exception as error:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 # for a module or for all modules of a package that have no longer name here.
 ORDER = """
 errors keys lazy urls names modulenames readout foreign seals normalization notebook
-files interrupts connections memory machine tensorfiles origins run_files plugins
+files process interrupts connections memory machine tensorfiles origins run_files plugins
 equations
 layers
 schema.values schema.neuron schema.layers schema.backbone schema.connections schema.train schema.data schema.search

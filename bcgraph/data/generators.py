@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from bcgraph.process import GENERATORS
+
 
 def seed(key: int) -> None:
     """Seed the generators that transforms draw from."""
@@ -19,11 +21,11 @@ def seed(key: int) -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Restores the generators on exit."""
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
+    """Restores the generators on exit; other threads that draw within such a block wait."""
+    with GENERATORS, torch.random.fork_rng(devices=[]):
+        states = random.getstate(), np.random.get_state()
+        try:
             yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

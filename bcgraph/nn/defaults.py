@@ -7,6 +7,13 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from bcgraph.process import Setting
+
+_DTYPE = Setting(torch.get_default_dtype, torch.set_default_dtype)
+_SWAPS = Setting(
+    torch.__future__.get_swap_module_params_on_conversion, torch.__future__.set_swap_module_params_on_conversion
+)
+
 
 @contextmanager
 def ordinary_modes() -> Iterator[None]:
@@ -23,9 +30,8 @@ def ordinary_modes() -> Iterator[None]:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if torch.__future__.get_swap_module_params_on_conversion():
-            torch.__future__.set_swap_module_params_on_conversion(False)
-            stack.callback(torch.__future__.set_swap_module_params_on_conversion, True)
+        # Also where another thread has set it: it may end before this one does.
+        stack.enter_context(_SWAPS.set(False))
         yield
 
 
@@ -36,7 +42,6 @@ def ordinary_defaults() -> Iterator[None]:
     Optimizers, which are torch's own, ask these defaults. Restores `set_default_dtype` and `set_default_device` on
     exit. The number of threads stays what it is, and from then on every library inside torch keeps to it.
     """
-    dtype = torch.get_default_dtype()
     # Until torch is told a number, MKL may use fewer threads for a small product, so sums would round otherwise in a
     # fresh process than in one where somebody has set the number before, be it to the same.
     torch.set_num_threads(torch.get_num_threads())
@@ -44,8 +49,7 @@ def ordinary_defaults() -> Iterator[None]:
         # A default device makes every call of torch slower, so one is set only against another.
         if torch.get_default_device() != torch.device("cpu"):
             stack.enter_context(torch.device("cpu"))
-        torch.set_default_dtype(torch.float32)
-        stack.callback(torch.set_default_dtype, dtype)
+        stack.enter_context(_DTYPE.set(torch.float32))
         yield
 
 

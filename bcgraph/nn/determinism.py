@@ -1,27 +1,37 @@
-"""Settings under which a GPU's kernels give reproducible results."""
+"""What makes results reproducible: generators that are seeded by keys, and settings of a GPU's kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from bcgraph.process import GENERATORS, Setting
+
+
+def _attribute(of: Any, name: str) -> Setting[Any]:
+    return Setting(partial(getattr, of, name), partial(setattr, of, name))
+
+
+_DETERMINISTIC = _attribute(torch.backends.cudnn, "deterministic")
+_BENCHMARK = _attribute(torch.backends.cudnn, "benchmark")
+# torch's own annotations of this module leave `conv` out.
+_CONVOLUTIONS = _attribute(torch.backends.cudnn.conv, "fp32_precision")  # type: ignore[attr-defined]
+_PRODUCTS = _attribute(torch.backends.cuda.matmul, "fp32_precision")
 
 
 @contextmanager
 def reproducible() -> Iterator[None]:
     """Inside, cuDNN uses deterministic algorithms and does not benchmark which of them is the fastest.
 
-    It changes nothing on the CPU, and restores the settings on exit.
+    It changes nothing on the CPU, and restores the settings once no other thread is inside.
     """
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
+    with _DETERMINISTIC.set(True), _BENCHMARK.set(False):
         yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
 
 
 @contextmanager
@@ -30,14 +40,39 @@ def full_precision() -> Iterator[None]:
 
     torch uses TF32 for convolutions on a GPU. That is enough for training, but not for a ranking by scores.
     """
-    # torch's own annotations of this module leave `conv` out.
-    kinds: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [kind.fp32_precision for kind in kinds]
-    with reproducible():
-        for kind in kinds:
-            kind.fp32_precision = "ieee"
-        try:
-            yield
-        finally:
-            for kind, value in zip(kinds, before, strict=True):
-                kind.fp32_precision = value
+    with reproducible(), _CONVOLUTIONS.set("ieee"), _PRODUCTS.set("ieee"):
+        yield
+
+
+@contextmanager
+def seeded(key: int) -> Iterator[None]:
+    """Inside, what is drawn follows from `key` alone: other threads that draw within such a block wait."""
+    with GENERATORS:
+        torch.manual_seed(key)
+        yield
+
+
+@contextmanager
+def forked(key: int) -> Iterator[None]:
+    """As `seeded`, on the CPU alone. Restores its generator on exit."""
+    with GENERATORS, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(key)
+        yield
+
+
+def generators_kept() -> AbstractContextManager[None]:
+    """On exit all generators are as they were, in whatever order the blocks of several threads end."""
+    return _STATES.kept()
+
+
+def _read() -> list[Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
+
+
+def _write(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state_all(states[1:])
+
+
+_STATES = Setting(_read, _write, GENERATORS)

@@ -25,6 +25,7 @@ from bcgraph.nn.conv.input_gradient import conv2d_frozen_weight
 from bcgraph.nn.conv.int16 import Int16Weight
 from bcgraph.nn.conv.linear import Linear
 from bcgraph.nn.conv.winograd import TiledWeight, pays
+from bcgraph.nn.determinism import forked
 from bcgraph.nn.hooks import Layer
 from bcgraph.nn.neuron.packed_spikes import spike_conv
 from bcgraph.nn.norm import folding, step_norm
@@ -291,8 +292,7 @@ def _neuron(layer: schema.NeuronLayer, given: Shape, steps: int) -> nn.Module:
 
 def standard(layer: schema.Standard, given: Shape, key: int) -> nn.Module:
     """The module of a layer that `bcgraph.layers` declares, its weights drawn by `key`."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(key)
+    with forked(key), torch.device("cpu"):
         module = layers.standard(layer.layer, given, dict(layer.arguments))
     return module.to(dtype=torch.float32)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bcgraph import plugins, schema, shapes
 from bcgraph.errors import BcgraphError, CompileError
 from bcgraph.machine import refuses
+from bcgraph.nn.determinism import forked
 from bcgraph.shapes import Shape
 
 _MARK = "_bcgraph_registered"
@@ -29,8 +30,7 @@ def build(layer: schema.Registered, given: Shape, key: int) -> nn.Module:
     """
     entry = shapes.registered(layer)
     declared = shapes.infer(layer, given)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(key)
+    with forked(key):
         try:
             module = entry.value.build()(given, **dict(layer.arguments))
             trial = copy.deepcopy(module)

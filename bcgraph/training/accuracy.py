@@ -4,27 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from threading import RLock
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
 
 from bcgraph.data.split import Split
 from bcgraph.nn.determinism import full_precision
+from bcgraph.process import Setting
 from bcgraph.readout import correct
+
+_Modes: TypeAlias = list[tuple[nn.Module, bool]]
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Puts `model` in evaluation mode, without gradients; restores its mode on exit."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(), full_precision():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    """Puts `model` in evaluation mode, without gradients; restores its mode once no thread evaluates it any more."""
+    with _modes(model).kept(), torch.no_grad(), full_precision():
+        model.eval()
+        yield
+
+
+_SETTINGS: WeakKeyDictionary[nn.Module, Setting[_Modes]] = WeakKeyDictionary()
+_LOCK = RLock()
+
+
+def _modes(model: nn.Module) -> Setting[_Modes]:
+    """The modes of all layers of `model`: one setting for all threads that evaluate it."""
+    with _LOCK:
+        # By a weak reference, so that the setting does not keep its model.
+        return _SETTINGS.setdefault(model, Setting(partial(_read, ref(model)), _write))
+
+
+def _read(model: ref[nn.Module]) -> _Modes:
+    found = model()
+    assert found is not None, "whoever evaluates it holds it"
+    return [(module, module.training) for module in found.modules()]
+
+
+def _write(modes: _Modes) -> None:
+    for module, mode in modes:
+        module.training = mode
 
 
 def evaluate(

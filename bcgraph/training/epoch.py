@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bcgraph import keys
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError
+from bcgraph.nn.determinism import seeded
 from bcgraph.schema import NetworkSpec
 from bcgraph.training.batches import Batch, batches, losses
 from bcgraph.training.distributed.process_group import ProcessGroup
@@ -72,8 +73,8 @@ class EpochLoop:
 
         def update(step: int, batch: Batch) -> Tensor:
             # Dropout draws from torch's generator, which every step seeds.
-            torch.manual_seed(keys.derive(self.seed, "step", epoch, step, rank))
-            result = train_step(batch, lr(step))
+            with seeded(keys.derive(self.seed, "step", epoch, step, rank)):
+                result = train_step(batch, lr(step))
             if after is not None:
                 after(lr(step))
             if not train_step.updates_average:

@@ -23,6 +23,7 @@ from bcgraph.data import Splits
 from bcgraph.data.torch_dataset import Given, MapDataset, identified
 from bcgraph.errors import BcgraphWarning, DataError
 from bcgraph.nn.defaults import ordinary_defaults
+from bcgraph.nn.determinism import generators_kept
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checks, tensorboard_log
 from bcgraph.training.distributed.devices import process_group
@@ -106,7 +107,7 @@ def train(
         taught = _teacher(spec, splits, teacher, group.device, options.dtype)
         if group.world_size > 1:
             synchronize(model)
-        with destroyed_on_error(group), ExitStack() as held, torch.random.fork_rng():
+        with destroyed_on_error(group), ExitStack() as held, generators_kept():
             # Of several processes one writes, so one holds the directory.
             on_rank_zero(group, lambda: held.enter_context(files.locked(out)))
             run = TrainingRun(

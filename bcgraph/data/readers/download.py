@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from filelock import FileLock
 
 from bcgraph import files
 from bcgraph.errors import DataError
+from bcgraph.process import printed_as_messages
 
 
 def download(name: str, root: Path, fetch: Callable[[], object]) -> None:
@@ -21,7 +20,7 @@ def download(name: str, root: Path, fetch: Callable[[], object]) -> None:
     files.directory(root)
     try:
         # What libraries print on the way is no result of a command.
-        with FileLock(root / f".{name}.lock"), contextlib.redirect_stdout(sys.stderr):
+        with FileLock(root / f".{name}.lock"), printed_as_messages():
             fetch()
     # A mirror that fails is a URLError, an OSError; a file with another checksum and a list of mirrors that is at its
     # end are RuntimeErrors.

@@ -12,6 +12,8 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from bcgraph.process import GENERATORS
+
 Run = Callable[[], tuple[Tensor, ...]]
 """A call without arguments: it reads tensors that stay where they are, and gives some."""
 
@@ -80,7 +82,7 @@ class CudaCapture:
         present, own = torch.cuda.current_stream(device), self._stream(device)
         own.wait_stream(present)
         try:
-            with torch.random.fork_rng([device], device_type="cuda"), torch.cuda.stream(own), uncached():
+            with GENERATORS, torch.random.fork_rng([device], device_type="cuda"), torch.cuda.stream(own), uncached():
                 yield
         finally:
             present.wait_stream(own)
@@ -174,7 +176,7 @@ class CallAgain:
     @contextmanager
     def warming(self, device: torch.device) -> Iterator[None]:
         """See `Capture`."""
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), uncached():
+        with GENERATORS, torch.random.fork_rng([device] if device.type == "cuda" else []), uncached():
             yield
 
     def record(self, run: Run, device: torch.device) -> Run:

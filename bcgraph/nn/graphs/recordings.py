@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -10,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from bcgraph.nn.graphs.capture import Capture, CudaCapture
+from bcgraph.process import GENERATORS
 
 LIMIT = 16
 """Captures that are kept. Whole and last batches of training and of evaluation are four."""
@@ -25,7 +25,8 @@ class Recordings:
     def __init__(self, capture: Capture, limit: int = LIMIT) -> None:
         self.capture = capture
         self.limit = limit
-        self.lock = threading.RLock()
+        # A capture draws from the global generators and puts them back.
+        self.lock = GENERATORS
         self._found: OrderedDict[tuple[int, Hashable], Any] = OrderedDict()
 
     def register(self, program: object) -> int:

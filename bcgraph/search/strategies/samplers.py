@@ -7,9 +7,8 @@ proposals of an uninterrupted one. Every setting whose default differs between v
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import optuna
@@ -18,6 +17,7 @@ from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bcgraph import keys
+from bcgraph.process import ignored
 from bcgraph.search.records.evaluations import Record
 from bcgraph.search.records.objectives import excess, values
 from bcgraph.search.space.candidate import Candidate
@@ -124,9 +124,6 @@ def _generations(population: Population) -> tuple[list[int], int]:
     return found, generation + (members >= size(population))
 
 
-@contextmanager
-def _experimental() -> Iterator[None]:
+def _experimental() -> AbstractContextManager[None]:
     """Version 4 of Optuna warns of settings that version 5 has as they are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
+    return ignored(ExperimentalWarning)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from bcgraph.errors import RunError
+from bcgraph.process import ignored
 from bcgraph.training.distributed import local, slurm
 from bcgraph.training.options import Options, Precision
 
@@ -136,7 +136,7 @@ def _fabric(options: Options, strategy: str | DDPStrategy, started: bool, machin
     alone = started or (not tasks and SLURM_JOB in os.environ and not TorchElasticEnvironment.detect())
     environment = _Tasks() if tasks else LightningEnvironment() if alone else None
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with ignored(Warning):
             return FabricGroup(
                 accelerator=options.accelerator,
                 devices=options.devices // machines,
