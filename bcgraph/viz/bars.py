@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -15,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from bcgraph import files
 from bcgraph.errors import RunError
 from bcgraph.profile import ACCUMULATE, MULTIPLY_ACCUMULATE, Profile
+from bcgraph.viz.styled import styled
 
 FORMATS = ("svg", "png")
 
@@ -50,7 +50,7 @@ def draw(
     else:
         costs = [layer.operations / 1e6 for layer in profile.layers]
         unit = "operations, million a step"
-    with mpl.rc_context(_STYLE):
+    with styled(_STYLE):
         figure = _figure(profile, costs, unit)
         stream = io.BytesIO()
         figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})

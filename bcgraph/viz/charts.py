@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -15,6 +14,7 @@ from bcgraph.schema import BackwardConnection, ForwardConnection
 from bcgraph.search.records.evaluations import keys_in, name_of
 from bcgraph.search.records.objectives import Objectives
 from bcgraph.viz.arcs import COLORS, STYLE, thumbnail
+from bcgraph.viz.styled import styled
 
 _INK, _FAINT, _SHADE = "#333333", "#b5b5b0", "#f1f1ee"
 _ON_BRIGHT = "#111111"
@@ -163,7 +163,7 @@ def _svg(figure: Figure, points: Mapping[str, Sequence[Evaluation]] | None = Non
         if label.get_color() == "black":
             label.set_color(_INK)
     stream = io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with styled(STYLE):
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     text = stream.getvalue().decode()
     text = text[text.index("<svg") :]

@@ -7,7 +7,6 @@ import os
 from statistics import fmean
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -16,6 +15,7 @@ from bcgraph.comparison.runs import Group, Run
 from bcgraph.comparison.table import Comparison
 from bcgraph.viz.arcs import COLORS, STYLE
 from bcgraph.viz.bars import format_of
+from bcgraph.viz.styled import styled
 
 _LONGEST = 48
 """Characters of a name in a picture."""
@@ -94,7 +94,7 @@ def _short(name: str) -> str:
 
 def _save(figure: Figure, path: str | os.PathLike[str], kind: str) -> None:
     stream = io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with styled(STYLE):
         figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
     files.write_bytes(path, stream.getvalue())
 

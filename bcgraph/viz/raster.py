@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -17,6 +16,7 @@ from bcgraph import files
 from bcgraph.equations.neuron import SPIKES
 from bcgraph.errors import RunError
 from bcgraph.viz.arcs import COLORS, FORMATS, STYLE
+from bcgraph.viz.styled import styled
 
 NEURONS = 100
 """The most neurons of a port that are shown, evenly spaced among all."""
@@ -80,7 +80,7 @@ def _spikes(port: str, values: Mapping[str, Any], sample: int) -> np.ndarray[Any
 
 def _render(figure: Figure, kind: str) -> bytes:
     stream = io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with styled(STYLE):
         metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
     return stream.getvalue()

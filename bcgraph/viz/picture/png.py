@@ -6,7 +6,6 @@ import io
 import math
 import warnings
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path
@@ -15,6 +14,7 @@ from bcgraph.errors import BcgraphWarning
 from bcgraph.viz.picture.metrics import FONT
 from bcgraph.viz.picture.svg import BAND, FAINT, INK, WIRE, head, toward
 from bcgraph.viz.picture.values import Arc, Picture
+from bcgraph.viz.styled import styled
 
 DPI = 150
 MAX_PIXELS = 40_000_000
@@ -24,7 +24,7 @@ MAX_PIXELS = 40_000_000
 def png(picture: Picture) -> bytes:
     """The picture at 150 pixels an inch; a large one has fewer, and a BcgraphWarning says so."""
     dpi = _dpi(picture.width / 72, picture.height / 72)
-    with mpl.rc_context({"font.family": FONT}):
+    with styled({"font.family": FONT}):
         figure = Figure(figsize=(picture.width / 72, picture.height / 72))
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set_xlim(0, picture.width)
