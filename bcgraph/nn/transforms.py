@@ -24,14 +24,21 @@ Gradients = tuple[Tensor | None, ...]
 def transformed() -> bool:
     """Whether this runs inside `torch.func` (grad, vmap, jvp, ...) or under forward-mode differentiation."""
     # What a compiler traces is never inside one, and it cannot look.
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         return False
     return _TRANSFORM() is not None or getattr(forward_ad, "_current_level", -1) >= 0
 
 
 def traced() -> bool:
     """Whether the equations have to stand in for the kernels: torch traces or transforms this call."""
-    return torch.compiler.is_compiling() or transformed()
+    return compiled() or transformed()
+
+
+def compiled() -> bool:
+    """Whether `torch.compile` or `torch.export` traces this call. Torch's own flag is one for all threads."""
+    if torch.compiler.is_dynamo_compiling():
+        return True
+    return torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0
 
 
 def second_derivative() -> CompileError:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bcgraph.equations.expression import Expression, Number
 from bcgraph.equations.flat import Builder, Leaf, Line, uniform_lines
-from bcgraph.nn.transforms import second_derivative, transformed
+from bcgraph.nn.transforms import compiled, second_derivative, transformed
 
 Plain: TypeAlias = Callable[..., Any]
 
@@ -154,7 +154,7 @@ def _fire(bounds: tuple[float, float] | None, slope: Expression) -> Callable[[Te
         def backward(ctx: Any, *gradients: Tensor) -> Tensor:
             (x,) = ctx.saved_tensors
             # A compiler traces this with gradients on, and takes no function with a forward derivative.
-            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if torch.is_grad_enabled() and not compiled():
                 slope_at: Tensor = Slope.apply(x)
                 return slope_at * gradients[0]
             found: Tensor = derivative(x)[0]

@@ -10,6 +10,7 @@ import io
 import operator
 from collections.abc import Mapping
 from pathlib import Path
+from threading import RLock
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from bcgraph.machine import refuses
 from bcgraph.nn import tree
 from bcgraph.normalization import Normalization
 from bcgraph.schema import Registered, walk
+
+# Torch traces one module at a time: what it traces with is one stack for all threads.
+_TRACING = RLock()
 
 
 def write(request: Request) -> ExportReport:
@@ -73,7 +77,8 @@ class _Draft:
     def prove(self, places: Mapping[Path, Path]) -> proof.Proof:
         """Load the file and run it; beside it a sibling that gives out its spikes, whose graph has to be the file's."""
         names = list(proof.watched(self.compared))
-        loaded = torch.export.load(io.BytesIO(places[self.request.path].read_bytes()))
+        with _TRACING:
+            loaded = torch.export.load(io.BytesIO(places[self.request.path].read_bytes()))
         if _lines(loaded) != _lines(self.sibling) or not _same_tensors(loaded, self.sibling):
             raise CompileError("E075", "the file that was read back is another than the one that was compared")
         outputs = _run(self.sibling, self.given, self.state)
@@ -148,7 +153,7 @@ def _exported(module: nn.Module, request: Request, x: Tensor) -> ExportedProgram
     # One sample would make the batch axis a constant.
     example = x if x.shape[axis] > 1 else torch.cat([x, x], axis)
     try:
-        with torch.no_grad():
+        with _TRACING, torch.no_grad():
             program = torch.export.export(module, (example,), dynamic_shapes=({axis: Dim("N", min=1)},))
             made: ExportedProgram = program.run_decompositions({})
             return made
@@ -167,7 +172,8 @@ def _exported(module: nn.Module, request: Request, x: Tensor) -> ExportedProgram
 
 def _run(program: ExportedProgram, x: Tensor, state: Mapping[str, Tensor] | None) -> list[np.ndarray]:
     """What a program gives for `x`, with the parameters and buffers of a network in `state` if it is given."""
-    module = program.module()
+    with _TRACING:
+        module = program.module()
     if state is not None:
         given = {tree.in_code(name): value for name, value in state.items()}
         own = module.state_dict()
@@ -188,5 +194,6 @@ def _bytes(program: ExportedProgram, request: Request) -> bytes:
         **request.described.metadata(),
     }
     stream = io.BytesIO()
-    torch.export.save(program, stream, extra_files=dict(facts))
+    with _TRACING:
+        torch.export.save(program, stream, extra_files=dict(facts))
     return stream.getvalue()
