@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import get_ident
 from types import FrameType
 from typing import Any, TypeAlias
 
@@ -92,8 +93,8 @@ def record(module: nn.Module, example: Tensor, is_leaf: IsLeaf) -> Recording:
     found = mode.found
     mode.track(example)
     handles = (
-        hooks.register_module_forward_pre_hook(mode.enter),
-        hooks.register_module_forward_hook(mode.leave),
+        hooks.register_module_forward_pre_hook(_in_this_thread(mode.enter)),
+        hooks.register_module_forward_hook(_in_this_thread(mode.leave)),
     )
     try:
         with mode:
@@ -111,6 +112,17 @@ def record(module: nn.Module, example: Tensor, is_leaf: IsLeaf) -> Recording:
         for handle in handles:
             handle.remove()
     return found
+
+
+def _in_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
+    """`hook` for the calls of modules in this thread. Torch calls it for those of all others too."""
+    own = get_ident()
+
+    def run(*given: Any) -> None:
+        if get_ident() == own:
+            hook(*given)
+
+    return run
 
 
 class _Recorder(TorchFunctionMode):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 from bcgraph import files, keys
 from bcgraph.data.split import Split, Splits
@@ -33,6 +34,8 @@ from bcgraph.search.supernet.several import TrainSupernets
 from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.distributed.devices import process_group
 from bcgraph.training.options import Options
+
+T = TypeVar("T")
 
 # What the spikes on validation data say.
 _FIRED = ("energy", "spikes")
@@ -186,19 +189,22 @@ class OnThreads:
         train = self.standard.finish(progress)
 
         def run(jobs: Sequence[Job]) -> Iterator[float]:
-            with threads(self.threads):
-                yield from train(jobs)
+            yield from self._each(train(jobs))
 
         return run
 
     def _limited(self, evaluate: Evaluate) -> Evaluate:
         def run(specs: Sequence[NetworkSpec]) -> Iterator[Evaluation]:
-            results = iter(evaluate(specs))
-            while True:
-                with threads(self.threads):
-                    found = next(results, None)
-                if found is None:
-                    return
-                yield found
+            return self._each(evaluate(specs))
 
         return run
+
+    def _each(self, results: Iterable[T]) -> Iterator[T]:
+        """`results`, each computed on that number of threads; between them whoever asks has torch's own number."""
+        coming = iter(results)
+        while True:
+            with threads(self.threads):
+                found = next(coming, None)
+            if found is None:
+                return
+            yield found

@@ -72,8 +72,11 @@ def _held(inner: nn.Module) -> list[Tensor]:
 
 @contextmanager
 def statistics_aside(model: nn.Module) -> Iterator[None]:
-    """Inside, updates of running statistics go to copies. Restores them on exit."""
-    norms = [m for m in model.modules() if isinstance(m, modules.BatchNorm | modules.BatchNormPerStep)]
+    """Inside, updates of running statistics go to copies. Restores them on exit.
+
+    Norms in eval mode update nothing and stay as they are: other threads may be calling them.
+    """
+    norms = [m for m in model.modules() if isinstance(m, modules.BatchNorm | modules.BatchNormPerStep) and m.training]
     kept = [(m, dict(m.named_buffers())) for m in norms]
     try:
         for module, buffers in kept:
