@@ -122,12 +122,14 @@ class Network:
 
         onnxruntime reads them alone, so they are one block of zeros, which the next call of as many samples reads too.
         """
-        if self._zeros[0] != batch:
+        # Read once: another thread may put those of other batches in their place.
+        known, held = self._zeros
+        if known != batch:
             sizes = {name: (batch, *shape) for name, _, shape in self.signature.states}
             block = np.zeros(max(map(math.prod, sizes.values()), default=0), np.float32)
             held = {name: _held(block[: math.prod(size)].reshape(size)) for name, size in sizes.items()}
             self._zeros = (batch, held)
-        return dict(self._zeros[1])
+        return dict(held)
 
     def advance(
         self, frame: Floats, states: dict[str, onnxruntime.OrtValue]

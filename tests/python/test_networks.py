@@ -57,3 +57,24 @@ def test_a_step_takes_finite_values_alone(network: Network, bad: float) -> None:
     name = next(iter(states))
     with pytest.raises(RunError, match="not finite"):
         network.step(X[0], {**states, name: np.full_like(states[name], bad, dtype=np.float64)})
+
+
+class _Shared(Network):
+    """A network whose states another thread replaces each time after they were read."""
+
+    @property
+    def _zeros(self) -> Any:
+        known = self.__dict__["zeros"]
+        self.__dict__["zeros"] = (7, dict.fromkeys(known[1]))
+        return known
+
+    @_zeros.setter
+    def _zeros(self, value: Any) -> None:
+        self.__dict__["zeros"] = value
+
+
+def test_states_are_those_of_the_batch_whatever_another_thread_asks_for(network: Network) -> None:
+    shared = _Shared(network.path, threads=1)
+    wanted = network.begin(5)
+    shared._zeros = (5, wanted)
+    assert shared.begin(5) == wanted
