@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bcgraph.errors import BcgraphError, nearest
-from bcgraph.plugins.registry import REGISTRY, Entry, Kind, PluginError, at, reason
+from bcgraph.plugins.registry import REGISTRY, Entry, Kind, Loading, PluginError, at, reason
 from bcgraph.plugins.standard import declared
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def load(name: str) -> None:
     Raises PluginError: E024 when none is installed under that name, several are, or loading it fails; E036 when it
     takes a name that is taken. Nothing of a plugin that fails stays registered.
     """
-    with REGISTRY.lock:
+    with REGISTRY.turns:
         if name in REGISTRY.loaded:
             return
         _load(_the_one(name))
@@ -115,7 +115,7 @@ def in_text(kind: Kind, name: str, uses: Collection[str]) -> Entry | None:
 def owner(module: str) -> tuple[str, str] | None:
     """The plugin that a module belongs to, with its version: the one being loaded, or one whose entry point it is."""
     if REGISTRY.loading is not None:
-        return REGISTRY.loading
+        return REGISTRY.loading.name, REGISTRY.loading.version
     for each in installed():
         root = each.module.partition(".")[0]
         if module == each.module or module.partition(".")[0] == root:
@@ -144,27 +144,25 @@ def _the_one(name: str) -> Installed:
 
 
 def _load(plugin: Installed) -> None:
-    before = set(REGISTRY.entries())
     outer = REGISTRY.loading
-    REGISTRY.loading = (plugin.name, plugin.version)
+    REGISTRY.loading = loading = Loading(plugin.name, plugin.version)
     try:
         loaded = plugin.point.load()
         if plugin.point.attr:
             loaded()
     except KeyboardInterrupt:
-        _undo(before)
+        _undo(loading.added)
         raise
     except BaseException as error:
-        _undo(before)
+        _undo(loading.added)
         raise _failed(plugin, error) from error
     finally:
         REGISTRY.loading = outer
 
 
-def _undo(before: Collection[Entry]) -> None:
-    for entry in REGISTRY.entries():
-        if entry not in before:
-            REGISTRY.remove(entry)
+def _undo(added: Iterable[Entry]) -> None:
+    for entry in added:
+        REGISTRY.remove(entry)
 
 
 def _failed(plugin: Installed, error: BaseException) -> PluginError:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any, Literal, TypeAlias, get_args
 
 from bcgraph.errors import BcgraphError
@@ -64,17 +64,39 @@ class Entry:
         return f"the {TITLES[self.kind]} `{self.name}`"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Loading:
+    """A plugin that is being loaded by a thread, and what it has `added` so far."""
+
+    name: str
+    version: str
+    thread: int = field(default_factory=get_ident)
+    added: list[Entry] = field(default_factory=list)
+
+
 @dataclass(slots=True, eq=False)
 class Registry:
     """Entries by kind and name. Safe to use from several threads.
 
-    `loading` is the plugin that is being loaded, with its version; what is registered meanwhile belongs to it.
+    What is registered in the thread that loads a plugin belongs to it. `turns` is held meanwhile, but not `lock`:
+    another thread may import the same module by itself, and registers while the first one waits for it.
     """
 
     _entries: dict[tuple[Kind, str], Entry] = field(default_factory=dict)
     lock: RLock = field(default_factory=RLock)
+    turns: RLock = field(default_factory=RLock)
     loaded: set[str] = field(default_factory=set)
-    loading: tuple[str, str] | None = None
+    _loading: Loading | None = None
+
+    @property
+    def loading(self) -> Loading | None:
+        """The plugin that this thread loads."""
+        found = self._loading
+        return found if found is not None and found.thread == get_ident() else None
+
+    @loading.setter
+    def loading(self, value: Loading | None) -> None:
+        self._loading = value
 
     def add(self, entry: Entry) -> None:
         """Add an entry. Raises PluginError (E036) when its name is taken, with both places."""
@@ -88,6 +110,8 @@ class Registry:
                     hint="give one of them another name; `bcgraph.register.forget` takes one out",
                 )
             self._entries[entry.kind, entry.name] = entry
+            if self.loading is not None:
+                self.loading.added.append(entry)
 
     def get(self, kind: Kind, name: str) -> Entry | None:
         """The entry of that kind and name, None where there is none. Loads nothing."""
@@ -95,7 +119,9 @@ class Registry:
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, by kind in the order of `KINDS`, then by name."""
-        return tuple(sorted(self._entries.values(), key=lambda e: (KINDS.index(e.kind), e.name)))
+        with self.lock:
+            found = list(self._entries.values())
+        return tuple(sorted(found, key=lambda e: (KINDS.index(e.kind), e.name)))
 
     def remove(self, entry: Entry) -> None:
         """Take an entry out."""

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,37 @@ def test_check_imports_neither_torch_nor_other_plugins(tmp_path: Path) -> None:
     probe = "import sys, bcgraph; bcgraph.load('net.bcg'); assert not {'torch', 'other'} & set(sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, "-c", probe], check=True, env=environment, cwd=tmp_path)
+
+
+WAITS = """
+import threading
+import bcgraph
+here, there = threading.Event(), threading.Event()
+bcgraph.register.score("depth", lambda model, x, y: 1.0)
+here.set()
+assert there.wait(10)
+{after}
+"""
+
+
+@pytest.mark.parametrize("after", ["", "raise ValueError"])
+def test_another_thread_registers_while_a_plugin_is_loaded(
+    install: Install, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It neither waits for the plugin, which may wait for it, nor does what it registers belong to the plugin."""
+    events: tuple[threading.Event, threading.Event] = threading.Event(), threading.Event()
+    install("waits", WAITS.format(after=after).replace("threading.Event(), threading.Event()", "bcgraph.events"))
+    monkeypatch.setattr(bcgraph, "events", events, raising=False)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(plugins.load, "waits")
+        assert events[0].wait(10)
+        other = ThreadPoolExecutor(1)
+        try:
+            other.submit(bcgraph.register.score, "width", lambda model, x, y: 2.0).result(5)
+        finally:
+            events[1].set()
+            other.shutdown()
+        error = loading.exception()
+    assert (error is None) == (not after)
+    found = {entry.name: entry.origin.package for entry in plugins.REGISTRY.entries()}
+    assert found == ({"width": None} if after else {"depth": "waits", "width": None})
