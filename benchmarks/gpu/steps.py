@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 import bcgraph
+from bcgraph.nn.determinism import reproducible
 from bcgraph.nn.graphs.graphed import Graphed
 from bcgraph.nn.graphs.recordings import cuda
 from bcgraph.schema import SGD
@@ -67,19 +69,27 @@ def training(plan: Plan, precision: str, batch: int, steps: int, feedback: bool 
     for name, peer in peers.items():
         if peer is not None:
             sides[name] = (stepper(peer, x, precision, captured=False), goal)
+    # `train` gives the same bits again, so it takes no kernels that add in any order.
+    sides["sums in one order, as in train, captured"] = (
+        stepper(build(), x, precision, captured=True, in_order=True),
+        "",
+    )
     what = f"training, {precision}, batch {batch}, T = {steps}, {'two connections' if feedback else 'no connection'}"
     ours = stepper(build(), x, precision, captured=True)
     yield from compared(plan, what, ours, sides, plain=without, faster=True)
 
 
-def stepper(model: nn.Module, x: Tensor, precision: str, *, captured: bool) -> Call:
-    """Forward pass, mean cross-entropy over time, backward pass and update, captured or not."""
+def stepper(model: nn.Module, x: Tensor, precision: str, *, captured: bool, in_order: bool = False) -> Call:
+    """Forward pass, mean cross-entropy over time, backward pass and update, captured or not.
+
+    With `in_order` all kernels add in one order.
+    """
     device = x.device.type
     y = torch.arange(len(x), device=x.device) % 10
     update = optimizer(model.train(), SGD(lr=1e-3, momentum=0.9, weight_decay=0.0), captured=captured)
 
     def run(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        with computing(precision, device):
+        with computing(precision, device), reproducible() if in_order else nullcontext():
             update.zero_grad(set_to_none=True)
             outputs = model(x)
             loss = nn.functional.cross_entropy(outputs.flatten(0, 1).float(), y.repeat(len(outputs)))
