@@ -164,7 +164,7 @@ def test_a_captured_step_is_the_plain_one(name: str, more: str) -> None:
             if a is not None and b is not None:
                 torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
     assert len(paths._captured) == 2
-    assert all(not s.failed for _, held in paths._captured.values() for s in held.values())
+    assert all(not s.failed for held in paths._captured.values() for s in held.segments.values())
 
 
 def test_a_new_architecture_captures_nothing_anew() -> None:
@@ -257,9 +257,42 @@ def test_parts_hold_the_layers_of_the_supernet() -> None:
     paths = ours.paths()
     paths.path(drawn(spec, 1)[1])
     own = {id(m) for m in ours.root.modules()}
-    for part in paths._parts.values():
+    for part in (each.module for each in paths._parts.values()):
         layers = [m for m in part.modules() if not list(m.children()) and m is not part]
         assert all(id(m) in own for m in layers if list(m.parameters()) and isinstance(m, nn.Module))
+
+
+@pytest.mark.parametrize("capture", [None, CallAgain])
+def test_a_step_after_an_evaluation_is_in_training_mode(capture: Any) -> None:
+    spec = parsed("vectors")
+    ours, theirs = Weights(spec, torch.float64), Weights(spec, torch.float64)
+    paths = ours.paths(capture)
+    each, (x, *_) = drawn(spec, 1)[1], inputs(spec, torch.float64, 1)
+    for evaluated in (False, True):
+        if evaluated:
+            ours.root.eval()
+        found = ours.effect(lambda x: paths.run(each, x), x)
+        wanted = theirs.effect(theirs.weights.candidate(each).train(), x)
+        for a, b in zip(found, wanted, strict=True):
+            assert a is None or b is None or torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_an_architecture_of_known_parts_is_made_of_the_same_ones() -> None:
+    """What was made of a node, and a compiled part, come again, whatever an architecture reads there."""
+    spec = parsed("image")
+    ours, theirs = Weights(spec, torch.float32), Weights(spec, torch.float32)
+    paths = ours.paths(CallAgain)
+    many = drawn(spec, 40)
+    for each in many:
+        paths.path(each)
+    known = len(paths._parts)
+    again = ours.paths(CallAgain)
+    for each, x in zip(reversed(many), inputs(spec, torch.float32, len(many)), strict=True):
+        one, other = paths.path(each), again.path(each)
+        assert [(p.key, p.reads, p.gives) for p in one.parts] == [(p.key, p.reads, p.gives) for p in other.parts]
+        with torch.no_grad():
+            assert torch.equal(paths.run(each, x), theirs.weights.candidate(each).train()(x))
+    assert len(paths._parts) == known
 
 
 @pytest.mark.parametrize(("name", "more"), [("sequence", ""), ("vectors", ""), ("image", SPACE)])

@@ -1,5 +1,7 @@
 """A part of a network that is captured once, forward and backward, and replayed in whatever is built around it.
 
+`bcgraph.nn.graphs.tape` runs such segments, with plain calls between them, for autograd.
+
 A capture reads and writes tensors that stay in their places. So a segment whose input is the output of another one
 reads it there, without a copy; what may come from elsewhere has a place of its own. Gradients of weights are added up
 inside the captured backward pass, in tensors that are the weights' `grad`.
@@ -10,7 +12,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,17 +35,22 @@ class Places:
 
     def begin(self) -> None:
         """Before a forward pass: gradients of weights that were set to None begin at zero, others are kept."""
+        empty: list[Tensor] = []
         for parameter in self.parameters:
             held = self.sums.get(parameter)
             if held is None:
                 held = self.sums[parameter] = torch.zeros_like(parameter)
-            if parameter.grad is held:
+            found = parameter.grad
+            if found is held:
                 continue
-            if parameter.grad is None:
-                held.zero_()
+            if found is None:
+                empty.append(held)
             else:
-                held.copy_(parameter.grad)
+                held.copy_(found)
             parameter.grad = held
+        if empty:
+            # A few kernels for all of them.
+            torch._foreach_zero_(empty)
 
     def leaf(self, like: Tensor) -> Tensor:
         """What makes the outputs of a segment ask for gradients whose inputs do not."""
@@ -79,6 +85,7 @@ class GraphedSegment:
         self.name = name
         self.varying = frozenset(varying)
         self.inputs: tuple[Tensor, ...] = ()
+        self._places: tuple[Tensor, ...] = ()
         self.outputs: tuple[Tensor, ...] = ()
         self.latest: tuple[Tensor, ...] = ()
         self.gradients: dict[int, Tensor] = {}
@@ -86,21 +93,17 @@ class GraphedSegment:
         self.backward: Run | None = None
         self.failed = False
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What `call` gives, in tensors that the next call writes over."""
-        if self.forward is None and not self.failed:
-            self._record(inputs)
-        if self.failed:
-            return self.call(*inputs)
-        found: tuple[Tensor, ...] = _Replay.apply(self, self.places.leaf(inputs[0]), *inputs)
-        return found
+    @property
+    def tried(self) -> bool:
+        """Whether the capture was made, or has failed."""
+        return self.failed or self.forward is not None
 
     def replay(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The outputs of the captured call for `inputs`."""
+        """The outputs of the captured call for `inputs`, in tensors that the next replay writes over."""
         assert self.forward is not None
-        for place, value in zip(self.inputs, inputs, strict=True):
+        for place, value in zip(self._places, inputs, strict=True):
             if place.data_ptr() != value.data_ptr():
-                place.detach().copy_(value.detach(), non_blocking=True)
+                place.copy_(value.detach(), non_blocking=True)
         for place, value in zip(self.outputs, self.forward(), strict=True):
             # A stand-in for a capture gives other tensors at each call.
             if place.data_ptr() != value.data_ptr():
@@ -137,9 +140,11 @@ class GraphedSegment:
                 self.places.sums[parameter].add_(gradient)
         return tuple(torch.zeros_like(x) if g is None else g for x, g in zip(asked, found[: len(asked)], strict=True))
 
-    def _record(self, inputs: Sequence[Tensor]) -> None:
+    def record(self, inputs: Sequence[Tensor]) -> None:
+        """Capture the call for inputs like these, which ask for gradients or not."""
         device = inputs[0].device
         self.inputs = tuple(self._place(index, x) for index, x in enumerate(inputs))
+        self._places = tuple(x.detach() for x in self.inputs)
         # Autograd may hold running statistics, which its backward pass does not read: to it nothing has changed.
         changed = [*(s.data for s in self.state()), *(self.places.sums[p] for p in self.parameters)]
         kept = Kept(lambda: changed)
@@ -169,7 +174,7 @@ class GraphedSegment:
             self.places.outputs.update(o.data_ptr() for o in self.outputs)
             return
         self.failed = True
-        self.latest = self.outputs = self.inputs = ()
+        self.latest = self.outputs = self.inputs = self._places = ()
         self.forward = self.backward = None
         warnings.warn(BcgraphWarning(f"{self.name} runs without CUDA graphs: {wrong}"), stacklevel=4)
 
@@ -188,19 +193,3 @@ class GraphedSegment:
         else:
             place = x.detach().clone(memory_format=torch.preserve_format)
         return place.requires_grad_(x.requires_grad)
-
-
-class _Replay(torch.autograd.Function):
-    """A captured segment for autograd."""
-
-    @staticmethod
-    def forward(ctx: Any, segment: GraphedSegment, anchor: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.segment = segment
-        outputs = tuple(o.detach() for o in segment.replay(inputs))
-        ctx.mark_non_differentiable(*(o for i, o in enumerate(outputs) if i not in segment.gradients))
-        ctx.set_materialize_grads(False)
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        return (None, None, *ctx.segment.replay_backward(gradients))

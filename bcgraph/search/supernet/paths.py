@@ -12,9 +12,8 @@ path needs those of two (docs/scaling.md has the cost).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,9 +24,10 @@ from bcgraph.compiler.targets.fx.nodes import emit
 from bcgraph.nn.graphs.capture import Capture
 from bcgraph.nn.graphs.graphed import settings
 from bcgraph.nn.graphs.segment import GraphedSegment, Places
+from bcgraph.nn.graphs.tape import Tape
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.supernet.lowered import Lowered
-from bcgraph.search.supernet.parts import Part, parts, with_single_currents
+from bcgraph.search.supernet.parts import Divider, Key, Part
 from bcgraph.search.supernet.restriction import Restriction, owner
 
 KEPT = 256
@@ -41,13 +41,33 @@ SESSIONS = 2
 
 
 @dataclass(frozen=True, eq=False)
+class CompiledPart:
+    """What parts compute that have one key, as a module, and the layers that it calls."""
+
+    module: fx.GraphModule
+    layers: tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Path:
-    """A path: its parts in the order in which they run, and after each the values that nobody reads any more."""
+    """A path: its parts in the order in which they run, and after each the values that nobody reads any more.
+
+    `layers` are the modules that the parts call, each with one of those within it.
+    """
 
     parts: tuple[Part, ...]
+    compiled: tuple[CompiledPart, ...]
     done: tuple[tuple[str, ...], ...]
+    layers: tuple[tuple[nn.Module, nn.Module], ...]
     input: str
     output: str
+
+    def train(self) -> None:
+        """Put the layers in training mode, which evaluations take them out of."""
+        # To ask all takes a fraction of the time of `train` on each part.
+        for layer, member in self.layers:
+            if not member.training:
+                layer.train()
 
 
 class Paths:
@@ -64,18 +84,20 @@ class Paths:
         self.capture = capture
         self.restriction = None if everything is None else Restriction(Lowered.of(everything).graph)
         self._paths: OrderedDict[Hashable, Path] = OrderedDict()
-        self._parts: OrderedDict[Hashable, fx.GraphModule] = OrderedDict()
-        self._captured: OrderedDict[Hashable, tuple[Places, dict[Hashable, GraphedSegment]]] = OrderedDict()
+        self._divider = Divider()
+        self._parts: OrderedDict[Key, CompiledPart] = OrderedDict()
+        self._captured: OrderedDict[Hashable, _Session] = OrderedDict()
 
     def run(self, spec: NetworkSpec, x: Tensor) -> Tensor:
         """O of the network `spec` in training mode, `[T, N, classes]`. Raises CompileError."""
         path = self.path(spec)
-        segment = self._session(x)
+        path.train()
+        session = self._session(x)
+        if session is not None:
+            return session.run(path, x)
         values = {path.input: x}
-        for part, done in zip(path.parts, path.done, strict=True):
-            module = self._parts[part.key].train()
-            call = module if segment is None or not part.segment else segment(part, module)
-            found = call(*(values[name] for name in part.reads))
+        for part, compiled, done in zip(path.parts, path.compiled, path.done, strict=True):
+            found = compiled.module(*(values[name] for name in part.reads))
             values.update(zip(part.gives, found, strict=True))
             for name in done:
                 del values[name]
@@ -90,36 +112,41 @@ class Paths:
             if len(self._paths) > KEPT:
                 self._paths.popitem(last=False)
         self._paths.move_to_end(key)
-        if any(part.key not in self._parts for part in path.parts):
-            self._compile(spec, path)
         return path
 
     def _made(self, spec: NetworkSpec) -> Path:
-        program = self._program_of(spec)
+        program, divider = self._program_of(spec)
         (output,) = program.outputs
-        nodes = tuple(with_single_currents(program.nodes)) if self.capture is not None else program.nodes
-        found = parts(nodes, program.outputs, program.inputs[0].name)
+        nodes = program.nodes if self.capture is None else divider.with_single_currents(program.nodes)
+        start = program.inputs[0].name
+        found = tuple(divider.parts(nodes, program.outputs, start))
         last = {name: number for number, part in enumerate(found) for name in part.reads}
         done = tuple(
             tuple(n for n in dict.fromkeys((*part.reads, *part.gives)) if n != output and last.get(n, -1) <= number)
             for number, part in enumerate(found)
         )
-        return Path(tuple(found), done, program.inputs[0].name, output)
+        compiled = self._compiled(spec, found, start)
+        layers = dict.fromkeys(layer for each in compiled for layer in each.layers)
+        within = tuple((layer, member) for layer in layers for member in layer.modules())
+        return Path(found, compiled, done, within, start, output)
 
-    def _program_of(self, spec: NetworkSpec) -> Program:
+    def _program_of(self, spec: NetworkSpec) -> tuple[Program, Divider]:
+        """The program of a network, and what divides it: nodes of a restriction are those of other paths, too."""
         if self.restriction is not None:
             nodes = self.restriction.to(spec.prefixes().values())
             if nodes is not None:
-                return replace(self.restriction.program, nodes=nodes)
+                return replace(self.restriction.program, nodes=nodes), self._divider
         network = Lowered.of(spec)
-        return network.shared_modules(network.scheduled("unrolled", pipelines.SUPERNET))
+        return network.shared_modules(network.scheduled("unrolled", pipelines.SUPERNET)), Divider()
 
-    def _compile(self, spec: NetworkSpec, path: Path) -> None:
-        values = {v.name: v for part in path.parts for node in part.nodes for v in node.outputs}
-        fed = Value(path.input, spec.input.shape, spec.steps if spec.input.kind == "sequence" else 0)
-        values[path.input] = fed
-        for part in path.parts:
+    def _compiled(self, spec: NetworkSpec, found: Sequence[Part], start: str) -> tuple[CompiledPart, ...]:
+        compiled: list[CompiledPart] = []
+        values: dict[str, Value] | None = None
+        for part in found:
             if part.key not in self._parts:
+                if values is None:
+                    values = {v.name: v for each in found for node in each.nodes for v in node.outputs}
+                    values[start] = Value(start, spec.input.shape, spec.steps if spec.input.kind == "sequence" else 0)
                 program = Program(
                     name="part",
                     schedule="segment",
@@ -131,13 +158,16 @@ class Paths:
                     states=(),
                     ports=spec.ports,
                 )
-                self._parts[part.key] = fx.GraphModule(self.root, emit(program), class_name="Part")
+                module = fx.GraphModule(self.root, emit(program), class_name="Part")
+                self._parts[part.key] = CompiledPart(module, tuple(_called(module)))
             self._parts.move_to_end(part.key)
-        while len(self._parts) > max(PARTS, len(path.parts)):
+            compiled.append(self._parts[part.key])
+        while len(self._parts) > max(PARTS, len(found)):
             self._parts.popitem(last=False)
+        return tuple(compiled)
 
-    def _session(self, x: Tensor) -> Callable[[Part, fx.GraphModule], Any] | None:
-        """What gives the captured segments for batches like `x`; None where they run plain."""
+    def _session(self, x: Tensor) -> _Session | None:
+        """The captured segments for batches like `x`; None where they run plain."""
         if self.capture is None or not torch.is_grad_enabled() or not self.capture().takes(x.device):
             return None
         key = (settings(x.device), tuple(x.shape), x.dtype, x.device)
@@ -146,25 +176,49 @@ class Paths:
             # Captures keep the values of all segments, so few kinds of batches have them.
             while len(self._captured) >= SESSIONS:
                 self._captured.popitem(last=False)
-            self._captured[key] = (Places(own), {})
+            self._captured[key] = _Session(self.capture, Places(own))
         self._captured.move_to_end(key)
-        places, held = self._captured[key]
-        places.begin()
-        capture = self.capture
+        return self._captured[key]
 
-        def segment(part: Part, module: fx.GraphModule) -> GraphedSegment:
-            if part.key not in held:
-                # Memory of its own: in a pool of all, one captured later that runs earlier would keep values where this
-                # one computes.
-                held[part.key] = GraphedSegment(
-                    module,
-                    list(module.parameters()),
-                    lambda: list(module.buffers()),
-                    capture(),
-                    places,
-                    f"`{part.nodes[0].name}` to `{part.nodes[-1].name}`",
-                    part.varying,
-                )
-            return held[part.key]
 
-        return segment
+@dataclass(frozen=True, eq=False)
+class _Session:
+    """The captured segments for one kind of batches, by their parts."""
+
+    capture: Callable[[], Capture]
+    places: Places
+    segments: dict[Key, GraphedSegment] = field(default_factory=dict)
+
+    def run(self, path: Path, x: Tensor) -> Tensor:
+        """O of a path, segments replayed and connections plain."""
+        self.places.begin()
+        tape = Tape(self.places, path.input, x)
+        for part, compiled, done in zip(path.parts, path.compiled, path.done, strict=True):
+            if part.segment:
+                tape.replay(self._segment(part, compiled.module), part.reads, part.gives)
+            else:
+                tape.call(compiled.module, part.reads, part.gives)
+            tape.drop(done)
+        return tape.end(path.output)
+
+    def _segment(self, part: Part, module: fx.GraphModule) -> GraphedSegment:
+        if part.key not in self.segments:
+            # Memory of its own: in a pool of all, one captured later that runs earlier would keep values where this one
+            # computes.
+            self.segments[part.key] = GraphedSegment(
+                module,
+                list(module.parameters()),
+                lambda: list(module.buffers()),
+                self.capture(),
+                self.places,
+                f"`{part.nodes[0].name}` to `{part.nodes[-1].name}`",
+                part.varying,
+            )
+        return self.segments[part.key]
+
+
+def _called(module: fx.GraphModule) -> Iterator[nn.Module]:
+    """The layers that a part calls."""
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            yield module.get_submodule(str(node.target))

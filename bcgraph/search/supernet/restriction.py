@@ -8,6 +8,7 @@ from dataclasses import replace
 from bcgraph.compiler import passes, pipelines
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph
 from bcgraph.compiler.ops import OPS, Trait, has
+from bcgraph.compiler.ops.base import Zero
 from bcgraph.names import parse_projection
 
 
@@ -47,6 +48,11 @@ class Restriction:
     def __init__(self, graph: TemporalGraph) -> None:
         program = self.program = pipelines.scheduled(apart(graph), "unrolled")
         self._likenesses = _likenesses(graph)
+        self._reads = tuple(tuple(e.value for e in node.inputs) for node in program.nodes)
+        self._gives = tuple(tuple(v.name for v in node.outputs) for node in program.nodes)
+        self._inputs = frozenset(v.name for v in program.inputs)
+        # Simplifying the equations of a neuron takes longer than all else here.
+        self._verdicts: dict[tuple[int, frozenset[int]], Zero] = {}
         self._changed: dict[tuple[int, tuple[str, ...]], Node] = {}
         self._projections: dict[str, list[int]] = {}
         self._backbone: list[int] = []
@@ -60,35 +66,45 @@ class Restriction:
         That is where two of them share a node, such as the resize of one source to the size of two targets.
         """
         connections = tuple(connections)
-        seen: set[Hashable] = set(self._likenesses.get(None, ()))
+        backbone: set[Hashable] = self._likenesses.get(None, set())
+        seen: set[Hashable] = set()
         for name in connections:
             own = self._likenesses.get(name, set())
-            if not seen.isdisjoint(own):
+            if not (backbone.isdisjoint(own) and seen.isdisjoint(own)):
                 return None
             seen |= own
         chosen = [place for name in connections for place in self._projections.get(name, ())]
-        known = {v.name for v in self.program.inputs}
+        known = set(self._inputs)
         alias: dict[str, str] = {}
         found: list[Node] = []
         for place in sorted([*self._backbone, *chosen]):
-            node = self.program.nodes[place]
-            reads = tuple(alias.get(e.value, e.value) for e in node.inputs)
-            missing = frozenset(i for i, name in enumerate(reads) if name not in known)
-            left = tuple(name for name in reads if name in known)
-            verdict = OPS[node.op].zero(node, missing) if missing else node
-            if verdict == "keep":
-                return None
-            if verdict == "zero":
-                continue
-            if verdict == "pass":
-                alias[node.output.name] = left[0]
-                continue
-            if left != tuple(e.value for e in node.inputs):
-                base = verdict if isinstance(verdict, Node) else node
-                node = self._changed.setdefault((place, left), replace(base, inputs=tuple(map(Edge, left))))
-            known.update(v.name for v in node.outputs)
+            node, given = self.program.nodes[place], self._reads[place]
+            if not known.issuperset(given):
+                reads = tuple(alias.get(name, name) for name in given)
+                missing = frozenset(i for i, name in enumerate(reads) if name not in known)
+                left = tuple(name for name in reads if name in known)
+                verdict = self._verdict(place, missing) if missing else node
+                if verdict == "keep":
+                    return None
+                if verdict == "zero":
+                    continue
+                if verdict == "pass":
+                    alias[node.output.name] = left[0]
+                    continue
+                if (place, left) not in self._changed:
+                    base = verdict if isinstance(verdict, Node) else node
+                    self._changed[place, left] = replace(base, inputs=tuple(map(Edge, left)))
+                node = self._changed[place, left]
+            known.update(self._gives[place])
             found.append(node)
         return self._live(found)
+
+    def _verdict(self, place: int, missing: frozenset[int]) -> Zero:
+        """What zeros in the places of `missing` operands leave of a node."""
+        if (place, missing) not in self._verdicts:
+            node = self.program.nodes[place]
+            self._verdicts[place, missing] = OPS[node.op].zero(node, missing)
+        return self._verdicts[place, missing]
 
     def _live(self, nodes: list[Node]) -> tuple[Node, ...]:
         wanted = set(self.program.outputs)
