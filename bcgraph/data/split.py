@@ -71,8 +71,9 @@ class Split:
         else:
             samples = source.take(members)
         if key is not None and self.augmented:
+            own = [keys.derive(key, "augment", int(member)) for member in members] if self.source.augment else []
             for change in self.source.augment:
-                samples = change(samples, [keys.derive(key, "augment", int(member)) for member in members])
+                samples = change(samples, list(own))
         return torch.from_numpy(self.source.batch(samples)), torch.from_numpy(self.part.labels[members])
 
     def batches(
