@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bcgraph.errors import BcgraphWarning
+from bcgraph.search.supernet.supernet import Supernet
 from benchmarks import gpu
-from benchmarks.gpu import Part, page
+from benchmarks.gpu import Part, page, searching
 from benchmarks.gpu import budget as budgets
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.budget import Budget, OverrunError
@@ -130,6 +132,30 @@ def test_each_goal_comes_before_the_first_is_measured_again() -> None:
     again = names.index(f"inference, {Plan().precisions[1]}")
     asked = ("training, batch 128", "training without a connection", "scoring", "supernet steps")
     assert {*asked, "evaluations on the supernet", "the paper's whole search"} <= {*names[:again]}
+
+
+def test_a_step_of_the_supernet_is_timed_apart_from_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = Supernet._keep
+
+    def slow(self: Supernet, *given: Any) -> None:
+        time.sleep(4)
+        keep(self, *given)
+
+    monkeypatch.setattr(Supernet, "_keep", slow)
+    known: searching.Known = {}
+    rows = list(searching.supernet_step(replace(DRY, updates=6), known))
+    assert known[searching.STEP] * DRY.large < 2 < known[searching.EPOCH]
+    assert [row.what for row in rows][1:] == ["between two epochs of a supernet: its weights checked, its checkpoint"]
+
+
+def test_the_whole_search_has_its_epochs_and_what_is_between_them() -> None:
+    known = {searching.SCORING: 0.03, searching.STEP: 1e-4, searching.EPOCH: 2.0, searching.EVALUATION: 0.0}
+    rows = {row.what: row.ours for row in searching.whole(DRY, known)}
+    # 100 epochs of 40,000 images, and 2,000 candidates.
+    assert rows["the paper's search, supernet"] == "10.0 min"
+    assert rows["the paper's search, reckoned from its parts"] == "11.0 min"
+    del known[searching.EPOCH]
+    assert not list(searching.whole(DRY, known))
 
 
 def test_a_budget_counts_down() -> None:

@@ -43,7 +43,7 @@ class Plan:
     scored: int = 64
     candidates: int = 20
     samples: int = 1024
-    updates: int = 20
+    updates: int = 60
     compiler: str = "inductor"
     patient: bool = True
 
