@@ -56,7 +56,8 @@ def scoring(plan: Plan, known: Known) -> Iterator[Row]:
         other = fresh(x, y, measures, **plan.shape) if has_peer else None
         following = itertools.cycle(many)
         against = None if other is None else timed(plan, lambda other=other, ks=following: other(next(ks)))[0]
-        for precision, several in (("float32", 1), ("float32", _at_once(plan)), ("float64", 1)):
+        together = _at_once(plan)
+        for precision, several in (("float32", 1), ("float32", together), ("int16", together), ("float64", 1)):
             kind = PRECISIONS[precision]
             scorer = Scorer(ScoringBatch(x, y), 0, measures, precision=kind, device=plan.device, at_once=several)
             list(scorer(many))
@@ -121,12 +122,14 @@ def evaluation(plan: Plan, known: Known) -> Iterator[Row]:
         settle(net.model(architecture_of(candidate)), plan.images(8))
     list(OneShot(net, validation)(many[:2]))
     other = seconds(plan, lambda: [alone(net, candidate) for candidate in many])
-    for several in (1, min(len(many), _at_once(plan))):
-        shot = OneShot(net, validation, at_once=several)
+    together = min(len(many), _at_once(plan))
+    for weights, several in (("float32", 1), ("float32", together), ("int16", together)):
+        shot = OneShot(net, validation, whole=weights == "int16", at_once=several)
         mine = seconds(plan, lambda shot=shot: list(shot(many)))
         cost = mine / len(many) / plan.samples
-        known[EVALUATION] = min(cost, known.get(EVALUATION, cost))
-        what = f"{len(many)} candidates, {several} at once, {plan.samples} samples / each compiled"
+        if weights == "float32":
+            known[EVALUATION] = min(cost, known.get(EVALUATION, cost))
+        what = f"{len(many)} candidates, {weights}, {several} at once, {plan.samples} samples / each compiled"
         yield ratio(what, mine, other, ">= 6 x" if several > 1 else "", faster=True)
 
 
