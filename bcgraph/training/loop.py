@@ -26,7 +26,7 @@ from bcgraph.nn.defaults import ordinary_defaults
 from bcgraph.nn.determinism import generators_kept
 from bcgraph.schema import NetworkSpec
 from bcgraph.training import checks, tensorboard_log
-from bcgraph.training.distributed.devices import process_group
+from bcgraph.training.distributed.devices import one_at_a_time, process_group
 from bcgraph.training.distributed.process_group import destroyed_on_error, on_rank_zero
 from bcgraph.training.distributed.sync_batch_norm import synchronize
 from bcgraph.training.ema import EMA
@@ -80,12 +80,13 @@ def train(
     that `spec.train` names; it moves to the device.
 
     Raises CompileError (E072) for a schedule that cannot be trained with, DataError (E080, E081), WeightsError (E082,
-    E083), RunError: E041 when a batch is too small for its parts, E074 when the machine has no such devices, E084 when
-    a file cannot be written, E085 when `out` holds another run, E086 when it is in use, E088 when the loss is not
-    finite, E092 when TensorBoard is not installed. KeyboardInterrupt passes, with the last whole epoch kept.
+    E083), RunError: E041 when a batch is too small for its parts, E074 when the machine has no such devices, or
+    several are asked for beside the main thread, E084 when a file cannot be written, E085 when `out` holds another run,
+    E086 when it is in use, E088 when the loss is not finite, E092 when TensorBoard is not installed. KeyboardInterrupt
+    passes, with the last whole epoch kept.
     """
-    with ordinary_defaults():
-        options = options or Options(accelerator=device)
+    options = options or Options(accelerator=device)
+    with ordinary_defaults(), one_at_a_time(options):
         if schedule is not None:
             checks.schedule(schedule)
         checks.directory(Path(out))

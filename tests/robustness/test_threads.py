@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import bcgraph
 from bcgraph import process, schema
 from bcgraph.data import generators
+from bcgraph.errors import RunError
 from bcgraph.nn import defaults, determinism
 from bcgraph.nn.conv import onednn
 from bcgraph.nn.graphs.capture import CallAgain
@@ -27,8 +28,9 @@ from bcgraph.nn.graphs.graphed import Graphed
 from bcgraph.nn.graphs.recordings import Recordings
 from bcgraph.nn.transforms import traced
 from bcgraph.search.evaluators import OnThreads
-from bcgraph.training import Event, train
+from bcgraph.training import Event, Options, train
 from bcgraph.training.accuracy import evaluating
+from bcgraph.training.distributed.devices import one_at_a_time
 from bcgraph.viz.arcs import STYLE
 from bcgraph.viz.styled import styled
 from bcgraph.weights import load
@@ -168,6 +170,20 @@ def test_training_in_the_middle_of_training(tmp_path: Path) -> None:
     assert len(inner) == 4  # three updates and an epoch
     assert all(same(each, alone[1]) for each in inner)
     assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_several_devices_train_one_network_at_a_time(tmp_path: Path, two: Threads) -> None:
+    """Each process runs the program by itself, and threads would begin in another order in each of them."""
+    spec, both = bcgraph.parse(TEXT), Options(devices=2)
+    error = two[0].submit(train, spec, out=tmp_path / "run", options=both).exception(60)
+    assert isinstance(error, RunError)
+    assert error.diagnostics[0].code == "E074"
+    assert "in a thread" in str(error)
+    with one_at_a_time(both), pytest.raises(RunError, match="in the middle of another"):
+        train(spec, out=tmp_path / "run", options=both)
+    with one_at_a_time(both), one_at_a_time(Options()):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 class Items:

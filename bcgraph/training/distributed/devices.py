@@ -5,8 +5,12 @@ One process on the CPU needs no Lightning Fabric, whose import takes seconds: it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, current_thread, main_thread
 from typing import Any
 
+from bcgraph.errors import RunError
 from bcgraph.training.distributed.process_group import ProcessGroup, SingleProcess
 from bcgraph.training.options import Options
 
@@ -21,6 +25,37 @@ def device_type(options: Options) -> str:
     from bcgraph.training.distributed import fabric
 
     return fabric.device_type(options)
+
+
+_SEVERAL = Lock()
+
+
+@contextmanager
+def one_at_a_time(options: Options) -> Iterator[None]:
+    """Around a training run: with several devices, the only one of this program, and in its main thread.
+
+    Each process runs the program by itself. Of two runs that are under way, one process could be in the first and
+    another in the second, and both would wait for ever. Raises RunError (E074).
+    """
+    if options.devices == 1:
+        yield
+        return
+    if current_thread() is not main_thread():
+        raise _refused("they cannot train in a thread beside the main one")
+    if not _SEVERAL.acquire(blocking=False):
+        raise _refused("they cannot train in the middle of another training run on several devices")
+    try:
+        yield
+    finally:
+        _SEVERAL.release()
+
+
+def _refused(why: str) -> RunError:
+    return RunError(
+        "E074",
+        f"several devices run this program, one process each, and {why}",
+        hint="train one network after the other in the main thread, or each in a program of its own",
+    )
 
 
 def needs_fabric(options: Options) -> bool:
