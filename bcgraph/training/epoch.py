@@ -73,7 +73,7 @@ class EpochLoop:
 
         def update(step: int, batch: Batch) -> Tensor:
             # Dropout draws from torch's generator, which every step seeds.
-            with seeded(keys.derive(self.seed, "step", epoch, step, rank)):
+            with seeded(keys.derive(self.seed, "step", epoch, step, rank), self.group.device):
                 result = train_step(batch, lr(step))
             if after is not None:
                 after(lr(step))

@@ -227,7 +227,7 @@ def test_a_capture_waits_until_others_have_drawn(two: Threads) -> None:
         return (x + torch.rand(()),)
 
     def draws() -> list[Tensor]:
-        with determinism.seeded(5):
+        with determinism.seeded(5, torch.device("cpu")):
             first = torch.rand(3)
             drawn.set()
             captured.result(2 * SOON) if not captured.running() else threading.Event().wait(2 * SOON)

@@ -26,7 +26,7 @@ from bcgraph import files, foreign, keys, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
-from bcgraph.nn.determinism import reproducible
+from bcgraph.nn.determinism import reproducible, seeded
 from bcgraph.nn.graphs.capture import Capture, CudaCapture
 from bcgraph.schema import NetworkSpec, TrainSpec
 from bcgraph.search.space.search_space import Architecture, SearchSpace, of_search, wired
@@ -167,8 +167,8 @@ class Supernet:
         def update(step: int, batch: Batch) -> Tensor:
             rate = factor(settings.schedule, epoch * steps + step, steps, self.spec.search.supernet.epochs)
             # Dropout draws from torch's generator, which every step seeds.
-            torch.manual_seed(keys.derive(self.seed, "supernet", "dropout", epoch, step, *rank))
-            return train_step(batch, settings.optimizer.lr * rate, self.drawn(epoch, step)).loss
+            with seeded(keys.derive(self.seed, "supernet", "dropout", epoch, step, *rank), group.device):
+                return train_step(batch, settings.optimizer.lr * rate, self.drawn(epoch, step)).loss
 
         total = 0.0
         with batches(self.spec, self.split, group, key, drop_last=drop_last) as read:
