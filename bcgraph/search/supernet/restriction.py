@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
+from typing import TypeAlias
 
 from bcgraph.compiler import passes, pipelines
 from bcgraph.compiler.ir import Edge, Node, TemporalGraph
 from bcgraph.compiler.ops import OPS, Trait, has
 from bcgraph.compiler.ops.base import Zero
 from bcgraph.names import parse_projection
+
+Names: TypeAlias = tuple[str, ...]
 
 
 def owner(name: str) -> str | None:
@@ -76,11 +79,11 @@ class Restriction:
         chosen = [place for name in connections for place in self._projections.get(name, ())]
         known = set(self._inputs)
         alias: dict[str, str] = {}
-        found: list[Node] = []
+        found: list[tuple[Node, Names, Names]] = []
         for place in sorted([*self._backbone, *chosen]):
-            node, given = self.program.nodes[place], self._reads[place]
-            if not known.issuperset(given):
-                reads = tuple(alias.get(name, name) for name in given)
+            node, reads, gives = self.program.nodes[place], self._reads[place], self._gives[place]
+            if not known.issuperset(reads):
+                reads = tuple(alias.get(name, name) for name in reads)
                 missing = frozenset(i for i, name in enumerate(reads) if name not in known)
                 left = tuple(name for name in reads if name in known)
                 verdict = self._verdict(place, missing) if missing else node
@@ -94,9 +97,10 @@ class Restriction:
                 if (place, left) not in self._changed:
                     base = verdict if isinstance(verdict, Node) else node
                     self._changed[place, left] = replace(base, inputs=tuple(map(Edge, left)))
-                node = self._changed[place, left]
-            known.update(self._gives[place])
-            found.append(node)
+                node, reads = self._changed[place, left], left
+                gives = tuple(v.name for v in node.outputs)
+            known.update(gives)
+            found.append((node, reads, gives))
         return self._live(found)
 
     def _verdict(self, place: int, missing: frozenset[int]) -> Zero:
@@ -106,11 +110,12 @@ class Restriction:
             self._verdicts[place, missing] = OPS[node.op].zero(node, missing)
         return self._verdicts[place, missing]
 
-    def _live(self, nodes: list[Node]) -> tuple[Node, ...]:
+    def _live(self, nodes: list[tuple[Node, Names, Names]]) -> tuple[Node, ...]:
+        """Of nodes, with the names that they read and give, those that the outputs need."""
         wanted = set(self.program.outputs)
         kept: list[Node] = []
-        for node in reversed(nodes):
-            if any(v.name in wanted for v in node.outputs):
+        for node, reads, gives in reversed(nodes):
+            if not wanted.isdisjoint(gives):
                 kept.append(node)
-                wanted.update(e.value for e in node.inputs)
+                wanted.update(reads)
         return tuple(reversed(kept))
