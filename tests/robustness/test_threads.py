@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import bcgraph
-from bcgraph import process, schema
+from bcgraph import data, process, schema
 from bcgraph.data import generators
 from bcgraph.errors import RunError
 from bcgraph.nn import defaults, determinism
@@ -28,6 +28,7 @@ from bcgraph.nn.graphs.graphed import Graphed
 from bcgraph.nn.graphs.recordings import Recordings
 from bcgraph.nn.transforms import traced
 from bcgraph.search.evaluators import OnThreads
+from bcgraph.search.supernet.supernet import Supernet
 from bcgraph.training import Event, Options, train
 from bcgraph.training.accuracy import evaluating
 from bcgraph.training.distributed.devices import one_at_a_time
@@ -137,7 +138,18 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_two_threads_train_with_dropout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two: Threads) -> None:
+def supernet(out: Path, seed: int) -> dict[str, Tensor]:
+    spec = bcgraph.parse(f"{TEXT}\nsearch {{ supernet {{ epochs = 1 }} }}")
+    out.mkdir()
+    made = Supernet(spec, seed, data.load(spec.data, spec.input, spec.steps).train.subset(range(400)))
+    made.train(out, lambda _: None)
+    return {name: value.clone() for name, value in made.full.state_dict().items()}
+
+
+@pytest.mark.parametrize("trained", [trained, supernet])
+def test_two_threads_train_with_dropout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two: Threads, trained: Callable[[Path, int], dict[str, Tensor]]
+) -> None:
     """The second thread comes to its dropout while the first one is about to draw, or waits for its turn."""
     alone = [trained(tmp_path / f"alone{seed}", seed) for seed in range(2)]
     generator = torch.get_rng_state()

@@ -26,7 +26,7 @@ from bcgraph import files, foreign, keys, weights
 from bcgraph.data.split import Split
 from bcgraph.errors import RunError, WeightsError
 from bcgraph.nn.defaults import ordinary_defaults
-from bcgraph.nn.determinism import reproducible, seeded
+from bcgraph.nn.determinism import generators_kept, reproducible, seeded
 from bcgraph.nn.graphs.capture import Capture, CudaCapture
 from bcgraph.schema import NetworkSpec, TrainSpec
 from bcgraph.search.space.search_space import Architecture, SearchSpace, of_search, wired
@@ -135,7 +135,7 @@ class Supernet:
         # Of `train` only the loss, the optimizer and the schedule are the supernet's.
         settings = TrainSpec(loss=self.spec.train.loss)
         step = TrainStep(self.spec, settings, group, network, update, self.dtype, self.dtype)
-        with ordinary_defaults(), torch.random.fork_rng(), reproducible():
+        with ordinary_defaults(), generators_kept(), reproducible():
             for epoch in range(len(self.history), self.spec.search.supernet.epochs):
                 self.history = (*self.history, self._epoch(epoch, step))
                 on_rank_zero(group, partial(self._keep, out / STATE, self.history, plain))
