@@ -21,6 +21,7 @@ from bcgraph.errors import BcgraphWarning
 from bcgraph.nn.graphs.capture import CallAgain, CudaCapture, Run
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.search_space import of_search, wired
+from bcgraph.search.supernet import parts
 from bcgraph.search.supernet import supernet as supernets
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.paths import SESSIONS, Paths
@@ -165,6 +166,23 @@ def test_a_captured_step_is_the_plain_one(name: str, more: str) -> None:
                 torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
     assert len(paths._captured) == 2
     assert all(not s.failed for held in paths._captured.values() for s in held.segments.values())
+
+
+def test_what_was_made_of_parts_is_forgotten_when_it_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = parsed("image")
+    ours, theirs = Weights(spec, torch.float64), Weights(spec, torch.float64)
+    paths = ours.paths(CallAgain)
+    (x,) = inputs(spec, torch.float64, 1)
+    many = drawn(spec, 8)
+    with torch.enable_grad():
+        paths.run(many[0], x)
+    most = len(paths._divider._parts)
+    monkeypatch.setattr(parts, "_KEPT", most)
+    for each in many[1:]:
+        found = ours.effect(lambda x, each=each: paths.run(each, x), x)
+        wanted = theirs.effect(theirs.weights.candidate(each).train(), x)
+        torch.testing.assert_close(found[0], wanted[0], rtol=1e-9, atol=1e-12)
+        assert len(paths._divider._parts) <= 2 * most
 
 
 def test_a_new_architecture_captures_nothing_anew() -> None:

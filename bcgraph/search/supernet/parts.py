@@ -13,6 +13,10 @@ from bcgraph.search.supernet.restriction import owner
 _SUM, _BASE = ".with_connections", ".of_the_backbone"
 _NOBODY: frozenset[int] = frozenset()
 
+# What was made of nodes and parts is forgotten beyond so many parts: where architectures have many connections, few
+# come again.
+_KEPT = 2**15
+
 
 class Key:
     """What a part computes, which is hashed once: it is long, and looked up in each step of a search."""
@@ -71,6 +75,10 @@ class Divider:
 
         It asks how many samples there are.
         """
+        if len(self._parts) > _KEPT:
+            # All of it: what is kept goes by nodes that live as long as it does.
+            for kept in (self._single, self._known, self._parts):
+                kept.clear()
         groups = self._groups(nodes)
         readers: dict[str, set[int]] = {name: {len(groups)} for name in outputs}
         for number, (_, members) in enumerate(groups):
