@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
@@ -324,6 +324,31 @@ def test_a_call_while_another_thread_exports(two: Threads) -> None:
     assert seen == [(True, True, False)]
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found[0], wanted, strict=True))
     assert torch.equal(exported.module()(x), compiled().eval()(x))
+
+
+def test_two_threads_score_one_network(two: Threads) -> None:
+    spec = bcgraph.parse(TEXT)
+    model, x = bcgraph.compile(spec), torch.rand((20, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    wanted = bcgraph.scores.n_score(model, x)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other: list[Future[float]] = []
+    begun, ended = threading.Event(), threading.Event()
+
+    def overlap(*_: object) -> None:
+        """The second call begins in the middle of the first, which ends in the middle of the second."""
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            ended.wait(SOON)
+        elif not other:
+            other.append(two[0].submit(bcgraph.scores.n_score, model, x))
+            begun.wait(SOON)
+
+    model.get_submodule("conv").register_forward_hook(overlap)
+    assert bcgraph.scores.n_score(model, x) == wanted
+    ended.set()
+    assert [each.result() for each in other] == [wanted]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
 
 
 def test_two_threads_write_pt2_files(tmp_path: Path, two: Threads) -> None:

@@ -8,7 +8,9 @@ determinant is noise.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from threading import RLock
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -20,13 +22,23 @@ from bcgraph.nn.determinism import full_precision
 def scoring(model: nn.Module) -> Iterator[None]:
     """Inside, `model` uses batch statistics, no dropout, and every digit of its type.
 
-    Restores modes and running statistics on exit.
+    Restores modes and running statistics on exit. They belong to the model, so threads that score it take turns.
     """
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with batch_statistics(model), full_precision():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with _turn(model):
+        modes = {module: module.training for module in model.modules()}
+        try:
+            model.eval()
+            with batch_statistics(model), full_precision():
+                yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+
+_TURNS: WeakKeyDictionary[nn.Module, AbstractContextManager[object]] = WeakKeyDictionary()
+_LOCK = RLock()
+
+
+def _turn(model: nn.Module) -> AbstractContextManager[object]:
+    with _LOCK:
+        return _TURNS.setdefault(model, RLock())
