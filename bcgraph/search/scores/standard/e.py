@@ -54,9 +54,8 @@ def e_score_from_jacobian(jacobian: Tensor, y: Tensor) -> ScoreResult:
     own = [unit[m.to(unit.device)] for m in members]
     found = [torch.log((u @ u.T).abs() + SMALL).sum() for u in own]
     # All at once: each number that is read waits for the device.
-    is_finite, is_zero, is_flat, *_ = values = torch.stack(
-        [finite.double(), zero.double(), flat.double(), *found]
-    ).cpu()
+    values = torch.stack([finite.double(), zero.double(), flat.double(), *found]).cpu()
+    is_finite, is_zero, is_flat = values[:3].bool().tolist()
     if not is_finite:
         return ScoreResult.dead("an input gradient is not finite")
     if is_zero:
