@@ -21,3 +21,13 @@ def membranes(current: Tensor) -> torch.dtype:
     """
     half = current.dtype in HALVES and torch.is_autocast_enabled(current.device.type)
     return torch.float32 if half else current.dtype
+
+
+def kept(current: Tensor) -> torch.dtype:
+    """The type in which kernels keep the values of a neuron with such a current for the backward pass.
+
+    Where currents are in bfloat16 they are rounded to that: gradients come in it as well, and half of the memory is
+    left. float16 has too small a range for membranes.
+    """
+    wide = membranes(current)
+    return torch.bfloat16 if current.dtype == torch.bfloat16 else wide

@@ -23,6 +23,7 @@ from bcgraph.nn.neuron.gpu import launch, load, source, text
 from bcgraph.nn.neuron.gpu import steps as gpu_steps
 from bcgraph.nn.neuron.neuron import Neuron, NeuronSteps
 from bcgraph.nn.neuron.packed_spikes import pack, unpack
+from bcgraph.nn.precision import membranes
 from bcgraph.nn.workspace import is_last
 from tests import needs
 from tests.library import plain
@@ -230,6 +231,96 @@ def test_under_autocast_membranes_stay_in_float32(
     assert [g.dtype for g in grads] == [half, half, torch.float32]
     with torch.no_grad(), kernels(monkeypatch, wanted), torch.autocast(DEVICE, dtype=half):
         assert NeuronSteps(equations("lif()"), "any")([currents[0]], [], 2, False).dtype == half
+
+
+def half_gradients(run: Run, rounded: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tensor], list[Tensor]]:
+    """The gradients of `run` by kernels under autocast to bfloat16, and what was kept for them."""
+    saved: list[Tensor] = []
+    keep = torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x)
+    with kernels(monkeypatch, True), monkeypatch.context() as m:
+        if not rounded:
+            m.setattr(launch, "kept", membranes)
+        with keep, torch.autocast(DEVICE, dtype=torch.bfloat16):
+            values, inputs = run()
+        kept = list(saved)
+        loss = sum(
+            (v.float() * torch.cos(torch.arange(v.numel(), device=v.device).view(v.shape))).sum() for v in values
+        )
+        return [g.float() for g in torch.autograd.grad(loss, inputs) if g is not None], kept
+
+
+def close_as_bfloat16(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine - other).norm() <= 2**-6 * other.norm()
+
+
+@pytest.mark.parametrize("layout", ["rows", "last", "sliced"])
+@pytest.mark.parametrize("call", [*NEURONS.values(), "lif(detach_reset=true)"])
+def test_what_is_kept_in_half_precision_gives_the_gradients(
+    call: str, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eq = equations(call)
+    eq, shape, loud = eq.giving((SPIKES, *eq.states)), (3, 5, 7, 3), loudness(call)
+
+    def run() -> tuple[list[Tensor], list[Tensor]]:
+        currents = [drawn(shape, k, layout, torch.float32, loud).to(torch.bfloat16) for k in range(2)]
+        # In another layout than the currents: bits are in the order of those.
+        states = [drawn(shape, 10 + k, "last", torch.float32, 0.5) for k in range(len(eq.states))]
+        inputs = [each.requires_grad_() for each in (*currents, *states, *learned_of(eq, 5, torch.float32))]
+        return list(Neuron(eq, "any")(currents, states, inputs[2 + len(states) :])), inputs
+
+    ours, kept = half_gradients(run, True, monkeypatch)
+    theirs, _ = half_gradients(run, False, monkeypatch)
+    close_as_bfloat16(ours, theirs)
+    full = [each for each in kept if each.numel() == 3 * 5 * 7 * 3]
+    assert {each.dtype for each in full} <= ({torch.bfloat16} if eq.binary else {torch.float32})
+
+
+@each_or_repeated
+@pytest.mark.parametrize("call", NEURONS.values(), ids=NEURONS)
+def test_all_steps_keep_half_precision(call: str, repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_steps, "LONGEST", 3)
+    eq, steps, loud = equations(call), 4, loudness(call)
+
+    def run() -> tuple[list[Tensor], list[Tensor]]:
+        whole = (3 if repeated else steps * 3, 5, 7, 3)
+        current = drawn(whole, 0, "last", torch.float32, loud).to(torch.bfloat16)
+        inputs = [each.requires_grad_() for each in (current, *learned_of(eq, 5, torch.float32))]
+        return [NeuronSteps(eq, "any")([current], inputs[1:], steps, repeated)], inputs
+
+    ours, kept = half_gradients(run, True, monkeypatch)
+    theirs, more = half_gradients(run, False, monkeypatch)
+    close_as_bfloat16(ours, theirs)
+    if call == NEURONS["lif"]:
+        elements = steps * 3 * 5 * 7 * 3
+        assert sum(each.nbytes for each in more) == 4 * elements
+        assert sum(each.nbytes for each in kept) == 2 * elements + steps * -(-3 * 5 * 7 * 3 // 8)
+
+
+@pytest.mark.parametrize("all_at_once", [False, True], ids=["one-step", "all-steps"])
+def test_a_rounded_membrane_stays_on_its_side_of_the_threshold(
+    all_at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So close to 1 that bfloat16 rounds all of them to it. What fires is reset, and hands no gradient on.
+    v = (1 + torch.tensor([[3e-4, -3e-4, 1e-3, -1e-3, 6e-8, 0.0]])).to(DEVICE)
+    eq = equations("lif(tau=1.0, surrogate=rectangle(4.0))").giving((SPIKES, "v"))
+
+    def one() -> tuple[list[Tensor], list[Tensor]]:
+        state = v.clone().requires_grad_()
+        _, after = Neuron(eq, "any")([torch.zeros_like(v, dtype=torch.bfloat16)], [state], [])
+        return [after], [state]
+
+    def every() -> tuple[list[Tensor], list[Tensor]]:
+        # The membranes of the second step: 1 of the first, more or less 2 ** -12 of its own current.
+        first, second = torch.ones(1, 4), torch.tensor([[2.0**-12, -(2.0**-12), 2.0**-11, 0.0]])
+        currents = torch.cat([first, second, torch.ones(1, 4) / 2]).to(DEVICE, torch.bfloat16).requires_grad_()
+        made = equations("lif(tau=1.0, surrogate=rectangle(4.0))")
+        return [NeuronSteps(made, "any")([currents], [], 3, False)], [currents]
+
+    run = every if all_at_once else one
+    (ours,), _ = half_gradients(run, True, monkeypatch)
+    (theirs,), _ = half_gradients(run, False, monkeypatch)
+    torch.testing.assert_close(ours, theirs, rtol=2**-8, atol=2**-8)
 
 
 @pytest.mark.parametrize("layout", ["rows", "last", "sliced"])

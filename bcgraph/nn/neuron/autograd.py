@@ -13,6 +13,7 @@ from bcgraph.nn.neuron.gpu import launch
 from bcgraph.nn.neuron.gpu import steps as gpu_steps
 from bcgraph.nn.neuron.kernel import Kernel, Runner, Scratch, add_up, blocks, empty_steps, run_block
 from bcgraph.nn.norm import split
+from bcgraph.nn.precision import membranes
 from bcgraph.nn.transforms import first_order
 
 
@@ -36,11 +37,17 @@ class _Step(torch.autograd.Function):
         currents, states = values[:terms], values[terms : terms + len(kernel.states)]
         uniforms = values[terms + len(states) :]
         like = currents[0]
-        ctx.current = like.dtype
+        ctx.current, ctx.wide, ctx.rounded = like.dtype, membranes(like), False
         ctx.shapes = [current.shape for current in currents]
         if launch.usable(like):
             found = launch.step(kernel, currents, states, uniforms, keeps=True, packs=packs)
-            _keep(ctx, kernel, found.summed, states, found.written, uniforms)
+            kind = launch.kept_by(kernel, like)
+            ctx.rounded = kind != ctx.wide
+            if ctx.rounded:
+                # In the order of the current, as the bits are.
+                states = tuple(launch.laid_as(state.to(kind), found.summed) for state in states)
+            bits = (found.bits,) if ctx.rounded else ()
+            _keep(ctx, kernel, found.summed, states, found.written, uniforms, bits)
             if not packs:
                 return found.given
             ctx.mark_non_differentiable(found.bits)
@@ -63,12 +70,14 @@ class _Step(torch.autograd.Function):
         gradients = arriving[: len(kernel.after)]
         there = tuple(g is not None for g in gradients)
         saved = ctx.saved_tensors
-        held = saved[: len(kernel.held)]
-        uniforms = dict(zip(kernel.uniform, saved[len(kernel.held) :], strict=True))
+        held, others = saved[: len(kernel.held)], saved[len(kernel.held) :]
+        uniforms = dict(zip(kernel.uniform, others, strict=False))
+        bits = others[-1] if ctx.rounded else None
         arrived = [g for g in gradients if g is not None]
         found: dict[str, Tensor | None] = dict.fromkeys((CURRENT, *kernel.states, *kernel.uniform))
         if arrived and launch.usable(arrived[0]):
-            found.update(launch.step_backward(kernel, there, held, arrived, uniforms, ctx.current))
+            types = (ctx.current, ctx.wide)
+            found.update(launch.step_backward(kernel, there, held, arrived, uniforms, *types, bits))
         elif arrived:
             code = kernel.backward(there)
             like = (*held, *arrived)[0]
@@ -103,11 +112,12 @@ def _keep(
     states: Sequence[Tensor],
     written: Sequence[Tensor],
     uniforms: Sequence[Tensor],
+    bits: tuple[Tensor, ...] = (),
 ) -> None:
-    """Save the values in `kernel.held`, and the uniform values."""
+    """Save the values in `kernel.held`, the uniform values, and `bits`."""
     sources = dict(zip((CURRENT, *kernel.states), (current, *states), strict=True))
     sources.update(zip(kernel.written, written, strict=True))
-    ctx.save_for_backward(*(sources[key] for key in kernel.held), *uniforms)
+    ctx.save_for_backward(*(sources[key] for key in kernel.held), *uniforms, *bits)
 
 
 def add_sums(found: dict[str, Tensor | None], parts: Mapping[str, Tensor], uniforms: Mapping[str, Tensor]) -> None:
@@ -161,7 +171,9 @@ class _Steps(torch.autograd.Function):
         fixed = dict(zip(names, uniforms, strict=True))
         if launch.usable(current):
             made = gpu_steps.all_steps(kernels, currents, repeated, fixed, keeps=one, again=not one)
-            ctx.save_for_backward(made.held, *uniforms, *made.between)
+            # Both are never there: states are between kernels where steps are computed again.
+            ctx.rounded = made.bits is not None
+            ctx.save_for_backward(made.held, *uniforms, *made.between, *(() if made.bits is None else (made.bits,)))
             return made.spikes
         given = (current,) * steps if repeated else split(current, steps)
         s = empty_steps(given[0], steps)
@@ -183,8 +195,9 @@ class _Steps(torch.autograd.Function):
         fixed, between = saved[: len(ctx.names)], saved[len(ctx.names) :]
         uniforms = dict(zip(ctx.names, fixed, strict=True))
         if launch.usable(gradients[0]):
+            bits = between.pop() if ctx.rounded else None
             to_current, sums = gpu_steps.all_steps_backward(
-                kernels, held, between, ctx.repeated, uniforms, one, gradients[0]
+                kernels, held, between, ctx.repeated, uniforms, one, gradients[0], bits
             )
             return (None, None, None, None, *[to_current] * ctx.terms, *(sums[key] for key in ctx.names))
         to_spikes = split(gradients[0], steps)

@@ -18,7 +18,7 @@ from bcgraph.equations.derivative import GRADIENT, backward
 from bcgraph.equations.expression import Read
 from bcgraph.equations.flat import Builder, Flat, Leaf, Line, flattened
 from bcgraph.equations.kept import kept, recomputed
-from bcgraph.equations.neuron import CURRENT, Equations
+from bcgraph.equations.neuron import CURRENT, SPIKES, Equations
 from bcgraph.nn.neuron.plain import Plain, function
 from bcgraph.nn.neuron.tape import Tape, tape
 from bcgraph.nn.precision import membranes
@@ -50,7 +50,8 @@ class Gradients:
     """The backward pass of one step for some given gradients, as flat code.
 
     `lines` read what the step has kept, the gradients `arriving` of the results `names`, and the values in `uniform`.
-    `results` are the gradients of current, states and uniform values that are not zero.
+    `results` are the gradients of current, states and uniform values that are not zero. `spiked` says that the lines
+    read the spikes, which are then no recomputed values.
     """
 
     lines: tuple[Line, ...]
@@ -58,6 +59,7 @@ class Gradients:
     names: tuple[str, ...]
     arriving: tuple[str, ...]
     uniform: tuple[str, ...]
+    spiked: bool = False
 
 
 class Kernel:
@@ -137,6 +139,25 @@ class Kernel:
         return tuple(key for key in self.held if key != CURRENT and key not in self.states)
 
     @cached_property
+    def spikes(self) -> str | None:
+        """The key of the spikes, where they are 0 or 1 and computed here, so that a bit holds one."""
+        sent = dict(self.flat.results)[SPIKES]
+        computed = isinstance(sent, Read) and any(line.name == sent.key for line in self.flat.lines)
+        return sent.key if computed and isinstance(sent, Read) and self.equations.binary else None
+
+    @cached_property
+    def reads_spikes(self) -> bool:
+        """Whether a backward pass of rounded values reads the spikes. It can have them where some value is kept."""
+        return self.spikes is not None and self.gradients((True,) * len(self.after), rounded=True).spiked
+
+    @cached_property
+    def rounds(self) -> bool:
+        """Whether the values in `held` may be rounded: a rounded membrane may lie on the other side of the threshold,
+        so the backward pass must have the spikes themselves.
+        """
+        return self.spikes is not None and bool(self.held)
+
+    @cached_property
     def _backwards(self) -> dict[tuple[bool, ...], BackwardTape]:
         return {}
 
@@ -148,25 +169,30 @@ class Kernel:
         return found
 
     @cached_property
-    def _gradients(self) -> dict[tuple[bool, ...], Gradients]:
+    def _gradients(self) -> dict[tuple[tuple[bool, ...], bool], Gradients]:
         return {}
 
-    def gradients(self, given: tuple[bool, ...]) -> Gradients:
-        """The flat code of the backward pass where `given` says which results have a gradient."""
-        found = self._gradients.get(given)
+    def gradients(self, given: tuple[bool, ...], *, rounded: bool = False) -> Gradients:
+        """The flat code of the backward pass where `given` says which results have a gradient.
+
+        Where what is held is `rounded`, the spikes are read and not computed again.
+        """
+        found = self._gradients.get((given, rounded))
         if found is None:
-            found = self._gradients[given] = self._gradients_of(given)
+            found = self._gradients[given, rounded] = self._gradients_of(given, rounded)
         return found
 
-    def _gradients_of(self, given: tuple[bool, ...]) -> Gradients:
+    def _gradients_of(self, given: tuple[bool, ...], rounded: bool) -> Gradients:
         names = tuple(name for name, there in zip(self.after, given, strict=True) if there)
         code = backward(self.flat, names)
-        lines = (*recomputed(self.flat, self.held, code.wanted), *code.lines)
+        held = (*self.held, self.spikes) if rounded and self.spikes is not None else self.held
+        lines = (*recomputed(self.flat, held, code.wanted), *code.lines)
         # All are sums of multiples of the given gradients, so one that is a number is zero.
         results = tuple((key, leaf) for key, leaf in code.results if isinstance(leaf, Read))
         used = [k for line in lines for k in line.reads] + [leaf.key for _, leaf in results]
         read = tuple(dict.fromkeys(key for key in used if key in self.uniform))
-        return Gradients(lines, results, names, tuple(GRADIENT + name for name in names), read)
+        spiked = rounded and self.spikes in used and self.spikes not in self.held
+        return Gradients(lines, results, names, tuple(GRADIENT + name for name in names), read, spiked)
 
     def _backward(self, given: tuple[bool, ...]) -> BackwardTape:
         code = self.gradients(given)

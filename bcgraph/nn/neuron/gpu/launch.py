@@ -21,7 +21,7 @@ from bcgraph.nn.neuron.gpu import probe, source
 from bcgraph.nn.neuron.gpu.load import available, loaded
 from bcgraph.nn.neuron.gpu.text import Nearest
 from bcgraph.nn.neuron.kernel import Kernel
-from bcgraph.nn.precision import arithmetic, membranes
+from bcgraph.nn.precision import arithmetic, kept, membranes
 
 BLOCK = 1024
 """Elements of a program."""
@@ -114,7 +114,8 @@ def by_channel(uniforms: Mapping[str, Tensor]) -> frozenset[str]:
 class Step:
     """What one step gives, what it keeps besides (`kernel.written`), the sum of its currents, and its spikes as bits.
 
-    Of several currents the sum is only there where the backward pass asks for it; bits only where they are wanted.
+    Of several currents the sum is only there where the backward pass asks for it; bits only where they are wanted, or
+    where what is kept is rounded (see `kept_by`).
     """
 
     given: tuple[Tensor, ...]
@@ -143,6 +144,11 @@ def _bits_of(s: Tensor) -> Tensor:
     return torch.empty(-(-s.numel() // 8), dtype=torch.uint8, device=s.device)
 
 
+def kept_by(kernel: Kernel, current: Tensor) -> torch.dtype:
+    """The type in which `kernel` keeps values for the backward pass: rounded where that has the spikes as bits."""
+    return kept(current) if kernel.rounds else membranes(current)
+
+
 def step(
     kernel: Kernel,
     currents: Sequence[Tensor],
@@ -157,11 +163,12 @@ def step(
     is read, where it stands.
     """
     like = dense(currents[0])
-    wide = membranes(like)
+    wide, held = membranes(like), kept_by(kernel, like)
     given = tuple(torch.empty_like(like, dtype=like.dtype if name == SPIKES else wide) for name in kernel.after)
-    written = tuple(torch.empty_like(like, dtype=wide) for _ in kernel.written) if keeps else ()
+    written = tuple(torch.empty_like(like, dtype=held) for _ in kernel.written) if keeps else ()
     total = keeps and len(currents) > 1 and CURRENT in kernel.held
-    summed = torch.empty_like(like, dtype=wide) if total else like
+    summed = torch.empty_like(like, dtype=held) if total else like
+    packs = packs or (keeps and held != wide and kernel.reads_spikes)
     named = dict(zip(kernel.uniform, uniforms, strict=True))
     bits = _bits_of(like) if packs else like.new_empty(0, dtype=torch.uint8)
     terms = tuple(_nearest(each, like) for each in currents)
@@ -187,9 +194,15 @@ def step_backward(
     arrived: Sequence[Tensor],
     uniforms: Mapping[str, Tensor],
     current: torch.dtype,
+    wide: torch.dtype,
+    bits: Tensor | None,
 ) -> dict[str, Tensor]:
-    """The gradients of current (in the type `current`), states and uniform values from those that `arrived`."""
-    code = kernel.gradients(given)
+    """The gradients of current, states and uniform values from those that `arrived`.
+
+    `current` and `wide` are the types of current and states. The spikes are there as `bits` where values in `held` are
+    rounded.
+    """
+    code = kernel.gradients(given, rounded=bits is not None)
     like = dense((*held, *arrived)[0])
     grid = grid_of(like)
     channels = by_channel({key: uniforms[key] for key in kernel.uniform})
@@ -198,19 +211,13 @@ def step_backward(
         if key in uniforms:
             found[key] = summands(like, grid, key in channels)
         else:
-            found[key] = torch.empty_like(like, dtype=current if key == CURRENT else _state_type(held, arrived))
-    text = source.step_backward(kernel, given, channels, name_of(like))
+            found[key] = torch.empty_like(like, dtype=current if key == CURRENT else wide)
+    text = source.step_backward(kernel, given, channels, name_of(like), bits is not None)
     places = [*(laid_as(v, like) for v in (*held, *arrived)), *(uniforms[key] for key in code.uniform)]
+    if bits is not None and code.spiked:
+        places.append(bits)
     grid.run(text, *places, *found.values())
     return {key: summed_up(value, uniforms[key]) if key in uniforms else value for key, value in found.items()}
-
-
-def _state_type(held: Sequence[Tensor], arrived: Sequence[Tensor]) -> torch.dtype:
-    found = torch.float16
-    for value in (*held, *arrived):
-        found = value.dtype if value.dtype == torch.bfloat16 and found == torch.float16 else found
-        found = value.dtype if value.element_size() > found.itemsize else found
-    return found
 
 
 def summands(like: Tensor, grid: Grid, channel: bool) -> Tensor:

@@ -64,16 +64,20 @@ def step(
 
 
 @cache
-def step_backward(kernel: Kernel, given: tuple[bool, ...], channels: frozenset[str], kind: str) -> str:
+def step_backward(kernel: Kernel, given: tuple[bool, ...], channels: frozenset[str], kind: str, rounded: bool) -> str:
     """One step backward: what was kept, the gradients that `given` says there are, and uniform values in.
+
+    Where what was kept is `rounded`, the bits of the spikes come last, if they are needed.
 
     Out: the gradients in `kernel.gradients(given).results`; of a scalar uniform value one sum a program, of one by
     channel what is still to be summed.
     """
-    code = kernel.gradients(given)
+    code = kernel.gradients(given, rounded=rounded)
     text = Text(kind)
     names: Names = {key: text.load() for key in (*kernel.held, *code.arriving)}
     names.update({key: text.uniform(key in channels) for key in code.uniform})
+    if code.spiked:
+        names[str(kernel.spikes)] = text.load_bits()
     text.lines(code.lines, names)
     for key, leaf in code.results:
         value = text.leaf(leaf, names)
@@ -96,17 +100,19 @@ def steps(
     repeated: bool,
     keeps: bool,
     total: bool,
+    bits: bool,
 ) -> str:
     """Steps in turn: currents (`terms` of them), the states `starts` and uniform values in; spikes out.
 
-    Besides come out, with `keeps`, the value that each step keeps, or with `total` the sum of the currents, and last
-    the states `ends`. States that are not in `starts` are zero before the first step.
+    Besides come out, with `keeps`, the value that each step keeps, or with `total` the sum of the currents, with `bits`
+    one bit for each spike, and last the states `ends`. States that are not in `starts` are zero before the first step.
 
     Step t of a tensor stands `t * n` elements after the first. With `repeated` the current is the same at every step.
     """
     text = Text(kind)
     currents, spikes = [text.argument() for _ in range(terms)], text.argument()
     held = text.argument() if keeps or total else ""
+    packed = text.argument() if bits else ""
     states = {key: text.load() for key in starts}
     fixed = {key: text.uniform(key in channels) for key in uniform}
     for t, names in enumerate(_forward(text, kernels, currents, states, fixed, repeated)):
@@ -115,6 +121,8 @@ def steps(
             _store_at(text, held, t, names[kernels[t].held[0]])
         if total and not (repeated and t):
             _store_at(text, held, t, names[CURRENT])
+        if bits:
+            text.store_bits(names[f"gives {SPIKES}"], packed, t)
     for key in ends:
         text.store(names[f"next {key}"])
     return text.finished()
@@ -130,15 +138,18 @@ def steps_backward(
     kind: str,
     repeated: bool,
     keeps: bool,
+    rounded: bool,
 ) -> str:
     """Steps in turn, backward. In: with `keeps` what each step kept, else the current and the states `starts`;
-    gradients of the spikes, and of the states `arriving` after the last step; uniform values.
+    gradients of the spikes; the bits of the spikes where what was kept is `rounded`; gradients of the states `arriving`
+    after the last step; uniform values.
 
     Out: the gradient of the current, those of the states that `leaving` names, then those of the uniform values as
     `step_backward` has them.
     """
     text = Text(kind)
     source, spikes, result = text.argument(), text.argument(), text.argument()
+    packed = text.argument() if rounded else ""
     states = {} if keeps else {key: text.load() for key in starts}
     before = {name: text.load() for name in arriving}
     fixed = {key: text.uniform(key in channels) for key in uniform}
@@ -148,8 +159,10 @@ def steps_backward(
     for t in reversed(range(len(kernels))):
         kernel = kernels[t]
         have = {SPIKES: _load_at(text, spikes, t), **before}
-        code = kernel.gradients(tuple(name in have for name in kernel.after))
+        code = kernel.gradients(tuple(name in have for name in kernel.after), rounded=rounded)
         names: Names = dict(fixed)
+        if code.spiked:
+            names[str(kernel.spikes)] = text.load_bits(packed, t)
         for key in kernel.held:
             names[key] = _load_at(text, source, t) if kept is None else kept[t][key]
         names.update({key: have[name] for key, name in zip(code.arriving, code.names, strict=True)})

@@ -20,6 +20,7 @@ from bcgraph.nn.neuron.gpu.launch import (
     by_channel,
     dense,
     grid_of,
+    kept_by,
     laid_as,
     laid_out,
     name_of,
@@ -65,11 +66,15 @@ def chunks(kernels: tuple[Kernel, ...], longest: int) -> tuple[Chunk, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The spikes of all steps `[T*N, ...]`, and what a backward pass needs: `held`, and the states between kernels."""
+    """The spikes of all steps `[T*N, ...]`, and what a backward pass needs: `held`, and the states between kernels.
+
+    `bits` are the spikes of each step, `[T, bytes]`, where what is held is rounded.
+    """
 
     spikes: Tensor
     held: Tensor
     between: tuple[Tensor, ...]
+    bits: Tensor | None = None
 
 
 def all_steps(
@@ -91,7 +96,10 @@ def all_steps(
     like = current[:samples]
     wide = arithmetic(like.dtype)
     s = _steps_like(like, len(kernels), like.dtype)
-    held = _steps_like(like, len(kernels), membranes(like)) if keeps else current
+    kind = kept_in(kernels, like) if keeps else wide
+    held = _steps_like(like, len(kernels), kind) if keeps else current
+    packs = keeps and kind != membranes(like)
+    bits = like.new_empty(len(kernels), -(-like.numel() // 8), dtype=torch.uint8) if packs else None
     total = again and len(currents) > 1
     if total:
         # As exact as it was summed.
@@ -113,16 +121,24 @@ def all_steps(
             repeated,
             keeps,
             sums,
+            packs,
         )
         places = laid if repeated else [chunk.of(each, samples) for each in laid]
         places = [*places, chunk.of(s, samples)]
         if keeps or sums:
             places.append(held if repeated and not keeps else chunk.of(held, samples))
+        if bits is not None:
+            places.append(chunk.of(bits, 1))
         after = [torch.empty_like(like, dtype=wide) for _ in chunk.ends]
         grid.run(text, *places, *states, *uniforms.values(), *after)
         states = after
         between += after if again else []
-    return Steps(s, held, tuple(between))
+    return Steps(s, held, tuple(between), bits)
+
+
+def kept_in(kernels: tuple[Kernel, ...], current: Tensor) -> torch.dtype:
+    """The type in which the steps keep values: the widest of all, since they are in one tensor."""
+    return max((kept_by(kernel, current) for kernel in kernels if kernel.held), key=lambda kind: kind.itemsize)
 
 
 def all_steps_backward(
@@ -133,6 +149,7 @@ def all_steps_backward(
     uniforms: Mapping[str, Tensor],
     keeps: bool,
     arrived: Tensor,
+    bits: Tensor | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The gradients of the current and of the uniform values, from what `all_steps` held."""
     samples = arrived.shape[0] // len(kernels)
@@ -149,13 +166,22 @@ def all_steps_backward(
         arriving = tuple(to_states)
         leaving = source.leaving(chunk.kernels, arriving) if chunk.starts else ()
         text = source.steps_backward(
-            chunk.kernels, chunk.starts, arriving, tuple(uniforms), channels, name_of(like), repeated, keeps
+            chunk.kernels,
+            chunk.starts,
+            arriving,
+            tuple(uniforms),
+            channels,
+            name_of(like),
+            repeated,
+            keeps,
+            bits is not None,
         )
         kept = held if repeated and not keeps else chunk.of(held, samples)
         part = torch.empty_like(like, dtype=wide) if repeated else chunk.of(result, samples)
         before = {name: torch.empty_like(like, dtype=wide) for name in leaving}
         found = {key: summands(like, grid, key in channels) for key in uniforms}
-        places = [kept, chunk.of(arrived, samples), part, *states, *to_states.values()]
+        packed = [] if bits is None else [chunk.of(bits, 1)]
+        places = [kept, chunk.of(arrived, samples), part, *packed, *states, *to_states.values()]
         grid.run(text, *places, *uniforms.values(), *before.values(), *found.values())
         to_states = before
         if repeated:

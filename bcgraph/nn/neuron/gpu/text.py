@@ -86,17 +86,20 @@ class Text:
         summed = f"tl.sum(tl.where(inside, {value}, {self.number(0.0)}), 0)"
         self.body.append(f"tl.store({self.argument()} + tl.program_id(0), {summed})")
 
-    def store_bits(self, value: str) -> None:
-        """Write one bit an element, eight a byte, the first the highest: set where the value is not zero."""
-        at = self.argument()
+    def store_bits(self, value: str, at: str | None = None, step: int = 0) -> None:
+        """Write one bit an element, eight a byte, the first the highest: set where the value is not zero.
+
+        Into a further tensor, or into that `at`, where the bytes of step `step` follow on those of the steps before.
+        """
+        at = at or self.argument()
         ones = self.value(f"tl.reshape(tl.where(inside & ({value} != {self.number(0.0)}), 1, 0), [BLOCK // 8, 8])")
         packed = self.value(f"tl.sum({ones} << (7 - tl.arange(0, 8))[None, :], 1).to(tl.uint8)")
         where = self.value("tl.program_id(0).to(tl.int64) * (BLOCK // 8) + tl.arange(0, BLOCK // 8)")
-        self.body.append(f"tl.store({at} + {where}, {packed}, mask={where} < (n + 7) // 8)")
+        self.body.append(f"tl.store({at} + {where}{_bytes_of(step)}, {packed}, mask={where} < (n + 7) // 8)")
 
-    def load_bits(self) -> str:
-        """The elements of a further tensor that `store_bits` has written, as 0 and 1."""
-        byte = self.value(f"tl.load({self.argument()} + i // 8, mask=inside).to(tl.int32)")
+    def load_bits(self, at: str | None = None, step: int = 0) -> str:
+        """The elements of a further tensor, or of that `at`, that `store_bits` has written, as 0 and 1."""
+        byte = self.value(f"tl.load({at or self.argument()} + i // 8{_bytes_of(step)}, mask=inside).to(tl.int32)")
         return self.value(f"((({byte}) >> (7 - i % 8).to(tl.int32)) & 1).to(tl.{self.kind})")
 
     def leaf(self, leaf: Leaf, names: Mapping[str, str]) -> str:
@@ -128,6 +131,11 @@ class Text:
             *(f"    {line}" for line in [*head, *self.body]),
         ]
         return "\n".join(lines) + "\n"
+
+
+def _bytes_of(steps: int) -> str:
+    """How far the bits of so many steps reach; as many bytes may be more than a 32-bit number holds."""
+    return f" + tl.cast((n + 7) // 8, tl.int64) * {steps}" if steps else ""
 
 
 def _leaves(line: Line) -> Sequence[Leaf]:
