@@ -144,16 +144,25 @@ def test_a_step_of_the_supernet_is_timed_apart_from_the_end_of_an_epoch(monkeypa
     monkeypatch.setattr(Supernet, "_keep", slow)
     known: searching.Known = {}
     rows = list(searching.supernet_step(replace(DRY, updates=6), known))
-    assert known[searching.STEP] * DRY.large < 2 < known[searching.EPOCH]
-    assert [row.what for row in rows][1:] == ["between two epochs of a supernet: its weights checked, its checkpoint"]
+    for how in ("tf32", "bf16"):
+        assert known[f"{searching.STEP}, {how}"] * DRY.large < 2 < known[searching.EPOCH]
+    assert [row.what for row in rows][2:] == ["between two epochs of a supernet: its weights checked, its checkpoint"]
 
 
 def test_the_whole_search_has_its_epochs_and_what_is_between_them() -> None:
-    known = {searching.SCORING: 0.03, searching.STEP: 1e-4, searching.EPOCH: 2.0, searching.EVALUATION: 0.0}
+    known = {searching.EPOCH: 2.0}
+    for how, numbers, step in (("tf32", "float32", 1e-4), ("bf16", "int16", 5e-5)):
+        known[f"{searching.SCORING}, {numbers}"] = 0.03
+        known[f"{searching.STEP}, {how}"] = step
+        known[f"{searching.EVALUATION}, {numbers}"] = 0.0
     rows = {row.what: row.ours for row in searching.whole(DRY, known)}
     # 100 epochs of 40,000 images, and 2,000 candidates.
-    assert rows["the paper's search, supernet"] == "10.0 min"
-    assert rows["the paper's search, reckoned from its parts"] == "11.0 min"
+    assert rows["the paper's search, by default, supernet"] == "10.0 min"
+    assert rows["the paper's search, by default, reckoned from its parts"] == "11.0 min"
+    assert rows[f"the paper's search, {searching.OPTIONS}, supernet"] == "6.7 min"
+    assert rows[f"the paper's search, {searching.OPTIONS}, reckoned from its parts"] == "7.7 min"
+    del known[f"{searching.STEP}, bf16"]
+    assert len(list(searching.whole(DRY, known))) == 4
     del known[searching.EPOCH]
     assert not list(searching.whole(DRY, known))
 

@@ -45,9 +45,9 @@ class Standard:
     """The evaluators that the specification asks for. They never touch the test set.
 
     `machine` names the devices that train a supernet, by default the CPU of this process. `device` is where candidates
-    are scored and evaluated, `cpu` or `cuda`, up to `at_once` of them in one pass. The data are those that `spec`
-    names, or those of `splits`. `graphs` says whether training runs on a GPU are captured. `train_supernets` may be
-    replaced by what trains them somewhere else.
+    are scored and evaluated, `cpu` or `cuda`, up to `at_once` of them in one pass. All training runs have the precision
+    of `machine`. The data are those that `spec` names, or those of `splits`. `graphs` says whether training runs on a
+    GPU are captured. `train_supernets` may be replaced by what trains them somewhere else.
     """
 
     def __init__(
@@ -118,12 +118,23 @@ class Standard:
         def report(done: int) -> None:
             progress(Event("gains", done, settings.epochs))
 
-        return PrunedRun(self.spec, self.seed, train, validation, self.out, report, group, graphs=self.graphs)
+        return PrunedRun(
+            self.spec,
+            self.seed,
+            train,
+            validation,
+            self.out,
+            report,
+            group,
+            graphs=self.graphs,
+            precision=self.machine.precision,
+        )
 
     def finish(self, progress: Progress) -> Trainer:
         """What trains the networks of the last stage."""
         train, validation = self.splits
-        return Trainer(train, validation, self.out, self.device, progress, graphs=self.graphs)
+        precision = self.machine.precision
+        return Trainer(train, validation, self.out, self.device, progress, graphs=self.graphs, precision=precision)
 
     def _scorer(self, measures: tuple[Measure, ...]) -> Scorer:
         key = keys.derive(self.seed, "init", "batch")

@@ -13,11 +13,22 @@ from bcgraph.urls import shown
 if TYPE_CHECKING:
     from bcgraph import training
     from bcgraph.nn.graphs.graphed import Graphs
+    from bcgraph.training.options import Precision
 
 ACCURACY = ("float32", "int16")
 """Types for computing accuracies; with `int16` weights are rounded to 16 bits where they meet spikes."""
 
-LATER = {"accuracy_dtype": "float32", "devices": 1, "accelerator": "cpu", "evaluated_on": "cpu", "at_once": 1}
+PRECISIONS = ("32", "bf16-mixed")
+"""Precisions of the training runs of a search."""
+
+LATER = {
+    "accuracy_dtype": "float32",
+    "devices": 1,
+    "accelerator": "cpu",
+    "evaluated_on": "cpu",
+    "at_once": 1,
+    "precision": "32",
+}
 """Later settings and their values before they existed. An identity omits these values, so that older runs resume."""
 
 
@@ -33,7 +44,8 @@ class Options:
     supernet on devices of the kind `accelerator` (`cpu`, `cuda`, `mps`, `auto`): of this machine, or with `ray` of all
     machines of the cluster. With `cuda` and no workers, the first of these devices also evaluates. `graphs` is that of
     `training.Options`, for the training runs of a search on it. Up to `at_once` candidates are evaluated in
-    one pass; None is 1 on the CPU, and on a GPU what its free memory takes when the run begins.
+    one pass; None is 1 on the CPU, and on a GPU what its free memory takes when the run begins. `precision` is that of
+    all training runs of the search, the supernet's among them: one of `PRECISIONS`.
     """
 
     inits: int = 1
@@ -47,11 +59,15 @@ class Options:
     accelerator: str = "cpu"
     graphs: Graphs = "auto"
     at_once: int | None = None
+    precision: Precision = "32"
 
     def __post_init__(self) -> None:
         if self.accuracy_dtype not in ACCURACY:
             hint = nearest(self.accuracy_dtype, ACCURACY) or f"one of {', '.join(ACCURACY)}"
             raise SearchError("E089", f"accuracies cannot be computed in `{self.accuracy_dtype}`", hint=hint)
+        if self.precision not in PRECISIONS:
+            hint = nearest(self.precision, PRECISIONS) or f"one of {', '.join(PRECISIONS)}"
+            raise SearchError("E089", f"a search cannot train in the precision `{self.precision}`", hint=hint)
         for name, value in (
             ("--workers", self.workers),
             ("--threads", self.threads),
@@ -119,7 +135,7 @@ class Options:
         from bcgraph import training
 
         graphs = "auto" if self.accelerator == "cpu" else self.graphs
-        return training.Options(self.accelerator, self.devices, graphs=graphs)
+        return training.Options(self.accelerator, self.devices, self.precision, graphs)
 
     def as_data(self) -> dict[str, Any]:
         """The options that belong to a run's identity, as plain data."""
@@ -132,6 +148,7 @@ class Options:
             "accelerator": self.accelerator,
             "evaluated_on": self.device,
             "at_once": self.at_once or 1,
+            "precision": self.precision,
             "storage": None if self.storage is None else shown(self.storage),
         }
         return {name: value for name, value in own.items() if name not in LATER or value != LATER[name]}

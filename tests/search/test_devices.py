@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 import bcgraph
 from bcgraph import seals, training, weights
-from bcgraph.errors import BcgraphError, RunError
+from bcgraph.errors import BcgraphError, RunError, SearchError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, history, run
 from bcgraph.search.events import Event
@@ -26,6 +27,7 @@ from bcgraph.search.supernet import devices
 from bcgraph.search.supernet.checkpoint import STATE, WEIGHTS
 from bcgraph.search.supernet.supernet import Supernet, SupernetEpoch
 from bcgraph.training.distributed import launcher
+from bcgraph.training.distributed.devices import process_group
 from tests import forked, needs
 from tests.cli.test_workers import alive, children
 from tests.search import landscape
@@ -33,6 +35,7 @@ from tests.search.threads import threads
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO = training.Options(), training.Options(devices=2)
+HALF = training.Options(precision="bf16-mixed")
 
 # Batches of 131 and a last one of 43: parts differ in size.
 TEXT = """
@@ -214,10 +217,10 @@ def test_with_workers(whole: Path, tmp_path: Path) -> None:
 def test_the_devices_are_part_of_a_run(tmp_path: Path) -> None:
     net = landscape.spec()
 
-    def go(**options: int) -> None:
+    def go(**options: Any) -> None:
         run(net, tmp_path, options=Options(**options), evaluators=landscape.Fake())
 
-    def refused(**options: int) -> str:
+    def refused(**options: Any) -> str:
         with pytest.raises(RunError) as caught:
             go(**options)
         assert caught.value.code == "E085"
@@ -225,11 +228,12 @@ def test_the_devices_are_part_of_a_run(tmp_path: Path) -> None:
 
     go()
     assert "options.devices: 1 there, 2 here" in refused(devices=2)
+    assert 'options.precision: "32" there, "bf16-mixed" here' in refused(precision="bf16-mixed")
     # As in a directory of a time when there was nothing to say about it.
     identity = json.loads((tmp_path / "run.json").read_text())
     # Somebody's edit, in a file of a version that sealed nothing.
     del identity[seals.NAME]
-    assert not {"devices", "accelerator", "evaluated_on"} & identity["options"].keys()
+    assert not {"devices", "accelerator", "evaluated_on", "precision"} & identity["options"].keys()
     identity["options"] |= {"devices": 2, "accelerator": "cuda", "evaluated_on": "cuda"}
     (tmp_path / "run.json").write_text(json.dumps(identity))
     assert "options.devices: 2 there, 1 here" in refused()
@@ -237,11 +241,38 @@ def test_the_devices_are_part_of_a_run(tmp_path: Path) -> None:
         assert f'options.{name}: "cuda" there, "cpu" here' in refused(devices=2)
 
 
+def test_a_supernet_in_half_precision(tmp_path: Path) -> None:
+    """Its convolutions are rounded, its weights are not, and it is resumed with the same bits."""
+    net, states = spec(2), {}
+    for name, machine in (("half", HALF), ("single", ONE)):
+        (tmp_path / name).mkdir()
+        made = supernet(net, machine, torch.float32)
+        made.train(tmp_path / name, lambda _: None, process_group(machine))
+        states[name] = state(made)
+    half, single = states["half"], states["single"]
+    assert all(value.dtype == single[name].dtype for name, value in half.items())
+    assert not torch.equal(half["conv1.weight"], single["conv1.weight"])
+    # Some digits are lost, and a few of the spikes are others then.
+    far = (half["conv1.weight"] - single["conv1.weight"]).norm() / single["conv1.weight"].norm()
+    assert far < 0.5
+    stopped = supernet(net, HALF, torch.float32)
+    (tmp_path / "again").mkdir()
+    next(stopped.epochs(tmp_path / "again", process_group(HALF)))
+    resumed = supernet(net, HALF, torch.float32)
+    resumed.train(tmp_path / "again", lambda _: None, process_group(HALF))
+    assert all(torch.equal(value, half[name]) for name, value in state(resumed).items())
+
+
+def test_precisions_that_a_search_does_not_have() -> None:
+    with pytest.raises(SearchError, match=r"cannot train in the precision `16-mixed`[\s\S]*`bf16-mixed`"):
+        Options(precision="16-mixed")
+
+
 def test_a_checkpoint_of_other_devices_is_refused(tmp_path: Path) -> None:
     net = spec(1)
     supernet(net, ONE).train(tmp_path, lambda _: None)
     supernet(net, ONE).take(tmp_path)
-    for machine in (TWO, training.Options("cuda")):
+    for machine in (TWO, training.Options("cuda"), HALF):
         with pytest.raises(RunError) as caught:
             supernet(net, machine).take(tmp_path)
         assert caught.value.code == "E085"
@@ -253,8 +284,9 @@ def test_a_checkpoint_of_other_devices_is_refused(tmp_path: Path) -> None:
         (Options(accelerator="tpu"), 131, "E041", "one of cpu, cuda, mps, auto"),
         (Options(accelerator="cuda", devices=1000), 2000, "E074", "does not have 1000 devices of the kind `cuda`"),
         (Options(devices=2), 3, "E041", "a batch of 3 cannot be computed in 2 parts"),
+        (Options(accelerator="mps", precision="bf16-mixed"), 131, "E074", "of the kind `mps`"),
     ],
-    ids=["unknown", "too many", "too small a batch"],
+    ids=["unknown", "too many", "too small a batch", "not there"],
 )
 def test_devices_that_cannot_be_had(tmp_path: Path, options: Options, batch: int, code: str, says: str) -> None:
     with pytest.raises(BcgraphError) as caught:

@@ -26,6 +26,7 @@ from bcgraph.profile import profile
 from bcgraph.schema import NetworkSpec
 from bcgraph.search import Options, evolve, history, run
 from bcgraph.search.evaluators import Standard
+from bcgraph.search.finish.training import Trainer
 from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.space.candidate import Candidate
 from bcgraph.search.strategies.standard.gains import prune
@@ -313,6 +314,23 @@ def test_replays_give_the_bits_of_plain_steps(small: tuple[Any, Any], tmp_path: 
     assert found[0][0] == found[1][0]
     for key, value in found[1][1].items():
         assert torch.equal(found[0][1][key], value), key
+
+
+def test_the_precision_belongs_to_the_runs_of_a_search(small: tuple[Any, Any], tmp_path: Path) -> None:
+    text = TEXT.format(evolve="keep = 15; stages = 1; penalty = 0", train="loss = tet")
+    network = bcgraph.parse(text.replace("epochs = 6", "epochs = 2"))
+    half = training.Options(precision="bf16-mixed")
+    made = Standard(network, 3, tmp_path, machine=half)
+    assert made.gains(lambda _: None).precision == made.finish(lambda _: None).precision == "bf16-mixed"  # type: ignore[attr-defined]
+    group, everything = process_group(half), pruning.quiet(network)
+    pruned = PrunedRun(network, 3, *small, tmp_path, lambda _: None, group, precision="bf16-mixed")
+    pruned(0, Candidate.at(everything, EVERY, "gains"))
+    with pytest.raises(RunError, match="holds the run of something else"):
+        PrunedRun(network, 3, *small, tmp_path, lambda _: None)
+    assert trained(tmp_path, network, 3, everything.with_backward(EVERY))
+    Trainer(*small, tmp_path, precision="bf16-mixed").one(network, 0, tmp_path / "last")
+    with pytest.raises(RunError, match="precision: bf16-mixed in the checkpoint, 32 now"):
+        Trainer(*small, tmp_path).one(network, 0, tmp_path / "last")
 
 
 def test_the_penalty_makes_connections_quieter(small: tuple[Any, Any], tmp_path: Path) -> None:

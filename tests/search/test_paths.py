@@ -331,3 +331,31 @@ def test_replayed_segments_give_the_bits_of_the_network_alone(name: str, more: s
                 assert a is None or b is None or torch.equal(a, b)
         assert gpu.replays > gpu.captures
         assert len(paths._captured) == SESSIONS
+
+
+@pytest.mark.parametrize("name", ["image", "vectors"])
+def test_under_autocast_replayed_segments_give_the_bits_of_plain_parts(name: str) -> None:
+    with gpus() as gpu, warnings.catch_warnings(action="error", category=BcgraphWarning):
+        spec = parsed(name)
+        ours, theirs = (Weights(spec, torch.float32, "cuda") for _ in range(2))
+        paths, plain = ours.paths(CudaCapture().apart), theirs.paths()
+        many = drawn(spec, 3)
+
+        def half(paths: Paths, each: NetworkSpec) -> Callable[[Tensor], Tensor]:
+            def run(x: Tensor) -> Tensor:
+                with torch.autocast("cuda", torch.bfloat16):
+                    return paths.run(each, x).float()
+
+            return run
+
+        for number in (0, 1, 2, 1):
+            each = many[number]
+            (x,) = inputs(spec, torch.float32, 1)
+            found = ours.effect(half(paths, each), x.cuda())
+            wanted = theirs.effect(half(plain, each), x.cuda())
+            exact = Weights(spec, torch.float32, "cuda").paths().run(each, x.cuda())
+            assert not torch.equal(wanted[0], exact)
+            for a, b in zip(found, wanted, strict=True):
+                assert (a is None) == (b is None)
+                assert a is None or b is None or torch.equal(a, b)
+        assert gpu.replays > gpu.captures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bcgraph.search.events import Progress
     from bcgraph.search.records.trained import Finish
     from bcgraph.search.result import SearchResult
+    from bcgraph.training.options import Precision
 
 ORIGINS = {
     "training": "the trained weights of the run",
@@ -88,6 +89,9 @@ def search_command(
             help="Kind of these devices: cpu, cuda, mps or auto; candidates are evaluated on the CPU or on cuda.",
         ),
     ] = "cpu",
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="NAME", help="Precision of training runs: 32 or bf16-mixed.")
+    ] = "32",
     graphs: GraphsOption = Captures.AUTO,
     at_once: AtOnceOption = "auto",
     audit: Annotated[
@@ -121,6 +125,7 @@ def search_command(
         accelerator,
         graphs.value,
         candidates_at_once(at_once),
+        cast("Precision", precision),
     )
     written: list[Artifacts] = []
     with search_bars() as on_event:

@@ -185,6 +185,20 @@ class CallAgain:
 
 
 @contextmanager
+def converted_anew() -> Iterator[None]:
+    """Inside, autocast converts a weight each time it is read, so that it does not matter what else has read it.
+
+    Gradients of the reads are then added up in the type of the weight.
+    """
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+
+
+@contextmanager
 def uncached() -> Iterator[None]:
     """Inside, autocast does not know the weights that it has converted outside, and the other way round.
 

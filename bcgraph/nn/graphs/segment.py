@@ -131,10 +131,12 @@ class GraphedSegment:
         asked = [x for x in self.inputs if x.requires_grad]
         outputs = [self.latest[index] for index in self.gradients]
         wanted = [*asked, *self.parameters]
-        # The graph of autograd stays, and with it the memory that the captured passes share.
-        found = torch.autograd.grad(
-            outputs, wanted, list(self.gradients.values()), retain_graph=True, allow_unused=True
-        )
+        # A backward pass runs without autocast, also where it is captured in the middle of a forward pass. The graph of
+        # autograd stays, and with it the memory that the captured passes share.
+        with torch.autocast(self.inputs[0].device.type, enabled=False):
+            found = torch.autograd.grad(
+                outputs, wanted, list(self.gradients.values()), retain_graph=True, allow_unused=True
+            )
         for parameter, gradient in zip(self.parameters, found[len(asked) :], strict=True):
             if gradient is not None:
                 self.places.sums[parameter].add_(gradient)

@@ -23,6 +23,7 @@ from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.records.trained import Entrant, Job
 from bcgraph.search.space.search_space import architecture_of
 from bcgraph.training.events import Epoch
+from bcgraph.training.options import Precision
 
 TrainNetworks: TypeAlias = Callable[[Sequence[Job]], Iterator[float]]
 """Trains networks to the end, in order; yields the validation accuracy of each as soon as it is known."""
@@ -35,8 +36,8 @@ class Trainer:
     """Trains in the folders of `out`. A run that was stopped resumes after its last whole epoch.
 
     `train` and `validation` are the search's own parts of the training data: the test part is never read. With
-    `lenient` a run whose loss is not finite has the accuracy -inf, which otherwise is an error. `graphs` is that of
-    `training.Options`.
+    `lenient` a run whose loss is not finite has the accuracy -inf, which otherwise is an error. `graphs` and
+    `precision` are those of `training.Options`.
     """
 
     train: Split
@@ -46,6 +47,7 @@ class Trainer:
     progress: Progress | None = None
     lenient: bool = False
     graphs: Graphs = "auto"
+    precision: Precision = "32"
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[float]:
         """The validation accuracy of each job. Raises what `bcgraph.training.train` raises."""
@@ -61,7 +63,7 @@ class Trainer:
         splits = Splits(self.train, self.validation, self.train.classes, source.mean, source.std, "validation")
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            options = training.Options(self.device, graphs=self.graphs)
+            options = training.Options(self.device, precision=self.precision, graphs=self.graphs)
             found = training.train(spec, out=folder, seed=seed, splits=splits, options=options, progress=progress)
         except RunError as error:
             if not self.lenient or error.code != "E088":

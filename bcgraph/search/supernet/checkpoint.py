@@ -19,7 +19,7 @@ from bcgraph.training.checkpoint import MODEL, under
 STATE = "supernet-state.safetensors"
 WEIGHTS = "supernet.safetensors"
 
-_MACHINE = frozenset(("dtype", "schedule", "devices", "on"))
+_MACHINE = frozenset(("dtype", "schedule", "devices", "on", "precision"))
 """What a checkpoint says of how it was trained, apart from what the search and its seed say."""
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from bcgraph.compiler import pipelines
 from bcgraph.compiler.ir import Program, Value
 from bcgraph.compiler.targets.fx.nodes import emit
-from bcgraph.nn.graphs.capture import Capture
+from bcgraph.nn.graphs.capture import Capture, converted_anew
 from bcgraph.nn.graphs.graphed import settings
 from bcgraph.nn.graphs.segment import GraphedSegment, Places
 from bcgraph.nn.graphs.tape import Tape
@@ -90,34 +90,31 @@ class Paths:
 
     def run(self, spec: NetworkSpec, x: Tensor) -> Tensor:
         """O of the network `spec` in training mode, `[T, N, classes]`. Raises CompileError."""
-        path = self.path(spec)
+        # In half precision it matters where currents are added up.
+        half = torch.is_autocast_enabled(x.device.type)
+        path = self.path(spec, single_currents=half or self.capture is not None)
         path.train()
         session = self._session(x)
-        if session is not None:
-            return session.run(path, x)
-        values = {path.input: x}
-        for part, compiled, done in zip(path.parts, path.compiled, path.done, strict=True):
-            found = compiled.module(*(values[name] for name in part.reads))
-            values.update(zip(part.gives, found, strict=True))
-            for name in done:
-                del values[name]
-        return values[path.output]
+        # A captured segment converts its weights itself, and what runs plain does as it does.
+        with converted_anew():
+            return session.run(path, x) if session is not None else _plainly(path, x)
 
-    def path(self, spec: NetworkSpec) -> Path:
-        """The path of a network, with all its parts compiled."""
-        key = spec.connections
+    def path(self, spec: NetworkSpec, *, single_currents: bool | None = None) -> Path:
+        """The path of a network, with all its parts compiled; see `Divider.with_single_currents`."""
+        single = self.capture is not None if single_currents is None else single_currents
+        key = (spec.connections, single)
         path = self._paths.get(key)
         if path is None:
-            path = self._paths[key] = self._made(spec)
+            path = self._paths[key] = self._made(spec, single)
             if len(self._paths) > KEPT:
                 self._paths.popitem(last=False)
         self._paths.move_to_end(key)
         return path
 
-    def _made(self, spec: NetworkSpec) -> Path:
+    def _made(self, spec: NetworkSpec, single: bool) -> Path:
         program, divider = self._program_of(spec)
         (output,) = program.outputs
-        nodes = program.nodes if self.capture is None else divider.with_single_currents(program.nodes)
+        nodes = divider.with_single_currents(program.nodes) if single else program.nodes
         start = program.inputs[0].name
         found = tuple(divider.parts(nodes, program.outputs, start))
         last = {name: number for number, part in enumerate(found) for name in part.reads}
@@ -179,6 +176,17 @@ class Paths:
             self._captured[key] = _Session(self.capture, Places(own))
         self._captured.move_to_end(key)
         return self._captured[key]
+
+
+def _plainly(path: Path, x: Tensor) -> Tensor:
+    """O of a path, part by part."""
+    values = {path.input: x}
+    for part, compiled, done in zip(path.parts, path.compiled, path.done, strict=True):
+        found = compiled.module(*(values[name] for name in part.reads))
+        values.update(zip(part.gives, found, strict=True))
+        for name in done:
+            del values[name]
+    return values[path.output]
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ from bcgraph.training.graphed_step import GraphedStep, captures
 from bcgraph.training.losses.teacher import Teacher
 from bcgraph.training.losses.teacher import load as load_teacher
 from bcgraph.training.optimizers import optimizer
-from bcgraph.training.options import Options
+from bcgraph.training.options import Options, Precision
 from bcgraph.training.train_step import TrainStep
 
 STATE = "pruned-state.safetensors"
@@ -68,7 +68,7 @@ class PrunedRun:
 
     `spec.train` says how it trains, `spec.search.evolve` how it prunes. `progress` is called with the number of epochs
     done after each of them. The weights have the standard names (`backward.J_I.conv.weight`). On a GPU steps and
-    evaluations are captured as `graphs` says; anywhere by given `recordings`.
+    evaluations are captured as `graphs` says; anywhere by given `recordings`. `precision` is that of the `group`.
     """
 
     spec: NetworkSpec
@@ -81,13 +81,16 @@ class PrunedRun:
     dtype: torch.dtype = torch.float32
     graphs: Graphs = "auto"
     recordings: Recordings | None = None
+    precision: Precision = "32"
 
     def __post_init__(self) -> None:
         checks.batch(self.everything, 1)
         checks.samples(self.train, self.spec.data.batch, 1)
         self.weights = SharedWeights(self.seed, dtype=self.dtype, device=self.group.device)
         self.full = self.weights.root(self.everything)
-        if self.recordings is None and captures(Options(graphs=self.graphs), self.group.device):
+        if self.recordings is None and captures(
+            Options(precision=self.precision, graphs=self.graphs), self.group.device
+        ):
             self.recordings = cuda()
         self.optimizer = optimizer(self.full, self.spec.train.optimizer, captured=self.recordings is not None)
         self.ema = EMA(self.full, self.spec.train.ema)
@@ -184,10 +187,12 @@ class PrunedRun:
         return found.epochs
 
     def _identity(self) -> dict[str, Any]:
-        return {**_identity(self.spec, self.seed, self.everything), _DTYPE: str(self.dtype)}
+        # Left out at its default, as in checkpoints from before there was a choice.
+        precise = {} if self.precision == "32" else {"precision": self.precision}
+        return {**_identity(self.spec, self.seed, self.everything), "dtype": str(self.dtype), **precise}
 
 
-_DTYPE = "dtype"
+_MACHINE = frozenset(("dtype", "precision"))
 
 
 def _identity(spec: NetworkSpec, seed: int, everything: NetworkSpec) -> dict[str, Any]:
@@ -232,7 +237,7 @@ def trained(path: Path, spec: NetworkSpec, seed: int, best: NetworkSpec) -> dict
     tensors, described = weights.unpack(path / STATE)
     kept = described.get("identity")
     own = _identity(spec, seed, _everything(spec))
-    if not isinstance(kept, dict) or {name: value for name, value in kept.items() if name != _DTYPE} != own:
+    if not isinstance(kept, dict) or {name: value for name, value in kept.items() if name not in _MACHINE} != own:
         raise _other(path / STATE)
     prefix = PREFIX if best.train.ema else MODEL
     return spaces.inherited(under(tensors, prefix), best)

@@ -227,6 +227,7 @@ class Supernet:
             "schedule": self.schedule,
             # Left out at its default, as in checkpoints from before there was a choice.
             **({} if self.machine == Options() else {"devices": self.machine.devices, "on": self.machine.accelerator}),
+            **({} if self.machine.precision == "32" else {"precision": self.machine.precision}),
         }
 
     def _named(self) -> NetworkSpec:
