@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -31,6 +32,8 @@ train { epochs = 4 }
 """
 
 
+_TIMED = re.compile(r"^(?:scoring the pool|evolution|auditing the scores): \d+/\d+.*\n", re.MULTILINE)
+
 OWN = "note: the connection of the file takes no part in the search; `fixed` in a `space` would keep it\n"
 """What a search of that network says of the connection that stands in it."""
 
@@ -42,6 +45,11 @@ class Result:
     code: int
     out: str
     err: str
+
+    @property
+    def said(self) -> str:
+        """Standard error without the lines that come every ten seconds, of which a busy machine prints more."""
+        return _TIMED.sub("", self.err)
 
     def fault(self, code: str) -> str:
         """The message of a command that ended because its input is at fault, with the diagnostic `code`."""

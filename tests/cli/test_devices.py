@@ -63,7 +63,7 @@ SEARCH = ("search", "net.bcg", "--audit", "0", "--out", "found", "--devices", "2
 def test_a_supernet_of_two_processes(process: Command, bcgraph: Command, tiny: Path, tmp_path: Path) -> None:
     tiny.write_text(TINY + ONESHOT)
     done = process(*SEARCH)
-    assert (done.code, done.err) == (0, f"{OWN}training the supernet: epoch 1/1\n")
+    assert (done.code, done.said) == (0, f"{OWN}training the supernet: epoch 1/1\n")
     assert done.out.startswith("found/best.bcg: ")
     assert (tmp_path / "found" / "supernet.safetensors").exists()
     assert bcgraph(*SEARCH).out == done.out

@@ -28,7 +28,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_search_and_report(bcgraph: Command, small: Path, tmp_path: Path) -> None:
     done = bcgraph("search", small, "--out", "found", "--json")
-    assert (done.code, done.err) == (0, OWN)
+    assert (done.code, done.said) == (0, OWN)
     chosen = json.loads(done.out)["chosen"]
 
     history = json.loads(bcgraph("report", "found", "--json").out)
@@ -62,7 +62,7 @@ def test_what_a_search_leaves(process: Command, bcgraph: Command, tmp_path: Path
     (tmp_path / "net.bcg").write_text(TINY + settings)
     done = process("search", "net.bcg", "--out", "found", "--audit", "3", "--seed", "5")
     trained = "training the supernet: epoch 1/1\n" if settings is ONESHOT else ""
-    assert (done.code, done.err) == (0, OWN + trained)
+    assert (done.code, done.said) == (0, OWN + trained)
     best, weights, exported, page, following = done.out.splitlines()
     assert following == "next: bcgraph train found --out found-trained"
     names = ("best.bcg", "best.safetensors", "best.onnx", "report.html")

@@ -96,8 +96,8 @@ def test_killed_and_gone_on_with(process: Command, bcgraph: Command, tmp_path: P
     assert len(usage.read(tmp_path / "found")) == 1
 
     # Finished, it starts no workers, and takes any number of them or none.
-    assert bcgraph(*ONE, "--out", "found", "--threads", "1").err == OWN
-    assert bcgraph(*ONE, "--out", "found", "--workers", "3").err == OWN
+    assert bcgraph(*ONE, "--out", "found", "--threads", "1").said == OWN
+    assert bcgraph(*ONE, "--out", "found", "--workers", "3").said == OWN
     assert "options.threads: 1 there, null here" in bcgraph(*ONE, "--out", "found").fault("E085")
 
 
