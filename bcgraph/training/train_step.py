@@ -78,7 +78,8 @@ class TrainStep:
         """
         group, device = self.group, self.group.device
         axis = 1 if isinstance(self.spec.input, SequenceInput) else 0
-        number = min(self.settings.accumulate, max(1, len(y) // 2))
+        # From the smallest share: with other numbers of parts, processes would not exchange the same statistics.
+        number = min(self.settings.accumulate, max(1, size // group.world_size // 2))
         # Without gradients an optimizer leaves a weight alone, decay included: a supernet updates only the path drawn.
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), dtype=self.loss_dtype, device=device)

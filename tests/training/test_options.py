@@ -19,8 +19,12 @@ from bcgraph.compiler import compile as compile_network
 from bcgraph.errors import RunError
 from bcgraph.schema import SGD, Constant, DataSpec, NetworkSpec, TrainSpec
 from bcgraph.training import Epoch, Event, Options, Step, train
+from bcgraph.training.batches import Batch
+from bcgraph.training.distributed.process_group import SingleProcess
 from bcgraph.training.ema import EMA
 from bcgraph.training.losses import mean_squared
+from bcgraph.training.optimizers import optimizer
+from bcgraph.training.train_step import TrainStep
 from tests import forked
 from tests.training.nets import plain
 
@@ -72,6 +76,25 @@ def check(folder: Path, expected: dict[str, Any], tolerance: float = 1e-9, **set
 
 def test_plain(tmp_path: Path) -> None:
     check(tmp_path, by_hand(spec_of()))
+
+
+@pytest.mark.parametrize("size", range(4, 17))
+def test_processes_accumulate_over_as_many_parts(size: int) -> None:
+    """Each part exchanges its statistics. Shares of 11 are 5 and 6, of which one alone has three parts of two."""
+    spec = spec_of(accumulate=3)
+    parts: list[list[int]] = []
+    for rank in range(2):
+        model = compile_network(spec, dtype=torch.float64).train()
+        sizes: list[int] = []
+        model.register_forward_hook(lambda _, x, __, sizes=sizes: sizes.append(len(x[0])))
+        group = SingleProcess(rank, 2, rank == 0)
+        step = TrainStep(spec, spec.train, group, model, optimizer(model, spec.train.optimizer), torch.float64)
+        number = size * (rank + 1) // 2 - size * rank // 2
+        step(Batch(torch.rand(number, 1, 8, 8), torch.zeros(number, dtype=torch.long), size), 0.1)
+        assert sum(sizes) == number
+        parts.append(sizes)
+    assert len(parts[0]) == len(parts[1]) == min(3, size // 4)
+    assert min(map(min, parts)) >= 2
 
 
 def test_accumulation_takes_statistics_by_part_and_updates_once(tmp_path: Path) -> None:
