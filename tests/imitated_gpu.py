@@ -10,6 +10,8 @@ and no line of Python. So what is wrong on a GPU is wrong here:
 - what waits for the device, or copies from it, breaks a capture. A broken capture leaves the stream, the pool and the
   generators as torch 2.9 does: later ones fail until they are put in order.
 - tensors of two devices do not meet, and the fused update asks for what its kernel asks for.
+- processes exchange tensors by gloo in place of NCCL. A capture exchanges nothing, and each replay does. A process that
+  leaves its group while a capture with an exchange lives would wait for ever.
 
 Every device draws from the generator of the CPU. Convolutions and sums are those of the CPU: nothing here tells whether
 a kernel is right, nor what order work of two streams has.
@@ -21,16 +23,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import count
 from types import TracebackType
 from typing import Any
 from unittest import mock
+from weakref import WeakSet
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import FakeWork
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from bcgraph.nn.graphs import recordings
@@ -47,6 +52,9 @@ WAITS = (
     aten._unique2.default,
 )
 """Operations whose result the host waits for."""
+
+EXCHANGES = ("c10d.allreduce_.default", "c10d.broadcast_.default")
+"""Collectives that run on the device alone. For others the host waits."""
 
 DRAWS = ("bernoulli", "rand", "normal", "uniform", "dropout", "multinomial", "exponential", "random_")
 
@@ -122,6 +130,7 @@ class State:
     generators_captured: bool = False
     pools: dict[Any, Pool] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    graphs: WeakSet[Graph] = field(default_factory=WeakSet)
     captures: int = 0
     replays: int = 0
 
@@ -183,6 +192,7 @@ class Capture:
     own: dict[int, tuple[StorageWeakRef, Tensor]] = field(default_factory=dict)
     changed: dict[int, tuple[StorageWeakRef, Tensor]] = field(default_factory=dict)
     drawn: Tensor = field(default_factory=torch.get_rng_state)
+    exchanges: bool = False
     spoilt: bool = False
 
     def keep(self, tensor: Tensor) -> None:
@@ -241,11 +251,17 @@ class Operations(TorchDispatchMode):
             return self._run(func, args, kwargs)
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
-        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        tensors = _tensors((*args, *kwargs.values()))
+        if func.namespace == "c10d":
+            return self._exchanged(func, args, kwargs, tensors)
         places = [GPU.device_of(x) for x in tensors]
         index = next((i for i in places if i is not None), None)
         if index is None:
             return func(*args, **kwargs)
+        if func is aten.mul.out and GPU.device_of(kwargs["out"]) is None:
+            # A bucket of DistributedDataParallel, which C++ allocates where the weights are.
+            GPU.mark(kwargs["out"], index)
+            places = [index] * len(tensors)
         copies = func in (aten.copy_.default, aten._to_copy.default)
         if not copies:
             meet = {i for x, i in zip(tensors, places, strict=True) if i is not None or x.dim()}
@@ -258,10 +274,9 @@ class Operations(TorchDispatchMode):
             GPU.refuse_while_capturing()
         if func is aten._fused_sgd_.tensor_lr:
             _fused(*args, lr=kwargs["lr"])
-        if any(word in str(func) for word in DRAWS) and (capture is None) == GPU.generators_captured:
+        if _draws(func) and (capture is None) == GPU.generators_captured:
             raise RuntimeError("Offset increment outside graph capture encountered unexpectedly.")
-        # What a batch norm says of itself leaves its running statistics out.
-        if capture is not None and (func._schema.is_mutable or "batch_norm" in str(func)):
+        if capture is not None and _changes(func):
             for x in tensors:
                 capture.keep(x)
         found = func(*args, **kwargs)
@@ -269,15 +284,24 @@ class Operations(TorchDispatchMode):
             index = places[0] if places[0] is not None else index
         if capture is None:
             if not (copies and places[0] is None):
-                for x in pytree.tree_leaves(found):
-                    if isinstance(x, Tensor):
-                        GPU.mark(x, index)
+                for x in _tensors((found,)):
+                    GPU.mark(x, index)
             return found
         return self._recorded(capture, index, func, args, kwargs, found)
 
+    def _exchanged(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+        """A collective; in a capture nothing is exchanged."""
+        if GPU.capture is None or str(func) not in EXCHANGES:
+            GPU.refuse_while_capturing()
+            return func(*args, **kwargs)
+        GPU.capture.exchanges = True
+        spec = _mapped(Tensor, GPU.capture.place, (args, kwargs))
+        GPU.capture.operations.append((partial(_waited, func), *spec, [None] * len(tensors)))
+        return args[0], dist.Work.boxed(FakeWork())
+
     def _recorded(self, capture: Capture, index: int, func: Any, args: Any, kwargs: Any, found: Any) -> Any:
-        before = {x.untyped_storage()._cdata for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
-        spec = pytree.tree_map_only(
+        before = {x.untyped_storage()._cdata for x in _tensors((*args, *kwargs.values()))}
+        spec = _mapped(
             Tensor, lambda x: capture.place(x) if GPU.device_of(x) is not None else x.clone(), (args, kwargs)
         )
         made: list[Place | None] = []
@@ -290,9 +314,48 @@ class Operations(TorchDispatchMode):
             made.append(capture.place(moved))
             return moved
 
-        found = pytree.tree_map_only(Tensor, given, found)
+        found = _mapped(Tensor, given, found)
         capture.operations.append((func, *spec, made))
         return found
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """All tensors in nested lists and tuples: what operations take and give."""
+    found: list[Tensor] = []
+    for each in values:
+        if isinstance(each, Tensor):
+            found.append(each)
+        elif isinstance(each, list | tuple):
+            found += _tensors(each)
+    return found
+
+
+def _mapped(kind: type, change: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with all of a kind changed in nested lists, tuples and dicts."""
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(kind, change, each) for each in value)
+    if isinstance(value, dict):
+        return {name: _mapped(kind, change, each) for name, each in value.items()}
+    return value
+
+
+@cache
+def _draws(func: Any) -> bool:
+    return any(word in str(func) for word in DRAWS)
+
+
+@cache
+def _changes(func: Any) -> bool:
+    # What a batch norm says of itself leaves its running statistics out.
+    return func._schema.is_mutable or "batch_norm" in str(func)
+
+
+def _waited(func: Any, *args: Any, **kwargs: Any) -> Any:
+    tensors, work = func(*args, **kwargs)
+    dist.Work.unbox(work).wait()
+    return tensors
 
 
 def _fused(params: Any, grads: Any, buffers: Any, *, lr: Tensor) -> None:
@@ -434,6 +497,7 @@ class Graph:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.capture: Capture | None = None
         self.number: Any = None
+        GPU.graphs.add(self)
 
     def pool(self) -> Any:
         return self.number
@@ -450,10 +514,9 @@ class Graph:
         ):
             self.capture.pool.spoil()
             for func, args, kwargs, made in self.capture.operations:
-                inputs, settings = pytree.tree_map_only(Place, Place.tensor, (args, kwargs))
+                inputs, settings = _mapped(Place, Place.tensor, (args, kwargs))
                 found = func(*inputs, **settings)
-                outputs = [x for x in pytree.tree_leaves(found) if isinstance(x, Tensor)]
-                for place, value in zip(made, outputs, strict=True):
+                for place, value in zip(made, _tensors((found,)), strict=True):
                     if place is not None:
                         place.tensor().copy_(value)
             self.capture.pool.spoil()
@@ -561,6 +624,15 @@ def _empty_cache() -> None:
     GPU.refuse_while_capturing()
 
 
+def _in_place_of_nccl(init: Callable[..., None], _: str, **settings: Any) -> None:
+    init("gloo", **{**settings, "device_id": None})
+
+
+def _left(leave: Callable[[], None]) -> None:
+    assert not any(graph.capture and graph.capture.exchanges for graph in GPU.graphs), "NCCL waits for a capture"
+    leave()
+
+
 @contextmanager
 def gpus(count: int = 1) -> Iterator[State]:
     """Inside, there are so many GPUs."""
@@ -591,6 +663,8 @@ def gpus(count: int = 1) -> Iterator[State]:
         "cuda.manual_seed_all": lambda *_: None,
         "cuda.get_device_capability": lambda *_: (7, 0),
         "cuda.get_device_name": lambda *_: "an imitation",
+        "distributed.init_process_group": partial(_in_place_of_nccl, dist.init_process_group),
+        "distributed.destroy_process_group": partial(_left, dist.destroy_process_group),
         "accelerator.current_accelerator": lambda *_, **__: device,
         "_C._cuda_endAllocateToPool": end_pool,
         "_C._group_tensors_by_device_and_dtype": _grouped,
