@@ -132,6 +132,9 @@ def _read(
                     raise
                 error = caught
                 batch = replace(batch, error=error)
+        if error is not None and mixup:
+            # Of the same kind as the shares of the other processes.
+            batch = replace(batch, partners=batch.y)
         if group.device.type == "cuda":
             partners = None if batch.partners is None else batch.partners.pin_memory()
             batch = replace(batch, x=batch.x.pin_memory(), y=batch.y.pin_memory(), partners=partners)

@@ -99,7 +99,8 @@ def train(
         checks.batch(spec, options.devices)
         checks.samples(splits.train, spec.data.batch, options.devices)
         # A projection that no step reads has parameters without a gradient.
-        group = process_group(options, find_unused_parameters=any(c.delay >= spec.steps for c in spec.connections))
+        unread = any(c.delay >= spec.steps for c in spec.connections)
+        group = process_group(options, captured=options.graphs == "on", find_unused_parameters=unread)
         model = compile_network(spec, schedule=schedule, dtype=options.dtype, device=group.device, seed=seed)
         if given is not None:
             fit = weight_files.apply(model, given, partial=partial or _is_published(weights))

@@ -22,7 +22,7 @@ class Options:
 
     On a GPU convolutions may round their operands to the 10 bits of TF32, as torch has it, unless `tf32` is off.
     `graphs` captures train steps and evaluations as CUDA graphs: `auto` on a GPU, where a replay agrees with a plain
-    call, `on` there or not at all, `off` never.
+    call, `on` there or not at all, `off` never. A train step of several `devices` is captured with `on` alone.
 
     Raises RunError (E041) for a value out of range.
     """

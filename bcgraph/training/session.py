@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ class TrainingRun:
         """Train the epochs that remain."""
         settings = self.spec.train
         device, tells = self.group.device, self.group.is_global_zero
-        graphed = on_every_rank(self.group, lambda: captures(self.options, device, tells=tells))
+        graphed = on_every_rank(self.group, lambda: captures(self.options, device, tells=tells, exchanges=True))
         plain = optimizer(self.model, settings.optimizer, captured=graphed)
         if not resume:
             on_rank_zero(self.group, self._forget)
@@ -72,12 +72,14 @@ class TrainingRun:
             self.spec, settings, self.group, network, wrapped, self.options.dtype, teacher=self.teacher
         )
         step: TrainStep | GraphedStep = train_step
+        released: AbstractContextManager[object] = nullcontext()
         if graphed:
             step = GraphedStep(train_step, self.model, plain, self.ema, cuda(), self.options.graphs)
+            released = step.released()
         call = captured(self.model, self.options.graphs, device)
         loop = EpochLoop(self.spec, self.seed, self.splits.train, self.group, self.ema, self.folder, self.progress)
         logs = self.tensorboard and self.group.is_global_zero
-        with ExitStack() as stack, reproducible() if self.options.tf32 else full_precision():
+        with released, ExitStack() as stack, reproducible() if self.options.tf32 else full_precision():
             kept = open_log(self.folder, history) if logs else nullcontext(_ignore)
             log = on_every_rank(self.group, lambda: stack.enter_context(kept))
             for epoch in range(len(history), settings.epochs):

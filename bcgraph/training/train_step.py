@@ -70,9 +70,11 @@ class TrainStep:
         mixed: float | Tensor | None,
         size: int,
         *before: object,
-        failed: bool = False,
+        failed: bool | Tensor = False,
     ) -> StepResult:
         """Update the weights from samples x of a batch of `size`, of which labels y count by `mixed`, if they are.
+
+        Where this process has `failed` to read its share, the loss is nan in all. A tensor says so on the device.
 
         On a GPU nothing here waits for the device, or depends on its numbers: the call can be captured.
         """
@@ -100,8 +102,11 @@ class TrainStep:
             # Of a mixture, what it is made of for the larger part.
             likely = _likely(labels, partners, mixed)
             correct += (predict(outputs.detach(), self.spec.readout) == likely).sum()
-        if failed:
-            # All processes see it in the mean and stop.
+        group.average_gradients(self.optimizer)
+        # All processes see it in the mean and stop.
+        if isinstance(failed, Tensor):
+            loss.masked_fill_(failed, torch.nan)
+        elif failed:
             loss.fill_(torch.nan)
         loss = group.all_reduce(loss)
         if device.type == "cuda" or bool(loss.isfinite()):

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from unittest import mock
 
 import pytest
 import torch
@@ -346,6 +348,121 @@ def test_which_steps_are_captured() -> None:
             captures(replace(other, graphs="on"), gpu)
     with pytest.raises(RunError, match="there is no GPU"):
         captures(replace(auto, graphs="on"), cpu)
+
+
+def test_several_processes_capture_where_it_is_asked_for() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    auto = Options(devices=2)
+    with pytest.warns(BcgraphWarning, match="in it, which only `--graphs on` captures"):
+        assert not captures(auto, gpu, exchanges=True)
+    with warnings.catch_warnings(action="error"):
+        assert not captures(auto, gpu, tells=False, exchanges=True)
+        assert captures(replace(auto, graphs="on"), gpu, exchanges=True)
+    for other, device, said in (
+        (replace(auto, precision="16-mixed"), gpu, "gradient scaler"),
+        (auto, cpu, "there is no GPU"),
+    ):
+        with pytest.raises(RunError, match=said):
+            captures(replace(other, graphs="on"), device, exchanges=True)
+
+
+def test_a_capture_that_another_process_has_not_is_given_up() -> None:
+    """Before and after each step that one process may fail in, all are asked."""
+    counted = Counted()
+    for said in range(6):
+        asked: list[str | None] = []
+
+        def agreed(wrong: str | None, failing: int = said, asked: list[str | None] = asked) -> str | None:
+            asked.append(wrong)
+            return "no room (in process 2 of 2)" if len(asked) == failing + 1 else wrong
+
+        graphed = Graphed(counted.run, counted.state, Recordings(CallAgain()), "a call", agreed=agreed)
+        x = torch.ones(3, dtype=torch.float64)
+        graphed("", x)
+        assert not asked
+        with warnings.catch_warnings(record=True, action="always") as found:
+            graphed("", x)
+            graphed("", x)
+        told = [str(each.message) for each in found]
+        assert told == ["a call runs without CUDA graphs: no room (in process 2 of 2)"]
+        before = len(asked)
+        assert before == said + 1
+        graphed("", x)
+        assert asked == [None] * before
+
+
+def test_what_one_process_is_set_to_decides_nothing_for_several() -> None:
+    counted = Counted()
+    recordings = Recordings(CallAgain())
+    graphed = Graphed(counted.run, counted.state, recordings, "a call", agreed=lambda wrong: wrong)
+    x = torch.ones(3, dtype=torch.float64)
+    for _ in range(3):
+        graphed("", x)
+    with torch.no_grad():
+        graphed("", x)
+    assert len(recordings) == 1
+    graphed.release()
+    assert not len(recordings)
+
+
+def test_a_call_that_fails_while_others_wait_for_it_is_not_agreed_upon() -> None:
+    counted = Counted()
+    asked: list[str | None] = []
+
+    def run(x: Tensor, *, failing: int) -> tuple[Tensor, ...]:
+        if counted.calls == failing:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return counted.run(x)
+
+    def agreed(wrong: str | None) -> str | None:
+        asked.append(wrong)
+        return wrong
+
+    x = torch.ones(3, dtype=torch.float64)
+    # The first warm-up, the first of two plain calls, and the replay.
+    for failing, times in ((1, 1), (1 + WARM_UPS, 3), (1 + WARM_UPS + 2, 3)):
+        counted.calls = 0
+        asked.clear()
+        graphed = Graphed(
+            partial(run, failing=failing), counted.state, Recordings(CallAgain()), "a call", agreed=agreed
+        )
+        graphed("", x)
+        with pytest.raises(torch.OutOfMemoryError):
+            graphed("", x)
+        assert asked == [None] * times
+
+
+@pytest.mark.parametrize("name", ["Kept", "flaw"])
+def test_a_check_for_which_there_is_no_room(name: str) -> None:
+    counted = Counted()
+    graphed = Graphed(counted.run, counted.state, Recordings(CallAgain()), "a call")
+    x = torch.ones(3, dtype=torch.float64)
+    graphed("", x)
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    with mock.patch(f"bcgraph.nn.graphs.graphed.{name}", side_effect=full):
+        with pytest.warns(BcgraphWarning, match="a call runs without CUDA graphs: CUDA out of memory"):
+            graphed("", x)
+        graphed("", x)
+    assert counted.late[0].tolist() == [3, 3, 3]
+
+
+def test_a_replay_that_gives_no_number_where_a_plain_call_does_not_is_right() -> None:
+    """A loss that is nan is told by its own error."""
+    state = torch.ones(3, dtype=torch.float64)
+
+    def run(x: Tensor) -> tuple[Tensor, ...]:
+        state.mul_(x)
+        return (state.sum() / 0 - state.sum() / 0, state * 1)
+
+    graphed = Graphed(run, lambda: [state], Recordings(CallAgain()), "a call", required=True)
+    for _ in range(4):
+        found = graphed("", torch.tensor([1.0, torch.nan, torch.inf], dtype=torch.float64))
+        assert found[0].isnan()
+    wrong = Graphed(run, lambda: [state], Recordings(Wrong()), "a call")
+    state.fill_(1)
+    wrong("", torch.ones(3, dtype=torch.float64))
+    with pytest.warns(BcgraphWarning, match="gives other numbers"):
+        wrong("", torch.ones(3, dtype=torch.float64))
 
 
 def test_off_a_gpu_graphs_change_nothing() -> None:

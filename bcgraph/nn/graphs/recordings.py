@@ -32,7 +32,7 @@ class Recordings:
     def register(self, program: object) -> int:
         """A number for a program, under which its calls are kept."""
         number = id(program)
-        weakref.finalize(program, self._drop, number)
+        weakref.finalize(program, self.drop, number)
         return number
 
     def get(self, program: int, key: Hashable) -> Any:
@@ -58,9 +58,9 @@ class Recordings:
     def __len__(self) -> int:
         return len(self._found)
 
-    def _drop(self, program: int) -> None:
-        for key in self.of(program):
-            self._found.pop((program, key), None)
+    def drop(self, program: int) -> list[Any]:
+        """Drop all that is kept of a program, and give it back."""
+        return [self._found.pop((program, key), None) for key in self.of(program)]
 
 
 @cache

@@ -1,1 +1,1 @@
-"""Training in several processes: Fabric, the launcher, the process group, synchronized batch norm."""
+"""Training in several processes: Fabric, the launcher, the process group, what batch norms and gradients exchange."""

@@ -63,11 +63,14 @@ def needs_fabric(options: Options) -> bool:
     return options.accelerator != "cpu" or options.devices > 1 or options.precision not in ("32", "64")
 
 
-def process_group(options: Options, *, started: bool = False, apart: bool = False, **ddp: Any) -> ProcessGroup:
+def process_group(
+    options: Options, *, started: bool = False, apart: bool = False, captured: bool = False, **ddp: Any
+) -> ProcessGroup:
     """The processes that share the work; with several devices all of them run after this call.
 
     `started` says that `bcgraph.training.distributed.launcher` has started them, `apart` that each of them has joined
-    the others with one device of its own (`bcgraph.training.distributed.machines`). `ddp` are settings of torch's
+    the others with one device of its own (`bcgraph.training.distributed.machines`), and `captured` that several
+    processes exchange gradients in a way that a CUDA graph can hold. `ddp` are settings of torch's
     DistributedDataParallel. Raises RunError (E074) when this machine has no such devices, or too few, or when they
     cannot compute in that precision.
     """
@@ -75,4 +78,4 @@ def process_group(options: Options, *, started: bool = False, apart: bool = Fals
         return SingleProcess()
     from bcgraph.training.distributed import fabric
 
-    return fabric.process_group(options, started=started, apart=apart, **ddp)
+    return fabric.process_group(options, started=started, apart=apart, captured=captured, **ddp)

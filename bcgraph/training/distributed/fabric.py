@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch.distributed as dist
@@ -16,10 +17,12 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from bcgraph.errors import RunError
 from bcgraph.process import ignored
 from bcgraph.training.distributed import local, slurm
+from bcgraph.training.distributed.exchange import average, broadcast
 from bcgraph.training.options import Options, Precision
 
 SLURM_JOB = "SLURM_NTASKS"
@@ -79,6 +82,21 @@ class _OwnProcesses(DDPStrategy):
         atexit.register(_leave)
 
 
+class _Unwrapped(_OwnProcesses):
+    """As `_OwnProcesses`, for modules without torch's DistributedDataParallel (see `exchange`)."""
+
+    def setup_environment(self) -> None:
+        """See `_OwnProcesses`."""
+        # While it captures, NCCL would register memory with the other processes, and wait for one whose capture fails.
+        os.environ.setdefault("NCCL_GRAPH_REGISTER", "0")
+        super().setup_environment()
+
+    def setup_module(self, module: nn.Module) -> Any:
+        """The module itself, with the weights of the first process."""
+        broadcast(module)
+        return module
+
+
 def _leave() -> None:
     """Leave the process group: a process whose threads are still in it may be aborted at its end.
 
@@ -96,19 +114,43 @@ class FabricGroup(Fabric):
         """The state of the gradient scaler, empty without one."""
         return dict(self.strategy.precision.state_dict())
 
+    def average_gradients(self, optimizer: Any, /) -> None:
+        """Nothing to average: torch's DistributedDataParallel does that in the backward pass."""
+
     def load_precision_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `precision_state` returned."""
         self.strategy.precision.load_state_dict(dict(state))
 
 
-def process_group(options: Options, *, started: bool = False, apart: bool = False, **ddp: Any) -> FabricGroup:
+class ExchangeGroup(FabricGroup):
+    """A group whose exchange of gradients can be captured: after the backward pass, by plain collectives."""
+
+    def no_backward_sync(self, module: Any, enabled: bool = True) -> AbstractContextManager[None]:
+        """Nothing to leave out: no gradient is exchanged in a backward pass."""
+        return nullcontext()
+
+    def average_gradients(self, optimizer: Any, /) -> None:
+        """See `ProcessGroup`."""
+        average(p.grad for each in optimizer.param_groups for p in each["params"] if p.grad is not None)
+
+    def all_reduce(self, data: Any, group: Any = None, reduce_op: Any = "mean") -> Any:
+        """As Fabric's, which first waits for all processes, and a capture must not wait."""
+        dist.all_reduce(data, group=group)
+        return data.div_(self.world_size) if reduce_op == "mean" else data
+
+
+def process_group(
+    options: Options, *, started: bool = False, apart: bool = False, captured: bool = False, **ddp: Any
+) -> FabricGroup:
     """See `bcgraph.training.distributed.devices.process_group`.
 
     Fabric starts further processes by running this program's command line again; `torchrun` and cluster launchers work
     too. Where the processes are `started`, Fabric looks for no launcher.
     """
-    strategy = _OwnProcesses(**ddp) if options.devices > 1 else "auto"
-    group = _fabric(options, strategy, started, options.devices if apart else 1)
+    several = options.devices > 1
+    strategy = (_Unwrapped() if captured else _OwnProcesses(**ddp)) if several else "auto"
+    kind = ExchangeGroup if several and captured else FabricGroup
+    group = _fabric(options, strategy, started, options.devices if apart else 1, kind)
     # Where a device lacks a precision, Fabric silently takes another one.
     if group.strategy.precision.precision != PRECISIONS[options.precision]:
         raise RunError(
@@ -116,7 +158,7 @@ def process_group(options: Options, *, started: bool = False, apart: bool = Fals
             f"the precision `{options.precision}` cannot be computed on `{group.device.type}`",
             hint="half precision needs a GPU; `bf16-mixed` runs everywhere",
         )
-    if options.devices > 1:
+    if several:
         if isinstance(getattr(group.strategy, "cluster_environment", None), LightningEnvironment):
             local.meet()
         group.launch()
@@ -129,7 +171,13 @@ def device_type(options: Options) -> str:
     return _fabric(options, "auto", started=True).device.type
 
 
-def _fabric(options: Options, strategy: str | DDPStrategy, started: bool, machines: int = 1) -> FabricGroup:
+def _fabric(
+    options: Options,
+    strategy: str | DDPStrategy,
+    started: bool,
+    machines: int = 1,
+    kind: type[FabricGroup] = FabricGroup,
+) -> FabricGroup:
     tasks = not started and slurm.shares(options.devices)
     machines = slurm.nodes() if tasks else machines
     # Without one, Fabric would look for a cluster by itself, and take every job of Slurm for a run of several tasks.
@@ -137,7 +185,7 @@ def _fabric(options: Options, strategy: str | DDPStrategy, started: bool, machin
     environment = _Tasks() if tasks else LightningEnvironment() if alone else None
     try:
         with ignored(Warning):
-            return FabricGroup(
+            return kind(
                 accelerator=options.accelerator,
                 devices=options.devices // machines,
                 num_nodes=machines,

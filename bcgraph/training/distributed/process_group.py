@@ -45,10 +45,13 @@ class ProcessGroup(Protocol):
         """The module and the optimizer, wrapped for the group."""
 
     def backward(self, loss: Tensor, /) -> None:
-        """Compute the gradients and average them over the group."""
+        """Compute the gradients and average them over the group, at the latest in `average_gradients`."""
 
     def no_backward_sync(self, module: Any, /) -> AbstractContextManager[None]:
         """Inside, `backward` adds up gradients in this process alone."""
+
+    def average_gradients(self, optimizer: Any, /) -> None:
+        """Average the gradients of what `optimizer` updates over the group, where `backward` has not."""
 
     def clip_gradients(self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool) -> Any:
         """Scale the gradients down to a total norm of at most `max_norm`."""
@@ -87,6 +90,9 @@ class SingleProcess:
     def no_backward_sync(self, module: Any, /) -> AbstractContextManager[None]:
         """Nothing to leave out."""
         return nullcontext()
+
+    def average_gradients(self, optimizer: Any, /) -> None:
+        """Nothing to average."""
 
     def clip_gradients(self, module: Any, optimizer: Any, *, max_norm: float, error_if_nonfinite: bool) -> Any:
         """Scale the gradients down to a total norm of at most `max_norm`."""
@@ -127,6 +133,14 @@ def on_rank_zero(group: ProcessGroup, action: Callable[[], object]) -> None:
     on_every_rank(group, action if group.is_global_zero else _nothing)
 
 
+def first_wrong(group: ProcessGroup, wrong: str | None) -> str | None:
+    """What is `wrong` in the first process in which something is; all processes call this and get the same."""
+    if not _any(group, wrong is not None):
+        return None
+    said = "" if wrong is None else f"{wrong} (in process {group.global_rank + 1} of {group.world_size})"
+    return next(text.decode() for text in _gathered(group, said) if text)
+
+
 @contextmanager
 def destroyed_on_error(group: ProcessGroup) -> Iterator[None]:
     """Destroys torch's process group when the block raises a BcgraphError, which `on_every_rank` raises everywhere.
@@ -144,13 +158,18 @@ def destroyed_on_error(group: ProcessGroup) -> Iterator[None]:
 def _exchanged(group: ProcessGroup, error: BcgraphError | None) -> list[BcgraphError | None]:
     """The error of each process, sent as text: what comes from another process is never unpickled."""
     sent = "" if error is None else json.dumps({"kind": type(error).__name__, "diagnostics": _as_data(error)})
+    return [_error(text) for text in _gathered(group, sent)]
+
+
+def _gathered(group: ProcessGroup, sent: str) -> list[bytes]:
+    """What each process has sent."""
     own = torch.frombuffer(bytearray(sent.encode() or b" "), dtype=torch.uint8).to(group.device)
     sizes = [torch.zeros(1, dtype=torch.int64, device=group.device) for _ in range(group.world_size)]
     dist.all_gather(sizes, torch.tensor([own.numel()], device=group.device))
     length = max(int(size) for size in sizes)
     parts = [torch.zeros(length, dtype=torch.uint8, device=group.device) for _ in range(group.world_size)]
     dist.all_gather(parts, torch.nn.functional.pad(own, (0, length - own.numel())))
-    return [_error(bytes(p[: int(n)].tolist()).strip()) for p, n in zip(parts, sizes, strict=True)]
+    return [bytes(p[: int(n)].tolist()).strip() for p, n in zip(parts, sizes, strict=True)]
 
 
 def _as_data(error: BcgraphError) -> list[dict[str, Any]]:
