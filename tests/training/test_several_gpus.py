@@ -45,7 +45,7 @@ from tests.training.test_on_a_gpu import TEXT, StoppedError
 
 pytestmark = pytest.mark.slow
 
-LIMIT = 240
+LIMIT = 480
 """Seconds after which processes that wait for each other are ended."""
 
 ADAMW = "loss = tet; optimizer = adamw(lr=0.01, weight_decay=0.1); clip = 0.5; accumulate = 2; ema = 0.9"
