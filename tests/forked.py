@@ -5,8 +5,12 @@ which a new interpreter imports torch. `run` and `Popen` here take what those of
 begin with `sys.executable`. What they start is a process like any other, with a process id, signals, files, a working
 directory and an environment of its own.
 
+A fork ends when its threads have ended, its exit handlers have run and what it printed is written. It does not take its
+modules apart as an interpreter does then: that would copy all of the server's memory, for half a second.
+
 Use `subprocess` where a test is about what a command imports, about variables that libraries read when they are loaded,
-about the seed of hashes, about memory, or about the children of a process (a fork is a child of the server).
+about the seed of hashes, about memory, about the last moments of an interpreter, or about the children of a process (a
+fork is a child of the server).
 """
 
 from __future__ import annotations
@@ -51,7 +55,36 @@ PRELOADED = (
     "bcgraph.search.scores",
     "bcgraph.viz.report",
     "bcgraph.cli.main",
+    # What commands import when they are called.
+    "bcgraph.compiler.targets.c.file",
+    "bcgraph.compiler.targets.onnx.file",
+    "bcgraph.cli.commands.compile",
+    "bcgraph.cli.commands.run",
+    "bcgraph.cli.commands.search",
+    "bcgraph.cli.commands.train",
+    "bcgraph.data.catalog",
+    "bcgraph.data.readers.digits",
+    "filelock",
+    "onnx_ir.passes.common",
+    "rich.progress",
 )
+ALONE = ("numpy", "torch", "torch.export.pt2_archive")
+"""What the server has imported whose forks know nothing of bcgraph."""
+
+NETWORK = """bcg 1
+
+network net {
+  input    = image(1, 8, 8)
+  steps    = 2
+  backbone = tiny(width=8, classes=10)
+
+  backward layer2.0.lif2 -> lif1
+}
+
+data = digits(batch=64)
+train { epochs = 1 }
+search { evolve { iterations = 1 } }
+"""
 
 
 class Popen:
@@ -142,15 +175,25 @@ def run(
     timeout: float = 300,
     check: bool = False,
     limit_file_size: int | None = None,
+    alone: bool = False,
 ) -> subprocess.CompletedProcess[Any]:
-    """As `subprocess.run` with `capture_output`.
+    """As `subprocess.run` with `capture_output`. In a process that is `alone` torch is imported, but not bcgraph.
 
     Past `limit_file_size` bytes a write fails: Python ignores SIGXFSZ, so with an OSError, as on a full disk.
     """
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin)
         given.seek(0)
-        process = Popen(command, cwd=cwd, env=env, stdin=given, stdout=out, stderr=err, limit_file_size=limit_file_size)
+        process = Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=given,
+            stdout=out,
+            stderr=err,
+            limit_file_size=limit_file_size,
+            server=_server(alone=True) if alone else None,
+        )
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -192,12 +235,12 @@ def _forking(server: str | None) -> SimpleNamespace:
 
 
 @cache
-def _server() -> str:
+def _server(*, alone: bool = False) -> str:
     """The path of the socket of this process's server, which ends with this process."""
     folder = tempfile.TemporaryDirectory(prefix="forks-")
     path = str(Path(folder.name) / "socket")
     server = subprocess.Popen(
-        [sys.executable, __file__, path],
+        [sys.executable, __file__, path, *(["alone"] if alone else [])],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -329,22 +372,71 @@ def _shell(arguments: list[str]) -> None:
         os._exit(_answer(connection) & 0xFF)
 
 
-def _main(path: str) -> None:
+def _run_to_the_end(arguments: list[str], ending: _Ending) -> None:
+    try:
+        _run(arguments)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            ending.code = end.code or 0
+        raise
+    ending.code = 0
+
+
+class _Ending:
+    """Ends a fork after all exit handlers, with the code that it has come to by then."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        # Handlers run in the opposite order, so this one has to be there before those of libraries.
+        atexit.register(self)
+
+    def __call__(self) -> None:
+        # The interpreter prints an exception that has not been caught, and says what could not be written.
+        if self.code is None:
+            return
+        try:
+            gc.collect()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return
+        os._exit(self.code & 0xFF)
+
+
+def _main(path: str, *, alone: bool) -> None:
+    ending = _Ending()
     # This folder, which a script finds its modules in.
     del sys.path[0]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if alone:
+        for name in ALONE:
+            import_module(name)
+    else:
+        _prepare(path)
+    gc.collect()
+    gc.freeze()
+    _run_to_the_end(_serve(path), ending)
+
+
+def _prepare(path: str) -> None:
     import_module("bcgraph.cli.main").prepare_libraries()
     for name in PRELOADED:
         import_module(name)
+    _warm()
     # Commands that start processes get forks too.
     import_module(LAUNCHER).subprocess = _forking(path)  # type: ignore[attr-defined]
-    gc.collect()
-    gc.freeze()
-    _run(_serve(path))
+
+
+def _warm() -> None:
+    """Read a network, for which the grammar, the library and the checks of values are built once."""
+    import_module("bcgraph").parse(NETWORK)
+    # Plugins are looked for once in a process: a fork may have others on its path.
+    plugins = import_module("bcgraph.plugins")
+    plugins.REGISTRY.loaded.clear()
 
 
 if __name__ == "__main__":
     if SOCKET in os.environ:
         _shell(sys.argv[1:])
     else:
-        _main(sys.argv[1])
+        _main(sys.argv[1], alone="alone" in sys.argv[2:])
