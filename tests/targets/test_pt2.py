@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import bcgraph
 from bcgraph.compiler.targets.pt2 import file as pt2
 from bcgraph.errors import CompileError
 from bcgraph.normalization import Normalization
+from tests import forked
 from tests.targets.test_onnx import agreeing, inputs, lively, network
 
 # Python that can import torch but neither bcgraph nor anything else of this repository.
@@ -24,6 +24,7 @@ class Blocked:
         if name.split(".")[0] == "bcgraph":
             raise ModuleNotFoundError("bcgraph is blocked here")
 sys.meta_path.insert(0, Blocked())
+assert "bcgraph" not in sys.modules
 import numpy, torch
 torch.set_num_threads(1)
 program = torch.export.load(sys.argv[1])
@@ -38,11 +39,11 @@ except ModuleNotFoundError:
 
 
 def alone(path: Path, x: torch.Tensor) -> np.ndarray:
-    """What the program in `path` makes of `x`, in an interpreter that cannot import bcgraph."""
+    """What the program in `path` makes of `x`, in a process that cannot import bcgraph."""
     given, made = path.with_suffix(".in.npy"), path.with_suffix(".out.npy")
     np.save(given, x.numpy())
     call = [sys.executable, "-c", ALONE, str(path), str(given), str(made)]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=path.parent, check=False)
+    done = forked.run(call, text=True, cwd=path.parent, alone=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "alone\n"
     result: np.ndarray = np.load(made)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from bcgraph.compiler.targets.python import file as emitter
 from bcgraph.errors import CompileError, RunError
 from bcgraph.normalization import Normalization
 from bcgraph.schema import NetworkSpec
+from tests import forked
 from tests.equivalence.support import average, conv, flatten, lif, linear
 from tests.equivalence.support import network as by_hand
 from tests.targets.test_onnx import agreeing, inputs, lively, network
@@ -29,6 +29,7 @@ class Blocked:
         if name.split(".")[0] == "bcgraph":
             raise ModuleNotFoundError("bcgraph is blocked here")
 sys.meta_path.insert(0, Blocked())
+assert "bcgraph" not in sys.modules
 import numpy, torch
 torch.set_num_threads(1)
 import net
@@ -71,9 +72,9 @@ def expected(spec: NetworkSpec, state: dict[str, torch.Tensor], x: torch.Tensor)
 
 
 def alone(folder: Path, x: torch.Tensor) -> np.ndarray:
-    """What `net.py` in `folder` makes of `x`, in an interpreter that cannot import bcgraph."""
+    """What `net.py` in `folder` makes of `x`, in a process that cannot import bcgraph."""
     np.save(folder / "in.npy", x.numpy())
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, cwd=folder, check=False)
+    done = forked.run([sys.executable, "-c", ALONE], text=True, cwd=folder, alone=True)
     assert done.returncode == 0, done.stderr
     result: np.ndarray = np.load(folder / "out.npy")
     return result
@@ -116,7 +117,7 @@ def test_weights_of_another_export_are_refused(tmp_path: Path) -> None:
         bcgraph.export(spec, tmp_path / f"{name}.py", seed=seed)
     (tmp_path / "other.weights.safetensors").replace(tmp_path / "net.weights.safetensors")
     np.save(tmp_path / "in.npy", inputs(spec).numpy())
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = forked.run([sys.executable, "-c", ALONE], text=True, cwd=tmp_path, alone=True)
     assert "is not the weights file" in done.stderr
 
 
