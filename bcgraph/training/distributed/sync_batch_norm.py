@@ -40,7 +40,9 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -
     """`x` `[T*N, C, ...]` normalized by the statistics of each step over all processes.
 
     Returns it with the means and the biased variances `[T, C]` and the number of values by channel in all processes.
+    As torch's batch norm, half precision is normalized in float32: its own sums lose digits, and overflow.
     """
+    kind, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
     shaped = x.view(steps, -1, *x.shape[1:])
     axes = [1, *range(3, shaped.dim())]
     around = [steps, 1, x.shape[1], *([1] * (shaped.dim() - 3))]
@@ -53,7 +55,7 @@ def normalize(x: Tensor, weight: Tensor, bias: Tensor, steps: int, eps: float) -
     scale = (var + eps).rsqrt().view(around)
     channel = [1, 1, x.shape[1], *([1] * (shaped.dim() - 3))]
     y = centered * scale * weight.view(channel) + bias.view(channel)
-    return y.flatten(0, 1), mean.detach(), var.detach(), count
+    return y.flatten(0, 1).to(kind), mean.detach(), var.detach(), count
 
 
 class SynchronizedBatchNorm(BatchNorm):
