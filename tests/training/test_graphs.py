@@ -405,7 +405,8 @@ def test_what_one_process_is_set_to_decides_nothing_for_several() -> None:
     assert not len(recordings)
 
 
-def test_a_call_that_fails_while_others_wait_for_it_is_not_agreed_upon() -> None:
+@pytest.mark.parametrize("required", [False, True])
+def test_a_call_that_fails_while_others_wait_for_it_is_not_agreed_upon(required: bool) -> None:
     counted = Counted()
     asked: list[str | None] = []
 
@@ -423,11 +424,10 @@ def test_a_call_that_fails_while_others_wait_for_it_is_not_agreed_upon() -> None
     for failing, times in ((1, 1), (1 + WARM_UPS, 3), (1 + WARM_UPS + 2, 3)):
         counted.calls = 0
         asked.clear()
-        graphed = Graphed(
-            partial(run, failing=failing), counted.state, Recordings(CallAgain()), "a call", agreed=agreed
-        )
+        called, recordings = partial(run, failing=failing), Recordings(CallAgain())
+        graphed = Graphed(called, counted.state, recordings, "a call", required=required, agreed=agreed)
         graphed("", x)
-        with pytest.raises(torch.OutOfMemoryError):
+        with pytest.raises(RunError if required else torch.OutOfMemoryError, match="out of memory"):
             graphed("", x)
         assert asked == [None] * times
 

@@ -174,10 +174,9 @@ class Graphed:
                     kept.restore()
         except RuntimeError as error:
             kept.restore()
-            if self.agreed is not None or not ran_out(error):
-                # Other processes are in the middle of this call: nothing can be agreed upon any more.
+            if not ran_out(error):
                 raise
-            return _Flaw(_line(error))
+            return _Flaw(self._said_alone(error))
         # A call that cannot be captured fails in as many ways as there are operations.
         replay = self._tried(lambda: self.capture.record(run, device), lambda _: True)
         if isinstance(replay, _Flaw):
@@ -207,9 +206,9 @@ class Graphed:
         except RuntimeError as error:
             kept.restore()
             # There may be room for plain calls, and none for a capture beside them.
-            if self.agreed is not None or (len(effects) < _TWO and not ran_out(error)):
+            if len(effects) < _TWO and not ran_out(error):
                 raise
-            return _line(error)
+            return self._said_alone(error)
         plain, again, replay = effects
         wrong = self._tried(lambda: flaw(replay, plain, again, kept.values), ran_out)
         if isinstance(wrong, _Flaw):
@@ -230,14 +229,27 @@ class Graphed:
             wrong = self.agreed(wrong)
         return result if wrong is None else _Flaw(wrong)  # type: ignore[return-value]
 
+    def _said_alone(self, error: RuntimeError) -> str:
+        """What is wrong with a call that has failed in the middle.
+
+        Of several processes the others may be there, too, and wait. Then nothing can be agreed upon any more, and this
+        one raises an error, as where a plain call fails.
+        """
+        if self.agreed is None:
+            return _line(error)
+        raise self._refusal(_line(error)) if self.required else error
+
+    def _refusal(self, wrong: str) -> RunError:
+        return RunError(
+            "E074",
+            f"{self.name} cannot run as a CUDA graph: {wrong}",
+            hint="without `--graphs on` it runs, only slower",
+        )
+
     def _given_up(self, whole: Hashable, found: _Flaw) -> str:
         self.recordings.keep(self.number, whole, _PLAIN)
         if self.required:
-            raise RunError(
-                "E074",
-                f"{self.name} cannot run as a CUDA graph: {found.wrong}",
-                hint="without `--graphs on` it runs, only slower",
-            )
+            raise self._refusal(found.wrong)
         warnings.warn(BcgraphWarning(f"{self.name} runs without CUDA graphs: {found.wrong}"), stacklevel=3)
         return _PLAIN
 
