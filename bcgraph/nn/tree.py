@@ -6,7 +6,7 @@ that name in the tree, so that the state dict has it, and code finds them under 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
@@ -55,6 +55,14 @@ def place(root: nn.Module, path: str, module: nn.Module, group: Callable[[], nn.
             _add(root, part, child)
         root = child
     _add(root, last, module)
+
+
+def of(layers: Mapping[str, nn.Module]) -> Tree:
+    """A tree of layers by their places."""
+    root = Tree()
+    for path, layer in layers.items():
+        place(root, path, layer)
+    return root
 
 
 def _add(parent: nn.Module, name: str, child: nn.Module) -> None:

@@ -26,7 +26,7 @@ from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.supernet import at_once, lanes
 from bcgraph.search.supernet.at_once import AtOnce
 from bcgraph.search.supernet.lanes import side_by_side
-from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.lowered import Lowered, Lowering
 from bcgraph.search.supernet.one_shot import OneShot
 from bcgraph.search.supernet.prefix_cache import PrefixModel, suffix
 from bcgraph.search.supernet.shared_weights import SharedWeights
@@ -125,14 +125,14 @@ def test_a_failure_is_that_of_its_candidate_alone(monkeypatch: pytest.MonkeyPatc
     spec = network("image")
     given, many = batch(spec), candidates(spec, 1)
     expected = list(Scorer(given, 3, ("n",), precision=FLOAT64)(many))
-    lowered = Lowered.of
+    lowered = Lowering.__call__
 
-    def refusing(candidate: NetworkSpec) -> Lowered:
+    def refusing(self: Lowering, candidate: NetworkSpec) -> Lowered:
         if candidate == many[2]:
             raise CompileError("E072", "not this one")
-        return lowered(candidate)
+        return lowered(self, candidate)
 
-    monkeypatch.setattr(Lowered, "of", staticmethod(refusing))
+    monkeypatch.setattr(Lowering, "__call__", refusing)
     found = list(Scorer(given, 3, ("n",), precision=FLOAT64, at_once=4)(many))
     assert found[2].n == -float("inf")
     assert "not this one" in dict(found[2].reasons)["n"]

@@ -23,7 +23,7 @@ from bcgraph.search.scores.precision import FLOAT32, Precision
 from bcgraph.search.scores.registered import Registered
 from bcgraph.search.scores.result import ScoreResult
 from bcgraph.search.supernet.at_once import AtOnce, lowered_of
-from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.lowered import Lowered, Lowering
 from bcgraph.search.supernet.prefix_cache import PrefixModel
 from bcgraph.search.supernet.shared_weights import SharedWeights
 
@@ -104,20 +104,30 @@ class Scorer:
 
     def _one(self, spec: NetworkSpec) -> Evaluation:
         try:
-            candidate = Lowered.of(spec)
+            candidate = self._lowering(spec)(spec)
             return self._evaluate([run(candidate) for run in self._runs_for(spec)])
         except CANDIDATE_FAILURES as error:
             return Evaluation.failed(self.measures, reason_of(error))
 
     def _several(self, specs: Sequence[NetworkSpec]) -> list[Evaluation]:
         """The evaluations of several candidates, of which those that cannot be lowered fail alone."""
-        lowered, failed = lowered_of(specs)
+        lowered, failed = lowered_of(specs, self._lowering(specs[0]))
         found = {place: Evaluation.failed(self.measures, reason) for place, reason in failed.items()}
         if lowered:
             candidates = list(lowered.values())
             runs = [run.several(candidates) for run in self._runs_for(candidates[0].spec)]
             found |= dict(zip(lowered, map(self._evaluate, zip(*runs, strict=True)), strict=True))
         return [found[place] for place in range(len(specs))]
+
+    def _lowering(self, spec: NetworkSpec) -> Lowering:
+        if not self._lowerings:
+            self._lowerings.append(Lowering(spec))
+        return self._lowerings[0]
+
+    @cached_property
+    def _lowerings(self) -> list[Lowering]:
+        """What lowers all candidates, which have the backbone of the first."""
+        return []
 
     @cached_property
     def _together(self) -> AtOnce:
@@ -162,7 +172,7 @@ class Scorer:
         """The runs of the scores that share a forward pass."""
         weights = [self.weights(k) for k in range(self.inits)]
         if self.incremental:
-            models = [PrefixModel.of(w, spec) for w in weights]
+            models = [PrefixModel.of(w, self._lowering(spec)) for w in weights]
             gradients = any(isinstance(each.measure, OfGradients) for each in scores.values())
             if sum(m.size(len(y), x.element_size(), gradients=gradients) for m in models) <= MEMORY:
                 return [Incremental(model, x, y, scores, self.at_once) for model in models]

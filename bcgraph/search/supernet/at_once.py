@@ -46,13 +46,15 @@ def power_of_two(most: int) -> int:
     return 1 << min(max(1, most), MOST).bit_length() - 1
 
 
-def lowered_of(specs: Sequence[NetworkSpec]) -> tuple[dict[int, Lowered], dict[int, str]]:
-    """By its place in `specs` each network lowered, or the reason why it cannot run."""
+def lowered_of(
+    specs: Sequence[NetworkSpec], lower: Callable[[NetworkSpec], Lowered]
+) -> tuple[dict[int, Lowered], dict[int, str]]:
+    """By its place in `specs` each network as `lower` gives it, or the reason why it cannot run."""
     lowered: dict[int, Lowered] = {}
     failed: dict[int, str] = {}
     for place, spec in enumerate(specs):
         try:
-            lowered[place] = Lowered.of(spec)
+            lowered[place] = lower(spec)
         except CANDIDATE_FAILURES as error:
             failed[place] = reason_of(error)
     return lowered, failed

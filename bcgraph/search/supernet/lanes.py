@@ -22,7 +22,7 @@ from bcgraph.compiler.targets.fx.module import to_fx
 from bcgraph.nn import tree
 from bcgraph.nn.lanes import lanes_of
 from bcgraph.search.supernet.lowered import Lowered
-from bcgraph.search.supernet.prefix_cache import Modules, PrefixModel, suffix
+from bcgraph.search.supernet.prefix_cache import PrefixModel, suffix
 
 
 class Lane(NamedTuple):
@@ -240,8 +240,9 @@ def compiled(
 
     With `spikes` those that differ from the cache leave the module. For `apart` see `side_by_side`.
     """
-    root = tree.Tree()
-    programs = [_named(suffix(c.program, prefix.nodes, prefix.cached), c, prefix.modules, root) for c in candidates]
+    layers: dict[str, nn.Module] = {}
+    programs = [_named(suffix(c.program, prefix.nodes, prefix.cached), c, prefix, layers) for c in candidates]
+    root = tree.of(layers)
 
     def wanted(program: Program) -> tuple[str, ...]:
         return (*program.outputs, *(fired(program) if spikes else ()))
@@ -262,12 +263,10 @@ def compiled(
     )
 
 
-def _named(program: Program, candidate: Lowered, modules: Modules, root: nn.Module) -> Program:
-    """`program` with its modules by the names that all candidates share, under which they are placed in `root`."""
-    own = modules.assemble(candidate)
-    for node in program.nodes:
-        if node.module is not None:
-            tree.place(root, candidate.shared_name(node.module), tree.find(own, node.module))
+def _named(program: Program, candidate: Lowered, prefix: PrefixModel, layers: dict[str, nn.Module]) -> Program:
+    """`program` with its modules by the names that all candidates share, under which they are added to `layers`."""
+    for name, layer in prefix.layers(candidate, program).items():
+        layers[candidate.shared_name(name)] = layer
     return candidate.shared_modules(program)
 
 
@@ -276,10 +275,9 @@ def backbone(prefix: PrefixModel, lanes: int) -> tuple[fx.GraphModule, SideBySid
     program = prefix.program
     kept = tuple(sorted(prefix.cached))
     merged = side_by_side([program] * lanes, lambda _: kept, inputs=len(program.inputs), apart=lanes, together=True)
-    root = tree.Tree()
-    plain = Lowered.of(prefix.spec)
-    named = _named(merged.program, plain, prefix.modules, root)
-    return to_fx(named, root), merged
+    layers: dict[str, nn.Module] = {}
+    named = _named(merged.program, prefix.lowering.plain, prefix, layers)
+    return to_fx(named, tree.of(layers)), merged
 
 
 def copies(x: Tensor, lanes: int, axis: int) -> Tensor:

@@ -19,7 +19,6 @@ from bcgraph.search.records.evaluations import Evaluation
 from bcgraph.search.records.failures import CANDIDATE_FAILURES, reason_of
 from bcgraph.search.supernet.at_once import AtOnce, lowered_of
 from bcgraph.search.supernet.lanes import LaneSuffixes, compiled
-from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixCache, PrefixModel, Suffix
 from bcgraph.search.supernet.shared_weights import FoldedModules
 from bcgraph.search.supernet.supernet import Supernet
@@ -96,7 +95,7 @@ class OneShot:
         """The tallies of groups of candidates that run side by side. Those that cannot be lowered fail alone."""
         model = self._prefix(groups[0][0])
         readout = groups[0][0].readout
-        lowered = [lowered_of(specs) for specs in groups]
+        lowered = [lowered_of(specs, model.lowering) for specs in groups]
         suffixes = [compiled(model, list(found.values())) for found, _ in lowered if found]
         totals = [torch.zeros(len(s.outputs), dtype=torch.long, device=self.supernet.device) for s in suffixes]
         with evaluating(nn.ModuleList([model.module, *(s.module for s in suffixes)])), torch.no_grad():
@@ -125,7 +124,7 @@ class OneShot:
         found = [_Count() for _ in specs]
         for spec, count in zip(specs, found, strict=True):
             with count.failing():
-                count.suffix = model.suffix(Lowered.of(spec))
+                count.suffix = model.suffix(model.lowering(spec))
         size = self._batch(model)
         modules = nn.ModuleList([model.module, *(c.suffix.module for c in found if c.suffix is not None)])
         with evaluating(modules):
@@ -143,7 +142,14 @@ class OneShot:
         return self._batch(self._prefix(spec))
 
     def _prefix(self, spec: NetworkSpec) -> PrefixModel:
-        return PrefixModel.of(self._modules, spec, inference=True)
+        if not self._made:
+            self._made.append(PrefixModel.of(self._modules, spec, inference=True))
+        return self._made[0]
+
+    @cached_property
+    def _made(self) -> list[PrefixModel]:
+        """The model of all candidates, which have one backbone."""
+        return []
 
     @cached_property
     def _modules(self) -> FoldedModules:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -20,8 +21,9 @@ from bcgraph.compiler.ir import Node, Program
 from bcgraph.compiler.ops import Trait, has
 from bcgraph.compiler.targets.fx.module import to_fx
 from bcgraph.compiler.targets.fx.observer import Observer
+from bcgraph.nn import tree
 from bcgraph.schema import NetworkSpec
-from bcgraph.search.supernet.lowered import Lowered
+from bcgraph.search.supernet.lowered import Lowered, Lowering
 
 Spikes = dict[tuple[int, int], Tensor]
 """For each port and step, the spikes `[N, ...]`."""
@@ -57,7 +59,9 @@ def suffix(program: Program, base: Mapping[str, Node], cached: Collection[str]) 
     """
     same: set[str] = {v.name for v in program.inputs}
     for node in program.nodes:
-        if base.get(node.name) == node and all(edge.value in same for edge in node.inputs):
+        known = base.get(node.name)
+        # Most often it is that node itself: to compare all that it holds takes longer than the rest.
+        if (known is node or known == node) and all(edge.value in same for edge in node.inputs):
             same.update(v.name for v in node.outputs)
     wanted = set(program.outputs)
     taken = wanted & same & set(cached)
@@ -101,7 +105,7 @@ class PrefixModel:
     """
 
     modules: Modules
-    spec: NetworkSpec
+    lowering: Lowering
     inference: bool
     program: Program
     nodes: Mapping[str, Node]
@@ -109,14 +113,33 @@ class PrefixModel:
     module: fx.GraphModule
 
     @staticmethod
-    def of(modules: Modules, spec: NetworkSpec, *, inference: bool = False) -> PrefixModel:
-        """The model for candidates with the backbone of `spec`. Ignores the connections of `spec` itself."""
-        plain = Lowered.of(spec.with_connections())
-        program = plain.program
+    def of(modules: Modules, spec: NetworkSpec | Lowering, *, inference: bool = False) -> PrefixModel:
+        """The model for candidates with the backbone of `spec`. Ignores the connections of `spec` itself.
+
+        A `Lowering` of such candidates may be shared by several models.
+        """
+        lowering = spec if isinstance(spec, Lowering) else Lowering(spec)
+        program = lowering.plain.program
         nodes = {node.name: node for node in program.nodes}
         cached = cacheable(program)
-        module = to_fx(program, modules.assemble(plain), inference=inference, kept=cached)
-        return PrefixModel(modules, plain.spec, inference, program, nodes, cached, module)
+        module = to_fx(program, modules.assemble(lowering.plain), inference=inference, kept=cached)
+        return PrefixModel(modules, lowering, inference, program, nodes, cached, module)
+
+    @cached_property
+    def _everything(self) -> dict[str, nn.Module]:
+        """The modules of all candidates whose programs are known without their graphs, by name."""
+        assert self.lowering.everything is not None
+        return self._layers(self.lowering.everything, self.lowering.everything.graph.nodes)
+
+    def layers(self, candidate: Lowered, program: Program) -> dict[str, nn.Module]:
+        """The modules of `program`, a part of that of `candidate`, by the names that they have in it."""
+        if candidate.known is None:
+            return self._layers(candidate, program.nodes)
+        return {node.module: self._everything[node.module] for node in program.nodes if node.module is not None}
+
+    def _layers(self, network: Lowered, nodes: Iterable[Node]) -> dict[str, nn.Module]:
+        root = self.modules.assemble(network)
+        return {name: tree.find(root, name) for name in dict.fromkeys(n.module for n in nodes) if name is not None}
 
     def size(self, samples: int, element: int, *, gradients: bool = False) -> int:
         """About how many bytes a cache of so many samples takes; with `gradients` also what autograd keeps."""
@@ -127,7 +150,8 @@ class PrefixModel:
         """Compile the suffix of `candidate`. Raises CompileError."""
         program = suffix(candidate.program, self.nodes, self.cached)
         reads = tuple(v.name for v in program.inputs[len(self.program.inputs) :])
-        return Suffix(to_fx(program, self.modules.assemble(candidate), inference=self.inference), reads)
+        root = tree.of(self.layers(candidate, program))
+        return Suffix(to_fx(program, root, inference=self.inference), reads)
 
     def cache(self, x: Tensor) -> PrefixCache:
         """Run the network on `x`. Modes and gradients are the caller's."""

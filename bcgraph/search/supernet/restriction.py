@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
 from bcgraph.compiler import passes, pipelines
-from bcgraph.compiler.ir import Edge, Node, TemporalGraph
+from bcgraph.compiler.ir import Edge, Node, Program, TemporalGraph
 from bcgraph.compiler.ops import OPS, Trait, has
 from bcgraph.compiler.ops.base import Zero
 from bcgraph.names import parse_projection
@@ -21,9 +21,9 @@ def owner(name: str) -> str | None:
     return None if found is None else found.prefix
 
 
-def apart(graph: TemporalGraph) -> TemporalGraph:
-    """`graph` after the passes of a supernet, which make no node of two connections one."""
-    first, *rest = passes.find(pipelines.SUPERNET)
+def apart(graph: TemporalGraph, optimize: pipelines.Names = pipelines.SUPERNET) -> TemporalGraph:
+    """`graph` after the passes in `optimize`, which here make no node of two connections one."""
+    first, *rest = passes.find(optimize)
     assert first.name == "dce"
     marked = [n if (own := owner(n.name)) is None else n.with_attrs(owner=own) for n in graph.nodes]
     merged = first.run(graph.with_nodes(tuple(marked)))
@@ -45,11 +45,16 @@ class Restriction:
     """The unrolled program of `graph`, which has all connections of a space, and what some of them leave of it.
 
     A connection that is left out reads as zero, as it does before its delay, and each operation says what that leaves.
-    Nodes of the program that do not change are the same objects in all restrictions.
+    Nodes of the program that do not change are the same objects in all restrictions, and those of the program `like`
+    are its own.
     """
 
-    def __init__(self, graph: TemporalGraph) -> None:
-        program = self.program = pipelines.scheduled(apart(graph), "unrolled")
+    def __init__(
+        self, graph: TemporalGraph, optimize: pipelines.Names = pipelines.SUPERNET, like: Program | None = None
+    ) -> None:
+        program = pipelines.scheduled(apart(graph, optimize), "unrolled")
+        self._like: Mapping[str, Node] = {} if like is None else {node.name: node for node in like.nodes}
+        self.program = program = replace(program, nodes=tuple(map(self._known, program.nodes)))
         self._likenesses = _likenesses(graph)
         self._reads = tuple(tuple(e.value for e in node.inputs) for node in program.nodes)
         self._gives = tuple(tuple(v.name for v in node.outputs) for node in program.nodes)
@@ -96,12 +101,17 @@ class Restriction:
                     continue
                 if (place, left) not in self._changed:
                     base = verdict if isinstance(verdict, Node) else node
-                    self._changed[place, left] = replace(base, inputs=tuple(map(Edge, left)))
+                    self._changed[place, left] = self._known(replace(base, inputs=tuple(map(Edge, left))))
                 node, reads = self._changed[place, left], left
                 gives = tuple(v.name for v in node.outputs)
             known.update(gives)
             found.append((node, reads, gives))
         return self._live(found)
+
+    def _known(self, node: Node) -> Node:
+        """An equal node of the program that nodes are to be those of."""
+        found = self._like.get(node.name)
+        return found if found is not None and found == node else node
 
     def _verdict(self, place: int, missing: frozenset[int]) -> Zero:
         """What zeros in the places of `missing` operands leave of a node."""
