@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import bcgraph
 from bcgraph import keys, plugins, register
@@ -139,15 +140,86 @@ def test_a_failure_is_that_of_its_candidate_alone(monkeypatch: pytest.MonkeyPatc
     assert [f for i, f in enumerate(found) if i != 2] == [e for i, e in enumerate(expected) if i != 2]
 
 
-def test_a_group_that_fails_runs_one_by_one_and_says_so() -> None:
+def in_three(several: Any, fails: str = "start") -> Any:
+    """What `AtOnce` takes: prepares a group, starts it and finishes it, with `several` in one of the three."""
+
+    def prepare(part: Any) -> Any:
+        found = several(part) if fails == "prepare" else None
+
+        def start() -> Any:
+            given = several(part) if fails == "start" else found
+            return lambda: several(part) if fails == "finish" else given
+
+        return start
+
+    return prepare
+
+
+@pytest.mark.parametrize("fails", ["prepare", "start", "finish"])
+def test_a_group_that_fails_runs_one_by_one_and_says_so(fails: str) -> None:
     def several(part: Any) -> Any:
-        raise ValueError("no\nmore")
+        if 2 in part:
+            raise ValueError("no\nmore")
+        return [item * 10 for item in part]
 
-    with pytest.warns(BcgraphWarning, match="2 candidates at once failed, and run one by one: no$"):
-        assert list(AtOnce(2)([1, 2], several, lambda item: item * 10)) == [10, 20]
+    with pytest.warns(BcgraphWarning, match="2 candidates at once failed, and run one by one: no$") as said:
+        assert list(AtOnce(2)(range(7), in_three(several, fails), lambda item: item * 10)) == [*range(0, 70, 10)]
+    assert len(said) == 1
 
 
-def test_without_memory_half_as_many_run_from_then_on() -> None:
+def test_the_next_group_is_prepared_while_the_device_runs_one() -> None:
+    seen: list[str] = []
+
+    def prepare(part: Any) -> Any:
+        seen.append(f"prepare {part[0]}")
+
+        def start() -> Any:
+            seen.append(f"start {part[0]}")
+
+            def finish() -> Any:
+                seen.append(f"finish {part[0]}")
+                return list(part)
+
+            return finish
+
+        return start
+
+    assert list(AtOnce(2)(range(7), prepare, lambda item: item)) == [*range(7)]
+    assert seen == [
+        *("prepare 0", "start 0", "prepare 2", "finish 0"),
+        *("start 2", "prepare 4", "finish 2"),
+        *("start 4", "finish 4"),
+    ]
+
+
+class _Waits(TorchDispatchMode):
+    """Refuses what would wait for a device: to read a number, or to see how many there are."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert function.overloadpacket not in (
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.equal,
+            torch.ops.aten._unique2,
+        ), function
+        return function(*args, **(kwargs or {}))
+
+
+def test_to_start_a_group_waits_for_nothing() -> None:
+    spec = network("image")
+    given, many = batch(spec), candidates(spec, 3)
+    scorer = Scorer(given, 3, ("n", "e"), precision=FLOAT64, at_once=3)
+    alone = list(scorer(many[:3]))
+    start = scorer._several(many[:3])
+    with _Waits():
+        finish = start()
+    assert list(finish()) == alone
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), _Waits():
+        float(torch.ones(()))
+
+
+@pytest.mark.parametrize("fails", ["prepare", "start", "finish"])
+def test_without_memory_half_as_many_run_from_then_on(fails: str) -> None:
     sizes: list[int] = []
 
     def several(part: Any) -> Any:
@@ -158,7 +230,8 @@ def test_without_memory_half_as_many_run_from_then_on() -> None:
 
     runs = AtOnce(8)
     with pytest.warns(BcgraphWarning) as said:
-        assert list(runs(range(9), several, lambda item: item * 10)) == [item * 10 for item in range(9)]
+        found = list(runs(range(9), in_three(several, fails), lambda item: item * 10))
+    assert found == [item * 10 for item in range(9)]
     assert [str(each.message) for each in said] == [
         f"there is no memory for {before} candidates at once: {after} from here on"
         for before, after in ((8, 4), (4, 2))

@@ -17,6 +17,7 @@ from bcgraph.search.scores.lanes import LaneScores
 from bcgraph.search.scores.networks import check_labels, result, rows_of
 from bcgraph.search.scores.result import ScoreResult
 from bcgraph.search.scores.scoring import scoring
+from bcgraph.search.supernet.at_once import Start
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixCache, PrefixModel
 
@@ -61,8 +62,8 @@ class Incremental:
                         found[name] = result(name, each.measure.result, rows, self.y)
         return found
 
-    def several(self, candidates: Sequence[Lowered]) -> list[dict[Measure, ScoreResult]]:
-        """The scores of several candidates from one pass over all of them, side by side."""
+    def several(self, candidates: Sequence[Lowered]) -> Start[dict[Measure, ScoreResult]]:
+        """What starts to compute the scores of several candidates in one pass over all of them, side by side."""
         return self._side_by_side(candidates)
 
     @cached_property

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bcgraph.nn.determinism import full_precision
 from bcgraph.nn.lanes import lanes_of
 from bcgraph.plugins.values import OfGradients, OfSpikes, Score
 from bcgraph.search.records.evaluations import Measure
 from bcgraph.search.scores.networks import result, rows_of
 from bcgraph.search.scores.result import ScoreResult
 from bcgraph.search.scores.scoring import scoring
+from bcgraph.search.supernet.at_once import Finish, Start
 from bcgraph.search.supernet.lanes import Lane, LaneSuffixes, backbone, compiled, copies
 from bcgraph.search.supernet.lowered import Lowered
 from bcgraph.search.supernet.prefix_cache import PrefixCache, PrefixModel
@@ -40,12 +42,26 @@ class LaneScores:
     cache: Callable[[], PrefixCache]
     terms: Callable[[], Terms]
 
-    def __call__(self, candidates: Sequence[Lowered]) -> list[dict[Measure, ScoreResult]]:
-        """The scores of each of `candidates`, which have the backbone of the cache."""
-        of_spikes = {name: each.measure for name, each in self.scores.items() if isinstance(each.measure, OfSpikes)}
-        gradients = any(isinstance(each.measure, OfGradients) for each in self.scores.values())
-        lanes = self.lanes if gradients else 0
-        suffixes = compiled(self.prefix, candidates, spikes=bool(of_spikes), apart=lanes)
+    def __call__(self, candidates: Sequence[Lowered]) -> Start[dict[Measure, ScoreResult]]:
+        """What starts to compute the scores of each of `candidates`, which have the backbone of the cache.
+
+        They are compiled now. What starts the work does not wait for the device, as a score itself may.
+        """
+        lanes = self.lanes if self._of_gradients else 0
+        suffixes = compiled(self.prefix, candidates, spikes=bool(self._of_spikes), apart=lanes)
+        return partial(self._started, suffixes)
+
+    @cached_property
+    def _of_spikes(self) -> dict[Measure, OfSpikes]:
+        return {name: each.measure for name, each in self.scores.items() if isinstance(each.measure, OfSpikes)}
+
+    @cached_property
+    def _of_gradients(self) -> dict[Measure, OfGradients]:
+        return {name: each.measure for name, each in self.scores.items() if isinstance(each.measure, OfGradients)}
+
+    def _started(self, suffixes: LaneSuffixes) -> Finish[dict[Measure, ScoreResult]]:
+        gradients = bool(self._of_gradients)
+        rows: list[Tensor] = []
         if gradients:
             values = [self._copies[1][name].detach().requires_grad_() for name in suffixes.reads]
             x = self._copies[0].detach().requires_grad_()
@@ -54,24 +70,33 @@ class LaneScores:
             values, x = [cache.values[name].detach() for name in suffixes.reads], cache.x.detach()
         with scoring(suffixes.module), torch.set_grad_enabled(gradients):
             found = suffixes.run(x, values)
-            results = self._of_spikes(of_spikes, suffixes, found) if of_spikes else [{} for _ in candidates]
+            terms = self._terms_of(suffixes, found)
             if gradients:
-                outputs = [suffixes.output(found, k) for k in range(len(candidates))]
+                outputs = [suffixes.output(found, k) for k in range(len(suffixes.outputs))]
                 del found
                 rows = self._jacobians(outputs, x, dict(zip(suffixes.reads, values, strict=True)))
-                for each, own in zip(results, rows, strict=True):
-                    for name, score in self.scores.items():
-                        if isinstance(score.measure, OfGradients):
-                            each[name] = result(name, score.measure.result, own, self.y)
+        return partial(self._finished, terms, rows)
+
+    def _finished(self, terms: Sequence[Terms], rows: Sequence[Tensor]) -> list[dict[Measure, ScoreResult]]:
+        results: list[dict[Measure, ScoreResult]] = []
+        with full_precision():
+            for number, own in enumerate(terms):
+                results.append({})
+                for name, of_spikes in self._of_spikes.items():
+                    ordered = (own[name][place] for place in sorted(own[name]))
+                    results[-1][name] = result(name, of_spikes.result, ordered)
+                for name, of_gradients in self._of_gradients.items():
+                    results[-1][name] = result(name, of_gradients.result, rows[number], self.y)
         return results
 
-    def _of_spikes(
-        self, scores: Mapping[Measure, OfSpikes], suffixes: LaneSuffixes, found: Mapping[str, Tensor]
-    ) -> list[dict[Measure, ScoreResult]]:
+    def _terms_of(self, suffixes: LaneSuffixes, found: Mapping[str, Tensor]) -> list[Terms]:
+        """The terms of each candidate: its own, and those of the cache where it does not differ."""
+        scores = self._of_spikes
+        if not scores:
+            return [{}] * len(suffixes.outputs)
         neurons = self.prefix.module.meta["neurons"]
         graded = {port for port, layer in neurons.items() if not layer.neuron.equations.binary}
         known = self.terms()
-        results: list[dict[Measure, ScoreResult]] = []
         made: dict[tuple[Measure, Lane], Any] = {}
 
         def term(name: Measure, place: tuple[int, int], lane: Lane) -> Any:
@@ -82,12 +107,13 @@ class LaneScores:
                 made[name, lane] = scores[name].term(codes)
             return made[name, lane]
 
-        for places in suffixes.spikes:
-            results.append({})
-            for name, score in scores.items():
-                terms = {**known[name], **{place: term(name, place, lane) for place, lane in places.items()}}
-                results[-1][name] = result(name, score.result, (terms[place] for place in sorted(terms)))
-        return results
+        return [
+            {
+                name: {**known[name], **{place: term(name, place, lane) for place, lane in places.items()}}
+                for name in scores
+            }
+            for places in suffixes.spikes
+        ]
 
     @cached_property
     def _copies(self) -> tuple[Tensor, dict[str, Tensor]]:

@@ -22,7 +22,7 @@ from bcgraph.search.scores.networks import declared, result, results
 from bcgraph.search.scores.precision import FLOAT32, Precision
 from bcgraph.search.scores.registered import Registered
 from bcgraph.search.scores.result import ScoreResult
-from bcgraph.search.supernet.at_once import AtOnce, lowered_of
+from bcgraph.search.supernet.at_once import AtOnce, Finish, Start, lowered_of
 from bcgraph.search.supernet.lowered import Lowered, Lowering
 from bcgraph.search.supernet.prefix_cache import PrefixModel
 from bcgraph.search.supernet.shared_weights import SharedWeights
@@ -109,15 +109,27 @@ class Scorer:
         except CANDIDATE_FAILURES as error:
             return Evaluation.failed(self.measures, reason_of(error))
 
-    def _several(self, specs: Sequence[NetworkSpec]) -> list[Evaluation]:
-        """The evaluations of several candidates, of which those that cannot be lowered fail alone."""
+    def _several(self, specs: Sequence[NetworkSpec]) -> Start[Evaluation]:
+        """What starts the evaluation of several candidates, of which those that cannot be lowered fail alone."""
         lowered, failed = lowered_of(specs, self._lowering(specs[0]))
-        found = {place: Evaluation.failed(self.measures, reason) for place, reason in failed.items()}
-        if lowered:
-            candidates = list(lowered.values())
-            runs = [run.several(candidates) for run in self._runs_for(candidates[0].spec)]
-            found |= dict(zip(lowered, map(self._evaluate, zip(*runs, strict=True)), strict=True))
-        return [found[place] for place in range(len(specs))]
+        none = {place: Evaluation.failed(self.measures, reason) for place, reason in failed.items()}
+        candidates = list(lowered.values())
+        runs = self._runs_for(candidates[0].spec) if candidates else []
+        begin = [run.several(candidates) for run in runs]
+
+        def start() -> Finish[Evaluation]:
+            ends = [start() for start in begin]
+
+            def finish() -> list[Evaluation]:
+                found = dict(none)
+                if ends:
+                    results = zip(*(end() for end in ends), strict=True)
+                    found |= dict(zip(lowered, map(self._evaluate, results), strict=True))
+                return [found[place] for place in range(len(specs))]
+
+            return finish
+
+        return start
 
     def _lowering(self, spec: NetworkSpec) -> Lowering:
         if not self._lowerings:
@@ -205,12 +217,28 @@ class _AllScores:
     def __call__(self, candidate: Lowered) -> dict[Measure, ScoreResult]:
         return {measure: found for run in self.runs for measure, found in run(candidate).items()}
 
-    def several(self, candidates: Sequence[Lowered]) -> list[dict[Measure, ScoreResult]]:
-        """Those of several candidates: at once where a run can do so."""
-        parts = [
-            run.several(candidates) if isinstance(run, Incremental) else list(map(run, candidates)) for run in self.runs
+    def several(self, candidates: Sequence[Lowered]) -> Start[dict[Measure, ScoreResult]]:
+        """What starts to compute those of several candidates: at once where a run can do so."""
+        begin = [
+            run.several(candidates) if isinstance(run, Incremental) else partial(_one_by_one, run, candidates)
+            for run in self.runs
         ]
-        return [{m: found for part in each for m, found in part.items()} for each in zip(*parts, strict=True)]
+
+        def start() -> Finish[dict[Measure, ScoreResult]]:
+            ends = [start() for start in begin]
+
+            def finish() -> list[dict[Measure, ScoreResult]]:
+                parts = [end() for end in ends]
+                return [{m: found for part in each for m, found in part.items()} for each in zip(*parts, strict=True)]
+
+            return finish
+
+        return start
+
+
+def _one_by_one(run: Run, candidates: Sequence[Lowered]) -> Finish[dict[Measure, ScoreResult]]:
+    found = list(map(run, candidates))
+    return lambda: found
 
 
 def _of_connections(scores: Mapping[Measure, OfConnections], candidate: Lowered) -> dict[Measure, ScoreResult]:

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 
@@ -60,6 +60,16 @@ def lowered_of(
     return lowered, failed
 
 
+Finish: TypeAlias = Callable[[], Sequence[R]]
+"""Waits for the device, and gives the results of a group."""
+
+Start: TypeAlias = Callable[[], Finish[R]]
+"""Starts the work of a group on the device."""
+
+Prepare: TypeAlias = Callable[[Sequence[T]], Start[R]]
+"""Does all for a group of candidates that needs no device, as to compile them."""
+
+
 @dataclass(eq=False)
 class AtOnce:
     """Runs up to `number` candidates at once. Where memory runs out, half as many from then on, and a warning says so.
@@ -69,17 +79,22 @@ class AtOnce:
 
     number: int
 
-    def __call__(
-        self, items: Sequence[T], several: Callable[[Sequence[T]], Sequence[R]], one: Callable[[T], R]
-    ) -> Iterator[R]:
-        """A result for each of `items`, in order and as soon as it is there; `one` takes those that run alone."""
+    def __call__(self, items: Sequence[T], prepare: Prepare[T, R], one: Callable[[T], R]) -> Iterator[R]:
+        """A result for each of `items`, in order and as soon as it is there; `one` takes those that run alone.
+
+        While the device runs one group, the next one is prepared.
+        """
         place = 0
+        ahead: Start[R] | None = None
         while place < len(items):
             part = items[place : place + self.number]
             if len(part) > 1:
                 try:
-                    found = several(part)
+                    finish = (ahead or prepare(part))()
+                    ahead = _prepared(items[place + len(part) :][: self.number], prepare)
+                    found = finish()
                 except Exception as error:  # a score may raise anything
+                    ahead = None
                     if ran_out(error):
                         self._halve()
                         continue
@@ -114,6 +129,17 @@ class AtOnce:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _warn(f"there is no memory for {before} candidates at once: {self.number} from here on")
+
+
+def _prepared(part: Sequence[T], prepare: Prepare[T, R]) -> Start[R] | None:
+    """What starts the work of a group; None where it cannot be prepared, which is found out again in its turn."""
+    if len(part) <= 1:
+        return None
+    try:
+        return prepare(part)
+    except Exception as error:
+        interrupts.check(error)
+        return None
 
 
 def _failed(number: int, error: Exception) -> None:
