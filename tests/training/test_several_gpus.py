@@ -39,6 +39,7 @@ from bcgraph.training.optimizers import optimizer
 from bcgraph.training.options import Options
 from bcgraph.training.session import TrainingRun
 from bcgraph.training.train_step import TrainStep
+from tests import forked
 from tests.imitated_gpu import State, gpus
 from tests.training import captured as steps
 from tests.training.test_on_a_gpu import TEXT, StoppedError
@@ -293,7 +294,7 @@ class Target:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str | None]]:
     told: dict[str, list[str | None]] = {}
-    with pytest.MonkeyPatch.context() as patched:
+    with forked.launched(), pytest.MonkeyPatch.context() as patched:
         patched.delenv("MASTER_ADDR", raising=False)
         try:
             target = Target(tmp_path_factory.mktemp("two"))
