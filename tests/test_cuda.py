@@ -317,6 +317,23 @@ def test_a_captured_training_run_is_the_plain_one(optimizer: str, tmp_path: Path
         torch.testing.assert_close(values[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="this machine has no two GPUs")
+def test_two_gpus_capture_the_step_that_they_share(tmp_path: Path) -> None:
+    net = tmp_path / "net.bcg"
+    text = (TEXT % (120, 2, 0)).replace("epochs = 3 }", "epochs = 2; accumulate = 2; ema = 0.9; clip = 1.0 }")
+    net.write_text(text, encoding="utf-8")
+    for graphs in ("on", "off"):
+        out = str(tmp_path / graphs)
+        where = ["--accelerator", "cuda", "--devices", "2", "--precision", "64", "--graphs", graphs]
+        command = [sys.executable, "-m", "bcgraph", "train", str(net), "--out", out, *where]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "CUDA graphs" not in done.stderr
+    values, wanted = (weights.load(tmp_path / graphs / "last.safetensors") for graphs in ("on", "off"))
+    for name, value in wanted.items():
+        torch.testing.assert_close(values[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
 @needs_gpu
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 def test_a_captured_training_run_resumes(precision: Any, tmp_path: Path) -> None:
