@@ -48,7 +48,7 @@ class Incremental:
         with scoring(suffix.module), torch.set_grad_enabled(gradients):
             output, spikes = suffix.observe(x, values)
             found: dict[Measure, ScoreResult] = {}
-            fires = codes(suffix.module, spikes) if self._terms else {}
+            fires = codes(self.prefix.module, spikes) if self._terms else {}
             for name, kept in self._terms.items():
                 score = self._of_spikes[name]
                 terms = {**kept, **{place: score.term(s.detach()) for place, s in fires.items()}}

@@ -18,11 +18,12 @@ from torch import Tensor, fx, nn
 from bcgraph.compiler.ir import Edge, Node, Program, Value
 from bcgraph.compiler.ops import Trait, attributes, has
 from bcgraph.compiler.ops.layers import by_step
+from bcgraph.compiler.targets.fx.direct import Direct
 from bcgraph.compiler.targets.fx.module import to_fx
 from bcgraph.nn import tree
 from bcgraph.nn.lanes import lanes_of
 from bcgraph.search.supernet.lowered import Lowered
-from bcgraph.search.supernet.prefix_cache import PrefixModel, suffix
+from bcgraph.search.supernet.prefix_cache import PrefixModel, fired, suffix
 
 
 class Lane(NamedTuple):
@@ -204,11 +205,6 @@ def _in_order(programs: Sequence[Program]) -> Iterator[Key]:
                     yield last
 
 
-def fired(program: Program) -> dict[str, tuple[int, int]]:
-    """The values of `program` that ports send, with port and step."""
-    return {node.outputs[0].name: (node.port or 0, node.step or 0) for node in program.nodes if has(node, Trait.FIRES)}
-
-
 @dataclass(frozen=True, eq=False)
 class LaneSuffixes:
     """The suffixes of several candidates, compiled as one module, which takes x and the cached values `reads`.
@@ -216,7 +212,7 @@ class LaneSuffixes:
     `outputs` and `spikes` are the lanes of each candidate's O and of its spikes that differ from the cache.
     """
 
-    module: fx.GraphModule
+    module: fx.GraphModule | Direct
     reads: tuple[str, ...]
     gives: tuple[str, ...]
     held: Mapping[str, int]
@@ -225,6 +221,8 @@ class LaneSuffixes:
 
     def run(self, x: Tensor, values: Sequence[Tensor]) -> dict[str, Tensor]:
         """The tensors that hold the results, by name."""
+        if isinstance(self.module, Direct):
+            return self.module(x, *values)  # type: ignore[no-any-return]
         return dict(zip(self.gives, self.module(x, *values), strict=True))
 
     def output(self, found: Mapping[str, Tensor], candidate: int) -> Tensor:
@@ -251,7 +249,7 @@ def compiled(
     merged = side_by_side(programs, wanted, inputs=inputs, apart=apart, statistics=not prefix.inference)
     places = [fired(program) if spikes else {} for program in programs]
     return LaneSuffixes(
-        to_fx(merged.program, root, inference=prefix.inference),
+        to_fx(merged.program, root, inference=True) if prefix.inference else Direct(merged.program, root),
         merged.reads,
         merged.gives,
         merged.held,

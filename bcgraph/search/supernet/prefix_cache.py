@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 
 from bcgraph.compiler.ir import Node, Program
 from bcgraph.compiler.ops import Trait, has
+from bcgraph.compiler.targets.fx.direct import Direct
 from bcgraph.compiler.targets.fx.module import to_fx
 from bcgraph.compiler.targets.fx.observer import Observer
 from bcgraph.nn import tree
@@ -79,20 +80,34 @@ def suffix(program: Program, base: Mapping[str, Node], cached: Collection[str]) 
     return replace(program, inputs=inputs, nodes=tuple(reversed(nodes)))
 
 
+def fired(program: Program) -> dict[str, tuple[int, int]]:
+    """The values of `program` that ports send, with port and step."""
+    return {node.outputs[0].name: (node.port or 0, node.step or 0) for node in program.nodes if has(node, Trait.FIRES)}
+
+
 @dataclass(frozen=True, eq=False)
 class Suffix:
-    """The suffix of a candidate, compiled: its module takes x and then the cached values named in `reads`."""
+    """The suffix of a candidate: its module takes x and then the cached values named in `reads`.
 
-    module: fx.GraphModule
+    One that is run again and again, for inference, is compiled. Another one also gives its `spikes`, by their names
+    with port and step.
+    """
+
+    module: fx.GraphModule | Direct
     reads: tuple[str, ...]
+    result: str
+    spikes: Mapping[str, tuple[int, int]]
 
     def observe(self, x: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Spikes]:
         """O `[T, N, classes]`, and the spikes of those ports and steps that differ from the cache."""
-        observer = Observer(self.module, copies=False)
-        return observer.run(x, *values), observer.spikes
+        assert isinstance(self.module, Direct)
+        found = self.module(x, *values)
+        return found[self.result], {place: found[name] for name, place in self.spikes.items()}
 
     def output(self, x: Tensor, values: Sequence[Tensor]) -> Tensor:
         """O `[T, N, classes]` alone."""
+        if isinstance(self.module, Direct):
+            return self.observe(x, values)[0]
         output: Tensor = self.module(x, *values)
         return output
 
@@ -147,11 +162,14 @@ class PrefixModel:
         return samples * element * sum(math.prod(v.shape) for v in held)
 
     def suffix(self, candidate: Lowered) -> Suffix:
-        """Compile the suffix of `candidate`. Raises CompileError."""
+        """The suffix of `candidate`. Raises CompileError."""
         program = suffix(candidate.program, self.nodes, self.cached)
         reads = tuple(v.name for v in program.inputs[len(self.program.inputs) :])
-        root = tree.of(self.layers(candidate, program))
-        return Suffix(to_fx(program, root, inference=self.inference), reads)
+        root, (result,) = tree.of(self.layers(candidate, program)), program.outputs
+        if self.inference:
+            return Suffix(to_fx(program, root, inference=True), reads, result, {})
+        spikes = fired(program)
+        return Suffix(Direct(replace(program, outputs=(result, *spikes)), root), reads, result, spikes)
 
     def cache(self, x: Tensor) -> PrefixCache:
         """Run the network on `x`. Modes and gradients are the caller's."""

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from torch import fx, nn
+from torch import nn
 
 from bcgraph.compiler.ir import Node, Program
 from bcgraph.compiler.ops import Trait, has
@@ -26,11 +26,13 @@ class Loops(nn.Module):
 
 
 class _Emitting(Protocol):
-    env: dict[str, fx.Node]
+    env: dict[str, Any]
 
-    def read(self, node: Node) -> list[fx.Node]: ...
+    def read(self, node: Node) -> list[Any]: ...
 
-    def add(self, node: Node, op: str, target: Any, args: tuple[Any, ...], name: str | None = None) -> fx.Node: ...
+    def add(self, node: Node, op: str, target: Any, args: tuple[Any, ...], name: str | None = None) -> Any: ...
+
+    def sends(self, value: str, port: int | None, step: int, count: int) -> None: ...
 
 
 def _emit(emitter: _Emitting, node: Node) -> None:
@@ -44,11 +46,10 @@ def _emit(emitter: _Emitting, node: Node) -> None:
     made = emitter.add(node, "call_module", f"{LOOPS}.{_module(node)}", (frames, fixed))
     ports = {each.outputs[0].name: each for each in body.nodes if has(each, Trait.FIRES)}
     for index, value in enumerate(node.outputs):
-        read = emitter.add(node, "call_function", operator.getitem, (made, index), value.name)
-        emitter.env[value.name] = read
+        emitter.env[value.name] = emitter.add(node, "call_function", operator.getitem, (made, index), value.name)
         port = ports.get(value.name)
         if port is not None and equations_of(port).gives[0] == SPIKES:
-            read.meta.update(spikes=(port.port, 0, value.steps), port=port.port)
+            emitter.sends(value.name, port.port, 0, value.steps)
 
 
 EMIT: Mapping[str, Callable[[_Emitting, Node], None]] = {"loop": _emit}

@@ -1,9 +1,15 @@
-"""How each operation of a program becomes nodes of a torch.fx graph: one method an operation, found in one table."""
+"""How each operation of a program becomes nodes of a torch.fx graph: one method an operation, found in one table.
+
+The methods of `_Emitter` say which calls an operation is made of. What becomes of a call is another matter: `_Writer`
+writes it down as a node of a graph, and `_Caller` makes it.
+"""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -34,76 +40,63 @@ _FLATTEN: Callable[..., Tensor] = torch.flatten
 
 def emit(program: Program, plan: MemoryPlan | None = None) -> fx.Graph:
     """The fx graph of `program`. With a memory plan, neurons write into its slots."""
-    return _Emitter(program, plan).emit()
+    return _Writer(program, plan).emit()
 
 
 def emit_segments(program: Program, before: Iterable[Node], parts: Iterable[Piece], after: Iterable[Node]) -> fx.Graph:
     """The fx graph that runs the nodes `before`, calls a submodule for each of `parts`, and runs those `after`."""
-    return _Emitter(program).emit_segments(before, parts, after)
+    return _Writer(program).emit_segments(before, parts, after)
 
 
-class _Emitter:
+def call(
+    program: Program, root: nn.Module, inputs: Sequence[Tensor], done: Mapping[int, Sequence[str]]
+) -> dict[str, Tensor]:
+    """Make the calls of `program`, with layers and parameters at their places in `root`; its outputs by name.
+
+    After each node, by its place, go the values that are `done`.
+    """
+    caller = _Caller(program, root, inputs)
+    for place, node in enumerate(program.nodes):
+        _EMIT[node.op](caller, node)
+        for name in done.get(place, ()):
+            del caller.env[name]
+    return {name: caller.env[name] for name in program.outputs}
+
+
+class _Emitter(ABC):
+    """Goes through the operations of a program. `env` holds what stands for each value, `bits` what for its bits."""
+
     def __init__(self, program: Program, plan: MemoryPlan | None = None) -> None:
         self.program = program
         self.plan = plan
-        self.workspace: fx.Node | None = None
+        self.workspace: Any = None
         self.readers = {e.value: node for node in program.nodes for e in node.inputs}
-        self.graph = fx.Graph()
-        self.env: dict[str, fx.Node] = {}
-        self.bits: dict[str, fx.Node] = {}
+        self.env: dict[str, Any] = {}
+        self.bits: dict[str, Any] = {}
         self.values = program.values()
         self.packed = {node.inputs[0].value for node in program.nodes if node.op == "pack"}
         self.nearest = _read_where_they_stand(program)
         self.first = program.inputs[0].name
-        self.split: fx.Node | None = None
+        self.split: Any = None
 
-    def emit(self) -> fx.Graph:
-        self.placeholders()
-        if self.plan is not None and self.plan.sizes:
-            self.workspace = self.graph.create_node("call_module", MEMORY, (self.env[self.first],), name="workspace")
-        for node in self.program.nodes:
-            _EMIT[node.op](self, node)
-        return self.end()
+    @abstractmethod
+    def add(
+        self,
+        node: Node | None,
+        op: str,
+        target: Any,
+        args: tuple[Any, ...],
+        name: str | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """A call of a function or a module, or a parameter, as torch.fx names them; called `name`, or as `node`."""
 
-    def emit_segments(self, before: Iterable[Node], parts: Iterable[Piece], after: Iterable[Node]) -> fx.Graph:
-        self.placeholders()
-        for node in before:
-            _EMIT[node.op](self, node)
-        for part in parts:
-            args = tuple(self.env[v.name] for v in part.program.inputs)
-            results = self.graph.create_node("call_module", part.name, args, name=part.name)
-            for index, name in enumerate(part.program.outputs):
-                read = (results, index)
-                self.env[name] = self.graph.create_node("call_function", operator.getitem, read, name=_identifier(name))
-        for node in after:
-            _EMIT[node.op](self, node)
-        return self.end()
+    @abstractmethod
+    def sends(self, value: str, port: int | None, step: int, count: int) -> None:
+        """The value is what a port sends in `count` steps from `step` on."""
 
-    def placeholders(self) -> None:
-        arguments: set[str] = set()
-        for value in self.program.inputs:
-            name = free(_identifier(value.name), arguments)
-            arguments.add(name)
-            self.env[value.name] = self.graph.placeholder(name)
-
-    def end(self) -> fx.Graph:
-        results = tuple(self.env[name] for name in self.program.outputs)
-        if self.workspace is not None:
-            # The code drops a value after its last reader, and what is dropped another call may take.
-            first = self.graph.create_node("call_function", held_until, (results[0], self.workspace), name="result")
-            results = (first, *results[1:])
-        several = self.program.schedule in ("step", "segment", "lanes")
-        self.graph.output(results if several else results[0])
-        self.graph.lint()
-        return self.graph
-
-    def read(self, node: Node) -> list[fx.Node]:
+    def read(self, node: Node) -> list[Any]:
         return [self.env[e.value] for e in node.inputs]
-
-    def add(self, node: Node, op: str, target: Any, args: tuple[Any, ...], name: str | None = None) -> fx.Node:
-        made = self.graph.create_node(op, target, args, name=_identifier(name or node.name))
-        made.meta.update(step=node.step, port=node.port, span=node.span, bcgraph=node.name)
-        return made
 
     def call(self, node: Node, target: Callable[..., Any], *args: Any) -> None:
         name = node.outputs[0].name
@@ -127,8 +120,8 @@ class _Emitter:
                 )
             made = self.add(node, "call_module", tree.in_code(str(node.module)), (*self.read(node), node.step))
         else:
-            made = self.add(node, "call_module", tree.in_code(str(node.module)), tuple(self.read(node)))
-            made.kwargs = {k: node.attrs[k] for k in ("steps", "repeats", "updates") if node.attrs.get(k, 1) != 1}
+            named = {k: node.attrs[k] for k in ("steps", "repeats", "updates") if node.attrs.get(k, 1) != 1}
+            made = self.add(node, "call_module", tree.in_code(str(node.module)), tuple(self.read(node)), kwargs=named)
         self.env[node.output.name] = made
 
     def conv(self, node: Node) -> None:
@@ -220,7 +213,7 @@ class _Emitter:
         if has(node, Trait.FIRES):
             self.mark(node)
 
-    def learned(self, node: Node, equations: Equations) -> list[fx.Node]:
+    def learned(self, node: Node, equations: Equations) -> list[Any]:
         """The trained parameters of a neuron, from the module of its port."""
         names = [f"{node.module}.{each.name}" for each in equations.learned] if node.module is not None else []
         return [self.add(node, "get_attr", name, (), name) for name in names]
@@ -263,7 +256,7 @@ class _Emitter:
         if node.op != "equation" and equations_of(node).gives[0] != SPIKES:
             return
         spikes = node.outputs[0]
-        self.env[spikes.name].meta["spikes"] = (node.port, node.step or 0, max(1, spikes.steps))
+        self.sends(spikes.name, node.port, node.step or 0, max(1, spikes.steps))
 
     def steps(self, node: Node) -> None:
         """The operations on folded time: their operands, then their attributes in the order of the function."""
@@ -287,17 +280,17 @@ class _Emitter:
     def zeros(self, node: Node) -> None:
         self.call(node, BF.zeros, self.batch(node), *node.output.shape)
 
-    def batch(self, node: Node) -> fx.Node:
+    def batch(self, node: Node) -> Any:
         """What has the samples as its first axis: the image, or the first frame of a sequence."""
         if not self.program.inputs[0].steps:
             return self.env[self.first]
         return self.add(node, "call_function", operator.getitem, (self.split_frames(), 0), f"{node.name}.batch")
 
-    def split_frames(self) -> fx.Node:
+    def split_frames(self) -> Any:
         if self.split is None:
             x = self.env[self.first]
             arguments: tuple[Any, ...] = (x, self.program.steps, *self.axes("fold_frames"))
-            self.split = self.graph.create_node("call_function", BF.frames, arguments, name="frames")
+            self.split = self.add(None, "call_function", BF.frames, arguments, "frames")
         return self.split
 
     def frame(self, node: Node) -> None:
@@ -308,6 +301,100 @@ class _Emitter:
 
     def lanes(self, node: Node) -> None:
         self.call(node, select_lanes, self.read(node), node.attrs["held"], node.attrs["picks"])
+
+
+class _Writer(_Emitter):
+    """Writes a torch.fx graph, whose nodes stand for the values."""
+
+    def __init__(self, program: Program, plan: MemoryPlan | None = None) -> None:
+        super().__init__(program, plan)
+        self.graph = fx.Graph()
+
+    def emit(self) -> fx.Graph:
+        self.placeholders()
+        if self.plan is not None and self.plan.sizes:
+            self.workspace = self.graph.create_node("call_module", MEMORY, (self.env[self.first],), name="workspace")
+        for node in self.program.nodes:
+            _EMIT[node.op](self, node)
+        return self.end()
+
+    def emit_segments(self, before: Iterable[Node], parts: Iterable[Piece], after: Iterable[Node]) -> fx.Graph:
+        self.placeholders()
+        for node in before:
+            _EMIT[node.op](self, node)
+        for part in parts:
+            args = tuple(self.env[v.name] for v in part.program.inputs)
+            results = self.graph.create_node("call_module", part.name, args, name=part.name)
+            for index, name in enumerate(part.program.outputs):
+                read = (results, index)
+                self.env[name] = self.graph.create_node("call_function", operator.getitem, read, name=_identifier(name))
+        for node in after:
+            _EMIT[node.op](self, node)
+        return self.end()
+
+    def placeholders(self) -> None:
+        arguments: set[str] = set()
+        for value in self.program.inputs:
+            name = free(_identifier(value.name), arguments)
+            arguments.add(name)
+            self.env[value.name] = self.graph.placeholder(name)
+
+    def end(self) -> fx.Graph:
+        results = tuple(self.env[name] for name in self.program.outputs)
+        if self.workspace is not None:
+            # The code drops a value after its last reader, and what is dropped another call may take.
+            first = self.graph.create_node("call_function", held_until, (results[0], self.workspace), name="result")
+            results = (first, *results[1:])
+        several = self.program.schedule in ("step", "segment", "lanes")
+        self.graph.output(results if several else results[0])
+        self.graph.lint()
+        return self.graph
+
+    def add(
+        self,
+        node: Node | None,
+        op: str,
+        target: Any,
+        args: tuple[Any, ...],
+        name: str | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> fx.Node:
+        label = name or ("" if node is None else node.name)
+        made = self.graph.create_node(op, target, args, kwargs, name=_identifier(label))
+        if node is not None:
+            made.meta.update(step=node.step, port=node.port, span=node.span, bcgraph=node.name)
+        return made
+
+    def sends(self, value: str, port: int | None, step: int, count: int) -> None:
+        self.env[value].meta.update(spikes=(port, step, count), port=port)
+
+
+class _Caller(_Emitter):
+    """Makes the calls; values are tensors."""
+
+    def __init__(self, program: Program, root: nn.Module, inputs: Sequence[Tensor]) -> None:
+        super().__init__(program)
+        self.root = root
+        self.found: dict[str, Any] = {}
+        self.env.update((value.name, x) for value, x in zip(program.inputs, inputs, strict=True))
+
+    def add(
+        self,
+        node: Node | None,
+        op: str,
+        target: Any,
+        args: tuple[Any, ...],
+        name: str | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if op == "call_function":
+            return target(*args, **(kwargs or {}))
+        if target not in self.found:
+            self.found[target] = reduce(getattr, target.split("."), self.root)
+        return self.found[target](*args, **(kwargs or {})) if op == "call_module" else self.found[target]
+
+    def sends(self, value: str, port: int | None, step: int, count: int) -> None:
+        pass
 
 
 _MAKES = frozenset(("conv", "bn", "add"))

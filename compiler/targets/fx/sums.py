@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from bcgraph.compiler.ir import Node, Program, Value
 from bcgraph.compiler.ops.merged import runs, stacks_of
@@ -18,24 +18,32 @@ SUMS = "_sums"
 
 
 class _Emitting(Protocol):
-    """What emits the nodes of a program.
+    """What emits the nodes of a program (`bcgraph.compiler.targets.fx.nodes.Emitter`).
 
-    `env` holds the fx node of each value, `readers` a node that reads it, `workspace` the memory of inference.
+    `env` holds what stands for each value, `readers` a node that reads it, `workspace` the memory of inference.
     """
 
-    env: dict[str, fx.Node]
+    env: dict[str, Any]
     readers: dict[str, Node]
     values: dict[str, Value]
-    workspace: fx.Node | None
+    workspace: Any
 
-    def read(self, node: Node) -> list[fx.Node]: ...
+    def read(self, node: Node) -> list[Any]: ...
 
-    def add(self, node: Node, op: str, target: Any, args: tuple[Any, ...], name: str | None = None) -> fx.Node: ...
+    def add(
+        self,
+        node: Node,
+        op: str,
+        target: Any,
+        args: tuple[Any, ...],
+        name: str | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any: ...
 
     def call(self, node: Node, target: Callable[..., Any], *args: Any) -> None: ...
 
 
-def _parameters(emitter: _Emitting, node: Node, names: tuple[str, ...]) -> list[fx.Node]:
+def _parameters(emitter: _Emitting, node: Node, names: tuple[str, ...]) -> list[Any]:
     return [emitter.add(node, "get_attr", tree.in_code(name), (), name) for name in names]
 
 
@@ -73,9 +81,9 @@ def _project(emitter: _Emitting, node: Node) -> None:
 def _norm_sum(emitter: _Emitting, node: Node) -> None:
     count = len(stacks_of(node))
     reads = emitter.read(node)
-    made = emitter.add(node, "call_module", f"{SUMS}.{_module(node)}", (reads[:count], *reads[count:]))
-    made.kwargs = {"steps": node.attrs["steps"]} if "steps" in node.attrs else {}
-    emitter.env[node.output.name] = made
+    named = {"steps": node.attrs["steps"]} if "steps" in node.attrs else {}
+    args = (reads[:count], *reads[count:])
+    emitter.env[node.output.name] = emitter.add(node, "call_module", f"{SUMS}.{_module(node)}", args, kwargs=named)
 
 
 def _project_sum(emitter: _Emitting, node: Node) -> None:
