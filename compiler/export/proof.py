@@ -111,6 +111,8 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
     """An onnxruntime session on the CPU that prints errors alone."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads that wait for work in a loop take a third of the time of a proof, and what others on the machine need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

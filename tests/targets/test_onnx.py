@@ -52,15 +52,22 @@ def inputs(spec: NetworkSpec, samples: int = 16) -> Tensor:
     return torch.randn((*lead, *image.shape), generator=generator)
 
 
+def opened(path: Path) -> onnxruntime.InferenceSession:
+    """A session whose threads do not wait for work in a loop: on two cores that takes the time of the next test."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
 def run(path: Path, *arrays: np.ndarray) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = opened(path)
     names = [i.name for i in session.get_inputs()]
     results: list[np.ndarray] = session.run(None, dict(zip(names, arrays, strict=True)))
     return results
 
 
 def chained(path: Path, spec: NetworkSpec, x: Tensor) -> np.ndarray:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = opened(path)
     names = [i.name for i in session.get_inputs()]
     batch = x.shape[1 if spec.input.kind == "sequence" else 0]
     states = [np.zeros([batch, *i.shape[1:]], dtype=np.float32) for i in session.get_inputs()[1:]]

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 import bcgraph
 from bcgraph import files
 from bcgraph.compiler import driver, pipelines
+from bcgraph.compiler.export import proof as proofs
 from bcgraph.compiler.ir import Program, TemporalGraph
 from bcgraph.compiler.targets.c import file as c_file
 from bcgraph.compiler.targets.nir import emitter as nir_emitter
@@ -294,3 +295,9 @@ def test_a_saturated_port_is_named(tmp_path: Path) -> None:
     proof = bcgraph.export(bcgraph.parse(text), tmp_path / "net.py").proof
     assert all(port.saturated for port in proof.ports)
     assert "always fire on these inputs" in proof.warnings[0]
+
+
+def test_threads_of_a_proof_do_not_wait_in_a_loop(tmp_path: Path) -> None:
+    export("net.onnx", tmp_path)
+    session = proofs.session((tmp_path / "net.onnx").read_bytes())
+    assert session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"

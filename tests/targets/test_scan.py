@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 import bcgraph
 from bcgraph import runtime
 from bcgraph.errors import RunError
-from tests.targets.test_onnx import agreeing, inputs, lively, network, run
+from tests.targets.test_onnx import agreeing, inputs, lively, network, opened, run
 
 CONNECTIONS = [(4, 0, 2), (2, 1), (3, 3, 3)]
 
@@ -92,7 +91,7 @@ def test_the_steps_of_an_image_can_be_overridden(tmp_path: Path) -> None:
     state, x = lively(spec), inputs(spec)
     path = tmp_path / "net.onnx"
     bcgraph.export(spec, path, state_dict=state, form="scan", inputs=x)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = opened(path)
     assert [i.name for i in session.get_inputs()] == ["x"]
     model = bcgraph.compile(network("tiny(width=4)", steps=7).with_backward(CONNECTIONS)).eval()
     model.load_state_dict(state)
