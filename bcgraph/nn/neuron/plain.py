@@ -7,7 +7,8 @@ derivative of its surrogate (paper eq. 5), and no second one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from types import CodeType
 from typing import Any, TypeAlias
 
 import torch
@@ -55,9 +56,15 @@ def function(
     ]
     arguments = ", ".join(names[key] for key in inputs)
     source = "\n".join([f"def equations({arguments}):", *body, f"    return ({', '.join([*found, ''])})"])
-    exec(compile(source, "<equations>", "exec"), space)
+    exec(_code(source), space)
     made: Plain = space["equations"]
     return made
+
+
+@lru_cache(maxsize=4096)
+def _code(source: str) -> CodeType:
+    """The code of a text, which neurons of one kind share, at all ports and steps."""
+    return compile(source, "<equations>", "exec")
 
 
 _WRITTEN: Mapping[str, str] = {
