@@ -33,6 +33,10 @@ _WORDS = (
 # oneDNN, where there is no room for the code that it makes; of what it has no code for it says `descriptor` after this.
 _NO_ROOM_FOR_CODE = re.compile(r"could not create a primitive(?! descriptor)")
 
+# How Python says that code in C has failed and set no exception. Where memory is limited, some of it does so for want of
+# memory; elsewhere it is a fault of that code.
+_UNSAID = re.compile(r"without (?:an )?exception set|without setting an exception")
+
 # How torch on the CPU, torch on a GPU and numpy say how much they wanted.
 _WANTED = (
     re.compile(r"tried to allocate (?P<amount>\d+) (?P<unit>bytes)", re.IGNORECASE),
@@ -55,6 +59,8 @@ def ran_out(error: BaseException) -> bool:
         if isinstance(seen, OSError) and seen.errno == errno.ENOMEM:
             return True
         if _may_say_so(seen) and _says_so(str(seen).lower()):
+            return True
+        if isinstance(seen, SystemError) and _UNSAID.search(str(seen)) and _limited():
             return True
         # Ray wraps what a worker raises.
         seen = getattr(seen, "cause", None) or seen.__cause__

@@ -88,6 +88,18 @@ def test_failed_allocations_are_told_from_other_errors(error: Exception, memory:
 
 
 @pytest.mark.parametrize(
+    "said", ["error return without exception set", "<built-in method apply> returned NULL without setting an exception"]
+)
+def test_code_that_fails_without_a_word_has_run_out_where_memory_is_limited(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limited in (True, False):
+        monkeypatch.setattr("bcgraph.memory._limited", lambda limited=limited: limited)
+        assert ran_out(SystemError(said)) is limited
+        assert not ran_out(SystemError("bad argument to internal function"))
+
+
+@pytest.mark.parametrize(
     ("said", "message"),
     [
         (
