@@ -33,8 +33,8 @@ _WORDS = (
 # oneDNN, where there is no room for the code that it makes; of what it has no code for it says `descriptor` after this.
 _NO_ROOM_FOR_CODE = re.compile(r"could not create a primitive(?! descriptor)")
 
-# How Python says that code in C has failed and set no exception. Where memory is limited, some of it does so for want of
-# memory; elsewhere it is a fault of that code.
+# How Python says that code in C has failed and set no exception. Some does so for want of memory where that is limited;
+# elsewhere it is a fault of that code.
 _UNSAID = re.compile(r"without (?:an )?exception set|without setting an exception")
 
 # How torch on the CPU, torch on a GPU and numpy say how much they wanted.
