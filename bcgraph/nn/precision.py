@@ -29,5 +29,4 @@ def kept(current: Tensor) -> torch.dtype:
     Where currents are in bfloat16 they are rounded to that: gradients come in it as well, and half of the memory is
     left. float16 has too small a range for membranes.
     """
-    wide = membranes(current)
-    return torch.bfloat16 if current.dtype == torch.bfloat16 else wide
+    return torch.bfloat16 if current.dtype == torch.bfloat16 else membranes(current)

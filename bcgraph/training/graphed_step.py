@@ -25,7 +25,7 @@ from bcgraph.training.train_step import StepResult, TrainStep, set_learning_rate
 def plain_because(options: Options, device: torch.device, *, exchanges: bool = False) -> str | None:
     """Why the whole step cannot be captured; None where it can, which then depends on how its first replays do.
 
-    `exchanges` says that its processes exchange gradients in a way that can be captured (`exchange.ExchangeGroup`).
+    `exchanges` says that its processes exchange gradients in a way that can be captured (`fabric.ExchangeGroup`).
     """
     if device.type != "cuda":
         return "there is no GPU"

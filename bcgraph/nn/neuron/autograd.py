@@ -41,11 +41,10 @@ class _Step(torch.autograd.Function):
         ctx.shapes = [current.shape for current in currents]
         if launch.usable(like):
             found = launch.step(kernel, currents, states, uniforms, keeps=True, packs=packs)
-            kind = launch.kept_by(kernel, like)
-            ctx.rounded = kind != ctx.wide
+            ctx.rounded = found.kept != ctx.wide
             if ctx.rounded:
                 # In the order of the current, as the bits are.
-                states = tuple(launch.laid_as(state.to(kind), found.summed) for state in states)
+                states = tuple(launch.laid_as(state.to(found.kept), found.summed) for state in states)
             bits = (found.bits,) if ctx.rounded else ()
             _keep(ctx, kernel, found.summed, states, found.written, uniforms, bits)
             if not packs:
@@ -76,8 +75,7 @@ class _Step(torch.autograd.Function):
         arrived = [g for g in gradients if g is not None]
         found: dict[str, Tensor | None] = dict.fromkeys((CURRENT, *kernel.states, *kernel.uniform))
         if arrived and launch.usable(arrived[0]):
-            types = (ctx.current, ctx.wide)
-            found.update(launch.step_backward(kernel, there, held, arrived, uniforms, *types, bits))
+            found.update(launch.step_backward(kernel, there, held, arrived, uniforms, ctx.current, ctx.wide, bits))
         elif arrived:
             code = kernel.backward(there)
             like = (*held, *arrived)[0]

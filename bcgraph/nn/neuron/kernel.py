@@ -147,8 +147,8 @@ class Kernel:
 
     @cached_property
     def reads_spikes(self) -> bool:
-        """Whether a backward pass of rounded values reads the spikes. It can have them where some value is kept."""
-        return self.spikes is not None and self.gradients((True,) * len(self.after), rounded=True).spiked
+        """Whether a backward pass from rounded values reads the spikes."""
+        return self.gradients((True,) * len(self.after), rounded=True).spiked
 
     @cached_property
     def rounds(self) -> bool:

@@ -115,13 +115,14 @@ class Step:
     """What one step gives, what it keeps besides (`kernel.written`), the sum of its currents, and its spikes as bits.
 
     Of several currents the sum is only there where the backward pass asks for it; bits only where they are wanted, or
-    where what is kept is rounded (see `kept_by`).
+    where what is kept is rounded. `kept` is the type of what is kept (see `kept_by`).
     """
 
     given: tuple[Tensor, ...]
     written: tuple[Tensor, ...]
     summed: Tensor
     bits: Tensor
+    kept: torch.dtype
 
 
 def pack(s: Tensor) -> Tensor:
@@ -176,7 +177,7 @@ def step(
     laid = [laid_as(v, like) if term is None else laid_out(v, like) for v, term in zip(currents, terms, strict=True)]
     places = [*laid, *(laid_as(v, like) for v in states), *uniforms, *given, *written]
     grid_of(like).run(text, *places, *([summed] if total else []), *([bits] if packs else []))
-    return Step(given, written, summed, bits)
+    return Step(given, written, summed, bits, held)
 
 
 def _nearest(current: Tensor, like: Tensor) -> Nearest | None:
