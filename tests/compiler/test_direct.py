@@ -56,7 +56,7 @@ def agree(text: str, optimize: Any, schedule: str) -> None:
         model = made(program, root)
         x = samples(spec).requires_grad_()
         outputs = model(x)
-        (output,) = outputs.values() if isinstance(outputs, dict) else (outputs,)
+        (output,) = outputs if isinstance(outputs, tuple) else (outputs,)
         output.square().sum().backward()
         assert x.grad is not None
         state = [*(p.grad for p in root.parameters() if p.grad is not None), *root.buffers()]

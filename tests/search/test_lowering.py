@@ -12,13 +12,12 @@ from bcgraph.schema import NetworkSpec
 from bcgraph.search.scores.precision import PRECISIONS
 from bcgraph.search.scores.scorer import Scorer
 from bcgraph.search.supernet.lowered import PAIRS_A_CANDIDATE, Lowered, Lowering
+from tests.search import test_paths
 from tests.search.test_at_once import batch
+from tests.search.test_paths import TINY
 
-TINY = "backbone = tiny(width=3, classes=5)"
 NETWORKS = {
-    "image": f"input = image(1, 8, 8); steps = 3; {TINY}",
-    "sequence": f"input = sequence(2, 8, 8); steps = 3; neuron = plif(); {TINY}",
-    "norm of each step": f"input = image(1, 8, 8); steps = 3; norm = bn(statistics=per_step); {TINY}",
+    **{name: test_paths.NETWORKS[name] for name in ("image", "sequence", "norm of each step")},
     "quiet": f"input = image(1, 8, 8); steps = 2; neuron = alif(beta=0.5); feedback = project(gain=0.1); {TINY}",
     "resnet18": "input = image(3, 8, 8); steps = 2; backbone = resnet18(width=2)",
 }

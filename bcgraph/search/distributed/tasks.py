@@ -165,7 +165,7 @@ class PooledEvaluator:
         """
         shots = [part for part in parts if isinstance(part, OneShot)]
         samples = len(shots[0].validation)
-        cut = tiles(len(specs), samples, shots[0].batch(specs[0]), pool.workers)
+        cut = tiles(len(specs), samples, shots[0].batch(), pool.workers)
         tasks: list[Any] = [([(specs[i].backward, specs[i].forward) for i in group], part) for group, part in cut]
         if isinstance(self.evaluate, Mean):
             tasks = [(number, task) for number in range(len(shots)) for task in tasks]

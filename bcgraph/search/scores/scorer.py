@@ -22,7 +22,7 @@ from bcgraph.search.scores.networks import declared, result, results
 from bcgraph.search.scores.precision import FLOAT32, Precision
 from bcgraph.search.scores.registered import Registered
 from bcgraph.search.scores.result import ScoreResult
-from bcgraph.search.supernet.at_once import AtOnce, Finish, Start, lowered_of
+from bcgraph.search.supernet.at_once import AtOnce, Finish, Start, joined, lowered_of
 from bcgraph.search.supernet.lowered import Lowered, Lowering
 from bcgraph.search.supernet.prefix_cache import PrefixModel
 from bcgraph.search.supernet.shared_weights import SharedWeights
@@ -115,21 +115,12 @@ class Scorer:
         none = {place: Evaluation.failed(self.measures, reason) for place, reason in failed.items()}
         candidates = list(lowered.values())
         runs = self._runs_for(candidates[0].spec) if candidates else []
-        begin = [run.several(candidates) for run in runs]
 
-        def start() -> Finish[Evaluation]:
-            ends = [start() for start in begin]
+        def evaluated(results: list[Sequence[dict[Measure, ScoreResult]]]) -> list[Evaluation]:
+            found = none | dict(zip(lowered, map(self._evaluate, zip(*results, strict=True)), strict=True))
+            return [found[place] for place in range(len(specs))]
 
-            def finish() -> list[Evaluation]:
-                found = dict(none)
-                if ends:
-                    results = zip(*(end() for end in ends), strict=True)
-                    found |= dict(zip(lowered, map(self._evaluate, results), strict=True))
-                return [found[place] for place in range(len(specs))]
-
-            return finish
-
-        return start
+        return joined([run.several(candidates) for run in runs], evaluated)
 
     def _lowering(self, spec: NetworkSpec) -> Lowering:
         if not self._lowerings:
@@ -219,21 +210,15 @@ class _AllScores:
 
     def several(self, candidates: Sequence[Lowered]) -> Start[dict[Measure, ScoreResult]]:
         """What starts to compute those of several candidates: at once where a run can do so."""
-        begin = [
+        parts = [
             run.several(candidates) if isinstance(run, Incremental) else partial(_one_by_one, run, candidates)
             for run in self.runs
         ]
+        return joined(parts, _merged)
 
-        def start() -> Finish[dict[Measure, ScoreResult]]:
-            ends = [start() for start in begin]
 
-            def finish() -> list[dict[Measure, ScoreResult]]:
-                parts = [end() for end in ends]
-                return [{m: found for part in each for m, found in part.items()} for each in zip(*parts, strict=True)]
-
-            return finish
-
-        return start
+def _merged(parts: list[Sequence[dict[Measure, ScoreResult]]]) -> list[dict[Measure, ScoreResult]]:
+    return [{m: found for part in each for m, found in part.items()} for each in zip(*parts, strict=True)]
 
 
 def _one_by_one(run: Run, candidates: Sequence[Lowered]) -> Finish[dict[Measure, ScoreResult]]:

@@ -19,6 +19,7 @@ from bcgraph.search.supernet.lowered import Lowered
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 MOST = 32
 """More candidates at once fill no device better."""
@@ -68,6 +69,16 @@ Start: TypeAlias = Callable[[], Finish[R]]
 
 Prepare: TypeAlias = Callable[[Sequence[T]], Start[R]]
 """Does all for a group of candidates that needs no device, as to compile them."""
+
+
+def joined(parts: Sequence[Start[R]], join: Callable[[list[Sequence[R]]], Sequence[S]]) -> Start[S]:
+    """What starts all `parts`, and makes one result of what they finish with."""
+
+    def start() -> Finish[S]:
+        ends = [begin() for begin in parts]
+        return lambda: join([end() for end in ends])
+
+    return start
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from bcgraph.errors import CompileError
 from bcgraph.schema import NetworkSpec
 from bcgraph.search.space.pairs import Space
 from bcgraph.search.space.search_space import of_search
+from bcgraph.search.supernet.checkpoint import everything
 from bcgraph.search.supernet.restriction import Restriction
 
 
@@ -96,12 +97,14 @@ class Lowering:
     def __call__(self, spec: NetworkSpec) -> Lowered:
         """Lower `spec`. Raises CompileError when it cannot run."""
         self.asked += 1
-        if self._pays and self._holds(spec):
-            assert self._restriction is not None
-            nodes = self._restriction.to(spec.prefixes().values())
-            if nodes is not None:
-                return Lowered(spec, replace(self._restriction.program, nodes=nodes))
-        return Lowered.of(spec)
+        return self._restricted(spec) or Lowered.of(spec)
+
+    def _restricted(self, spec: NetworkSpec) -> Lowered | None:
+        """`spec` from the network with all connections; None where that does not pay yet, or does not hold it."""
+        if self._space is None or self.asked * PAIRS_A_CANDIDATE < self._space.pairs or self._restriction is None:
+            return None
+        nodes = self._restriction.to(spec.prefixes().values()) if self._holds(spec) else None
+        return None if nodes is None else Lowered(spec, replace(self._restriction.program, nodes=nodes))
 
     @cached_property
     def everything(self) -> Lowered | None:
@@ -109,17 +112,10 @@ class Lowering:
         if self._space is None:
             return None
         try:
-            return Lowered.of(self.spec.with_connections(map(self._space.pair, range(self._space.pairs))))
+            return Lowered.of(everything(self.spec, self._space)[0])
         except CompileError:
             # A candidate says why, if that one has the reason, too.
             return None
-
-    @property
-    def _pays(self) -> bool:
-        """Whether so many candidates have been asked for that it takes less time to lower all connections at once."""
-        if self._space is None or self.asked * PAIRS_A_CANDIDATE < self._space.pairs:
-            return False
-        return self.everything is not None
 
     @cached_property
     def _space(self) -> Space | None:

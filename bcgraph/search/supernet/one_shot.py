@@ -93,7 +93,7 @@ class OneShot:
 
     def _grouped(self, groups: Sequence[Sequence[NetworkSpec]]) -> list[Tally]:
         """The tallies of groups of candidates that run side by side. Those that cannot be lowered fail alone."""
-        model = self._prefix(groups[0][0])
+        model = self._model
         readout = groups[0][0].readout
         lowered = [lowered_of(specs, model.lowering) for specs in groups]
         suffixes = [compiled(model, list(found.values())) for found, _ in lowered if found]
@@ -120,7 +120,7 @@ class OneShot:
     def _one_by_one(self, specs: Sequence[NetworkSpec]) -> list[Tally]:
         if not specs:
             return []
-        model = self._prefix(specs[0])
+        model = self._model
         found = [_Count() for _ in specs]
         for spec, count in zip(specs, found, strict=True):
             with count.failing():
@@ -137,19 +137,14 @@ class OneShot:
                             count.correct += int(correct(output, specs[0].readout, y).sum())
         return [Tally(count.correct, count.reason) for count in found]
 
-    def batch(self, spec: NetworkSpec) -> int:
-        """How many samples a batch has for candidates with the backbone of `spec`."""
-        return self._batch(self._prefix(spec))
-
-    def _prefix(self, spec: NetworkSpec) -> PrefixModel:
-        if not self._made:
-            self._made.append(PrefixModel.of(self._modules, spec, inference=True))
-        return self._made[0]
+    def batch(self) -> int:
+        """How many samples a batch has."""
+        return self._batch(self._model)
 
     @cached_property
-    def _made(self) -> list[PrefixModel]:
-        """The model of all candidates, which have one backbone."""
-        return []
+    def _model(self) -> PrefixModel:
+        """That of all candidates, which have the backbone of the supernet."""
+        return PrefixModel.of(self._modules, self.supernet.spec, inference=True)
 
     @cached_property
     def _modules(self) -> FoldedModules:

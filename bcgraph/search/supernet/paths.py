@@ -92,20 +92,19 @@ class Paths:
         """O of the network `spec` in training mode, `[T, N, classes]`. Raises CompileError."""
         # In half precision it matters where currents are added up.
         half = torch.is_autocast_enabled(x.device.type)
-        path = self.path(spec, single_currents=half or self.capture is not None)
+        path = self.path(spec, half=half)
         path.train()
         session = self._session(x)
         # A captured segment converts its weights itself, and what runs plain does as it does.
         with converted_anew():
             return session.run(path, x) if session is not None else _plainly(path, x)
 
-    def path(self, spec: NetworkSpec, *, single_currents: bool | None = None) -> Path:
-        """The path of a network, with all its parts compiled; see `Divider.with_single_currents`."""
-        single = self.capture is not None if single_currents is None else single_currents
-        key = (spec.connections, single)
+    def path(self, spec: NetworkSpec, *, half: bool = False) -> Path:
+        """The path of a network, with all its parts compiled, as it is in half precision or not."""
+        key = (spec.connections, half)
         path = self._paths.get(key)
         if path is None:
-            path = self._paths[key] = self._made(spec, single)
+            path = self._paths[key] = self._made(spec, half or self.capture is not None)
             if len(self._paths) > KEPT:
                 self._paths.popitem(last=False)
         self._paths.move_to_end(key)

@@ -89,25 +89,23 @@ def fired(program: Program) -> dict[str, tuple[int, int]]:
 class Suffix:
     """The suffix of a candidate: its module takes x and then the cached values named in `reads`.
 
-    One that is run again and again, for inference, is compiled. Another one also gives its `spikes`, by their names
-    with port and step.
+    One that is run again and again, for inference, is compiled. Another one also gives its spikes, of the ports and
+    steps in `fires`.
     """
 
     module: fx.GraphModule | Direct
     reads: tuple[str, ...]
-    result: str
-    spikes: Mapping[str, tuple[int, int]]
+    fires: tuple[tuple[int, int], ...]
 
     def observe(self, x: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Spikes]:
         """O `[T, N, classes]`, and the spikes of those ports and steps that differ from the cache."""
         assert isinstance(self.module, Direct)
-        found = self.module(x, *values)
-        return found[self.result], {place: found[name] for name, place in self.spikes.items()}
+        output, *spikes = self.module(x, *values)
+        return output, dict(zip(self.fires, spikes, strict=True))
 
     def output(self, x: Tensor, values: Sequence[Tensor]) -> Tensor:
         """O `[T, N, classes]` alone."""
-        if isinstance(self.module, Direct):
-            return self.observe(x, values)[0]
+        assert not isinstance(self.module, Direct)
         output: Tensor = self.module(x, *values)
         return output
 
@@ -165,11 +163,12 @@ class PrefixModel:
         """The suffix of `candidate`. Raises CompileError."""
         program = suffix(candidate.program, self.nodes, self.cached)
         reads = tuple(v.name for v in program.inputs[len(self.program.inputs) :])
-        root, (result,) = tree.of(self.layers(candidate, program)), program.outputs
+        root = tree.of(self.layers(candidate, program))
         if self.inference:
-            return Suffix(to_fx(program, root, inference=True), reads, result, {})
+            return Suffix(to_fx(program, root, inference=True), reads, ())
         spikes = fired(program)
-        return Suffix(Direct(replace(program, outputs=(result, *spikes)), root), reads, result, spikes)
+        whole = replace(program, outputs=(*program.outputs, *spikes))
+        return Suffix(Direct(whole, root), reads, tuple(spikes.values()))
 
     def cache(self, x: Tensor) -> PrefixCache:
         """Run the network on `x`. Modes and gradients are the caller's."""

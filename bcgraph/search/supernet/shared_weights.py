@@ -110,12 +110,9 @@ class SharedWeights:
 
     def whole_tree(self, specs: Iterable[NetworkSpec]) -> nn.Module:
         """A tree of the modules of all these networks by their shared names. Creates those that are missing."""
-        root = tree.Tree()
         for spec in specs:
             self.root(spec)
-        for name, module in self.modules.items():
-            tree.place(root, name, module)
-        return root
+        return tree.of(self.modules)
 
     def _freeze(self, module: nn.Module, *, spikes: bool) -> None:
         module.requires_grad_(False)

@@ -15,7 +15,7 @@ from bcgraph.compiler.targets.fx.sums import beside, sums_of
 
 
 class Direct(nn.Module):
-    """Runs `program` with the parameters of `root`, which it shares, and gives its outputs by name.
+    """Runs `program` with the parameters of `root`, which it shares, and gives its outputs.
 
     It has no memory plan, and keeps no value longer than it is read.
     """
@@ -36,6 +36,6 @@ class Direct(nn.Module):
             if name not in kept:
                 self._done.setdefault(place, []).append(name)
 
-    def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs of the program, from its inputs in their order."""
         return call(self.program, self.root, inputs, self._done)

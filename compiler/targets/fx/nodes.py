@@ -50,8 +50,8 @@ def emit_segments(program: Program, before: Iterable[Node], parts: Iterable[Piec
 
 def call(
     program: Program, root: nn.Module, inputs: Sequence[Tensor], done: Mapping[int, Sequence[str]]
-) -> dict[str, Tensor]:
-    """Make the calls of `program`, with layers and parameters at their places in `root`; its outputs by name.
+) -> tuple[Tensor, ...]:
+    """Make the calls of `program`, with layers and parameters at their places in `root`; gives its outputs.
 
     After each node, by its place, go the values that are `done`.
     """
@@ -60,7 +60,7 @@ def call(
         _EMIT[node.op](caller, node)
         for name in done.get(place, ()):
             del caller.env[name]
-    return {name: caller.env[name] for name in program.outputs}
+    return tuple(caller.env[name] for name in program.outputs)
 
 
 class _Emitter(ABC):
